@@ -1,0 +1,4 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Open toolkit for human-centric vision: pose, body parts, depth and normals."""
+
+__version__ = '0.1.0'

@@ -1,0 +1,95 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Import-time quirks of the OpenMMLab toolkits, answered once and only when a toolkit is asked for.
+
+* ``mmpose.models`` and others import ``mmcv.ops`` at module level, but mmcv-lite has no compiled operators.
+  ``mmcv.ops`` is imported once against a placeholder whose functions raise when called; the placeholder is
+  then removed, since mmengine reads its presence as "operators are available".
+* torchvision's wheel is linked to CUDA. Beside a CPU-only torch its import dies because the schemas of its
+  operators are missing; with the schemas declared its Python part works and the operators raise when called.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import types
+from functools import lru_cache
+
+TOOLKITS = {
+    'mmpose': 'mmpose',
+    'mmseg': 'mmsegmentation',
+    'mmpretrain': 'mmpretrain',
+    'mmdet': 'mmdet',
+}
+
+
+def toolkit_installed(name: str) -> bool:
+    """Whether the toolkit with that import name (``'mmpose'``, ``'mmseg'``, ...) can be imported."""
+    return importlib.util.find_spec(name) is not None
+
+
+@lru_cache(maxsize=None)
+def prepare_torchvision() -> None:
+    """Make ``import torchvision`` work where its wheel does not match the build of torch; else do nothing."""
+    if 'torchvision' in sys.modules or importlib.util.find_spec('torchvision') is None:
+        return
+    import torch
+
+    if torch.version.cuda is not None:
+        return
+    library = torch.library.Library('torchvision', 'FRAGMENT')
+    for schema in (
+        'nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor',
+        'qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor',
+    ):
+        if not _schema_known(schema.split('(')[0]):
+            library.define(schema)
+    # The declarations live as long as the library object.
+    prepare_torchvision.library = library
+
+
+def _schema_known(name: str) -> bool:
+    import torch
+
+    try:
+        return bool(getattr(torch.ops.torchvision, name))
+    except AttributeError:
+        return False
+
+
+@lru_cache(maxsize=None)
+def _prepare_mmcv_ops() -> None:
+    if 'mmcv.ops' in sys.modules or importlib.util.find_spec('mmcv._ext') is not None:
+        return
+
+    def missing(function: str) -> types.FunctionType:
+        def call(*args: object, **kwargs: object) -> None:
+            raise RuntimeError(f'mmcv operator {function} is not compiled: install mmcv instead of mmcv-lite to use it')
+
+        return call
+
+    placeholder = types.ModuleType('mmcv._ext')
+    placeholder.__getattr__ = missing
+    sys.modules['mmcv._ext'] = placeholder
+    try:
+        importlib.import_module('mmcv.ops')
+    finally:
+        del sys.modules['mmcv._ext']
+        mmcv = sys.modules.get('mmcv')
+        if mmcv is not None and hasattr(mmcv, '_ext'):
+            del mmcv._ext
+
+
+def prepare_toolkit(name: str) -> None:
+    """Make the toolkit with that import name importable in this environment.
+
+    Raises:
+        ImportError: It is not installed; the message says how to get it.
+    """
+    if not toolkit_installed(name):
+        raise ImportError(
+            f"'{name}' is not installed: run `pip install -r requirements/openmmlab.txt` (Python 3.10 or 3.11)"
+        )
+    prepare_torchvision()
+    _prepare_mmcv_ops()

@@ -1,0 +1,77 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Carry keypoints from one vocabulary to another by the maps that the vocabularies hold."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .loader import KeypointVocabulary, VocabularyError, load_vocabulary
+
+
+def keypoint_map(
+    source: str | KeypointVocabulary, target: str | KeypointVocabulary, derived: bool = True
+) -> dict[int, tuple[int, ...]]:
+    """Which source keypoints make each target keypoint.
+
+    Maps compose: 308 -> 133 and 133 -> 17 give 308 -> 17.
+
+    Args:
+        source: Vocabulary (or its name) that the points are in.
+        target: Vocabulary (or its name) that the points shall be in.
+        derived: Also give target points that are means of source points or stand-ins for them (a mid-hip,
+            a hand root taken from the wrist). Without them 308 -> 133 has the 114 points common to both.
+
+    Returns:
+        ``{target id: source ids}``; the target point is the mean of the source points. Target points that
+        cannot be made are absent.
+
+    Raises:
+        VocabularyError: No chain of maps leads from source to target.
+    """
+    source, target = load_vocabulary(source), load_vocabulary(target)
+    start = {i: (i,) for i in range(source.num_keypoints)}
+    queue, seen = [(source, start)], {source.name}
+    while queue:
+        vocabulary, mapping = queue.pop(0)
+        if vocabulary.name == target.name:
+            return mapping
+        for name, step in vocabulary.maps.items():
+            if name in seen:
+                continue
+            seen.add(name)
+            entries = {**step.get('points', {}), **(step.get('derived', {}) if derived else {})}
+            composed = {
+                int(t): tuple(i for s in sources for i in mapping[s])
+                for t, sources in entries.items()
+                if all(s in mapping for s in sources)
+            }
+            queue.append((load_vocabulary(name), dict(sorted(composed.items()))))
+    raise VocabularyError(f"no map from vocabulary '{source.name}' to '{target.name}'; add one under \"maps\"")
+
+
+def convert_keypoints(
+    keypoints: np.ndarray,
+    scores: np.ndarray,
+    source: str | KeypointVocabulary,
+    target: str | KeypointVocabulary,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Convert keypoints between vocabularies.
+
+    Args:
+        keypoints: ``(..., K, 2)`` coordinates.
+        scores: ``(..., K)`` scores.
+        source: Vocabulary of the input.
+        target: Vocabulary of the output.
+
+    Returns:
+        ``(..., K', 2)`` coordinates (NaN where the source has no such point) and ``(..., K')`` scores (the
+        minimum over the sources; 0 where there are none).
+    """
+    target = load_vocabulary(target)
+    keypoints, scores = np.asarray(keypoints), np.asarray(scores)
+    points = np.full((*keypoints.shape[:-2], target.num_keypoints, 2), np.nan, np.float32)
+    values = np.zeros((*scores.shape[:-1], target.num_keypoints), np.float32)
+    for t, sources in keypoint_map(source, target).items():
+        points[..., t, :] = keypoints[..., list(sources), :].mean(-2)
+        values[..., t] = scores[..., list(sources)].min(-1)
+    return points, values

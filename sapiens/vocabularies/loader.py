@@ -1,0 +1,191 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Read a vocabulary, ours by name or a user's own by path, and check it whole."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+_FOLDER = Path(__file__).parent
+
+
+class VocabularyError(ValueError):
+    """A vocabulary that does not exist or contradicts itself; the message names the file and the mend."""
+
+
+@dataclass(frozen=True, eq=False)
+class KeypointVocabulary:
+    """Names, symmetry, OKS sigmas, groups and drawing of K keypoints.
+
+    Attributes:
+        name: Name of the vocabulary, e.g. ``'wholebody133'``.
+        names: K keypoint names.
+        swap: ``(K,)`` int64; ``swap[i]`` is the keypoint that ``i`` becomes in a mirrored image (an involution).
+        sigmas: ``(K,)`` float32 OKS sigmas (COCO convention: the constant is ``2 * sigma``).
+        groups: Group name -> ``(n,)`` int64 indices; every keypoint is in exactly one group.
+        colors: ``(K, 3)`` uint8 RGB.
+        skeleton: ``(E, 2)`` int64 pairs of keypoints joined by a line when drawn.
+        maps: Target vocabulary -> ``{'points': {target id: [source ids]}, 'derived': {...}}``;
+            a derived target point is the mean of its sources and not counted as common to both.
+        source: Where the facts come from.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    swap: np.ndarray
+    sigmas: np.ndarray
+    groups: dict[str, np.ndarray]
+    colors: np.ndarray
+    skeleton: np.ndarray
+    maps: dict[str, dict] = field(default_factory=dict)
+    source: str = ''
+    kind: str = 'keypoints'
+
+    @property
+    def num_keypoints(self) -> int:
+        """K."""
+        return len(self.names)
+
+
+@dataclass(frozen=True, eq=False)
+class PartVocabulary:
+    """Names, symmetry, colours and loss weights of C classes; id 0 is the background.
+
+    Attributes:
+        name: Name of the vocabulary, e.g. ``'parts28'``.
+        names: C class names, index = id in a part map.
+        swap: ``(C,)`` int64; the id that each class becomes in a mirrored image (an involution).
+        colors: ``(C, 3)`` uint8 RGB.
+        weights: ``(C,)`` float32 class weights of the cross-entropy.
+        source: Where the facts come from.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    swap: np.ndarray
+    colors: np.ndarray
+    weights: np.ndarray
+    source: str = ''
+    kind: str = 'parts'
+
+    @property
+    def num_classes(self) -> int:
+        """C, the background included."""
+        return len(self.names)
+
+
+def available_vocabularies() -> list[str]:
+    """Names of the vocabularies that ship with the toolkit."""
+    return sorted(path.stem for path in _FOLDER.glob('*.json'))
+
+
+def load_vocabulary(name: str | Path | KeypointVocabulary | PartVocabulary) -> KeypointVocabulary | PartVocabulary:
+    """Load a vocabulary by shipped name (``'keypoints308'``) or from a user's JSON file (``'my_points.json'``).
+
+    A file has ``name``, ``kind`` (``'keypoints'`` or ``'parts'``) and a list ``keypoints`` or ``classes``. Each entry
+    needs a ``name``; ``swap`` (the name or id of the mirrored twin), ``sigma``, ``group``, ``color`` and ``weight``
+    are optional, as are ``skeleton`` (pairs of names or ids) and ``maps``.
+
+    Args:
+        name: Shipped name, path of a ``.json`` file, or a vocabulary (returned as it is).
+
+    Raises:
+        VocabularyError: Unknown name, unreadable file, or a table that contradicts itself.
+    """
+    if isinstance(name, (KeypointVocabulary, PartVocabulary)):
+        return name
+    text = str(name)
+    if text.endswith('.json'):
+        return _load(Path(text))
+    if text not in available_vocabularies():
+        near = difflib.get_close_matches(text, available_vocabularies(), n=1, cutoff=0.4)
+        hint = f"did you mean '{near[0]}'? " if near else ''
+        raise VocabularyError(
+            f"unknown vocabulary '{text}': {hint}known are {', '.join(available_vocabularies())}, "
+            'or give the path of a .json file'
+        )
+    return _load_shipped(text)
+
+
+@lru_cache(maxsize=None)
+def _load_shipped(name: str) -> KeypointVocabulary | PartVocabulary:
+    return _load(_FOLDER / f'{name}.json')
+
+
+def _load(path: Path) -> KeypointVocabulary | PartVocabulary:
+    try:
+        document = json.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        raise VocabularyError(f'{path}: no such vocabulary file; give a path that exists or a shipped name') from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise VocabularyError(f'{path}: not valid JSON ({error}); mend the file') from None
+    if not isinstance(document, dict):
+        raise VocabularyError(f'{path}: a vocabulary is a JSON object with "kind" and "keypoints" or "classes"')
+    kind = document.get('kind', 'parts' if 'classes' in document else 'keypoints')
+    if kind not in ('keypoints', 'parts'):
+        raise VocabularyError(f"{path}: kind '{kind}' is neither 'keypoints' nor 'parts'")
+    entries = document.get('keypoints' if kind == 'keypoints' else 'classes')
+    if not isinstance(entries, list) or not entries or not all(isinstance(e, dict) and 'name' in e for e in entries):
+        raise VocabularyError(f'{path}: needs a non-empty list "{"keypoints" if kind == "keypoints" else "classes"}" '
+                              'of objects with a "name"')  # fmt: skip
+    names = tuple(str(e['name']) for e in entries)
+    if len(set(names)) != len(names):
+        twice = sorted({n for n in names if names.count(n) > 1})
+        raise VocabularyError(f'{path}: names must differ; used twice: {", ".join(twice)}')
+    for position, entry in enumerate(entries):
+        if entry.get('id', position) != position:
+            raise VocabularyError(f"{path}: '{names[position]}' has id {entry['id']} but stands at {position}; "
+                                  'ids count from 0 in order')  # fmt: skip
+
+    def index(reference: str | int, where: str) -> int:
+        if isinstance(reference, int) and 0 <= reference < len(names):
+            return reference
+        if reference in names:
+            return names.index(reference)
+        raise VocabularyError(f"{path}: {where} names '{reference}', which is not in the vocabulary")
+
+    swap = np.array([index(e.get('swap', i), f"swap of '{names[i]}'") for i, e in enumerate(entries)], np.int64)
+    wrong = np.flatnonzero(swap[swap] != np.arange(len(names)))
+    if wrong.size:
+        i = int(wrong[0])
+        raise VocabularyError(f"{path}: swap must be its own inverse, but '{names[i]}' -> '{names[swap[i]]}' -> "
+                              f"'{names[swap[swap[i]]]}'")  # fmt: skip
+    colors = np.array([e.get('color', _color(i)) for i, e in enumerate(entries)], np.int64)
+    if colors.shape != (len(names), 3) or colors.min() < 0 or colors.max() > 255:
+        raise VocabularyError(f'{path}: every color is three numbers from 0 to 255')
+    common = dict(
+        name=str(document.get('name', path.stem)),
+        names=names,
+        swap=swap,
+        colors=colors.astype(np.uint8),
+        source=str(document.get('source', '')),
+    )
+    if kind == 'parts':
+        weights = np.array([e.get('weight', 1.0) for e in entries], np.float32)
+        return PartVocabulary(weights=weights, **common)
+    sigmas = np.array([e.get('sigma', 0.05) for e in entries], np.float32)
+    if not (sigmas > 0).all():
+        raise VocabularyError(f'{path}: every sigma must be greater than 0')
+    groups: dict[str, list[int]] = {}
+    for i, entry in enumerate(entries):
+        groups.setdefault(str(entry.get('group', 'body')), []).append(i)
+    skeleton = [[index(a, 'skeleton'), index(b, 'skeleton')] for a, b in document.get('skeleton', [])]
+    return KeypointVocabulary(
+        sigmas=sigmas,
+        groups={k: np.array(v, np.int64) for k, v in groups.items()},
+        skeleton=np.array(skeleton, np.int64).reshape(-1, 2),
+        maps=document.get('maps', {}),
+        **common,
+    )
+
+
+def _color(i: int) -> list[int]:
+    """A colour for entry ``i`` that differs from its neighbours' (golden-angle walk through the hues)."""
+    hue = (0.1 + 0.381966 * i) % 1 * 6
+    channel = (np.clip(np.abs((hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1) * 0.8 + 0.2) * 255
+    return [int(c) for c in channel]
