@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import UserError
+
 _FOLDER = Path(__file__).parent
 
 
-class VocabularyError(ValueError):
+class VocabularyError(UserError):
     """A vocabulary that does not exist or contradicts itself; the message names the file and the mend."""
 
 
