@@ -11,19 +11,21 @@ class UserError(ValueError):
     """Something outside the program is wrong; the message is one line that names it and says how to mend it."""
 
 
+class MissingPackageError(UserError, ImportError):
+    """An optional package is needed and not installed; the message says how to get it."""
+
+
 def run_cli(main: Callable[[], int | None]) -> None:
     """Run the main function of a script: a `UserError` becomes one line on stderr and exit code 1.
 
-    Names unknown to a registry, missing packages and files that cannot be opened count as user errors too.
+    Files that cannot be opened count as user errors too.
 
     Args:
         main: Returns the exit code (None is 0).
     """
-    from .registry import UnknownNameError
-
     try:
         code = main()
-    except (UserError, UnknownNameError, ImportError) as error:
+    except UserError as error:
         _fail(str(error))
     except OSError as error:
         if error.filename is None:

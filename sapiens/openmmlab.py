@@ -16,6 +16,8 @@ import sys
 import types
 from functools import lru_cache
 
+from .errors import MissingPackageError
+
 TOOLKITS = {
     'mmpose': 'mmpose',
     'mmseg': 'mmsegmentation',
@@ -85,10 +87,10 @@ def prepare_toolkit(name: str) -> None:
     """Make the toolkit with that import name importable in this environment.
 
     Raises:
-        ImportError: It is not installed; the message says how to get it.
+        MissingPackageError: It is not installed; the message says how to get it.
     """
     if not toolkit_installed(name):
-        raise ImportError(
+        raise MissingPackageError(
             f"'{name}' is not installed: run `pip install -r requirements/openmmlab.txt` (Python 3.10 or 3.11)"
         )
     prepare_torchvision()

@@ -7,10 +7,11 @@ import difflib
 
 from mmengine import registry as root
 
+from .errors import UserError
 from .openmmlab import TOOLKITS, prepare_toolkit
 
 
-class UnknownNameError(KeyError):
+class UnknownNameError(UserError, KeyError):
     """A registry was asked for a name that nothing is registered under."""
 
     def __str__(self) -> str:
@@ -25,7 +26,7 @@ class Registry(root.Registry):
 
         Raises:
             UnknownNameError: Nothing has that name here, in mmengine or in the toolkit named.
-            ImportError: The toolkit that the name asks for is not installed.
+            MissingPackageError: The toolkit that the name asks for is not installed.
         """
         scope, name = self.split_scope_key(key)
         if scope in TOOLKITS:
@@ -45,7 +46,7 @@ class Registry(root.Registry):
     def __contains__(self, key: str) -> bool:
         try:
             return self.get(key) is not None
-        except (UnknownNameError, ImportError):
+        except UserError:
             return False
 
 
