@@ -1,0 +1,148 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""UDP heatmaps (Huang et al., CVPR 2020) with DARK decoding (Zhang et al., CVPR 2020), on tensors."""
+
+from __future__ import annotations
+
+import torch
+
+from ..registry import CODECS
+
+
+@CODECS.register_module()
+class UDPHeatmap:
+    """Gaussian heatmaps without quantisation error, and their decoding.
+
+    The first and last pixel centres of input and heatmap coincide (UDP): a heatmap coordinate is the input
+    coordinate divided by ``((W - 1) / (w - 1), (H - 1) / (h - 1))``. A target is a Gaussian around the exact
+    position, cut to a window of 3 sigma around the nearest pixel, hence the outer product of two vectors.
+
+    Args:
+        input_size: ``(H, W)`` of the network's input.
+        heatmap_size: ``(h, w)`` of the heatmaps.
+        sigma: Standard deviation of the target in heatmap pixels (6 for 256 x 192).
+        blur_kernel_size: Odd number of taps of the Gaussian blur before decoding (11).
+    """
+
+    def __init__(
+        self,
+        input_size: tuple[int, int],
+        heatmap_size: tuple[int, int],
+        sigma: float = 6.0,
+        blur_kernel_size: int = 11,
+    ) -> None:
+        if blur_kernel_size % 2 == 0:
+            raise ValueError(f'blur_kernel_size must be odd, not {blur_kernel_size}')
+        self.input_size, self.heatmap_size = tuple(input_size), tuple(heatmap_size)
+        self.sigma, self.blur_kernel_size = float(sigma), blur_kernel_size
+
+    def __repr__(self) -> str:
+        return f'UDPHeatmap(input_size={self.input_size}, heatmap_size={self.heatmap_size}, sigma={self.sigma})'
+
+    def _scale(self, like: torch.Tensor) -> torch.Tensor:
+        """Input pixels per heatmap pixel, ``(2,)`` in x, y."""
+        (height, width), (h, w) = self.input_size, self.heatmap_size
+        return like.new_tensor([(width - 1) / (w - 1), (height - 1) / (h - 1)])
+
+    def factors(
+        self, keypoints: torch.Tensor, visible: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The two vectors whose outer product is the target.
+
+        Args:
+            keypoints: ``(B, K, 2)`` x, y in input pixels; rows of invisible points may be NaN.
+            visible: ``(B, K)``; below 0.5 = no target; a value between 0.5 and 1 weights the point down.
+
+        Returns:
+            ``gx`` (B, K, w), ``gy`` (B, K, h) and ``weights`` (B, K): ``min(visible, 1)`` for visible points whose
+            window meets the heatmap, else 0 (then both vectors are 0).
+        """
+        points = torch.nan_to_num(keypoints.float()) / self._scale(keypoints.float())
+        # Rounding half up and towards zero, as the published targets do.
+        centre = (points + 0.5).trunc()
+        radius = 3 * self.sigma
+        height, width = self.heatmap_size
+        limit = points.new_tensor([width, height])
+        inside = ((centre - radius < limit) & (centre + radius + 1 >= 0)).all(-1)
+        drawn = (visible >= 0.5) & inside
+
+        def gaussian(axis: int, length: int) -> torch.Tensor:
+            pixels = torch.arange(length, device=points.device, dtype=torch.float32)
+            distance = pixels - points[..., axis, None]
+            window = (pixels - centre[..., axis, None]).abs() <= radius
+            return torch.exp(-(distance**2) / (2 * self.sigma**2)) * window * drawn[..., None]
+
+        return gaussian(0, width), gaussian(1, height), visible.float().clamp(max=1) * drawn
+
+    def encode(self, keypoints: torch.Tensor, visible: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rendered targets: ``(B, K, h, w)`` float32 in [0, 1] and weights ``(B, K)``; arguments as `factors`."""
+        gx, gy, weights = self.factors(keypoints, visible)
+        return gy[..., :, None] * gx[..., None, :], weights
+
+    def decode(self, heatmaps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Positions of the peaks by one Newton step on the blurred log map.
+
+        Only a window around each argmax is read: blurring is local and its rescaling is a constant in log space.
+        A map without a positive value gets score 0 and the coordinates of its argmax; a step that is not
+        finite is not taken.
+
+        Args:
+            heatmaps: ``(B, K, h, w)``.
+
+        Returns:
+            Keypoints ``(B, K, 2)`` float32 in input pixels (always finite) and scores ``(B, K)`` float32, the maxima
+            of the maps (at least 0).
+        """
+        batch, count, height, width = heatmaps.shape
+        peak, index = heatmaps.flatten(2).max(-1)
+        peak = torch.nan_to_num(peak.float()).clamp(min=0)
+        row, column = index // width, index % width
+        window = self._blurred_window(heatmaps, row, column)
+        # The blurred map is rescaled to the height of the raw one and clipped from below, so that noise far below
+        # the peak cannot bend the step.
+        window = window * (peak / window.amax((-1, -2)).clamp(min=1e-12))[..., None, None]
+        log = window.clamp(1e-3, 50).log()
+        # The window at a border repeats the last row or column inside the map.
+        offset = torch.arange(-1, 2, device=heatmaps.device)
+        rows = (row[..., None] + offset).clamp(0, height - 1) - row[..., None] + 1
+        columns = (column[..., None] + offset).clamp(0, width - 1) - column[..., None] + 1
+        log = log.gather(2, rows[..., None].expand(-1, -1, -1, 3)).gather(
+            3, columns[..., None, :].expand(-1, -1, 3, -1)
+        )
+        step = self._newton_step(log)
+        step = torch.where((peak > 0)[..., None], step, torch.zeros_like(step))
+        points = torch.stack([column, row], -1).float() + step
+        return points * self._scale(points), peak
+
+    def _blurred_window(self, heatmaps: torch.Tensor, row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
+        """Blurred values of the 3 x 3 pixels around ``(row, column)``; zeros lie outside: ``(B, K, 3, 3)``."""
+        batch, count, height, width = heatmaps.shape
+        taps = self.blur_kernel_size
+        reach = taps // 2 + 1
+        offset = torch.arange(-reach, reach + 1, device=heatmaps.device)
+        rows, columns = row[..., None] + offset, column[..., None] + offset
+        inside = ((rows >= 0) & (rows < height))[..., :, None] & ((columns >= 0) & (columns < width))[..., None, :]
+        flat = rows.clamp(0, height - 1)[..., :, None] * width + columns.clamp(0, width - 1)[..., None, :]
+        patch = heatmaps.flatten(2).gather(2, flat.flatten(2)).float().reshape(inside.shape) * inside
+        patch = torch.nan_to_num(patch)
+        # sigma by OpenCV's rule for a kernel of that size, which the published decoding relies on
+        sigma = 0.3 * ((taps - 1) * 0.5 - 1) + 0.8
+        kernel = torch.exp(-(torch.arange(taps, device=patch.device, dtype=torch.float32) - taps // 2) ** 2
+                           / (2 * sigma**2))  # fmt: skip
+        kernel = kernel / kernel.sum()
+        blur = torch.stack([torch.nn.functional.pad(kernel, (i, 2 - i)) for i in range(3)])
+        return blur @ patch @ blur.T
+
+    @staticmethod
+    def _newton_step(log: torch.Tensor) -> torch.Tensor:
+        """``-H^-1 g`` at the centre of ``(B, K, 3, 3)`` log values: ``(B, K, 2)`` in x, y; 0 where not finite."""
+        centre = log[..., 1, 1]
+        right, left = log[..., 1, 2], log[..., 1, 0]
+        down, up = log[..., 2, 1], log[..., 0, 1]
+        dx, dy = (right - left) / 2, (down - up) / 2
+        eps = torch.finfo(torch.float32).eps
+        dxx = right - 2 * centre + left + eps
+        dyy = down - 2 * centre + up + eps
+        dxy = (log[..., 2, 2] - right - down + 2 * centre - left - up + log[..., 0, 0]) / 2
+        determinant = dxx * dyy - dxy * dxy
+        step = -torch.stack([dyy * dx - dxy * dy, dxx * dy - dxy * dx], -1) / determinant[..., None]
+        return torch.where(torch.isfinite(step).all(-1, keepdim=True), step, torch.zeros_like(step))

@@ -1,0 +1,26 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Backbone, heads, losses, pretraining and the estimator."""
+
+from .backbones import SapiensViT
+from .estimators import HumanEstimator
+from .heads import DepthHead, NormalHead, PartHead, PoseHead
+from .losses import KeypointMSELoss, KeypointOHKMLoss, NormalLoss, SiLogLoss, WeightedCrossEntropy
+from .preprocessor import HumanDataPreprocessor
+from .pretrain import MAEDecoder, MAEPretrainer
+
+__all__ = [
+    'DepthHead',
+    'HumanDataPreprocessor',
+    'HumanEstimator',
+    'KeypointMSELoss',
+    'KeypointOHKMLoss',
+    'MAEDecoder',
+    'MAEPretrainer',
+    'NormalHead',
+    'NormalLoss',
+    'PartHead',
+    'PoseHead',
+    'SapiensViT',
+    'SiLogLoss',
+    'WeightedCrossEntropy',
+]

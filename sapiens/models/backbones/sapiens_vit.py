@@ -1,0 +1,227 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""The encoder: a plain ViT for high-resolution images of people (paper, Table 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from ...errors import UserError
+from ...registry import MODELS
+from .pos_embed import resize_grid, sincos_pos_embed
+from .transformer import TransformerLayer, init_transformer_weights
+
+ARCHS = {
+    'tiny': dict(embed_dims=192, num_layers=6, num_heads=6, feedforward_channels=768),
+    '0.3b': dict(embed_dims=1024, num_layers=24, num_heads=16, feedforward_channels=4096),
+    '0.6b': dict(embed_dims=1280, num_layers=32, num_heads=16, feedforward_channels=5120),
+    '1b': dict(embed_dims=1536, num_layers=40, num_heads=24, feedforward_channels=6144),
+    '2b': dict(embed_dims=1920, num_layers=48, num_heads=32, feedforward_channels=7680),
+}
+
+
+def resolve_arch(arch: str | dict) -> dict:
+    """Widths of an architecture: a name of `ARCHS` or a dict of all four numbers.
+
+    Raises:
+        UserError: Unknown name or a dict that lacks a width.
+    """
+    if isinstance(arch, str):
+        if arch not in ARCHS:
+            raise UserError(
+                f"unknown arch '{arch}' of SapiensViT; known are {', '.join(ARCHS)}, or give a dict of widths"
+            )
+        return dict(ARCHS[arch])
+    missing = set(ARCHS['tiny']) - set(arch)
+    if missing:
+        raise UserError(f'arch of SapiensViT lacks {", ".join(sorted(missing))}')
+    return {key: int(arch[key]) for key in ARCHS['tiny']}
+
+
+class PatchEmbed(nn.Module):
+    """Non-overlapping patches by one convolution.
+
+    Args:
+        channels: C.
+        patch_size: Side of a patch in pixels, and the stride.
+        padding: 0 pads right and bottom up to a multiple of the patch where needed; 2 pads every side by two
+            pixels as some published models do. It is invisible in the weights, so it travels in the config.
+    """
+
+    def __init__(self, channels: int, patch_size: int, padding: int) -> None:
+        super().__init__()
+        self.patch_size, self.padding = patch_size, padding
+        self.projection = nn.Conv2d(3, channels, patch_size, stride=patch_size, padding=padding)
+
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """``(h, w)`` patches of an image of ``(H, W)`` pixels."""
+        if self.padding:
+            return tuple((n + 2 * self.padding - self.patch_size) // self.patch_size + 1 for n in size)
+        return tuple(-(-n // self.patch_size) for n in size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(B, 3, H, W)`` -> ``(B, h * w, C)``."""
+        if not self.padding:
+            bottom, right = (-n % self.patch_size for n in x.shape[-2:])
+            if bottom or right:
+                x = F.pad(x, (0, right, 0, bottom))
+        return self.projection(x).flatten(2).transpose(1, 2)
+
+
+@MODELS.register_module()
+class SapiensViT(BaseModule):
+    """Vision transformer with the published parameter names (``layers.N.attn.qkv``, final norm ``ln1``, ...).
+
+    Args:
+        arch: ``'tiny' | '0.3b' | '0.6b' | '1b' | '2b'`` or a dict with ``embed_dims``, ``num_layers``,
+            ``num_heads`` and ``feedforward_channels``.
+        img_size: ``(H, W)`` that the position embedding is made for; other sizes resize it on the fly.
+        patch_size: Side of a patch.
+        patch_padding: 0 or 2, see `PatchEmbed`.
+        with_cls_token: Have a cls token (pretraining).
+        out_type: ``'featmap'`` (B, C, h, w), ``'raw'`` tokens (B, (1 +) h * w, C), or ``'cls_token'`` (B, C).
+        out_indices: Layers to put out, negative ones counted from the last. Only the last layer passes the final
+            norm.
+        final_norm: Apply the final norm.
+        drop_path_rate: Of the last layer; it grows linearly from 0 at the first.
+        with_cp: Activation checkpointing: recompute each layer in the backward pass to save memory.
+        frozen_layers: The patch embedding and this many first layers do not train; -1 trains everything.
+        freeze_pos_embed: Keep the position embedding fixed (pretraining).
+        init_cfg: mmengine initialisation, e.g. ``dict(type='Pretrained', checkpoint=...)``.
+
+    Raises:
+        UserError: Unknown arch, out_type without cls token, or layer that does not exist.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = '0.3b',
+        img_size: int | tuple[int, int] = (1024, 768),
+        patch_size: int = 16,
+        patch_padding: int = 0,
+        with_cls_token: bool = False,
+        out_type: str = 'featmap',
+        out_indices: int | Sequence[int] = -1,
+        final_norm: bool = True,
+        drop_path_rate: float = 0.0,
+        with_cp: bool = False,
+        frozen_layers: int = -1,
+        freeze_pos_embed: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        widths = resolve_arch(arch)
+        self.embed_dims, self.num_layers = widths['embed_dims'], widths['num_layers']
+        self.img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        self.patch_size, self.with_cp, self.frozen_layers = patch_size, with_cp, frozen_layers
+        if patch_padding not in (0, 2):
+            raise UserError(f'patch_padding of SapiensViT is 0 or 2, not {patch_padding}')
+        if out_type not in ('featmap', 'raw', 'cls_token') or (out_type == 'cls_token' and not with_cls_token):
+            raise UserError(f"out_type '{out_type}' of SapiensViT (with_cls_token={with_cls_token}) is not one of "
+                            "'featmap', 'raw' or, with a cls token, 'cls_token'")  # fmt: skip
+        self.out_type = out_type
+        self.out_indices = self._check_indices([out_indices] if isinstance(out_indices, int) else out_indices)
+
+        self.patch_embed = PatchEmbed(self.embed_dims, patch_size, patch_padding)
+        self.patch_grid = self.patch_embed.grid(self.img_size)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if with_cls_token else None
+        self.pos_embed = nn.Parameter(
+            sincos_pos_embed(self.patch_grid, self.embed_dims, with_cls_token), requires_grad=not freeze_pos_embed
+        )
+        rates = torch.linspace(0, drop_path_rate, self.num_layers, device='cpu').tolist()
+        self.layers = nn.ModuleList(
+            TransformerLayer(self.embed_dims, widths['num_heads'], widths['feedforward_channels'], rate)
+            for rate in rates
+        )
+        self.ln1 = nn.LayerNorm(self.embed_dims, eps=1e-6) if final_norm else nn.Identity()
+        self._init_parameters()
+        self._freeze()
+
+    def _check_indices(self, indices: Sequence[int]) -> list[int]:
+        positive = [i + self.num_layers if i < 0 else i for i in indices]
+        wrong = [i for i, p in zip(indices, positive, strict=True) if not 0 <= p < self.num_layers]
+        if wrong:
+            raise UserError(f'layer {wrong[0]} does not exist in a SapiensViT of {self.num_layers} layers')
+        return positive
+
+    def _init_parameters(self) -> None:
+        init_transformer_weights(self.layers)
+        # The projection is initialised like a linear layer on flattened patches (as MAE does).
+        weight = self.patch_embed.projection.weight
+        nn.init.xavier_uniform_(weight.data.view(weight.shape[0], -1))
+        nn.init.zeros_(self.patch_embed.projection.bias)
+        if self.cls_token is not None:
+            nn.init.normal_(self.cls_token, std=0.02)
+
+    def _freeze(self) -> None:
+        if self.frozen_layers < 0:
+            return
+        self.pos_embed.requires_grad_(False)
+        for module in (self.patch_embed, *self.layers[: self.frozen_layers]):
+            module.requires_grad_(False)
+
+    @property
+    def num_extra_tokens(self) -> int:
+        """1 with a cls token, else 0."""
+        return 0 if self.cls_token is None else 1
+
+    def position(self, grid: tuple[int, int]) -> torch.Tensor:
+        """Position embedding of the patches for a grid ``(h, w)``: ``(1, h * w, C)``, without the cls row."""
+        return resize_grid(self.pos_embed[:, self.num_extra_tokens :], self.patch_grid, grid)
+
+    def embed(self, x: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
+        """Images ``(B, 3, H, W)`` -> patch tokens with position ``(B, h * w, C)`` and the grid ``(h, w)``."""
+        grid = self.patch_embed.grid(tuple(x.shape[-2:]))
+        return self.patch_embed(x) + self.position(grid), grid
+
+    def prepend_cls(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Put the cls token with its position in front: ``(B, N, C)`` -> ``(B, 1 + N, C)``; without one, as is."""
+        if self.cls_token is None:
+            return tokens
+        cls = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)
+        return torch.cat([cls, tokens], dim=1)
+
+    def run_layer(self, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        """One transformer layer on ``(B, N, C)``, recomputed in the backward pass if ``with_cp``."""
+        if self.with_cp and x.requires_grad:
+            return checkpoint(layer, x, use_reentrant=False)
+        return layer(x)
+
+    def encode(self, tokens: torch.Tensor) -> torch.Tensor:
+        """All layers and the final norm on ``(B, N, C)`` tokens."""
+        for layer in self.layers:
+            tokens = self.run_layer(layer, tokens)
+        return self.ln1(tokens)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Features of the chosen layers.
+
+        Args:
+            x: ``(B, 3, H, W)`` normalised RGB.
+
+        Returns:
+            One tensor for each of ``out_indices``, shaped as ``out_type`` says.
+        """
+        tokens, grid = self.embed(x)
+        tokens = self.prepend_cls(tokens)
+        outputs = {}
+        last = max(self.out_indices)
+        for index, layer in enumerate(self.layers[: last + 1]):
+            tokens = self.run_layer(layer, tokens)
+            if index in self.out_indices:
+                final = index == self.num_layers - 1
+                outputs[index] = self._format(self.ln1(tokens) if final else tokens, grid)
+        return tuple(outputs[index] for index in self.out_indices)
+
+    def _format(self, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        if self.out_type == 'cls_token':
+            return tokens[:, 0]
+        if self.out_type == 'raw':
+            return tokens
+        patches = tokens[:, self.num_extra_tokens :]
+        return patches.transpose(1, 2).reshape(tokens.shape[0], -1, *grid)

@@ -1,0 +1,109 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""The pre-norm transformer block that the encoder and the MAE decoder share."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class DropPath(nn.Module):
+    """Drop the residual branch of whole samples with probability p, rescaling the rest by 1 / (1 - p).
+
+    At p = 0 or in eval mode it is the identity and draws no random numbers.
+    """
+
+    def __init__(self, p: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f'drop path rate must lie in [0, 1), not {p}')
+        self.p = p
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(B, ...)`` -> ``(B, ...)``."""
+        if self.p == 0 or not self.training:
+            return x
+        # The draw is in float32 whatever x is: 1 - p need not be representable in bf16.
+        keep = torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device) >= self.p
+        return x * keep.to(x.dtype) / (1 - self.p)
+
+    def extra_repr(self) -> str:
+        """Shown by ``print(model)``."""
+        return f'p={self.p}'
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention by ``scaled_dot_product_attention``.
+
+    Args:
+        channels: C, a multiple of ``num_heads``.
+        num_heads: Number of heads.
+        qkv_bias: Bias of the joint projection.
+    """
+
+    def __init__(self, channels: int, num_heads: int, qkv_bias: bool = True) -> None:
+        super().__init__()
+        if channels % num_heads:
+            raise ValueError(f'{channels} channels cannot be split into {num_heads} heads')
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(B, N, C)`` -> ``(B, N, C)``."""
+        batch, tokens, channels = x.shape
+        qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, channels // self.num_heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        x = F.scaled_dot_product_attention(query, key, value)
+        return self.proj(x.transpose(1, 2).reshape(batch, tokens, channels))
+
+
+class FFN(nn.Module):
+    """Linear, exact GELU, linear; the nesting keeps the published parameter names."""
+
+    def __init__(self, channels: int, hidden_channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Sequential(nn.Linear(channels, hidden_channels), nn.GELU()), nn.Linear(hidden_channels, channels)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(..., C)`` -> ``(..., C)``."""
+        return self.layers(x)
+
+
+class TransformerLayer(nn.Module):
+    """``x + attn(ln1(x))``, then ``x + ffn(ln2(x))``.
+
+    Args:
+        channels: C.
+        num_heads: Number of attention heads.
+        feedforward_channels: Width of the hidden layer of the FFN.
+        drop_path_rate: Probability of dropping each residual branch.
+    """
+
+    def __init__(self, channels: int, num_heads: int, feedforward_channels: int, drop_path_rate: float = 0.0) -> None:
+        super().__init__()
+        self.ln1 = nn.LayerNorm(channels, eps=1e-6)
+        self.attn = Attention(channels, num_heads)
+        self.ln2 = nn.LayerNorm(channels, eps=1e-6)
+        self.ffn = FFN(channels, feedforward_channels)
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(B, N, C)`` -> ``(B, N, C)``."""
+        x = x + self.drop_path(self.attn(self.ln1(x)))
+        return x + self.drop_path(self.ffn(self.ln2(x)))
+
+
+def init_transformer_weights(module: nn.Module) -> None:
+    """Initialise linear layers as MAE does: Xavier uniform weights, zero biases; norms at identity."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.LayerNorm):
+            nn.init.ones_(layer.weight)
+            nn.init.zeros_(layer.bias)

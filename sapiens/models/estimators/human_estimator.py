@@ -1,0 +1,80 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""The one estimator of all tasks."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.model import BaseModel
+from torch import nn
+
+from ...registry import MODELS
+from ...structures import HumanDataSample
+
+
+@MODELS.register_module()
+class HumanEstimator(BaseModel):
+    """A backbone with one head (the paper's models) or several (all tasks in one pass).
+
+    Args:
+        backbone: Config of the backbone.
+        heads: Task name (``'pose'``, ``'seg'``, ``'depth'``, ``'normal'``) -> config of its head; ``in_channels``
+            comes from the backbone unless given.
+        data_preprocessor: Config; `HumanDataPreprocessor` by default.
+        test_cfg: ``flip_test`` (bool): average the outputs of the image and of its mirror.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        heads: dict[str, dict],
+        data_preprocessor: dict | None = None,
+        test_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(MODELS.build(data_preprocessor or dict(type='HumanDataPreprocessor')), init_cfg)
+        self.backbone = MODELS.build(backbone)
+        inherited = {'in_channels': self.backbone.embed_dims} if hasattr(self.backbone, 'embed_dims') else {}
+        self.heads = nn.ModuleDict({task: MODELS.build({**inherited, **head}) for task, head in heads.items()})
+        self.test_cfg = dict(test_cfg or {})
+
+    def extract_feat(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """``(B, 3, H, W)`` normalised images -> the backbone's features."""
+        return self.backbone(inputs)
+
+    def outputs(self, inputs: torch.Tensor, flip_test: bool = False) -> dict[str, torch.Tensor]:
+        """Raw output of every head; with ``flip_test`` the mean with that of the mirrored images."""
+        feats = self.extract_feat(inputs)
+        outputs = {task: head(feats) for task, head in self.heads.items()}
+        if flip_test:
+            feats = self.extract_feat(inputs.flip(-1))
+            outputs = {task: (outputs[task] + head.flip_back(head(feats))) / 2 for task, head in self.heads.items()}
+        return outputs
+
+    def forward(
+        self, inputs: torch.Tensor, data_samples: list[HumanDataSample] | None = None, mode: str = 'tensor'
+    ) -> dict[str, torch.Tensor] | list[HumanDataSample]:
+        """Entry for mmengine.
+
+        Args:
+            inputs: ``(B, 3, H, W)`` normalised RGB.
+            data_samples: Labels (``'loss'``) or metainfo (``'predict'``) of the images.
+            mode: ``'tensor'`` -> task -> raw output; ``'loss'`` -> ``<task>.<loss name>`` -> scalar; ``'predict'`` ->
+                the samples with ``pred_*`` fields in the original images' frames.
+        """
+        if mode == 'tensor':
+            return self.outputs(inputs)
+        if mode == 'loss':
+            outputs = self.outputs(inputs)
+            return {
+                f'{task}.{name}': value
+                for task, head in self.heads.items()
+                for name, value in head.loss(outputs[task], data_samples).items()
+            }
+        if mode == 'predict':
+            samples = data_samples
+            if samples is None:
+                samples = [HumanDataSample(metainfo=dict(img_shape=tuple(inputs.shape[-2:]))) for _ in inputs]
+            for task, output in self.outputs(inputs, self.test_cfg.get('flip_test', False)).items():
+                self.heads[task].predict(output, samples)
+            return samples
+        raise ValueError(f"mode is 'tensor', 'loss' or 'predict', not '{mode}'")

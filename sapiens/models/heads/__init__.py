@@ -1,0 +1,10 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Heads of the four tasks."""
+
+from .base import DeconvHead
+from .depth import DepthHead
+from .normal import NormalHead
+from .part import PartHead
+from .pose import PoseHead
+
+__all__ = ['DeconvHead', 'DepthHead', 'NormalHead', 'PartHead', 'PoseHead']

@@ -1,0 +1,82 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""The network that all four heads share: deconvolutions, 1 x 1 convolutions, one output layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModule
+from torch import nn
+
+from ...structures import HumanDataSample
+
+
+def _block(layer: nn.Module, channels: int) -> list[nn.Module]:
+    return [layer, nn.InstanceNorm2d(channels), nn.SiLU(inplace=True)]
+
+
+class DeconvHead(BaseModule):
+    """Upsample features by 2 per deconvolution (kernel 4, stride 2), then 1 x 1 convolutions.
+
+    Every layer but the last is followed by InstanceNorm without parameters and SiLU, which gives the published
+    parameter names ``deconv_layers.{0,3,..}``, ``conv_layers.{0,3,..}``; the last layer is ``final_layer``.
+
+    Args:
+        in_channels: Width of the features.
+        out_channels: Channels of the output.
+        deconv_channels, conv_channels: Widths of the layers.
+        dropout: Channel dropout before the last layer when training.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        deconv_channels: Sequence[int],
+        conv_channels: Sequence[int],
+        dropout: float = 0.0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.upsampling = 2 ** len(deconv_channels)
+        layers, width = [], in_channels
+        for channels in deconv_channels:
+            layers += _block(nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1, bias=False), channels)
+            width = channels
+        self.deconv_layers = nn.Sequential(*layers)
+        layers = []
+        for channels in conv_channels:
+            layers += _block(nn.Conv2d(width, channels, 1), channels)
+            width = channels
+        self.conv_layers = nn.Sequential(*layers)
+        self.dropout = nn.Dropout2d(dropout)
+        self.final_layer = nn.Conv2d(width, out_channels, 1)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+                nn.init.normal_(module.weight, std=0.001)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, feats: Sequence[torch.Tensor] | torch.Tensor) -> torch.Tensor:
+        """Features ``(B, C, h, w)`` (the last of a sequence) -> ``(B, out_channels, 2^n h, 2^n w)``."""
+        x = feats if isinstance(feats, torch.Tensor) else feats[-1]
+        return self.final_layer(self.dropout(self.conv_layers(self.deconv_layers(x))))
+
+    def flip_back(self, output: torch.Tensor) -> torch.Tensor:
+        """Turn the output of a mirrored image into that of the image itself."""
+        raise NotImplementedError
+
+    def loss(self, output: torch.Tensor, samples: list[HumanDataSample]) -> dict[str, torch.Tensor]:
+        """Losses (names start with ``loss``) and accuracies of an output against the labels of the samples."""
+        raise NotImplementedError
+
+    def predict(self, output: torch.Tensor, samples: list[HumanDataSample]) -> None:
+        """Write the predictions in the original images' frames into the samples."""
+        raise NotImplementedError
+
+    @staticmethod
+    def labelled(samples: list[HumanDataSample], field: str) -> list[int]:
+        """Positions of the samples that carry a label; the others have no part in the loss."""
+        return [i for i, sample in enumerate(samples) if field in sample]

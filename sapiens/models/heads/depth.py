@@ -1,0 +1,66 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Relative depth head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from ...registry import MODELS
+from ...structures import HumanDataSample
+from ..losses.depth import normalise_depth
+from .base import DeconvHead
+from .frames import map_to_original, sample_frames
+
+
+@MODELS.register_module()
+class DepthHead(DeconvHead):
+    """One channel, larger = farther, known up to scale and shift (paper, section 3.5).
+
+    Args:
+        in_channels: Width of the features.
+        deconv_channels, conv_channels: Widths; the published models have four and two of 384.
+        loss: Config of the loss.
+        dropout: Channel dropout before the last layer.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        deconv_channels: Sequence[int] = (384, 384, 384, 384),
+        conv_channels: Sequence[int] = (384, 384),
+        loss: dict | None = None,
+        dropout: float = 0.1,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(in_channels, 1, deconv_channels, conv_channels, dropout, init_cfg)
+        self.loss_module = MODELS.build(loss or dict(type='SiLogLoss'))
+
+    def flip_back(self, output: torch.Tensor) -> torch.Tensor:
+        """Mirror ``(B, 1, h, w)``."""
+        return output.flip(-1)
+
+    def loss(self, output: torch.Tensor, samples: list[HumanDataSample]) -> dict[str, torch.Tensor]:
+        """``loss_silog`` against each image's human depth normalised to [0, 1]."""
+        chosen = self.labelled(samples, 'gt_depth')
+        if not chosen:
+            return {'loss_silog': output.sum() * 0}
+        depth = torch.stack([samples[i].gt_depth for i in chosen]).to(output.device)
+        valid = torch.isfinite(depth) & (depth > 0)
+        for row, i in enumerate(chosen):
+            if 'gt_mask' in samples[i]:
+                valid[row] &= samples[i].gt_mask.to(output.device).bool()
+        pred = output[chosen] if len(chosen) < len(samples) else output
+        pred = F.interpolate(pred.float(), size=depth.shape[-2:], mode='bilinear', align_corners=False)
+        target = normalise_depth(torch.nan_to_num(depth), valid)
+        return {'loss_silog': self.loss_module(pred, target) * (len(chosen) / len(samples))}
+
+    def predict(self, output: torch.Tensor, samples: list[HumanDataSample]) -> None:
+        """Write ``pred_depth`` (1, H, W) at the original size; 0 where the input does not cover the original."""
+        for sample, depth in zip(samples, output.float(), strict=True):
+            fallback = tuple(n * 16 // self.upsampling for n in depth.shape[-2:])
+            input_shape, ori_shape, warp = sample_frames(sample, fallback)
+            depth = F.interpolate(depth[None], size=input_shape, mode='bilinear', align_corners=False)[0]
+            sample.set_field(map_to_original(depth, warp, ori_shape).cpu(), 'pred_depth')

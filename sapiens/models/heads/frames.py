@@ -1,0 +1,143 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""From the frame of the network's input back to that of the original image."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from ...structures import HumanDataSample
+
+STRIPE = 2**22  # numbers that a stripe of resampled rows may hold
+
+
+def sample_frames(sample: HumanDataSample, fallback: tuple[int, int]) -> tuple[tuple, tuple, torch.Tensor]:
+    """``(H, W)`` of the input and the original, and the ``(2, 3)`` float64 map of original pixels to input pixels.
+
+    Without metainfo the input is the original; without ``warp_mat`` the input is the resized original.
+    """
+    input_shape = tuple(int(n) for n in sample.get('img_shape', fallback)[:2])
+    ori_shape = tuple(int(n) for n in sample.get('ori_shape', input_shape)[:2])
+    warp = sample.get('warp_mat', None)
+    if warp is None:
+        return input_shape, ori_shape, _resize_map(ori_shape, input_shape)
+    return input_shape, ori_shape, torch.as_tensor(warp, dtype=torch.float64)[:2]
+
+
+def _resize_map(source: tuple[int, int], target: tuple[int, int]) -> torch.Tensor:
+    """Map of pixel centres under a resize of the whole image."""
+    sy, sx = target[0] / source[0], target[1] / source[1]
+    return torch.tensor([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5]], dtype=torch.float64)
+
+
+def points_to_original(points: torch.Tensor, warp: torch.Tensor) -> torch.Tensor:
+    """``(K, 2)`` input pixels -> ``(K, 2)`` original pixels."""
+    linear, shift = warp[:, :2].to(points.device), warp[:, 2].to(points.device)
+    return torch.linalg.solve(linear, (points.double() - shift).T).T.float()
+
+
+def _is_resize(warp: torch.Tensor, input_shape: tuple, ori_shape: tuple) -> bool:
+    return torch.allclose(warp.cpu(), _resize_map(ori_shape, input_shape), atol=1e-4, rtol=0)
+
+
+def _source_coordinates(
+    warp: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Input x, y of original pixels; rows and columns broadcast against each other."""
+    a = warp.to(rows.device)
+    return a[0, 0] * columns + a[0, 1] * rows + a[0, 2], a[1, 0] * columns + a[1, 1] * rows + a[1, 2]
+
+
+def map_to_original(values: torch.Tensor, warp: torch.Tensor, ori_shape: tuple[int, int]) -> torch.Tensor:
+    """Resample a map of the input's frame bilinearly into the original frame.
+
+    Args:
+        values: ``(C, H, W)`` at the input's size.
+        warp: ``(2, 3)`` original pixels to input pixels.
+        ori_shape: ``(H', W')``.
+
+    Returns:
+        ``(C, H', W')`` float32; 0 where the original lies outside the input.
+    """
+    values = values.float()
+    height, width = values.shape[-2:]
+    if _is_resize(warp, (height, width), ori_shape):
+        return F.interpolate(values[None], size=ori_shape, mode='bilinear', align_corners=False)[0]
+    out = values.new_empty(values.shape[0], *ori_shape)
+    step = max(1, STRIPE // (values.shape[0] * ori_shape[1]))
+    columns = torch.arange(ori_shape[1], device=values.device, dtype=torch.float64)
+    for start in range(0, ori_shape[0], step):
+        rows = torch.arange(start, min(start + step, ori_shape[0]), device=values.device, dtype=torch.float64)
+        x, y = _source_coordinates(warp, rows[:, None], columns[None])
+        inside = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
+        grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1).float()
+        stripe = F.grid_sample(values[None], grid[None], padding_mode='border', align_corners=False)[0]
+        out[:, start : start + step] = stripe * inside
+    return out
+
+
+def argmax_to_original(
+    logits: torch.Tensor, warp: torch.Tensor, ori_shape: tuple[int, int], outside: int = 0
+) -> torch.Tensor:
+    """Class of the largest bilinearly resampled logit of every original pixel, without resampling the logits.
+
+    Where the four neighbours of a pixel agree, so does any mixture of them: only the pixels between neighbours
+    that differ (the borders of parts) are interpolated.
+
+    Args:
+        logits: ``(C, H, W)`` at the input's size.
+        warp: ``(2, 3)`` original pixels to input pixels.
+        ori_shape: ``(H', W')``.
+        outside: Class of original pixels that the input does not cover.
+
+    Returns:
+        ``(H', W')`` uint8.
+    """
+    channels, height, width = logits.shape
+    labels = logits.argmax(0)
+    # agree[y, x]: the cell with corners (y, x) .. (y + 1, x + 1) has one class
+    padded = F.pad(labels[None, None].float(), (0, 1, 0, 1), mode='replicate')[0, 0].long()
+    agree = (
+        (padded[:-1, :-1] == padded[1:, :-1])
+        & (padded[:-1, :-1] == padded[:-1, 1:])
+        & (padded[:-1, :-1] == padded[1:, 1:])
+    ).flatten()
+    flat_labels, flat_logits = labels.to(torch.uint8).flatten(), logits.flatten(1)
+    out = torch.empty(ori_shape, dtype=torch.uint8, device=logits.device)
+    step = max(1, STRIPE // (8 * ori_shape[1]))
+    columns = torch.arange(ori_shape[1], device=logits.device, dtype=torch.float64)
+    for start in range(0, ori_shape[0], step):
+        rows = torch.arange(start, min(start + step, ori_shape[0]), device=logits.device, dtype=torch.float64)
+        x, y = _source_coordinates(warp, rows[:, None], columns[None])
+        inside = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
+        x, y = x.clamp(0, width - 1).expand(inside.shape), y.clamp(0, height - 1).expand(inside.shape)
+        x0, y0 = x.long(), y.long()
+        corner = y0 * width + x0
+        stripe = flat_labels[corner]
+        mixed = (~agree[corner]).nonzero(as_tuple=True)
+        if mixed[0].numel():
+            stripe[mixed] = _interpolated_argmax(
+                flat_logits, corner[mixed], (x - x0)[mixed], (y - y0)[mixed], (height, width)
+            )
+        stripe[~inside] = outside
+        out[start : start + step] = stripe
+    return out
+
+
+def _interpolated_argmax(
+    logits: torch.Tensor, corner: torch.Tensor, fx: torch.Tensor, fy: torch.Tensor, size: tuple[int, int]
+) -> torch.Tensor:
+    """Argmax of ``(C, H W)`` logits mixed at points given by their upper left corner and fractions."""
+    height, width = size
+    best = torch.empty(corner.shape[0], dtype=torch.uint8, device=logits.device)
+    chunk = max(1, STRIPE // logits.shape[0])
+    for start in range(0, corner.shape[0], chunk):
+        part = slice(start, start + chunk)
+        at = corner[part]
+        right = torch.where(at % width < width - 1, at + 1, at)
+        down = torch.where(at < (height - 1) * width, width, 0)
+        wx, wy = fx[part].to(logits.dtype), fy[part].to(logits.dtype)
+        top = torch.lerp(logits[:, at], logits[:, right], wx)
+        bottom = torch.lerp(logits[:, at + down], logits[:, right + down], wx)
+        best[part] = torch.lerp(top, bottom, wy).argmax(0).to(torch.uint8)
+    return best

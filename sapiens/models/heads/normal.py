@@ -1,0 +1,65 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Surface normal head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from ...registry import MODELS
+from ...structures import HumanDataSample
+from .base import DeconvHead
+from .frames import map_to_original, sample_frames
+
+
+@MODELS.register_module()
+class NormalHead(DeconvHead):
+    """Three channels x right, y up, z towards the viewer (paper, section 3.6); raw output, normalised at inference.
+
+    Args:
+        in_channels: Width of the features.
+        deconv_channels, conv_channels: Widths; the published models have three of 768 each.
+        loss: Config of the loss.
+        dropout: Channel dropout before the last layer.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        deconv_channels: Sequence[int] = (768, 768, 768),
+        conv_channels: Sequence[int] = (768, 768, 768),
+        loss: dict | None = None,
+        dropout: float = 0.1,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(in_channels, 3, deconv_channels, conv_channels, dropout, init_cfg)
+        self.loss_module = MODELS.build(loss or dict(type='NormalLoss'))
+
+    def flip_back(self, output: torch.Tensor) -> torch.Tensor:
+        """Mirror ``(B, 3, h, w)`` and negate x."""
+        return output.flip(-1) * output.new_tensor([-1.0, 1.0, 1.0]).view(3, 1, 1)
+
+    def loss(self, output: torch.Tensor, samples: list[HumanDataSample]) -> dict[str, torch.Tensor]:
+        """``loss_l1`` and ``loss_cosine`` over human pixels with a known normal."""
+        chosen = self.labelled(samples, 'gt_normals')
+        if not chosen:
+            return {'loss_l1': output.sum() * 0}
+        target = torch.stack([samples[i].gt_normals for i in chosen]).to(output.device).float()
+        valid = torch.isfinite(target).all(1, keepdim=True) & (target.square().sum(1, keepdim=True) > 0.25)
+        for row, i in enumerate(chosen):
+            if 'gt_mask' in samples[i]:
+                valid[row] &= samples[i].gt_mask.to(output.device).bool()
+        pred = output[chosen] if len(chosen) < len(samples) else output
+        pred = F.interpolate(pred.float(), size=target.shape[-2:], mode='bilinear', align_corners=False)
+        return self.loss_module(pred, target, valid)
+
+    def predict(self, output: torch.Tensor, samples: list[HumanDataSample]) -> None:
+        """Write unit ``pred_normals`` (3, H, W) at the original size; 0 where the input does not cover it."""
+        for sample, normals in zip(samples, output.float(), strict=True):
+            fallback = tuple(n * 16 // self.upsampling for n in normals.shape[-2:])
+            input_shape, ori_shape, warp = sample_frames(sample, fallback)
+            normals = F.interpolate(normals[None], size=input_shape, mode='bilinear', align_corners=False)[0]
+            normals = F.normalize(map_to_original(normals, warp, ori_shape), dim=0)
+            sample.set_field(normals.cpu(), 'pred_normals')

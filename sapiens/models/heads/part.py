@@ -1,0 +1,87 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Body-part segmentation head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from ...errors import UserError
+from ...registry import MODELS
+from ...structures import HumanDataSample
+from ...vocabularies import PartVocabulary, load_vocabulary
+from ..losses import pixel_accuracy
+from .base import DeconvHead
+from .frames import argmax_to_original, map_to_original, sample_frames
+
+
+@MODELS.register_module()
+class PartHead(DeconvHead):
+    """Logits of the classes of a part vocabulary (paper, section 3.4).
+
+    Args:
+        in_channels: Width of the features.
+        vocabulary: Name or file of a part vocabulary; gives C, the swap table and the class weights.
+        deconv_channels, conv_channels: Widths; the published models have three of 768 each.
+        loss: Config of the loss; class weights come from the vocabulary unless given here.
+        dropout: Channel dropout before the last layer.
+        with_scores: Also put out the probability of the chosen class (costs a map of all logits).
+
+    Raises:
+        UserError: The vocabulary is not one of parts.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        vocabulary: str | PartVocabulary,
+        deconv_channels: Sequence[int] = (768, 768, 768),
+        conv_channels: Sequence[int] = (768, 768, 768),
+        loss: dict | None = None,
+        dropout: float = 0.1,
+        with_scores: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        vocabulary = load_vocabulary(vocabulary)
+        if vocabulary.kind != 'parts':
+            raise UserError(f"PartHead needs a part vocabulary; '{vocabulary.name}' has keypoints")
+        super().__init__(in_channels, vocabulary.num_classes, deconv_channels, conv_channels, dropout, init_cfg)
+        self.vocabulary, self.with_scores = vocabulary, with_scores
+        loss = {'type': 'WeightedCrossEntropy', 'class_weight': vocabulary.weights.tolist(), **(loss or {})}
+        self.loss_module = MODELS.build(loss)
+        self.register_buffer('swap', torch.from_numpy(vocabulary.swap.copy()), persistent=False)
+
+    def flip_back(self, output: torch.Tensor) -> torch.Tensor:
+        """Mirror ``(B, C, h, w)`` logits and exchange left and right classes."""
+        return output.flip(-1)[:, self.swap]
+
+    def loss(self, output: torch.Tensor, samples: list[HumanDataSample]) -> dict[str, torch.Tensor]:
+        """``loss_ce`` at the labels' resolution (logits are upsampled bilinearly) and ``acc_seg`` in percent."""
+        chosen = self.labelled(samples, 'gt_part_map')
+        if not chosen:
+            return {'loss_ce': output.sum() * 0}
+        labels = torch.stack([samples[i].gt_part_map for i in chosen]).to(output.device).long()
+        logits = output[chosen] if len(chosen) < len(samples) else output
+        ignore = self.loss_module.ignore_index
+        largest = int(labels.masked_fill(labels == ignore, 0).max())
+        if largest >= self.out_channels:
+            raise UserError(f"a label {largest} lies outside the {self.out_channels} classes of "
+                            f"'{self.vocabulary.name}'; run tools/check_dataset.py or set label_map")  # fmt: skip
+        logits = F.interpolate(logits.float(), size=labels.shape[-2:], mode='bilinear', align_corners=False)
+        share = len(chosen) / len(samples)
+        with torch.no_grad():
+            accuracy = pixel_accuracy(logits, labels, ignore)
+        return {'loss_ce': self.loss_module(logits, labels) * share, 'acc_seg': accuracy}
+
+    def predict(self, output: torch.Tensor, samples: list[HumanDataSample]) -> None:
+        """Write ``pred_part_map`` (H, W) uint8 at the original size, and ``pred_part_scores`` if asked for."""
+        for sample, logits in zip(samples, output.float(), strict=True):
+            fallback = tuple(n * 16 // self.upsampling for n in logits.shape[-2:])
+            input_shape, ori_shape, warp = sample_frames(sample, fallback)
+            logits = F.interpolate(logits[None], size=input_shape, mode='bilinear', align_corners=False)[0]
+            sample.set_field(argmax_to_original(logits, warp, ori_shape).cpu(), 'pred_part_map')
+            if self.with_scores:
+                best = logits.softmax(0).amax(0, keepdim=True)
+                sample.set_field(map_to_original(best, warp, ori_shape)[0].cpu(), 'pred_part_scores')

@@ -1,0 +1,86 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Pose head: K heatmaps of one person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ...errors import UserError
+from ...registry import CODECS, MODELS
+from ...structures import HumanDataSample
+from ...vocabularies import KeypointVocabulary, load_vocabulary
+from ..losses import pose_accuracy
+from .base import DeconvHead
+from .frames import points_to_original, sample_frames
+
+
+@MODELS.register_module()
+class PoseHead(DeconvHead):
+    """Heatmaps of the keypoints of a vocabulary (paper, section 3.3).
+
+    Targets are never rendered: the loss takes the two factors of each Gaussian.
+
+    Args:
+        in_channels: Width of the features.
+        vocabulary: Name or file of a keypoint vocabulary; gives K and the swap table.
+        codec: Config of the codec, e.g. ``dict(type='UDPHeatmap', input_size=(H, W), heatmap_size=(h, w), sigma=6)``.
+        deconv_channels, conv_channels: Widths; the published models have two of 768 each.
+        loss: Config of the keypoint loss.
+
+    Raises:
+        UserError: The vocabulary is not one of keypoints.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        vocabulary: str | KeypointVocabulary,
+        codec: dict,
+        deconv_channels: Sequence[int] = (768, 768),
+        conv_channels: Sequence[int] = (768, 768),
+        loss: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        vocabulary = load_vocabulary(vocabulary)
+        if vocabulary.kind != 'keypoints':
+            raise UserError(f"PoseHead needs a keypoint vocabulary; '{vocabulary.name}' has parts")
+        super().__init__(in_channels, vocabulary.num_keypoints, deconv_channels, conv_channels, init_cfg=init_cfg)
+        self.vocabulary = vocabulary
+        self.codec = CODECS.build(codec)
+        self.loss_module = MODELS.build(loss or dict(type='KeypointMSELoss'))
+        self.register_buffer('swap', torch.from_numpy(vocabulary.swap.copy()), persistent=False)
+
+    def flip_back(self, output: torch.Tensor) -> torch.Tensor:
+        """Mirror ``(B, K, h, w)`` heatmaps and exchange left and right; no shift, since UDP aligns the centres."""
+        return output.flip(-1)[:, self.swap]
+
+    def loss(self, output: torch.Tensor, samples: list[HumanDataSample]) -> dict[str, torch.Tensor]:
+        """``loss_kpt`` and ``acc_pose`` (PCK at 5 % of a tenth of the heatmap, see `pose_accuracy`)."""
+        chosen = self.labelled(samples, 'gt_keypoints')
+        if not chosen:
+            return {'loss_kpt': output.sum() * 0}
+        keypoints = torch.stack([samples[i].gt_keypoints for i in chosen]).to(output.device)
+        visible = torch.stack([samples[i].gt_keypoints_visible for i in chosen]).to(output.device)
+        if keypoints.shape[1] != output.shape[1]:
+            raise UserError(f"the data have {keypoints.shape[1]} keypoints, but the head's vocabulary "
+                            f"'{self.vocabulary.name}' has {output.shape[1]}")  # fmt: skip
+        heatmaps = output[chosen] if len(chosen) < len(samples) else output
+        gx, gy, weights = self.codec.factors(keypoints, visible)
+        loss = self.loss_module(heatmaps, (gx, gy), weights)
+        with torch.no_grad():
+            size = tuple(heatmaps.shape[-2:])
+            index = heatmaps.flatten(2).argmax(-1)
+            points = torch.stack([index % size[1], index // size[1]], -1).float()
+            target = torch.stack([gx.argmax(-1), gy.argmax(-1)], -1).float()
+            accuracy = pose_accuracy(points, target, weights > 0, size)
+        return {'loss_kpt': loss * (len(chosen) / len(samples)), 'acc_pose': accuracy}
+
+    def predict(self, output: torch.Tensor, samples: list[HumanDataSample]) -> None:
+        """Write ``pred_keypoints`` (K, 2) in original pixels and ``pred_keypoint_scores`` (K,)."""
+        keypoints, scores = (t.cpu() for t in self.codec.decode(output))
+        for sample, points, score in zip(samples, keypoints, scores, strict=True):
+            _, _, warp = sample_frames(sample, self.codec.input_size)
+            sample.set_field(points_to_original(points, warp), 'pred_keypoints')
+            sample.set_field(score, 'pred_keypoint_scores')
