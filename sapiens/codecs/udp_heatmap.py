@@ -97,9 +97,9 @@ class UDPHeatmap:
         peak = torch.nan_to_num(peak.float()).clamp(min=0)
         row, column = index // width, index % width
         window = self._blurred_window(heatmaps, row, column)
-        # The blurred map is rescaled to the height of the raw one and clipped from below, so that noise far below
-        # the peak cannot bend the step.
-        window = window * (peak / window.amax((-1, -2)).clamp(min=1e-12))[..., None, None]
+        # The blurred map is rescaled to the height of the raw one and clipped, so that noise far below the peak
+        # cannot bend the step.
+        window = window * (peak / self._blurred_peak(heatmaps, window, peak).clamp(min=1e-12))[..., None, None]
         log = window.clamp(1e-3, 50).log()
         # The window at a border repeats the last row or column inside the map.
         offset = torch.arange(-1, 2, device=heatmaps.device)
@@ -124,13 +124,34 @@ class UDPHeatmap:
         flat = rows.clamp(0, height - 1)[..., :, None] * width + columns.clamp(0, width - 1)[..., None, :]
         patch = heatmaps.flatten(2).gather(2, flat.flatten(2)).float().reshape(inside.shape) * inside
         patch = torch.nan_to_num(patch)
-        # sigma by OpenCV's rule for a kernel of that size, which the published decoding relies on
-        sigma = 0.3 * ((taps - 1) * 0.5 - 1) + 0.8
-        kernel = torch.exp(-(torch.arange(taps, device=patch.device, dtype=torch.float32) - taps // 2) ** 2
-                           / (2 * sigma**2))  # fmt: skip
-        kernel = kernel / kernel.sum()
+        kernel = self._kernel(patch)
         blur = torch.stack([torch.nn.functional.pad(kernel, (i, 2 - i)) for i in range(3)])
         return blur @ patch @ blur.T
+
+    def _kernel(self, like: torch.Tensor) -> torch.Tensor:
+        """Taps of the blur; sigma by OpenCV's rule for a kernel of that size, which published decoding relies on."""
+        taps = self.blur_kernel_size
+        sigma = 0.3 * ((taps - 1) * 0.5 - 1) + 0.8
+        distance = torch.arange(taps, device=like.device, dtype=torch.float32) - taps // 2
+        kernel = torch.exp(-(distance**2) / (2 * sigma**2))
+        return kernel / kernel.sum()
+
+    def _blurred_peak(self, heatmaps: torch.Tensor, window: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
+        """Maximum of the blurred map ``(B, K)``, exact where it can matter.
+
+        A common factor cancels in the derivatives of the logarithm, so the maximum matters only where clipping
+        acts: the window touches the lower bound or the peak the upper one. Only those maps are blurred whole, and
+        not those whose peak is noise.
+        """
+        maximum = window.amax((-1, -2))
+        rows, columns = (((window.amin((-1, -2)) < 1e-3) & (peak > 1e-2)) | (peak > 50)).nonzero(as_tuple=True)
+        if rows.numel():
+            kernel, half = self._kernel(window), self.blur_kernel_size // 2
+            maps = torch.nan_to_num(heatmaps[rows, columns][:, None].float())
+            maps = torch.nn.functional.conv2d(maps, kernel.view(1, 1, -1, 1), padding=(half, 0))
+            maps = torch.nn.functional.conv2d(maps, kernel.view(1, 1, 1, -1), padding=(0, half))
+            maximum = maximum.index_put((rows, columns), maps.amax((1, 2, 3)))
+        return maximum
 
     @staticmethod
     def _newton_step(log: torch.Tensor) -> torch.Tensor:
