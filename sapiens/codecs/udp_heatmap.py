@@ -18,22 +18,24 @@ class UDPHeatmap:
 
     Args:
         input_size: ``(H, W)`` of the network's input.
-        heatmap_size: ``(h, w)`` of the heatmaps.
-        sigma: Standard deviation of the target in heatmap pixels (6 for 256 x 192).
+        heatmap_size: ``(h, w)`` of the heatmaps; a quarter of the input by default.
+        sigma: Standard deviation of the target in heatmap pixels; ``w / 32`` by default (6 for 256 x 192).
         blur_kernel_size: Odd number of taps of the Gaussian blur before decoding (11).
     """
 
     def __init__(
         self,
         input_size: tuple[int, int],
-        heatmap_size: tuple[int, int],
-        sigma: float = 6.0,
+        heatmap_size: tuple[int, int] | None = None,
+        sigma: float | None = None,
         blur_kernel_size: int = 11,
     ) -> None:
         if blur_kernel_size % 2 == 0:
             raise ValueError(f'blur_kernel_size must be odd, not {blur_kernel_size}')
-        self.input_size, self.heatmap_size = tuple(input_size), tuple(heatmap_size)
-        self.sigma, self.blur_kernel_size = float(sigma), blur_kernel_size
+        self.input_size = tuple(input_size)
+        self.heatmap_size = tuple(heatmap_size or (n // 4 for n in self.input_size))
+        self.sigma = self.heatmap_size[1] / 32 if sigma is None else float(sigma)
+        self.blur_kernel_size = blur_kernel_size
 
     def __repr__(self) -> str:
         return f'UDPHeatmap(input_size={self.input_size}, heatmap_size={self.heatmap_size}, sigma={self.sigma})'

@@ -18,7 +18,7 @@ class HumanEstimator(BaseModel):
     Args:
         backbone: Config of the backbone.
         heads: Task name (``'pose'``, ``'seg'``, ``'depth'``, ``'normal'``) -> config of its head; ``in_channels``
-            comes from the backbone unless given.
+            and the codec's ``input_size`` come from the backbone unless given.
         data_preprocessor: Config; `HumanDataPreprocessor` by default.
         test_cfg: ``flip_test`` (bool): average the outputs of the image and of its mirror.
     """
@@ -33,9 +33,15 @@ class HumanEstimator(BaseModel):
     ) -> None:
         super().__init__(MODELS.build(data_preprocessor or dict(type='HumanDataPreprocessor')), init_cfg)
         self.backbone = MODELS.build(backbone)
-        inherited = {'in_channels': self.backbone.embed_dims} if hasattr(self.backbone, 'embed_dims') else {}
-        self.heads = nn.ModuleDict({task: MODELS.build({**inherited, **head}) for task, head in heads.items()})
+        self.heads = nn.ModuleDict({task: MODELS.build(self._complete(head)) for task, head in heads.items()})
         self.test_cfg = dict(test_cfg or {})
+
+    def _complete(self, head: dict) -> dict:
+        """Fill in what the backbone decides: the width of the features and the input size of a codec."""
+        head = {'in_channels': self.backbone.embed_dims, **head} if hasattr(self.backbone, 'embed_dims') else dict(head)
+        if 'codec' in head and hasattr(self.backbone, 'img_size'):
+            head['codec'] = {'input_size': self.backbone.img_size, **head['codec']}
+        return head
 
     def extract_feat(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """``(B, 3, H, W)`` normalised images -> the backbone's features."""

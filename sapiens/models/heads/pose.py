@@ -25,7 +25,8 @@ class PoseHead(DeconvHead):
     Args:
         in_channels: Width of the features.
         vocabulary: Name or file of a keypoint vocabulary; gives K and the swap table.
-        codec: Config of the codec, e.g. ``dict(type='UDPHeatmap', input_size=(H, W), heatmap_size=(h, w), sigma=6)``.
+        codec: Config of the codec, e.g. ``dict(type='UDPHeatmap', input_size=(H, W))``; `HumanEstimator` fills in
+            the size.
         deconv_channels, conv_channels: Widths; the published models have two of 768 each.
         loss: Config of the keypoint loss.
 
