@@ -1,0 +1,11 @@
+# Relative depth, 2B encoder, 1024 x 768 (H x W).
+_base_ = [
+    '../_base_/default_runtime.py',
+    '../_base_/schedules/finetune.py',
+    '../_base_/datasets/depth.py',
+    '../_base_/models/depth.py',
+]
+model = dict(
+    backbone=dict(arch='2b', with_cp=True),
+)
+train_dataloader = dict(batch_size=2)

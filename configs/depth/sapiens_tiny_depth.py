@@ -1,0 +1,15 @@
+# Relative depth, tiny encoder, 256 x 192 (H x W).
+_base_ = [
+    '../_base_/default_runtime.py',
+    '../_base_/schedules/finetune.py',
+    '../_base_/datasets/depth.py',
+    '../_base_/models/depth.py',
+]
+input_size = (256, 192)
+model = dict(
+    backbone=dict(arch='tiny', img_size=input_size),
+    heads=dict(depth=dict(deconv_channels=(96, 96, 48, 48), conv_channels=(48, 48))),
+)
+train_dataloader = dict(batch_size=8, dataset=dict(input_size=input_size))
+val_dataloader = dict(batch_size=8, dataset=dict(input_size=input_size))
+test_dataloader = dict(batch_size=8, dataset=dict(input_size=input_size))
