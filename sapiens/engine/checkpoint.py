@@ -1,0 +1,350 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Load weights into a model, say what was covered, and refuse when the model would run on random weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .files import CheckpointError, find_state_dict, load_plain, read_checkpoint, save_plain
+
+__all__ = [
+    'CheckpointError',
+    'CoverageReport',
+    'fit_state_dict',
+    'infer_grid',
+    'load_model_weights',
+    'load_plain',
+    'read_checkpoint',
+    'resize_pos_embed',
+    'save_plain',
+]
+
+# Prefixes that wrappers (DDP, torch.compile, EMA) put before or between the names.
+_WRAPPERS = ('module.', '_orig_mod.')
+
+
+@dataclass
+class CoverageReport:
+    """What a load did, by parameter name.
+
+    Attributes:
+        loaded: Parameters and buffers that got the file's values, resized ones included.
+        resized: Name -> ``((h, w) of the file, (h, w) of the model)`` of position embeddings that were resized.
+        missing: In the model, not in the file: they keep their initial values.
+        unexpected: In the file, not in the model: ignored.
+        skipped: Left out because the caller asked for it.
+        source: Where the weights came from.
+    """
+
+    loaded: list[str] = field(default_factory=list)
+    resized: dict[str, tuple[tuple[int, int], tuple[int, int]]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    source: str = 'state dict'
+
+    @property
+    def complete(self) -> bool:
+        """Whether every parameter of the model was loaded."""
+        return not self.missing and not self.skipped
+
+    def by_module(self) -> dict[str, dict[str, int]]:
+        """Counts of loaded, resized, missing, unexpected and skipped names for each top module."""
+        table: dict[str, dict[str, int]] = {}
+        for kind in ('loaded', 'resized', 'missing', 'unexpected', 'skipped'):
+            for name in getattr(self, kind):
+                row = table.setdefault(module_of(name), {})
+                row[kind] = row.get(kind, 0) + 1
+        return table
+
+    def __str__(self) -> str:
+        lines = [f'weights from {self.source}:']
+        for module, counts in self.by_module().items():
+            lines.append(f'  {module}: ' + ', '.join(f'{n} {kind}' for kind, n in counts.items()))
+        for name, (source, target) in self.resized.items():
+            lines.append(f'  {name}: grid {source[0]}x{source[1]} resized to {target[0]}x{target[1]}')
+        return '\n'.join(lines)
+
+
+def module_of(name: str) -> str:
+    """The part of a model that a parameter belongs to: ``'backbone'``, ``'heads.pose'``, ``'neck'``, ..."""
+    parts = name.split('.')
+    return '.'.join(parts[:2]) if parts[0] == 'heads' and len(parts) > 1 else parts[0]
+
+
+def resize_pos_embed(
+    pos_embed: torch.Tensor,
+    source_grid: tuple[int, int],
+    target_grid: tuple[int, int],
+    source_extra: int = 0,
+    target_extra: int = 0,
+) -> torch.Tensor:
+    """Resize a position embedding between any two grids, bicubically (``align_corners=False``).
+
+    Args:
+        pos_embed: ``(1, source_extra + h * w, C)``; the rows of extra tokens (cls) come first.
+        source_grid: ``(h, w)`` of the embedding; need not be square.
+        target_grid: ``(h', w')`` wanted.
+        source_extra: Number of extra rows given (1 with a cls token).
+        target_extra: Number of extra rows wanted; missing ones are zero, surplus ones are dropped.
+
+    Returns:
+        ``(1, target_extra + h' * w', C)`` of the same dtype.
+
+    Raises:
+        CheckpointError: The number of rows does not fit ``source_grid``.
+    """
+    if pos_embed.ndim != 3 or pos_embed.shape[1] != source_extra + math.prod(source_grid):
+        raise CheckpointError(
+            f'a position embedding of shape {tuple(pos_embed.shape)} does not fit a grid of '
+            f'{source_grid[0]}x{source_grid[1]} and {source_extra} extra token(s)'
+        )
+    extra, patches = pos_embed[:, :source_extra], pos_embed[:, source_extra:]
+    if tuple(source_grid) != tuple(target_grid):
+        planes = patches.float().reshape(1, *source_grid, -1).permute(0, 3, 1, 2)
+        planes = F.interpolate(planes, size=tuple(target_grid), mode='bicubic', align_corners=False)
+        patches = planes.flatten(2).transpose(1, 2).to(pos_embed.dtype)
+    extra = extra[:, :target_extra]
+    lacking = target_extra - extra.shape[1]
+    if lacking:
+        extra = torch.cat([extra, pos_embed.new_zeros(1, lacking, pos_embed.shape[2])], dim=1)
+    return torch.cat([extra, patches], dim=1).contiguous()
+
+
+def infer_grid(patches: torch.Tensor, target_grid: tuple[int, int]) -> tuple[int, int]:
+    """Find the grid ``(h, w)`` of a position embedding whose file does not say it.
+
+    Candidates are the model's own grid, a grid of the model's aspect, a square, and the 4:3 portrait of the
+    published models, in this order. A later one is taken instead of an earlier one only when the embedding is
+    clearly smoother on it, since the embedding of neighbours is alike on the true grid alone.
+
+    Args:
+        patches: ``(1, N, C)`` without extra rows.
+        target_grid: ``(h, w)`` of the model.
+
+    Raises:
+        CheckpointError: N is none of these.
+    """
+    count = patches.shape[1]
+    candidates: list[tuple[int, int]] = []
+    for rows, columns in (target_grid, (1, 1), (4, 3), (3, 4)):
+        scale = math.sqrt(count / (rows * columns))
+        grid = (round(rows * scale), round(columns * scale))
+        if math.prod(grid) == count and grid[0] * columns == grid[1] * rows and grid not in candidates:
+            candidates.append(grid)
+    if not candidates:
+        raise CheckpointError(
+            f'cannot tell the grid of a position embedding with {count} patches: it is neither square nor 4:3 nor of '
+            f'the aspect of the model ({target_grid[0]}x{target_grid[1]}); give source_grid=(h, w)'
+        )
+
+    def roughness(grid: tuple[int, int]) -> float:
+        planes = patches.float().reshape(*grid, -1)
+        steps = [planes.diff(dim=axis).abs().mean() for axis in (0, 1) if grid[axis] > 1]
+        return float(sum(steps)) if steps else 0.0
+
+    best, best_roughness = candidates[0], roughness(candidates[0])
+    for grid in candidates[1:]:
+        value = roughness(grid)
+        if value < 0.8 * best_roughness:
+            best, best_roughness = grid, value
+    return best
+
+
+def _strip_wrappers(name: str) -> str:
+    for wrapper in _WRAPPERS:
+        if name.startswith(wrapper):
+            return _strip_wrappers(name[len(wrapper) :])
+    return name.replace('._orig_mod.', '.').replace('.module.', '.') if '._orig_mod.' in name else name
+
+
+def _align_prefix(model_keys: set[str], state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Bring encoder-only files (no ``backbone.``) into a whole model, and whole files into a bare encoder."""
+    if any(key in model_keys for key in state):
+        overlap = sum(key in model_keys for key in state)
+    else:
+        overlap = 0
+    added = {f'backbone.{key}': value for key, value in state.items()}
+    if sum(key in model_keys for key in added) > overlap:
+        return added
+    stripped = {key[len('backbone.') :]: value for key, value in state.items() if key.startswith('backbone.')}
+    if sum(key in model_keys for key in stripped) > overlap:
+        return stripped
+    return state
+
+
+def _grid_owner(model: nn.Module, name: str) -> tuple[tuple[int, int], int] | None:
+    """``(grid, extra rows)`` of the module that owns a position embedding, or None when it does not say."""
+    path, _, leaf = name.rpartition('.')
+    module = model.get_submodule(path)
+    grid = getattr(module, 'patch_grid', None)
+    if grid is None:
+        return None
+    rows = getattr(module, leaf).shape[1]
+    return tuple(grid), rows - math.prod(grid)
+
+
+def _source_extra(state: Mapping[str, torch.Tensor], name: str) -> int:
+    if name.endswith('decoder_pos_embed'):
+        return 1
+    return int(name.removesuffix('pos_embed') + 'cls_token' in state)
+
+
+def _fit_position(
+    model: nn.Module, name: str, state: Mapping[str, torch.Tensor], source_grid: tuple[int, int] | None
+) -> tuple[torch.Tensor, tuple[int, int], tuple[int, int]] | None:
+    owner = _grid_owner(model, name)
+    tensor = state[name]
+    if owner is None or tensor.ndim != 3:
+        return None
+    target, target_extra = owner
+    extra = _source_extra(state, name)
+    source = tuple(source_grid) if source_grid else infer_grid(tensor[:, extra:], target)
+    return resize_pos_embed(tensor, source, target, extra, target_extra), source, target
+
+
+def fit_state_dict(
+    model: nn.Module,
+    state: Mapping[str, torch.Tensor],
+    meta: Mapping | None = None,
+    *,
+    allow_partial: bool = False,
+    skip: Sequence[str] = (),
+    source_grid: tuple[int, int] | None = None,
+    source: str = 'state dict',
+) -> tuple[dict[str, torch.Tensor], CoverageReport]:
+    """Choose and resize the tensors that a model takes, and check that they cover it.
+
+    Args:
+        model: Anything whose encoder is ours; its values are not read.
+        state: Tensors by name, in our layout; prefixes of DDP and torch.compile are removed, ``backbone.`` is added
+            or removed as the model needs.
+        meta: Plain data stored beside the weights; ``meta['sapiens']['patch_grid']`` is the source grid.
+        allow_partial: Parts other than the encoder may be absent from the file as a whole (finetuning gives the
+            model a new head). A part that is there must be there whole and fit.
+        skip: Prefixes of names to leave at their initial values, e.g. ``('heads.pose.final_layer',)``.
+        source_grid: ``(h, w)`` patches of the file's position embedding, when neither file nor shape tells.
+        source: Named in messages.
+
+    Returns:
+        ``(fitted, report)``; ``fitted`` holds only names of the model, with the model's shapes.
+
+    Raises:
+        CheckpointError: A parameter is missing or does not fit; the message names expected and found.
+    """
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    state = _align_prefix(set(expected), {_strip_wrappers(k): v for k, v in state.items()})
+    stored = (meta or {}).get('sapiens', {}).get('patch_grid') if meta else None
+    grid = source_grid or (tuple(stored) if stored else None)
+
+    has_encoder = any(name.startswith('backbone.') for name in expected)
+    report = CoverageReport(source=source)
+    report.skipped = [name for name in expected if name.startswith(tuple(skip))] if skip else []
+    fitted: dict[str, torch.Tensor] = {}
+    for name, shape in expected.items():
+        if name in report.skipped:
+            continue
+        if name not in state:
+            report.missing.append(name)
+            continue
+        tensor = state[name]
+        if name.endswith('pos_embed'):
+            result = _fit_position(model, name, state, grid)
+            if result is not None:
+                tensor, old, new = result
+                if old != new:
+                    report.resized[name] = (old, new)
+        if tuple(tensor.shape) != shape:
+            part = module_of(name)
+            advice = (
+                f"to train a new one, skip it: load_skip=['{name.rpartition('.')[0]}.']"
+                if has_encoder and part != 'backbone'
+                else 'give the checkpoint of the same architecture'
+            )
+            raise CheckpointError(
+                f'{source}: {name} does not fit: the model expects {list(shape)}, the file has '
+                f'{list(state[name].shape)}; {advice}'
+            )
+        fitted[name] = tensor
+        report.loaded.append(name)
+    report.unexpected = [name for name in state if name not in expected]
+    _check_coverage(report, set(expected), allow_partial)
+    return fitted, report
+
+
+def _check_coverage(report: CoverageReport, expected: set[str], allow_partial: bool) -> None:
+    if not report.missing:
+        return
+    if not report.loaded:
+        raise CheckpointError(
+            f'{report.source}: none of its parameters belongs to this model (it has e.g. '
+            f"'{next(iter(report.unexpected), 'nothing')}', the model expects e.g. '{report.missing[0]}')"
+        )
+    has_encoder = any(name.startswith('backbone.') for name in expected)
+    whole = {module_of(name) for name in expected} if has_encoder else {''}
+    for part in sorted(whole):
+        missing = [name for name in report.missing if not part or module_of(name) == part]
+        present = [name for name in report.loaded if not part or module_of(name) == part]
+        if not missing or (allow_partial and part not in ('', 'backbone') and not present):
+            continue
+        where = f' of {part}' if part else ''
+        mend = (
+            'give a checkpoint that has it'
+            if allow_partial or part in ('', 'backbone')
+            else 'give a checkpoint trained for this task, or allow partial loading to train it'
+        )
+        near = [name for name in report.unexpected if name.rpartition('.')[2] == missing[0].rpartition('.')[2]]
+        raise CheckpointError(
+            f'{report.source}: {len(missing)} of {len(missing) + len(present)} parameters{where} are missing: expected '
+            f"'{missing[0]}'" + (f", found e.g. '{near[0]}'" if near else '') + f'; {mend}'
+        )
+
+
+def load_model_weights(
+    model: nn.Module,
+    path_or_state: str | Path | Mapping[str, torch.Tensor],
+    allow_partial: bool = False,
+    *,
+    skip: Sequence[str] = (),
+    source_grid: tuple[int, int] | None = None,
+    meta: Mapping | None = None,
+) -> CoverageReport:
+    """Load weights into a model, or fail before anything is changed.
+
+    Args:
+        model: Takes the weights in place.
+        path_or_state: Checkpoint file (see `read_checkpoint`) or a state dict, in our layout.
+        allow_partial: See `fit_state_dict`.
+        skip: See `fit_state_dict`.
+        source_grid: See `fit_state_dict`.
+        meta: See `fit_state_dict`; a file brings its own.
+
+    Returns:
+        What was loaded, resized, missing and unexpected.
+
+    Raises:
+        CheckpointError: Missing, damaged or unsafe file, or one for another model.
+    """
+    if isinstance(path_or_state, (str, Path)):
+        source = str(path_or_state)
+        state, meta = read_checkpoint(path_or_state)
+    else:
+        source, state = 'state dict', find_state_dict(path_or_state)
+    fitted, report = fit_state_dict(
+        model,
+        state,
+        meta,
+        allow_partial=allow_partial,
+        skip=skip,
+        source_grid=source_grid,
+        source=source,
+    )
+    model.load_state_dict(fitted, strict=False)
+    return report

@@ -1,0 +1,84 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Save and leave in good order when the scheduler wants the machine back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Any
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.hooks import Hook
+
+from ...registry import HOOKS
+from .checkpoint import SafeCheckpointHook, at_update
+
+# sysexits.h EX_TEMPFAIL, "try again later": no signal (128 + n), no Python or shell error uses it.
+EXIT_REQUEUE = os.EX_TEMPFAIL if hasattr(os, 'EX_TEMPFAIL') else 75
+
+
+class Preempted(SystemExit):
+    """Training was asked to stop, has saved, and leaves the process with exit code 75 (`EXIT_REQUEUE`)."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_REQUEUE)
+
+
+@HOOKS.register_module()
+class PreemptionHook(Hook):
+    """On SIGTERM or SIGUSR1, save after the current step and exit with code 75, on which a job can be requeued.
+
+    All processes stop after the same step, whichever of them got the signal. A signal during validation takes effect
+    after the next training step. ``tools/slurm_train.sh`` asks Slurm for the signal and requeues the job on the code.
+
+    Args:
+        signals: Names of the signals to obey.
+        interval: Processes ask one another every so many iterations.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self, signals: tuple[str, ...] = ('SIGTERM', 'SIGUSR1'), interval: int = 1) -> None:
+        self.signals = [getattr(signal, name) for name in signals if hasattr(signal, name)]
+        self.interval = interval
+        self.requested = False
+        self._before: dict[int, Any] = {}
+
+    def before_train(self, runner: Any) -> None:
+        """Listen."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._on_signal) for number in self.signals}
+
+    def after_train(self, runner: Any) -> None:
+        """Stop listening."""
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        self.requested = True
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Save and leave if any process was asked to."""
+        if not self.every_n_train_iters(runner, self.interval) or not at_update(runner) or not self._agreed():
+            return
+        runner.logger.warning('Asked to stop: saving')
+        checkpoints = [hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)]
+        if checkpoints:
+            path = checkpoints[0].save(runner, f'iter_{runner.iter + 1}.pth', runner.epoch, runner.iter + 1)
+            runner.logger.warning(f'Saved {path}; continue with --resume. Exit code {EXIT_REQUEUE}')
+        self._restore()
+        raise Preempted
+
+    def _agreed(self) -> bool:
+        if get_world_size() == 1:
+            return self.requested
+        flag = torch.tensor(float(self.requested), device=get_device())
+        all_reduce(flag)
+        return bool(flag > 0)

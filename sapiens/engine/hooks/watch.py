@@ -1,0 +1,176 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Watch a run: numbers that are not finite, samples that cannot be read, speed."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import all_gather_object, all_reduce, get_world_size, is_main_process
+from mmengine.hooks import Hook
+
+from ...errors import UserError
+from ...registry import HOOKS
+from ..files import replace_when_done
+from ..sampling import SeededDataset
+
+
+class TrainingDiverged(UserError):
+    """A loss or gradient is not finite."""
+
+
+def batch_size_of(data_batch: Any) -> int:
+    """Number of samples in a collated batch."""
+    inputs = data_batch.get('inputs') if isinstance(data_batch, dict) else data_batch
+    return len(inputs) if hasattr(inputs, '__len__') else 1
+
+
+def names_of(data_batch: Any) -> list[str]:
+    """Image paths (or ids) of the samples in a batch, as far as they are known."""
+    samples = data_batch.get('data_samples') if isinstance(data_batch, dict) else None
+    names = []
+    for sample in samples or []:
+        info = getattr(sample, 'metainfo', {})
+        names.append(str(info.get('img_path') or info.get('img_id') or '?'))
+    return names
+
+
+@HOOKS.register_module()
+class NaNGuardHook(Hook):
+    """Stop as soon as a loss or the gradient norm is not finite, and name the batch that did it.
+
+    It acts before a checkpoint of that step could be written, so the last one on disk is sound. With fp16, infinite
+    gradients are normal (the step is skipped) and only losses count.
+
+    Args:
+        patience: How many bad steps in a row are let pass, with a warning, before the run stops.
+    """
+
+    priority = 'ABOVE_NORMAL'
+
+    def __init__(self, patience: int = 0) -> None:
+        self.patience = patience
+        self.bad_steps = 0
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Check the losses, which are averages over all processes, and the gradient norm."""
+        bad = [name for name, value in (outputs or {}).items() if is_bad(value)]
+        scaler = getattr(runner.optim_wrapper, 'scaler', None)
+        if not bad and not (scaler is not None and scaler.is_enabled()):
+            norm = runner.message_hub.log_scalars.get('train/grad_norm')
+            if norm is not None and len(norm.data[0]) and is_bad(norm.current()):
+                bad = ['grad_norm']
+        if not bad:
+            self.bad_steps = 0
+            return
+        self.bad_steps += 1
+        local = getattr(runner.train_loop, 'local_outputs', outputs) or {}
+        mine = names_of(data_batch) if bad == ['grad_norm'] or any(is_bad(v) for v in local.values()) else []
+        names = [name for part in all_gather_object(mine) for name in part]
+        shown = ', '.join(names[:16]) + (f' and {len(names) - 16} more' if len(names) > 16 else '')
+        message = (
+            f'{", ".join(bad)} not finite at iteration {runner.iter + 1} with the batch: {shown or "(unnamed)"}; '
+            'look at these samples (tools/browse_dataset.py), or lower the learning rate and resume'
+        )
+        if self.bad_steps > self.patience:
+            raise TrainingDiverged(message)
+        runner.logger.warning(message)
+
+
+def is_bad(value: Any) -> bool:
+    """Whether a logged value is NaN or infinite."""
+    if torch.is_tensor(value):
+        return value.numel() == 1 and not bool(torch.isfinite(value).all())
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+@HOOKS.register_module()
+class ThroughputHook(Hook):
+    """Log ``samples_per_s``, over all processes, beside mmengine's time per iteration and ETA."""
+
+    priority = 'NORMAL'
+
+    def before_train_epoch(self, runner: Any) -> None:
+        """Start the clock."""
+        self._last = time.perf_counter()
+
+    def after_val(self, runner: Any) -> None:
+        """Validation does not count."""
+        self._last = time.perf_counter()
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Log the speed of this step."""
+        now = time.perf_counter()
+        rate = batch_size_of(data_batch) * get_world_size() / max(now - self._last, 1e-9)
+        runner.message_hub.update_scalar('train/samples_per_s', rate)
+        self._last = now
+
+
+@HOOKS.register_module()
+class BadSampleHook(Hook):
+    """Count samples that could not be read and were replaced; list them at the end; stop when there are too many.
+
+    The list is ``bad_samples.json`` in the work directory.
+
+    Args:
+        max_fraction: Of the samples drawn so far.
+        min_count: Fewer bad samples than this never stop a run.
+    """
+
+    priority = 'NORMAL'
+
+    def __init__(self, max_fraction: float = 0.01, min_count: int = 3) -> None:
+        self.max_fraction, self.min_count = max_fraction, min_count
+        self.bad: dict[int, str] = {}
+        self.bad_draws = 0
+        self.draws = 0
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Collect what the workers report."""
+        self.draws += batch_size_of(data_batch)
+        dataset = runner.train_dataloader.dataset
+        if not isinstance(dataset, SeededDataset):
+            return
+        while not dataset.reports.empty():
+            index, message = dataset.reports.get()
+            if index not in self.bad:
+                runner.logger.warning(f'Sample {index} skipped: {message}')
+            self.bad[index] = message
+            self.bad_draws += 1
+        if runner.log_processor.window_size and self.every_n_train_iters(runner, 10):
+            self._check(runner)
+
+    def _check(self, runner: Any) -> None:
+        counts = torch.tensor([float(self.bad_draws), float(self.draws)], device=get_device())
+        all_reduce(counts)
+        bad, draws = counts.tolist()
+        if bad >= self.min_count and bad > self.max_fraction * draws:
+            self._write(runner)
+            raise UserError(
+                f'{bad:.0f} of {draws:.0f} samples cannot be read, more than {self.max_fraction:.1%}; first: '
+                f'{next(iter(self.bad.values()), "on another process")}; see {self._path(runner)} and run '
+                'tools/check_dataset.py'
+            )
+
+    def after_train(self, runner: Any) -> None:
+        """List them."""
+        self._check(runner)
+        self._write(runner)
+
+    def _path(self, runner: Any) -> Path:
+        return Path(runner.work_dir) / 'bad_samples.json'
+
+    def _write(self, runner: Any) -> None:
+        merged: dict[int, str] = {}
+        for part in all_gather_object(self.bad):
+            merged.update(part)
+        if merged and is_main_process():
+            with replace_when_done(self._path(runner)) as temporary:
+                items = [dict(index=index, reason=merged[index]) for index in sorted(merged)]
+                temporary.write_text(json.dumps(items, indent=1), encoding='utf-8')
+            runner.logger.warning(f'{len(merged)} unreadable samples were replaced; they are in {self._path(runner)}')

@@ -1,0 +1,162 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Training loops that continue an interrupted run exactly, and log the losses of all processes."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce, get_dist_info
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+
+from ..errors import UserError
+from ..registry import LOOPS
+from .sampling import ResumableBatchSampler, build_train_dataloader, seed_all, seed_of
+
+# Slots of the message that carries a step's losses between processes; fixed so that sizes always agree.
+_SLOTS = 64
+
+
+def mean_over_processes(outputs: dict[str, Any]) -> dict[str, Any]:
+    """Average the logged values of a step over all processes; equal batches give the mean of the global batch.
+
+    ``loss`` is always averaged. The others are when every process logs the same names, else they stay as they are.
+
+    Args:
+        outputs: Name -> scalar tensor or number.
+    """
+    _, world_size = get_dist_info()
+    names = [k for k, v in outputs.items() if k != 'loss' and (not torch.is_tensor(v) or v.numel() == 1)][: _SLOTS - 3]
+    if world_size == 1 or not outputs:
+        return outputs
+    checksum = float(zlib.crc32('\n'.join(names).encode()) & 0xFFFF)
+    values = [float(outputs.get('loss', 0.0)), checksum, checksum**2] + [float(outputs[k]) for k in names]
+    device = next((v.device for v in outputs.values() if torch.is_tensor(v)), torch.device('cpu'))
+    # MPS has no float64, and NCCL takes what the GPU has; a CRC squared needs it.
+    message = torch.zeros(_SLOTS, dtype=torch.float64, device=device)
+    message[: len(values)] = torch.tensor(values, dtype=torch.float64, device=device)
+    all_reduce(message)
+    reduced = message.tolist()
+    result = dict(outputs)
+    if 'loss' in outputs:
+        result['loss'] = torch.tensor(reduced[0] / world_size)
+    if reduced[1] == checksum * world_size and reduced[2] == checksum**2 * world_size:
+        result.update({k: torch.tensor(reduced[3 + i] / world_size) for i, k in enumerate(names)})
+    return result
+
+
+class _ExactSteps:
+    """One training step, whose randomness depends on (seed, iteration, process) only."""
+
+    def run_step(self, batch_idx: int, data_batch: Any) -> None:
+        """Train on one batch.
+
+        Args:
+            batch_idx: Number of the batch in its epoch (or of the iteration, when there are no epochs).
+            data_batch: From the loader.
+        """
+        runner = self.runner
+        runner.call_hook('before_train_iter', batch_idx=batch_idx, data_batch=data_batch)
+        seed_all(seed_of(runner.seed, 1, self._iter, runner.rank))
+        outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
+        self.local_outputs = outputs
+        outputs = mean_over_processes(outputs)
+        runner.call_hook('after_train_iter', batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
+        self._iter += 1
+
+    def restore(self, epoch: int, iteration: int) -> None:
+        """Continue after ``iteration`` finished steps, in epoch ``epoch`` (both from 0)."""
+        self._epoch, self._iter = epoch, iteration
+
+    def _skip(self, batches: int) -> None:
+        if not batches:
+            return
+        sampler = self.dataloader.batch_sampler
+        if not isinstance(sampler, ResumableBatchSampler):
+            raise UserError('resuming needs the loader as a config, not as an object, so that it can start anywhere')
+        sampler.skip(batches)
+
+
+@LOOPS.register_module()
+class ExactIterLoop(_ExactSteps, IterBasedTrainLoop):
+    """Train for a number of iterations over an endless order of the data.
+
+    Args:
+        runner: The runner.
+        dataloader: Config of the loader.
+        max_iters: Number of iterations.
+        **kwargs: As mmengine's ``IterBasedTrainLoop`` (``val_begin``, ``val_interval``, ``dynamic_intervals``).
+    """
+
+    def __init__(self, runner: Any, dataloader: dict, max_iters: int, **kwargs: Any) -> None:
+        loader = build_train_dataloader(dataloader, runner.seed, infinite=True)
+        super().__init__(runner, _Unstarted(loader), max_iters, **kwargs)
+        self.dataloader = loader
+
+    def run(self) -> torch.nn.Module:
+        """Train to the end, or until a hook stops it."""
+        runner = self.runner
+        runner.call_hook('before_train')
+        runner.call_hook('before_train_epoch')
+        self._skip(self._iter)
+        batches = iter(self.dataloader)
+        while self._iter < self._max_iters and not self.stop_training:
+            runner.model.train()
+            try:
+                data_batch = next(batches)
+            except StopIteration:  # a custom sampler with an end: begin again
+                sampler = getattr(self.dataloader.batch_sampler, 'sampler', None)
+                if hasattr(sampler, 'set_epoch'):
+                    sampler.set_epoch(getattr(sampler, 'epoch', 0) + 1)
+                batches = iter(self.dataloader)
+                data_batch = next(batches)
+            self.run_step(self._iter, data_batch)
+            self._decide_current_val_interval()
+            if (
+                runner.val_loop is not None
+                and self._iter >= self.val_begin
+                and (self._iter % self.val_interval == 0 or self._iter == self._max_iters)
+            ):
+                runner.val_loop.run()
+        runner.call_hook('after_train_epoch')
+        runner.call_hook('after_train')
+        return runner.model
+
+
+@LOOPS.register_module()
+class ExactEpochLoop(_ExactSteps, EpochBasedTrainLoop):
+    """Train for a number of epochs; a run interrupted in mid-epoch continues there.
+
+    Args:
+        runner: The runner.
+        dataloader: Config of the loader.
+        max_epochs: Number of epochs.
+        **kwargs: As mmengine's ``EpochBasedTrainLoop``.
+    """
+
+    def __init__(self, runner: Any, dataloader: dict, max_epochs: int, **kwargs: Any) -> None:
+        super().__init__(runner, build_train_dataloader(dataloader, runner.seed, infinite=False), max_epochs, **kwargs)
+
+    def run_epoch(self) -> None:
+        """Train one epoch, or the rest of it."""
+        runner = self.runner
+        runner.call_hook('before_train_epoch')
+        runner.model.train()
+        done = self._iter - self._epoch * len(self.dataloader)
+        self._skip(done)
+        if done < len(self.dataloader):
+            for index, data_batch in enumerate(self.dataloader, start=done):
+                self.run_step(index, data_batch)
+        runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+
+class _Unstarted:
+    """A loader that mmengine's loop may look at but that starts no workers yet, since the seed may still change."""
+
+    def __init__(self, loader: Any) -> None:
+        self.dataset = loader.dataset
+
+    def __iter__(self) -> Any:
+        return iter(())

@@ -1,0 +1,319 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""mmengine's Runner with exact resuming, safe checkpoints, CPUs as equals of GPUs, and sharded models."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mmengine
+import torch
+import torch.distributed as dist
+from mmengine.device import get_device
+from mmengine.dist import broadcast, is_distributed, is_main_process
+from mmengine.hooks import EMAHook
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from mmengine.runner import BaseLoop, Runner
+from torch import nn
+
+from .. import __version__
+from ..errors import UserError
+from ..registry import RUNNERS
+from .checkpoint import CheckpointError, CoverageReport, fit_state_dict, load_plain, read_checkpoint, save_plain
+from .distributed import gather, init_distributed, is_sharded, scatter_like, shard_model
+from .loops import ExactEpochLoop, ExactIterLoop
+from .precision import DTYPES
+from .sampling import reseed
+from .state import describe_model, message_hub_state, optimizer_names, restore_message_hub, restore_optimizer
+
+
+def find_last_checkpoint(work_dir: str | Path) -> Path | None:
+    """The checkpoint that ``work_dir/last_checkpoint`` points to, or None when there is none yet.
+
+    Raises:
+        CheckpointError: The pointer names a file that is gone.
+    """
+    pointer = Path(work_dir) / 'last_checkpoint'
+    if not pointer.is_file():
+        return None
+    target = Path(pointer.read_text(encoding='utf-8').strip())
+    for path in (target, Path(work_dir) / target.name):  # the second when the folder was moved
+        if path.is_file():
+            return path
+    raise CheckpointError(f'{pointer}: points to {target}, which is gone; write the path of a checkpoint into it')
+
+
+@RUNNERS.register_module()
+class SapiensRunner(Runner):
+    """Trains and tests from a config, as mmengine's ``Runner`` does, with these differences.
+
+    * A resumed run gives the losses of an uninterrupted one (see `sampling` and `loops`).
+    * Checkpoints are written whole or not at all, hold plain data only, and are read without running their code.
+      They carry config, vocabularies and patch padding in ``meta['sapiens']``.
+    * ``load_from`` reports what was covered, and fails when the encoder is incomplete or a head does not fit.
+      ``load_skip`` in the config lists prefixes of parameters to leave at their initial values.
+    * Several processes work without GPUs (gloo). ``fsdp=True`` in the config shards the model.
+    * ``compile=True`` compiles the parts of the model in place, so that names stay.
+    """
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Join the other processes (gloo without GPUs), then do as mmengine does."""
+        if self._launcher in ('pytorch', 'slurm') and not is_distributed():
+            options = env_cfg.get('dist_cfg', {})
+            init_distributed(self._launcher, options.get('backend'), options.get('timeout', 1800))
+        super().setup_env(env_cfg)
+
+    @property
+    def bare_model(self) -> nn.Module:
+        """The model without its DDP wrapper."""
+        return self.model.module if is_model_wrapper(self.model) else self.model
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Put the model on its device, and share it between processes by DDP, or FSDP when the config says so."""
+        if self.cfg.get('fsdp', False):
+            return self._shard(model)
+        if not self.distributed or model_wrapper_cfg is not None or is_model_wrapper(model):
+            return super().wrap_model(model_wrapper_cfg, model)
+        device = get_device()
+        return MMDistributedDataParallel(
+            module=model.to(device),
+            device_ids=[int(os.environ['LOCAL_RANK'])] if device == 'cuda' else None,
+            broadcast_buffers=False,
+            find_unused_parameters=self.cfg.get('find_unused_parameters', False),
+        )
+
+    def _shard(self, model: nn.Module) -> nn.Module:
+        if not dist.is_initialized():
+            raise UserError('--fsdp shares a model between processes: start with tools/dist_train.sh CONFIG N --fsdp')
+        hooks = [*(self.cfg.get('custom_hooks') or []), *(self.cfg.get('default_hooks') or {}).values()]
+        if any(isinstance(h, dict) and str(h.get('type')).endswith(EMAHook.__name__) for h in hooks):
+            raise UserError('EMAHook keeps a whole second model and does not work with --fsdp; remove one of them')
+        wrapper = self.cfg.get('optim_wrapper') or {}
+        dtype = DTYPES.get(wrapper.get('dtype')) if 'MixedPrecision' in str(wrapper.get('type')) else None
+        if dtype == torch.float16:
+            raise UserError('--fsdp works with --amp bf16, not with fp16')
+        # Initial weights are drawn while the model is whole, and are those of the main process everywhere.
+        if hasattr(model, 'init_weights'):
+            model.init_weights()
+        device = get_device()
+        for tensor in model.state_dict().values():
+            moved = tensor.to(device)
+            broadcast(moved)
+            tensor.copy_(moved)
+        return shard_model(model, dtype).to(device)
+
+    def _init_model_weights(self) -> None:
+        if not is_sharded(self.model):
+            super()._init_model_weights()
+
+    def _maybe_compile(self, target: str) -> None:
+        if not self.cfg.get('compile', False):
+            return
+        for name in ('backbone', 'neck', 'heads', 'head', 'decode_head'):
+            part = getattr(self.bare_model, name, None)
+            if isinstance(part, nn.ModuleDict):
+                for module in part.values():
+                    module.compile()
+            elif isinstance(part, nn.Module):
+                part.compile()
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """``by_epoch`` chooses our loops; a ``type`` chooses any."""
+        if isinstance(loop, dict) and 'type' not in loop:
+            options = dict(loop)
+            kind = ExactEpochLoop if options.pop('by_epoch') else ExactIterLoop
+            return kind(runner=self, dataloader=self._train_dataloader, **options)
+        return super().build_train_loop(loop)
+
+    # ------------------------------------------------------------ loading
+
+    def load_or_resume(self) -> None:
+        """Resume from the work directory when asked and possible, else load the weights of ``load_from``."""
+        if self._has_loaded:
+            return
+        source = self._load_from
+        if self._resume and source is None:
+            source = find_last_checkpoint(self.work_dir)
+            if source is None:
+                self.logger.info(f'Nothing to resume in {self.work_dir}: starting anew')
+                return
+        if source is not None:
+            if self._resume:
+                self.resume(str(source))
+            else:
+                self.load_checkpoint(str(source))
+            self._has_loaded = True
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: str | Callable = 'cpu',
+        strict: bool = False,
+        revise_keys: list | None = None,
+    ) -> dict:
+        """Load weights of any origin: completely for testing, the encoder at least for training.
+
+        Args:
+            filename: See `sapiens.engine.checkpoint.read_checkpoint`.
+            map_location: Not used; files are read on the CPU.
+            strict: Ask for every parameter also in training.
+            revise_keys: Not used; known prefixes are found by themselves.
+
+        Raises:
+            CheckpointError: Missing, damaged or unsafe file, or one for another model.
+        """
+        state, meta = read_checkpoint(filename)
+        training = self._train_loop is not None and self.optim_wrapper is not None
+        fitted, report = self._fit(state, meta, filename, allow_partial=training and not strict)
+        self.logger.info(str(report))
+        checkpoint = {'state_dict': fitted, 'meta': meta}
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        self._load_fitted(checkpoint['state_dict'])
+        self._has_loaded = True
+        return checkpoint
+
+    def _fit(
+        self, state: dict, meta: dict, source: str, allow_partial: bool
+    ) -> tuple[dict[str, torch.Tensor], CoverageReport]:
+        return fit_state_dict(
+            self.bare_model,
+            state,
+            meta,
+            allow_partial=allow_partial,
+            skip=tuple(self.cfg.get('load_skip') or ()),
+            source=source,
+        )
+
+    def _load_fitted(self, fitted: dict[str, torch.Tensor]) -> None:
+        current = self.bare_model.state_dict()
+        self.bare_model.load_state_dict({k: scatter_like(v, current[k]) for k, v in fitted.items()}, strict=False)
+
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location: str | Callable = 'cpu',
+    ) -> None:
+        """Continue an interrupted run.
+
+        Args:
+            filename: A checkpoint that training wrote.
+            resume_optimizer: Restore the optimiser.
+            resume_param_scheduler: Restore the schedules.
+            map_location: Not used; files are read on the CPU.
+
+        Raises:
+            CheckpointError: Not a training checkpoint, or one for another model.
+        """
+        checkpoint = load_plain(filename)
+        if not isinstance(checkpoint, dict) or not {'state_dict', 'optimizer', 'meta'} <= set(checkpoint):
+            raise CheckpointError(
+                f'{filename}: holds weights but no training state; use load_from to start from it, not resume'
+            )
+        meta = checkpoint['meta']
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        fitted, _ = fit_state_dict(self.bare_model, checkpoint['state_dict'], meta, source=filename)
+        self._load_fitted(fitted)
+        loop = self.train_loop
+        if hasattr(loop, 'restore'):
+            loop.restore(meta['epoch'], meta['iter'])
+        else:
+            loop._epoch, loop._iter = meta['epoch'], meta['iter']
+        self._resume_seed(meta.get('seed'))
+        restore_message_hub(self.message_hub, checkpoint.get('message_hub', {}))
+        if resume_optimizer:
+            self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+            restore_optimizer(
+                self.optim_wrapper, checkpoint['optimizer'], self.bare_model, checkpoint.get('optimizer_names')
+            )
+        if resume_param_scheduler and 'param_schedulers' in checkpoint and self.param_schedulers is not None:
+            self._resume_schedules(checkpoint['param_schedulers'])
+        self._has_loaded = True
+        self.logger.info(f'Resumed {filename} at epoch {self.epoch}, iteration {self.iter}')
+
+    def _resume_seed(self, seed: int | None) -> None:
+        if seed is None or seed == self.seed:
+            return
+        if self._randomness_cfg.get('seed') is not None:
+            self.logger.warning(f'The seed of the checkpoint ({seed}) replaces that of the config ({self.seed})')
+        self._randomness_cfg.update(seed=seed)
+        self.set_randomness(**self._randomness_cfg)
+        reseed(self.train_dataloader, self.seed)
+
+    def _resume_schedules(self, saved: list | dict) -> None:
+        self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
+        pairs = [(self.param_schedulers, saved)]
+        if isinstance(self.param_schedulers, dict):
+            pairs = [(self.param_schedulers[name], saved[name]) for name in self.param_schedulers]
+        for schedulers, states in pairs:
+            if len(schedulers) != len(states):
+                raise UserError(
+                    f'cannot resume: the config has {len(schedulers)} schedules, the checkpoint {len(states)}; '
+                    'resume with the same config'
+                )
+            for scheduler, state in zip(schedulers, states, strict=True):
+                scheduler.load_state_dict(state)
+
+    # ------------------------------------------------------------ saving
+
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        file_client_args: dict | None = None,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: dict | None = None,
+        by_epoch: bool = True,
+        backend_args: dict | None = None,
+    ) -> None:
+        """Write a checkpoint of plain data, whole or not at all. Every process must call it.
+
+        Args:
+            out_dir: Folder.
+            filename: Name in it.
+            file_client_args: Not used.
+            save_optimizer: Include the optimiser.
+            save_param_scheduler: Include the schedules.
+            meta: Plain data to add.
+            by_epoch: The epoch now running is finished; else the iteration is.
+            backend_args: Not used.
+        """
+        meta = dict(meta or {})
+        meta.setdefault('epoch', self.epoch + 1 if by_epoch else self.epoch)
+        meta.setdefault('iter', self.iter if by_epoch else self.iter + 1)
+        meta.update(
+            cfg=self.cfg.pretty_text,
+            seed=self.seed,
+            experiment_name=self.experiment_name,
+            time=time.strftime('%Y%m%d_%H%M%S', time.localtime()),
+            mmengine_version=mmengine.__version__,
+            sapiens_version=__version__,
+            world_size=self.world_size,
+            sapiens=describe_model(self.bare_model),
+        )
+        dataset = self.train_dataloader.dataset
+        if hasattr(dataset, 'metainfo'):
+            meta['dataset_meta'] = dataset.metainfo
+        checkpoint: dict[str, Any] = {
+            'meta': meta,
+            'state_dict': gather(self.bare_model.state_dict()),
+            'message_hub': message_hub_state(self.message_hub),
+        }
+        if save_optimizer:
+            checkpoint['optimizer'] = gather(self.optim_wrapper.state_dict())
+            checkpoint['optimizer_names'] = optimizer_names(self.optim_wrapper.optimizer, self.bare_model)
+        if save_param_scheduler and self.param_schedulers is not None:
+            schedules = self.param_schedulers
+            checkpoint['param_schedulers'] = (
+                {name: [s.state_dict() for s in group] for name, group in schedules.items()}
+                if isinstance(schedules, dict)
+                else [s.state_dict() for s in schedules]
+            )
+        self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
+        if is_main_process():
+            save_plain(checkpoint, Path(out_dir) / filename)

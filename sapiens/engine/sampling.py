@@ -1,0 +1,263 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Training data as a function of (seed, draw number), so that a run can stop anywhere and continue the same.
+
+The sampler numbers its draws over all processes: draw n is the same sample with the same augmentation whether one
+process or eight make the global batch, and whether the run was interrupted before it. Samplers yield `Draw`, an int
+that carries its number; `SeededDataset` seeds Python, numpy and torch with it while the sample is made.
+"""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import get_dist_info
+from mmengine.runner import Runner
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, get_worker_info
+
+from ..errors import UserError
+from ..registry import DATA_SAMPLERS, DATASETS
+
+# Samplers of mmengine whose order `SeededSampler` gives in a form that can be resumed at any point.
+_REPLACED = ('DefaultSampler', 'InfiniteSampler')
+# Draws of different epochs get different numbers, whatever the size of the data set.
+_EPOCH_STRIDE = 1 << 40
+
+
+class Draw(int):
+    """Index of a sample that knows which draw of the training run it is."""
+
+    number: int
+
+    def __new__(cls, index: int, number: int) -> Draw:
+        """Make the index ``index`` drawn as number ``number``."""
+        draw = super().__new__(cls, index)
+        draw.number = number
+        return draw
+
+    def __reduce__(self) -> tuple:
+        return Draw, (int(self), self.number)
+
+
+def seed_of(*keys: int) -> int:
+    """A 32-bit seed that differs for different keys."""
+    return int(np.random.SeedSequence([k & 0xFFFFFFFFFFFFFFFF for k in keys]).generate_state(1)[0])
+
+
+def seed_all(seed: int) -> None:
+    """Seed Python, numpy and torch (with every GPU)."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed Python, numpy and torch's CPU generator, and put their states back afterwards."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+class SeededSampler(Sampler):
+    """Indices of one process, in an order that depends on seed and position only.
+
+    Args:
+        size: Number of samples in the data set.
+        seed: Of the order.
+        shuffle: Draw a new permutation in each epoch; else the order of the data set.
+        infinite: Never end (training by iterations): epoch follows epoch. Else one epoch, whose end is padded from
+            its start so that every process gets as many samples.
+    """
+
+    def __init__(self, size: int, seed: int, shuffle: bool = True, infinite: bool = False) -> None:
+        if size < 1:
+            raise UserError('the training data set is empty; check its paths and filters')
+        self.rank, self.world_size = get_dist_info()
+        self.size, self.seed, self.shuffle, self.infinite = size, seed, shuffle, infinite
+        self.epoch = 0
+        self._skip = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of a finite sampler."""
+        self.epoch = epoch
+
+    def skip(self, count: int) -> None:
+        """Leave out the first ``count`` samples of this process, in the next iteration only."""
+        self._skip = count
+
+    def __len__(self) -> int:
+        return -(-self.size // self.world_size)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if not self.shuffle:
+            return np.arange(self.size)
+        return np.random.default_rng([self.seed & 0xFFFFFFFFFFFFFFFF, epoch]).permutation(self.size)
+
+    def __iter__(self) -> Iterator[Draw]:
+        start, self._skip = self._skip, 0
+        return self._endless(start) if self.infinite else self._one_epoch(start)
+
+    def _one_epoch(self, start: int) -> Iterator[Draw]:
+        order = self._order(self.epoch)
+        for i in range(start, len(self)):
+            position = i * self.world_size + self.rank
+            yield Draw(int(order[position % self.size]), self.epoch * _EPOCH_STRIDE + position)
+
+    def _endless(self, start: int) -> Iterator[Draw]:
+        position = start * self.world_size + self.rank
+        epoch, order = -1, None
+        while True:
+            if position // self.size != epoch:
+                epoch = position // self.size
+                order = self._order(epoch)
+            yield Draw(int(order[position % self.size]), position)
+            position += self.world_size
+
+
+class ResumableBatchSampler(Sampler):
+    """Batches of any sampler, numbered, that can start at batch i without loading the batches before it.
+
+    Args:
+        batches: Yields lists of indices.
+        sampler: The sampler behind ``batches``.
+        batch_size: Of one process.
+    """
+
+    def __init__(self, batches: Any, sampler: Any, batch_size: int) -> None:
+        self.batches, self.sampler, self.batch_size = batches, sampler, batch_size
+        self.rank, self.world_size = get_dist_info()
+        self.epoch = 0
+        self._skip = 0
+
+    def skip(self, count: int) -> None:
+        """Leave out the first ``count`` batches, in the next iteration only."""
+        self._skip = count
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        skip, self._skip = self._skip, 0
+        if isinstance(self.sampler, SeededSampler):
+            self.sampler.skip(skip * self.batch_size)
+            yield from self.batches
+            return
+        base = getattr(self.sampler, 'epoch', 0) * _EPOCH_STRIDE
+        for i, batch in enumerate(self.batches):
+            if i >= skip:
+                first = i * self.batch_size
+                yield [
+                    Draw(int(index), base + (first + j) * self.world_size + self.rank) for j, index in enumerate(batch)
+                ]
+
+
+class SeededDataset(Dataset):
+    """Any data set, whose randomness follows the draw number, and whose unreadable samples are skipped and reported.
+
+    A sample that raises a `UserError` or an `OSError` is replaced by another one; which one follows the draw number
+    too. What was skipped goes through ``reports`` to the main process.
+
+    Args:
+        dataset: Any map-style data set.
+        seed: Of the run.
+        max_tries: Replacements to try for one draw.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int, max_tries: int = 20) -> None:
+        self.dataset, self.seed, self.max_tries = dataset, seed, max_tries
+        self.reports = multiprocessing.get_context().SimpleQueue()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ('dataset', '__getstate__', '__setstate__'):
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __getitem__(self, index: int) -> Any:
+        number = getattr(index, 'number', int(index))
+        with seeded(seed_of(self.seed, number)):
+            choice = int(index)
+            for _ in range(self.max_tries):
+                try:
+                    return self.dataset[choice]
+                except (UserError, OSError) as error:
+                    self.reports.put((choice, ' '.join(str(error).split())[:500]))
+                    last = error
+                choice = random.randrange(len(self.dataset))
+        raise UserError(f'{self.max_tries} samples in a row cannot be read; the last: {last}')
+
+
+def _name(cfg: dict) -> str:
+    kind = cfg.get('type')
+    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
+
+
+def build_train_dataloader(cfg: dict | DataLoader, seed: int, infinite: bool) -> DataLoader:
+    """Build the training loader so that it can be resumed at any batch.
+
+    Args:
+        cfg: mmengine's ``train_dataloader``. ``DefaultSampler`` and ``InfiniteSampler`` become a `SeededSampler`;
+            other samplers are used as they are, and are run through, without loading, on resume.
+        seed: Of the run.
+        infinite: Training by iterations.
+
+    Returns:
+        A loader whose ``dataset`` is a `SeededDataset` and whose ``batch_sampler`` is a `ResumableBatchSampler`.
+    """
+    if isinstance(cfg, DataLoader):
+        return cfg
+    cfg = copy.deepcopy(cfg)
+    if 'num_batch_per_epoch' in cfg:
+        raise UserError('train_dataloader.num_batch_per_epoch: train by iterations instead (train_cfg.by_epoch=False)')
+    dataset = DATASETS.build(cfg.pop('dataset'))
+    if hasattr(dataset, 'full_init'):
+        dataset.full_init()
+    sampler_cfg = cfg.pop('sampler', dict(type='DefaultSampler', shuffle=True))
+    batch_sampler_cfg = cfg.pop('batch_sampler', None)
+    batch_size = cfg.pop('batch_size', 1)
+    drop_last = cfg.pop('drop_last', False)
+    if _name(sampler_cfg) in _REPLACED:
+        shuffle = sampler_cfg.get('shuffle', True)
+        sampler = SeededSampler(len(dataset), seed, shuffle, infinite)
+    else:
+        sampler = DATA_SAMPLERS.build(sampler_cfg, default_args=dict(dataset=dataset, seed=seed))
+    if batch_sampler_cfg is None:
+        batches = BatchSampler(sampler, batch_size, drop_last)
+    else:
+        batches = DATA_SAMPLERS.build(batch_sampler_cfg, default_args=dict(sampler=sampler, batch_size=batch_size))
+    cfg.update(
+        dataset=SeededDataset(dataset, seed),
+        sampler=None,
+        batch_sampler=ResumableBatchSampler(batches, sampler, batch_size),
+    )
+    return Runner.build_dataloader(cfg, seed=seed)
+
+
+def reseed(loader: DataLoader, seed: int) -> None:
+    """Give a loader, not yet iterated, the seed of the run that is resumed."""
+    if isinstance(loader.dataset, SeededDataset):
+        loader.dataset.seed = seed
+    sampler = getattr(loader.batch_sampler, 'sampler', None)
+    if hasattr(sampler, 'seed'):
+        sampler.seed = seed
+
+
+def in_worker() -> bool:
+    """Whether this code runs in a worker process of a data loader."""
+    return get_worker_info() is not None

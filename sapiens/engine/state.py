@@ -1,0 +1,133 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""What a checkpoint carries beside the weights, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer, MessageHub
+from torch import nn
+
+from ..errors import UserError
+from ..vocabularies import KeypointVocabulary, PartVocabulary
+from .distributed import scatter_like
+from .files import ForeignHistory, to_plain
+from .optim import find_encoders
+
+# Facts of a run that a new process finds out itself.
+_NOT_RESUMED = ('cfg', 'dataset_meta', 'loop_stage', 'max_iters', 'max_epochs', 'iter', 'epoch')
+
+
+def describe_vocabulary(vocabulary: KeypointVocabulary | PartVocabulary) -> dict:
+    """A vocabulary as the plain document that `sapiens.vocabularies.load_vocabulary` reads from a file."""
+    names = vocabulary.names
+    entries: list[dict] = [
+        dict(name=name, swap=names[vocabulary.swap[i]], color=vocabulary.colors[i].tolist())
+        for i, name in enumerate(names)
+    ]
+    document = dict(name=vocabulary.name, kind=vocabulary.kind, source=vocabulary.source)
+    if isinstance(vocabulary, PartVocabulary):
+        for entry, weight in zip(entries, vocabulary.weights.tolist(), strict=True):
+            entry['weight'] = weight
+        return {**document, 'classes': entries}
+    for entry, sigma in zip(entries, vocabulary.sigmas.tolist(), strict=True):
+        entry['sigma'] = sigma
+    for group, members in vocabulary.groups.items():
+        for i in members:
+            entries[i]['group'] = group
+    skeleton = [[names[a], names[b]] for a, b in vocabulary.skeleton]
+    return to_plain({**document, 'keypoints': entries, 'skeleton': skeleton, 'maps': vocabulary.maps})
+
+
+def describe_model(model: nn.Module) -> dict:
+    """What the shapes of a model do not tell: patch padding, grid, image size, vocabularies.
+
+    Returns:
+        ``patch_padding``, ``patch_grid``, ``img_size`` and ``with_cls_token`` of the first encoder, and
+        ``vocabularies`` as ``{'keypoints': document, 'parts': document}``; what a model lacks is left out.
+    """
+    facts: dict[str, Any] = {}
+    for encoder in list(find_encoders(model).values())[:1]:
+        facts['patch_padding'] = getattr(encoder.patch_embed, 'padding', None)
+        for name in ('patch_grid', 'img_size', 'patch_size'):
+            facts[name] = getattr(encoder, name, None)
+        facts['with_cls_token'] = getattr(encoder, 'cls_token', None) is not None
+    vocabularies = {}
+    for module in model.modules():
+        vocabulary = getattr(module, 'vocabulary', None)
+        if isinstance(vocabulary, (KeypointVocabulary, PartVocabulary)):
+            vocabularies[vocabulary.kind] = describe_vocabulary(vocabulary)
+    if vocabularies:
+        facts['vocabularies'] = vocabularies
+    return to_plain({key: value for key, value in facts.items() if value is not None})
+
+
+def message_hub_state(hub: MessageHub) -> dict:
+    """Logged scalars and resumable facts of a message hub as tensors and plain values."""
+    state = hub.state_dict()
+    scalars = {
+        name: dict(
+            log=torch.from_numpy(np.asarray(history.data[0], dtype=np.float64).copy()),
+            count=torch.from_numpy(np.asarray(history.data[1], dtype=np.float64).copy()),
+            max_length=history.max_length,
+        )
+        for name, history in state['log_scalars'].items()
+    }
+    info = {k: v for k, v in state['runtime_info'].items() if k not in _NOT_RESUMED}
+    return dict(scalars=scalars, info=to_plain(info), resumed_keys=dict(state['resumed_keys']))
+
+
+def restore_message_hub(hub: MessageHub, state: Mapping) -> None:
+    """Put back what `message_hub_state` gave, or what mmengine's own runner saved."""
+    histories = {}
+    for name, item in (state.get('scalars') or state.get('log_scalars') or {}).items():
+        if isinstance(item, ForeignHistory):
+            histories[name] = HistoryBuffer(item.log_history, item.count_history, item.max_length)
+        else:
+            histories[name] = HistoryBuffer(item['log'].numpy(), item['count'].numpy(), item['max_length'])
+    info = state.get('info') or state.get('runtime_info') or {}
+    hub.load_state_dict(
+        dict(
+            log_scalars=histories,
+            runtime_info={k: v for k, v in info.items() if k not in _NOT_RESUMED},
+            resumed_keys=dict(state.get('resumed_keys', {})),
+        )
+    )
+
+
+def optimizer_names(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[str]:
+    """Parameter names in the order that an optimiser numbers them."""
+    name_of = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [name_of.get(id(p), '?') for group in optimizer.param_groups for p in group['params']]
+
+
+def restore_optimizer(optim_wrapper: Any, state: dict, model: nn.Module, names: list[str] | None) -> None:
+    """Load a full optimiser state, sharding it where the parameters are sharded.
+
+    Args:
+        optim_wrapper: mmengine's wrapper.
+        state: Its saved state, with full tensors numbered as ``names``.
+        model: The model it optimises, without DDP.
+        names: From the checkpoint; None when another trainer wrote it.
+
+    Raises:
+        UserError: The optimiser now has other parameters.
+    """
+    optimizer = optim_wrapper.optimizer
+    current = optimizer_names(optimizer, model)
+    saved_count = sum(len(group['params']) for group in state['param_groups'])
+    if saved_count != len(current) or (names is not None and names != current):
+        changed = sorted(set(names or ()) ^ set(current)) or ['their order']
+        raise UserError(
+            f'cannot resume: the optimiser now has other parameters ({len(current)}, the checkpoint {saved_count}; '
+            f'e.g. {changed[0]}); resume with the same config, or use load_from to start from the weights alone'
+        )
+    parameters = [p for group in optimizer.param_groups for p in group['params']]
+    sharded = {
+        index: {k: scatter_like(v, parameters[index]) if torch.is_tensor(v) else v for k, v in values.items()}
+        for index, values in state['state'].items()
+    }
+    optim_wrapper.load_state_dict({**state, 'state': sharded})
