@@ -23,7 +23,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['sapiens', 'sapiens.*']),
-    package_data={'sapiens': ['vocabularies/*.json', 'synthesis/data/*']},
+    package_data={'sapiens': ['vocabularies/*.json', 'evaluation/*.json', 'synthesis/data/*']},
     python_requires='>=3.10',
     install_requires=requirements('core'),
     extras_require={

@@ -1,0 +1,21 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Metrics for keypoints, body parts, depth and normals, and the tables made of them."""
+
+from .base import HumanMetric
+from .depth import DepthMetric
+from .keypoint_ap import KeypointAP
+from .normal import NormalMetric
+from .part_iou import PartIoU
+from .pck import PCK
+from .report import EvaluationReport, Table
+
+__all__ = [
+    'PCK',
+    'DepthMetric',
+    'EvaluationReport',
+    'HumanMetric',
+    'KeypointAP',
+    'NormalMetric',
+    'PartIoU',
+    'Table',
+]

@@ -1,0 +1,227 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""What every metric shares: exact gathering over processes, reading of samples, a report and the worst samples."""
+
+from __future__ import annotations
+
+import sys
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import broadcast_object_list, collect_results, is_main_process
+from mmengine.evaluator import BaseMetric
+
+from ..errors import UserError
+from .report import EvaluationReport
+
+
+class HumanMetric(BaseMetric):
+    """A metric that keeps one small record per sample and makes one `EvaluationReport` of all of them.
+
+    Distributed evaluation gives exactly the figures of one process: records come back in the order of the data
+    set and the copies that samplers add to even out the processes are taken away (and nothing else).
+
+    Args:
+        bootstrap: Resamples (over images) for 95 % confidence intervals; 0 computes none.
+        keep_worst: Samples with the worst scores to keep whole, for pictures.
+        seed: Seed of the bootstrap.
+        collect_device, prefix, collect_dir: As in `mmengine.evaluator.BaseMetric`.
+
+    Attributes:
+        report: The `EvaluationReport` of the last `evaluate`, on the main process; else None.
+        worst: ``[(badness, sample dict), ...]``, worst first, after `evaluate` on the main process.
+    """
+
+    task = ''
+
+    def __init__(
+        self,
+        bootstrap: int = 0,
+        keep_worst: int = 0,
+        seed: int = 0,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+        collect_dir: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
+        self.bootstrap = bootstrap
+        self.keep_worst = keep_worst
+        self.seed = seed
+        self.report: EvaluationReport | None = None
+        self.worst: list[tuple[float, dict]] = []
+        self._kept: list[tuple[float, dict]] = []
+
+    @abstractmethod
+    def measure(self, sample: dict) -> dict:
+        """Reduce one sample to a small record; the key ``'badness'`` (larger = worse) orders the worst samples."""
+
+    @abstractmethod
+    def summarize(self, records: list[dict]) -> EvaluationReport:
+        """Make the report of all records."""
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Measure a batch (`mmengine.evaluator.Evaluator` calls this)."""
+        for sample in data_samples:
+            record = self.measure(sample)
+            record['key'] = sample_key(sample)
+            self.results.append(record)
+            if self.keep_worst and np.isfinite(record.get('badness', np.nan)):
+                self._kept.append((float(record['badness']), _worth_keeping(sample)))
+                self._kept.sort(key=lambda item: -item[0])
+                del self._kept[self.keep_worst :]
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """Make the report; its figures are what the runner logs."""
+        if not results:
+            raise UserError(f'{type(self).__name__}: nothing was evaluated; the data set or the results are empty')
+        self.report = self.summarize(results)
+        return dict(self.report.metrics)
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Figures over all processes, as one process would compute them.
+
+        Args:
+            size: Number of samples in the data set.
+
+        Raises:
+            UserError: On every process, when the main process finds the data wrong.
+        """
+        records = self._gather(self.results)
+        kept = self._gather(self._kept) if self.keep_worst else []
+        message: list[Any] = [None]
+        if is_main_process():
+            try:
+                worst = {item[1]['_key']: item for item in kept}
+                self.worst = sorted(worst.values(), key=lambda item: -item[0])[: self.keep_worst]
+                metrics = self.compute_metrics(without_padding(records, size))
+                if self.prefix:
+                    metrics = {f'{self.prefix}/{name}': value for name, value in metrics.items()}
+                message = [metrics]
+            except UserError as error:
+                # The other processes wait for a message: they must hear of the failure too.
+                message = [error]
+        broadcast_object_list(message)
+        self.results.clear()
+        self._kept.clear()
+        if isinstance(message[0], Exception):
+            raise message[0]
+        return message[0]
+
+    def _gather(self, part: list) -> list:
+        """All processes' items interleaved as the default sampler dealt them; nothing is cut."""
+        if self.collect_device == 'cpu':
+            return collect_results(part, sys.maxsize, 'cpu', tmpdir=self.collect_dir) or []
+        return collect_results(part, sys.maxsize, self.collect_device) or []
+
+
+def without_padding(records: list[dict], size: int) -> list[dict]:
+    """Drop the copies that a sampler appended, never samples that the data set really holds twice.
+
+    Only as many records go as there are more than ``size``, from the end, and only those whose key came before.
+    """
+    surplus = len(records) - size
+    if surplus <= 0:
+        return records
+    seen: set = set()
+    copies = []
+    for i, record in enumerate(records):
+        if record['key'] in seen:
+            copies.append(i)
+        seen.add(record['key'])
+    drop = set(copies[-surplus:])
+    kept = [record for i, record in enumerate(records) if i not in drop]
+    # Without identities (no ids in the samples) the order of the default sampler is all there is to go by.
+    return kept[:size]
+
+
+def sample_key(sample: dict) -> tuple:
+    """What tells samples apart: index in the data set, or image and person."""
+    if sample.get('sample_idx') is not None:
+        return ('index', int(sample['sample_idx']))
+    bbox = sample.get('bbox')
+    box = None if bbox is None else tuple(np.round(to_numpy(bbox).reshape(-1).astype(np.float64), 3).tolist())
+    return (sample.get('img_path'), sample.get('img_id'), sample.get('ann_id'), box)
+
+
+def sample_name(sample: dict) -> str:
+    """How messages name the sample: its file, else its id."""
+    if sample.get('img_path'):
+        return str(sample['img_path'])
+    return f'image {sample.get("img_id", "without id")}'
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    """Tensor (any device, bfloat16 too) or array-like -> array."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    return np.asarray(value)
+
+
+def field(sample: dict, name: str, metric: str, why: str = '') -> np.ndarray:
+    """A field that must be there.
+
+    Raises:
+        UserError: The sample lacks it; the message names the image.
+    """
+    if sample.get(name) is None:
+        raise UserError(f"{sample_name(sample)}: {metric} needs '{name}', which the sample lacks{why}")
+    return to_numpy(sample[name])
+
+
+def dense_pair(sample: dict, prediction: str, label: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Prediction and label of one image, both ``(H, W)`` or ``(C, H, W)`` at the image's original size.
+
+    Raises:
+        UserError: One is missing or the sizes differ; the message names the image and both sizes.
+    """
+    why = '; add LoadLabels after the geometric transforms of the test pipeline' if label.startswith('gt_') else ''
+    pred, gt = field(sample, prediction, metric), field(sample, label, metric, why)
+    if pred.ndim == 3 and pred.shape[0] == 1:
+        pred = pred[0]
+    if gt.ndim == 3 and gt.shape[0] == 1:
+        gt = gt[0]
+    if pred.shape != gt.shape:
+        raise UserError(
+            f'{sample_name(sample)}: {prediction} is {_size(pred)} but {label} is {_size(gt)} (H x W); '
+            'both must have the size of the original image'
+        )
+    return pred, gt
+
+
+def person_mask(sample: dict, shape: tuple[int, int]) -> np.ndarray | None:
+    """``(H, W)`` bool of people, from ``gt_mask`` or the part labels; None when the sample has neither.
+
+    Raises:
+        UserError: The mask's size is not that of the labels.
+    """
+    if sample.get('gt_mask') is not None:
+        mask = to_numpy(sample['gt_mask']).reshape(to_numpy(sample['gt_mask']).shape[-2:]) > 0
+    elif sample.get('gt_part_map') is not None:
+        parts = to_numpy(sample['gt_part_map'])
+        mask = (parts.reshape(parts.shape[-2:]) > 0) & (parts.reshape(parts.shape[-2:]) != 255)
+    else:
+        return None
+    if mask.shape != tuple(shape):
+        raise UserError(
+            f'{sample_name(sample)}: the human mask is {_size(mask)} but the labels are {shape[0]}x{shape[1]} '
+            '(H x W); all labels of an image must have its original size'
+        )
+    return mask
+
+
+def _size(array: np.ndarray) -> str:
+    return 'x'.join(str(n) for n in array.shape[-2:])
+
+
+def _worth_keeping(sample: dict) -> dict:
+    """The parts of a sample that a picture of its errors needs, copied off the device."""
+    names = ('img_path', 'img_id', 'ann_id', 'ori_shape', 'bbox', 'warp_mat')
+    kept = {name: sample[name] for name in names if sample.get(name) is not None}
+    for name, value in sample.items():
+        if name.startswith(('pred_', 'gt_')) and isinstance(value, (torch.Tensor, np.ndarray)):
+            kept[name] = to_numpy(value).copy()
+    kept['_key'] = sample_key(sample)
+    return kept

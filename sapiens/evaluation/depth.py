@@ -1,0 +1,238 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Depth errors on human pixels, after aligning scale and shift, scale only, or nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import UserError
+from ..registry import METRICS
+from .base import HumanMetric, dense_pair, person_mask
+from .bootstrap import bootstrap_intervals
+from .report import EvaluationReport, Table
+
+FIGURES = ('RMSE', 'AbsRel', 'SqRel', 'log10', 'delta_1', 'delta_2', 'delta_3')
+_ALIGNMENTS = {
+    'scale_shift': 'scale and shift per image by least squares on human pixels (MiDaS protocol)',
+    'median': 'scale per image by the ratio of medians on human pixels',
+    'none': 'none: the prediction is metric',
+}
+
+
+def align_scale_shift(prediction: np.ndarray, label: np.ndarray) -> tuple[float, float]:
+    r"""Closed-form least squares: the s, t that minimise :math:`\sum_i (s\,p_i + t - g_i)^2`.
+
+    :math:`s = \mathrm{cov}(p, g) / \mathrm{var}(p)`, :math:`t = \bar g - s\,\bar p`. A constant prediction (or a
+    single pixel) has no scale: s = 0, t = mean of the labels.
+
+    Args:
+        prediction: ``(N,)`` finite, N >= 1.
+        label: ``(N,)`` finite.
+
+    Returns:
+        s, t.
+    """
+    p, g = np.asarray(prediction, np.float64), np.asarray(label, np.float64)
+    p_mean, g_mean = p.mean(), g.mean()
+    centred = p - p_mean
+    variance = float((centred**2).mean())
+    # Rounding leaves a constant map with a variance of about (1e-8 * value)^2.
+    if variance <= (1e-7 * max(abs(p_mean), np.finfo(np.float64).tiny)) ** 2:
+        return 0.0, float(g_mean)
+    scale = float((centred * (g - g_mean)).mean() / variance)
+    return scale, float(g_mean - scale * p_mean)
+
+
+def align_median(prediction: np.ndarray, label: np.ndarray) -> float:
+    """The scale ``median(label) / median(prediction)``; NaN when the prediction's median is not positive."""
+    middle = float(np.median(prediction))
+    return float(np.median(label)) / middle if middle > 0 else float('nan')
+
+
+def depth_errors(prediction: np.ndarray, label: np.ndarray, floor: float = 1e-3) -> dict[str, float]:
+    r"""Errors of aligned depth p against labels g > 0 over N pixels.
+
+    * RMSE :math:`= \sqrt{\frac1N \sum (p-g)^2}` (unit of the labels)
+    * AbsRel :math:`= \frac1N \sum |p-g| / g`
+    * SqRel :math:`= \frac1N \sum (p-g)^2 / g`
+    * log10 :math:`= \frac1N \sum |\log_{10} p - \log_{10} g|`
+    * delta_k :math:`= \frac1N |\{ \max(p/g, g/p) < 1.25^k \}|`, in [0, 1]
+
+    Ratios and logarithms need p > 0: there p is raised to ``floor``.
+
+    Args:
+        prediction: ``(N,)`` finite.
+        label: ``(N,)`` positive.
+        floor: Smallest p in ratios and logarithms, in the unit of the labels.
+    """
+    p, g = np.asarray(prediction, np.float64), np.asarray(label, np.float64)
+    difference = p - g
+    positive = np.maximum(p, floor)
+    ratio = np.maximum(positive / g, g / positive)
+    return {
+        'RMSE': float(np.sqrt((difference**2).mean())),
+        'AbsRel': float((np.abs(difference) / g).mean()),
+        'SqRel': float((difference**2 / g).mean()),
+        'log10': float(np.abs(np.log10(positive) - np.log10(g)).mean()),
+        **{f'delta_{k}': float((ratio < 1.25**k).mean()) for k in (1, 2, 3)},
+    }
+
+
+@METRICS.register_module()
+class DepthMetric(HumanMetric):
+    """RMSE, AbsRel, SqRel, log10 and delta_1..3 per image on human pixels, then the mean over images.
+
+    Pixels count where the human mask is set and the label is finite, positive and not farther than ``max_depth``.
+    A predicted pixel that is not finite takes the median of the image's finite ones (and is counted in a note),
+    so that it is neither dropped nor turns the figures into NaN.
+
+    Args:
+        alignment: ``'scale_shift'``, ``'median'`` or ``'none'``.
+        max_depth: Farthest label that counts, in the labels' unit; None = any finite.
+        min_depth: Nearest label that counts, and the floor of predictions in ratios and logarithms.
+        min_pixels: Images with fewer counted pixels are left out (with a note).
+        kwargs: See `HumanMetric`.
+    """
+
+    default_prefix = 'depth'
+    task = 'depth'
+
+    def __init__(
+        self,
+        alignment: str = 'scale_shift',
+        max_depth: float | None = None,
+        min_depth: float = 1e-3,
+        min_pixels: int = 2,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        if alignment not in _ALIGNMENTS:
+            raise UserError(f"DepthMetric: alignment '{alignment}' is none of {', '.join(map(repr, _ALIGNMENTS))}")
+        self.alignment = alignment
+        self.max_depth = np.inf if max_depth is None else float(max_depth)
+        self.min_depth = min_depth
+        self.min_pixels = max(1, min_pixels)
+
+    def aligned(self, sample: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
+        """Aligned prediction and label of one image.
+
+        Returns:
+            ``(H, W)`` float64 aligned prediction, ``(H, W)`` label, ``(H, W)`` bool of counted pixels, and the
+            facts of the alignment (``scale``, ``shift``, ``broken`` pixels, ``far`` pixels, ``masked``).
+        """
+        prediction, label = dense_pair(sample, 'pred_depth', 'gt_depth', 'DepthMetric')
+        prediction, label = prediction.astype(np.float64), label.astype(np.float64)
+        mask = person_mask(sample, label.shape)
+        people = np.ones(label.shape, bool) if mask is None else mask
+        with np.errstate(invalid='ignore'):
+            known = people & np.isfinite(label) & (label > 0)
+            counted = known & (label >= self.min_depth) & (label <= self.max_depth)
+        facts = dict(scale=1.0, shift=0.0, broken=0, masked=mask is not None, outside=int((known & ~counted).sum()))
+        if not counted.any():
+            return prediction, label, counted, facts
+        finite = np.isfinite(prediction)
+        usable = counted & finite
+        facts['broken'] = int((counted & ~finite).sum())
+        prediction = np.where(finite, prediction, np.median(prediction[usable]) if usable.any() else 0.0)
+        if self.alignment == 'scale_shift':
+            fit = usable if usable.any() else counted
+            facts['scale'], facts['shift'] = align_scale_shift(prediction[fit], label[fit])
+        elif self.alignment == 'median':
+            scale = align_median(prediction[counted], label[counted])
+            facts['scale'] = 0.0 if np.isnan(scale) else scale
+        return prediction * facts['scale'] + facts['shift'], label, counted, facts
+
+    def measure(self, sample: dict) -> dict:
+        """Errors of one image."""
+        prediction, label, counted, facts = self.aligned(sample)
+        pixels = int(counted.sum())
+        record = dict(
+            image=sample.get('img_id'),
+            path=sample.get('img_path'),
+            pixels=pixels,
+            errors=None,
+            missing=bool(sample.get('missing')),
+            **facts,
+        )
+        if pixels >= self.min_pixels:
+            record['errors'] = depth_errors(prediction[counted], label[counted], self.min_depth)
+            record['badness'] = record['errors']['AbsRel']
+        return record
+
+    def summarize(self, records: list[dict]) -> EvaluationReport:
+        """Means over images."""
+        scored = [record for record in records if record['errors'] is not None]
+        if not scored:
+            raise UserError(
+                f'DepthMetric: none of the {len(records)} images has {self.min_pixels} human pixels with '
+                'known depth; check masks and depth labels'
+            )
+        values = np.array([[record['errors'][name] for name in FIGURES] for record in scored])
+        metrics = dict(zip(FIGURES, values.mean(0).tolist(), strict=True))
+        intervals = bootstrap_intervals(
+            len(scored),
+            lambda w: dict(zip(FIGURES, (w @ values / w.sum()).tolist(), strict=True)),
+            self.bootstrap,
+            self.seed,
+        )
+        main = Table('Depth', ['Images', *FIGURES], [[str(len(scored)), *metrics.values()]])
+        main.intervals = {(main.rows[0][0], name): bounds for name, bounds in intervals.items()}
+        per_image = [{'image': r['image'], 'file': r['path'], **r['errors']} for r in scored]
+        return EvaluationReport(
+            type(self).__name__,
+            self.task,
+            metrics,
+            self._protocol(scored),
+            [main],
+            self._notes(records, scored),
+            intervals,
+            per_image,
+        )
+
+    def _protocol(self, scored: list[dict]) -> dict[str, str]:
+        farthest = '' if np.isinf(self.max_depth) else f', labels up to {self.max_depth:g}'
+        pixels = sum(record['pixels'] for record in scored)
+        protocol = {
+            'labels': f'{len(scored)} images at original size, {pixels} human pixels{farthest}',
+            'alignment': _ALIGNMENTS[self.alignment],
+            'figures': 'per image, then mean over images; RMSE and SqRel in the unit of the labels',
+        }
+        if self.bootstrap:
+            protocol['intervals'] = f'95 %, bootstrap over images, {self.bootstrap} resamples, seed {self.seed}'
+        return protocol
+
+    def _notes(self, records: list[dict], scored: list[dict]) -> list[str]:
+        notes = []
+        if len(scored) < len(records):
+            notes.append(
+                f'{len(records) - len(scored)} of {len(records)} images have fewer than {self.min_pixels} human '
+                'pixels with known depth and are left out'
+            )
+        missing = sum(record['missing'] for record in scored)
+        if missing:
+            notes.append(f'{missing} of {len(records)} images have no prediction; they count as a constant depth')
+        broken = sum(record['broken'] for record in scored if not record['missing'])
+        if broken:
+            notes.append(
+                f'{broken} predicted human pixels are NaN or infinite; they count as the median of their image'
+            )
+        outside = sum(record['outside'] for record in records)
+        if outside:
+            notes.append(
+                f'{outside} labelled pixels are nearer than {self.min_depth:g} or farther than '
+                f'{self.max_depth:g} and not counted'
+            )
+        unmasked = sum(not record['masked'] for record in records)
+        if unmasked:
+            notes.append(f'{unmasked} images have no human mask; every pixel with known depth counts')
+        reversed_ = sum(record['scale'] < 0 for record in scored)
+        if reversed_:
+            notes.append(
+                f'the fitted scale is negative in {reversed_} images: is the prediction reversed? '
+                'Larger must be farther'
+            )
+        unscaled = sum(record['scale'] == 0 and not record['missing'] for record in scored)
+        if unscaled:
+            why = 'is constant' if self.alignment == 'scale_shift' else 'has a median that is not positive'
+            notes.append(f'the prediction {why} in {unscaled} images: no scale can be fitted')
+        return notes

@@ -1,0 +1,388 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""AP and AR of keypoints for any vocabulary, by parts, against a COCO-style file or the samples' own labels."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from ..registry import METRICS
+from ..structures.geometry import to_original
+from ..vocabularies import KeypointVocabulary, keypoint_map, load_vocabulary
+from .base import HumanMetric, field, sample_name, to_numpy
+from .bootstrap import bootstrap_intervals
+from .coco_files import AREA_OF_BOX, Detection, Person, PersonSet, read_persons
+from .oks import (
+    AREA_RANGES,
+    FIGURES,
+    MAX_DETECTIONS,
+    UNDEFINED,
+    ImageMatches,
+    PooledMatches,
+    figures,
+    match_image,
+    oks_matrix,
+    oks_nms,
+)
+from .report import EvaluationReport, Table
+
+WHOLE = 'whole'
+
+
+@METRICS.register_module()
+class KeypointAP(HumanMetric):
+    """OKS-AP and AR, mean, at 0.50 and 0.75, of medium and large persons, for each part and for all points.
+
+    A part is a group of the vocabulary; ``hand`` is the mean of the left and the right hand. Each part is evaluated
+    as a keypoint set of its own (persons without a labelled point in it do not count). The figures equal those of
+    pycocotools for 17 points and of xtcocotools for COCO-WholeBody.
+
+    Args:
+        ann_file: COCO-style annotation file to score against; None takes the labels from the samples (ground-truth
+            boxes only, since persons that no sample shows cannot be missed).
+        vocabulary: Vocabulary of the predictions.
+        gt_vocabulary: Vocabulary of ``ann_file`` when it is another one; predictions are converted and only points
+            that both have are scored (308 -> 133: the paper's 114 common points).
+        points: ``'all'``, or ``'common'``: only the points that ``keypoints308`` shares with the vocabulary that is
+            scored (for ``wholebody133`` the 114 common points), so that models of 133 and 308 points compare.
+        score_mode: Score of a person: ``'bbox_keypoint'`` = box score x mean of the keypoint scores above
+            ``keypoint_threshold``; ``'keypoint'`` = mean of all keypoint scores; ``'bbox'`` = box score.
+        keypoint_threshold: In [0, 1].
+        nms_threshold: OKS above which the worse of two persons is a duplicate; None suppresses none.
+        kwargs: See `HumanMetric`.
+    """
+
+    default_prefix = 'pose'
+    task = 'pose'
+
+    def __init__(
+        self,
+        ann_file: str | Path | None = None,
+        vocabulary: str | KeypointVocabulary = 'coco17',
+        gt_vocabulary: str | KeypointVocabulary | None = None,
+        points: str = 'all',
+        score_mode: str = 'bbox_keypoint',
+        keypoint_threshold: float = 0.2,
+        nms_threshold: float | None = 0.9,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        if points not in ('all', 'common'):
+            raise UserError(f"KeypointAP: points is '{points}'; it is 'all' or 'common'")
+        if score_mode not in ('bbox_keypoint', 'keypoint', 'bbox'):
+            raise UserError(f"KeypointAP: score_mode '{score_mode}' is none of 'bbox_keypoint', 'keypoint', 'bbox'")
+        self.vocabulary = load_vocabulary(vocabulary)
+        self.gt_vocabulary = load_vocabulary(gt_vocabulary or self.vocabulary)
+        self.points = points
+        self.score_mode = score_mode
+        self.keypoint_threshold = keypoint_threshold
+        self.nms_threshold = nms_threshold
+        self.ann_file = ann_file
+        self.persons = None if ann_file is None else read_persons(ann_file, self.gt_vocabulary)
+        self.sources = keypoint_map(self.vocabulary, self.gt_vocabulary, derived=False)
+        self.scored = set(self.sources)
+        if points == 'common':
+            self.scored &= set(keypoint_map('keypoints308', self.gt_vocabulary, derived=False))
+
+    def measure(self, sample: dict) -> dict:
+        """Keep the person's points (original image pixels), scores and box; its labels too without ``ann_file``."""
+        keypoints = field(sample, 'pred_keypoints', 'KeypointAP').astype(np.float64).reshape(-1, 2)
+        scores = field(sample, 'pred_keypoint_scores', 'KeypointAP').astype(np.float64).reshape(-1)
+        if len(keypoints) != self.vocabulary.num_keypoints or len(scores) != len(keypoints):
+            raise UserError(
+                f'{sample_name(sample)}: {len(keypoints)} keypoints and {len(scores)} scores predicted, but vocabulary '
+                f"'{self.vocabulary.name}' has {self.vocabulary.num_keypoints}"
+            )
+        record = dict(
+            image=sample.get('img_id'),
+            path=sample.get('img_path'),
+            keypoints=keypoints,
+            scores=scores,
+            ann_id=sample.get('ann_id'),
+            bbox_score=float(sample.get('bbox_score') or 1.0),
+        )
+        if sample.get('bbox') is not None:
+            x1, y1, x2, y2 = to_numpy(sample['bbox']).astype(np.float64).reshape(-1)[:4]
+            record['bbox'] = np.array([x1, y1, x2 - x1, y2 - y1])
+        if self.persons is None:
+            visible = (
+                field(sample, 'gt_keypoints_visible', 'KeypointAP without ann_file').astype(np.float64).reshape(-1)
+            )
+            points = to_original(field(sample, 'gt_keypoints', 'KeypointAP'), sample.get('warp_mat')).reshape(-1, 2)
+            if len(points) != self.gt_vocabulary.num_keypoints:
+                raise UserError(
+                    f'{sample_name(sample)}: {len(points)} keypoints labelled, but vocabulary '
+                    f"'{self.gt_vocabulary.name}' has {self.gt_vocabulary.num_keypoints}"
+                )
+            record['gt'] = np.concatenate([points, visible[:, None]], 1)
+            record['gt_bbox'] = record.get('bbox', _extent(points[visible > 0]))
+            record['gt_area'] = float(sample.get('area') or record['gt_bbox'][2:].prod() * AREA_OF_BOX)
+        return record
+
+    def summarize(self, records: list[dict]) -> EvaluationReport:
+        """Score, suppress duplicates, evaluate."""
+        persons = self.persons or _persons_of(records)
+        detections = [self._detection(record) for record in records]
+        detections, removed = self._suppress(detections)
+        report = self.evaluate_detections(detections, persons, rescored=True)
+        if removed:
+            report.notes.append(f'{removed} detections removed by OKS-NMS')
+        paths = {record['image']: record['path'] for record in records}
+        for row in report.per_image:
+            row['path'] = paths.get(row['image'])
+        return report
+
+    def evaluate_detections(
+        self, detections: list[Detection], persons: PersonSet | None = None, rescored: bool = False
+    ) -> EvaluationReport:
+        """Score finished detections (scores final, points in ``vocabulary``) against labelled persons.
+
+        Args:
+            detections: Of any images of ``persons``.
+            persons: Labels; None takes those of ``ann_file``.
+            rescored: Whether this metric made the scores (for the protocol).
+
+        Raises:
+            UserError: Image ids that the labels do not have.
+        """
+        persons = persons or self.persons
+        persons.check_ids((d.image_id for d in detections), 'predictions')
+        by_image: dict = defaultdict(list)
+        for detection in detections:
+            by_image[detection.image_id].append(self._convert(detection))
+        parts = self._parts()
+        metrics: dict[str, float] = {}
+        intervals: dict[str, tuple[float, float]] = {}
+        rows = []
+        table = Table('Keypoint AP and AR', ['Part', *FIGURES], rows, kind='fraction')
+        whole_oks: dict = {}
+        for part, indices in parts.items():
+            pools, oks = self._evaluate_part(part, indices, by_image, persons)
+            found = figures(pools)
+            bounds = bootstrap_intervals(
+                len(persons.images), lambda w, pool=pools['all']: figures({'all': pool}, w), self.bootstrap, self.seed
+            )
+            prefix = '' if part == WHOLE else f'{part}_'
+            metrics.update({prefix + name: value for name, value in found.items()})
+            intervals.update({prefix + name: value for name, value in bounds.items()})
+            rows.append([part, *(found[name] for name in FIGURES)])
+            table.intervals.update({(part, name): value for name, value in bounds.items()})
+            if part == WHOLE:
+                whole_oks = oks
+        self._add_hand(metrics, rows)
+        if len(rows) > 1:
+            # As the paper orders them: parts first, all points last.
+            rows.append(rows.pop(0))
+        per_image, notes = self._per_image(by_image, persons, whole_oks)
+        return EvaluationReport(
+            metric=type(self).__name__,
+            task=self.task,
+            metrics=metrics,
+            protocol=self._protocol(persons, detections, len(parts[WHOLE]), rescored),
+            tables=[table, self._keypoint_table(by_image, persons, whole_oks)],
+            notes=notes + self._undefined(rows),
+            intervals=intervals,
+            per_image=per_image,
+        )
+
+    def _detection(self, record: dict) -> Detection:
+        scores, box_score = record['scores'], record['bbox_score']
+        above = scores[scores > self.keypoint_threshold]
+        score = {
+            'bbox': box_score,
+            'keypoint': float(scores.mean()),
+            'bbox_keypoint': box_score * (float(above.mean()) if len(above) else 0.0),
+        }[self.score_mode]
+        return Detection(
+            record['image'], record['keypoints'], scores, score, record.get('bbox'), box_score, {}, record['ann_id']
+        )
+
+    def _suppress(self, detections: list[Detection]) -> tuple[list[Detection], int]:
+        if self.nms_threshold is None:
+            return detections, 0
+        by_image: dict = defaultdict(list)
+        for detection in detections:
+            by_image[detection.image_id].append(detection)
+        kept = []
+        for group in by_image.values():
+            points = np.stack([d.keypoints for d in group])
+            areas = np.array([_extent(d.keypoints)[2:].prod() if d.bbox is None else d.bbox[2:].prod() for d in group])
+            scores = np.array([d.score for d in group])
+            indices = oks_nms(points, scores, areas, self.vocabulary.sigmas, self.nms_threshold)
+            kept += [group[i] for i in sorted(indices)]
+        return kept, len(detections) - len(kept)
+
+    def _convert(self, detection: Detection) -> Detection:
+        """The detection in the vocabulary that is scored; points that it cannot have are never looked at."""
+        if self.vocabulary.name == self.gt_vocabulary.name:
+            return detection
+        points = np.zeros((self.gt_vocabulary.num_keypoints, 2))
+        scores = np.zeros(self.gt_vocabulary.num_keypoints)
+        for target, sources in self.sources.items():
+            points[target] = detection.keypoints[list(sources)].mean(0)
+            scores[target] = detection.keypoint_scores[list(sources)].min()
+        return Detection(
+            detection.image_id,
+            points,
+            scores,
+            detection.score,
+            detection.bbox,
+            detection.bbox_score,
+            detection.part_scores,
+            detection.ann_id,
+        )
+
+    def _parts(self) -> dict[str, np.ndarray]:
+        """Indices by part in the scored vocabulary, all points first."""
+        groups = {
+            name: np.array([i for i in indices if i in self.scored], np.int64)
+            for name, indices in self.gt_vocabulary.groups.items()
+        }
+        groups = {name: indices for name, indices in groups.items() if len(indices)}
+        whole = {WHOLE: np.array(sorted(self.scored), np.int64)}
+        return whole | groups if len(groups) > 1 else whole
+
+    def _evaluate_part(self, part: str, indices: np.ndarray, by_image: dict, persons: PersonSet) -> tuple[dict, dict]:
+        body = np.array([i for i in self.gt_vocabulary.groups.get('body', ()) if i in self.scored], np.int64)
+        extent = body if len(body) else indices
+        sigmas = self.gt_vocabulary.sigmas[indices]
+        images: dict[str, list[ImageMatches]] = {name: [] for name in AREA_RANGES}
+        all_oks = {}
+        for image in persons.image_ids:
+            people = persons.persons[image]
+            # As xtcocotools: a detection that says of no point of the part that it sees it is none of the part.
+            found = [
+                d
+                for d in by_image.get(image, ())
+                if (d.keypoint_scores[indices] > 0).any() or not (d.keypoint_scores > 0).any()
+            ]
+            scores = np.array([d.part_scores.get(_score_name(part), d.score) for d in found], np.float64)
+            order = np.argsort(-scores, kind='stable')[:MAX_DETECTIONS]
+            found, scores = [found[i] for i in order], scores[order]
+            points = np.array([d.keypoints[indices] for d in found]).reshape(len(found), len(indices), 2)
+            areas = np.array([_extent(d.keypoints[extent])[2:].prod() for d in found])
+            labels = np.array([p.keypoints[indices] for p in people]).reshape(len(people), len(indices), 3)
+            boxes = np.array([p.bbox for p in people]).reshape(-1, 4)
+            person_areas = np.array([p.area for p in people])
+            crowd = np.array([p.crowd for p in people], bool)
+            ignore = crowd | ~(labels[..., 2] > 0).any(1)
+            oks = oks_matrix(points, labels, boxes, person_areas, sigmas)
+            all_oks[image] = (oks, found, ignore)
+            for name, area_range in AREA_RANGES.items():
+                images[name].append(match_image(oks, scores, areas, person_areas, ignore, crowd, area_range))
+        return {name: PooledMatches.pool(matches) for name, matches in images.items()}, all_oks
+
+    def _add_hand(self, metrics: dict[str, float], rows: list[list]) -> None:
+        hands = [row for row in rows if row[0] in ('left_hand', 'right_hand')]
+        if len(hands) != 2:
+            return
+        means = [
+            UNDEFINED if UNDEFINED in pair else float(np.mean(pair))
+            for pair in zip(hands[0][1:], hands[1][1:], strict=True)
+        ]
+        rows.append(['hand', *means])
+        metrics.update({f'hand_{name}': value for name, value in zip(FIGURES, means, strict=True)})
+
+    def _per_image(self, by_image: dict, persons: PersonSet, oks: dict) -> tuple[list[dict], list[str]]:
+        rows, without, empty = [], 0, 0
+        for image in persons.image_ids:
+            matrix, _, ignore = oks[image]
+            counted = int((~ignore).sum())
+            if not counted:
+                empty += 1
+                continue
+            without += not by_image.get(image)
+            best = matrix[:, ~ignore].max(0) if len(matrix) else np.zeros(counted)
+            file = persons.images[image].get('file_name')
+            rows.append({'image': image, 'file': file, 'persons': counted, 'oks': float(best.mean())})
+        notes = []
+        if without:
+            notes.append(f'{without} of {len(rows)} images with labelled persons have no prediction: all missed')
+        if empty:
+            notes.append(f'{empty} images have no labelled person; detections there count as false')
+        return rows, notes
+
+    def _undefined(self, rows: list[list]) -> list[str]:
+        missing = [
+            f'{row[0]} {name}' for row in rows for name, v in zip(FIGURES, row[1:], strict=True) if v == UNDEFINED
+        ]
+        return (
+            [f'no labelled person for {", ".join(missing)}: n/a in the table, -1 in files as in COCO']
+            if missing
+            else []
+        )
+
+    def _keypoint_table(self, by_image: dict, persons: PersonSet, oks: dict) -> Table:
+        """Per keypoint: how many are labelled and their mean similarity; those of missed persons count 0."""
+        count = np.zeros(self.gt_vocabulary.num_keypoints, np.int64)
+        total = np.zeros(self.gt_vocabulary.num_keypoints)
+        constants = (self.gt_vocabulary.sigmas.astype(np.float64) * 2) ** 2
+        for image, (matrix, found, ignore) in oks.items():
+            for g in np.flatnonzero(~ignore):
+                person = persons.persons[image][g]
+                labelled = person.keypoints[:, 2] > 0
+                count += labelled
+                if len(matrix) and matrix[:, g].max() > 0:
+                    offset = found[int(matrix[:, g].argmax())].keypoints - person.keypoints[:, :2]
+                    total += labelled * np.exp(-(offset**2).sum(1) / constants / (person.area + np.spacing(1)) / 2)
+        rows = [
+            [self.gt_vocabulary.names[i], int(count[i]), float(total[i] / count[i]) if count[i] else None]
+            for i in sorted(self.scored)
+        ]
+        return Table(
+            'Keypoints (similarity with the best detection of each person)',
+            ['Keypoint', 'labelled', 'KS'],
+            rows,
+            kind={'KS': 'number'},
+        )
+
+    def _protocol(self, persons: PersonSet, detections: list[Detection], scored: int, rescored: bool) -> dict[str, str]:
+        names = self.vocabulary.name
+        if self.vocabulary.name != self.gt_vocabulary.name:
+            names = f'{self.vocabulary.name} converted to {self.gt_vocabulary.name}'
+        people = sum(len(group) for group in persons.persons.values())
+        protocol = {
+            'labels': f'{persons.source}: {len(persons.images)} images, {people} persons',
+            'predictions': f'{len(detections)} persons',
+            'keypoints': f'{names}, {scored} points scored',
+            'figures': 'OKS-AP / AR at 0.50:0.05:0.95, 101 recall levels, at most 20 detections an image; '
+            'M 32^2 to 96^2, L above 96^2 square pixels; parts evaluated as sets of their own, hand = mean of both',
+        }
+        if not rescored:
+            protocol['scores'] = 'as in the results file'
+        else:
+            nms = 'none' if self.nms_threshold is None else f'OKS > {self.nms_threshold}'
+            above = f' (keypoint scores > {self.keypoint_threshold})' if self.score_mode == 'bbox_keypoint' else ''
+            protocol['scores'] = f'{self.score_mode}{above}; suppression: {nms}'
+        if self.bootstrap:
+            protocol['intervals'] = f'95 %, bootstrap over images, {self.bootstrap} resamples, seed {self.seed}'
+        return protocol
+
+
+def _extent(points: np.ndarray) -> np.ndarray:
+    """Box x, y, width, height around points; zeros for none."""
+    if not len(points):
+        return np.zeros(4)
+    low, high = points.min(0), points.max(0)
+    return np.concatenate([low, high - low])
+
+
+def _score_name(part: str) -> str:
+    """Name of a part's own score in result files, as COCO-WholeBody has it (``lefthand_score``)."""
+    return 'wholebody' if part == WHOLE else part.replace('_', '')
+
+
+def _persons_of(records: list[dict]) -> PersonSet:
+    """Labels carried by the samples themselves."""
+    images: dict = {}
+    persons: dict = defaultdict(list)
+    for number, record in enumerate(records):
+        images[record['image']] = {'id': record['image'], 'file_name': record['path']}
+        name = number if record['ann_id'] is None else record['ann_id']
+        persons[record['image']].append(Person(name, record['gt'], record['gt_bbox'], record['gt_area']))
+    if not any((record['gt'][:, 2] > 0).any() for record in records):
+        raise UserError('KeypointAP: no sample has a labelled keypoint; nothing can be evaluated')
+    return PersonSet(images, persons, 'the labels of the samples')

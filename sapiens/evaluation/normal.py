@@ -1,0 +1,191 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Angles between predicted and labelled surface normals over all human pixels of a set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import UserError
+from ..registry import METRICS
+from .base import HumanMetric, dense_pair, person_mask
+from .bootstrap import bootstrap_intervals
+from .normal_axes import AxisEvidence, axis_evidence, describe_axes
+from .report import EvaluationReport, Table
+
+# Edges of the histogram in degrees: 0.01 wide up to 30, 0.1 above.
+EDGES = np.concatenate([np.arange(3000) / 100, np.arange(300, 1801) / 10])
+
+
+def angular_error(prediction: np.ndarray, label: np.ndarray) -> np.ndarray:
+    r"""Angle in degrees: :math:`\mathrm{atan2}(|\hat n \times n|, \hat n \cdot n)`, exact also near 0 and 180.
+
+    Vectors need not have unit length. A prediction that is zero or not finite has the error 90.
+
+    Args:
+        prediction: ``(3, N)``.
+        label: ``(3, N)``, not zero.
+
+    Returns:
+        ``(N,)`` float64 in [0, 180].
+    """
+    p, n = np.asarray(prediction, np.float64), np.asarray(label, np.float64)
+    with np.errstate(invalid='ignore', over='ignore'):
+        cross = np.linalg.norm(np.cross(p, n, axis=0), axis=0)
+        angle = np.degrees(np.arctan2(cross, (p * n).sum(0)))
+    useless = ~np.isfinite(p).all(0) | (p == 0).all(0)
+    return np.where(useless, 90.0, angle)
+
+
+@METRICS.register_module()
+class NormalMetric(HumanMetric):
+    """Mean, median and RMS of the angular error, and the share of pixels within angles, over all human pixels.
+
+    Sums and shares are exact. The median comes from a histogram of all pixels with bins of 0.01 degrees up to 30
+    and of 0.1 above, so it is off by at most half a bin (stated in the output). Labels of length zero are unknown.
+    When the labels' axes do not look like x right, y up, z towards the viewer, a note says so.
+
+    Args:
+        angles: Degrees of the shares ``within_A``.
+        kwargs: See `HumanMetric`.
+    """
+
+    default_prefix = 'normal'
+    task = 'normal'
+
+    def __init__(self, angles: Sequence[float] = (5, 7.5, 11.25, 22.5, 30), **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.angles = tuple(angles)
+
+    def measure(self, sample: dict) -> dict:
+        """Sums and histogram of one image."""
+        prediction, label = dense_pair(sample, 'pred_normals', 'gt_normals', 'NormalMetric')
+        mask = person_mask(sample, label.shape[1:])
+        with np.errstate(invalid='ignore'):
+            known = np.isfinite(label).all(0) & (np.linalg.norm(label.astype(np.float64), axis=0) > 1e-6)
+        counted = known if mask is None else known & mask
+        error = angular_error(prediction[:, counted], label[:, counted])
+        histogram = np.bincount(
+            np.clip(np.searchsorted(EDGES, error, 'right') - 1, 0, len(EDGES) - 2), minlength=len(EDGES) - 1
+        )
+        where = np.flatnonzero(histogram)
+        sums = np.array([error.sum(), (error**2).sum(), *((error <= a).sum() for a in self.angles)], np.float64)
+        found = prediction[:, counted].astype(np.float64)
+        useless = int((~np.isfinite(found).all(0) | (found == 0).all(0)).sum())
+        pixels = int(counted.sum())
+        return dict(
+            image=sample.get('img_id'),
+            path=sample.get('img_path'),
+            pixels=pixels,
+            sums=sums,
+            where=where.astype(np.int16),
+            histogram=histogram[where],
+            masked=mask is not None,
+            useless=useless,
+            median=float(np.median(error)) if pixels else np.nan,
+            missing=bool(sample.get('missing')),
+            badness=sums[0] / pixels if pixels else np.nan,
+            axes=axis_evidence(np.where(known, label, 0), mask),
+        )
+
+    def summarize(self, records: list[dict]) -> EvaluationReport:
+        """Figures over all pixels."""
+        pixels = np.array([record['pixels'] for record in records], np.float64)
+        if not pixels.sum():
+            raise UserError(
+                f'NormalMetric: none of the {len(records)} images has a human pixel with a known normal; '
+                'check masks and labels'
+            )
+        sums = np.stack([record['sums'] for record in records])
+        metrics = self._figures(records, pixels, sums, np.ones(len(records)))
+        intervals = bootstrap_intervals(
+            len(records), lambda w: self._figures(records, pixels, sums, w), self.bootstrap, self.seed
+        )
+        kind = {name: 'fraction' for name in metrics if name.startswith('within')}
+        main = Table(
+            'Normals (angles in degrees)',
+            ['Images', *metrics],
+            [[str(int((pixels > 0).sum())), *metrics.values()]],
+            kind,
+        )
+        main.intervals = {(main.rows[0][0], name): bounds for name, bounds in intervals.items()}
+        per_image = [self._one_image(record) for record in records if record['pixels']]
+        return EvaluationReport(
+            type(self).__name__,
+            self.task,
+            metrics,
+            self._protocol(pixels, metrics['median']),
+            [main],
+            self._notes(records),
+            intervals,
+            per_image,
+        )
+
+    def _figures(
+        self, records: list[dict], pixels: np.ndarray, sums: np.ndarray, weights: np.ndarray
+    ) -> dict[str, float]:
+        total = float(weights @ pixels)
+        if not total:
+            return {}
+        histogram = np.zeros(len(EDGES) - 1)
+        for record, weight in zip(records, weights, strict=True):
+            if weight:
+                histogram[record['where']] += weight * record['histogram']
+        mean = weights @ sums / total
+        return {
+            'mean': float(mean[0]),
+            'median': _median(histogram),
+            'RMSE': float(np.sqrt(mean[1])),
+            **{f'within_{a:g}': float(share) for a, share in zip(self.angles, mean[2:], strict=True)},
+        }
+
+    def _one_image(self, record: dict) -> dict:
+        mean = record['sums'] / record['pixels']
+        shares = {f'within_{a:g}': float(share) for a, share in zip(self.angles, mean[2:], strict=True)}
+        return {
+            'image': record['image'],
+            'file': record['path'],
+            'mean': float(mean[0]),
+            'median': record['median'],
+            'RMSE': float(np.sqrt(mean[1])),
+            **shares,
+        }
+
+    def _protocol(self, pixels: np.ndarray, median: float) -> dict[str, str]:
+        protocol = {
+            'labels': f'{int((pixels > 0).sum())} images at original size, {int(pixels.sum())} human pixels; '
+            'x right, y up, z towards the viewer',
+            'figures': 'over all human pixels of the set',
+            'median': f'from a histogram, within {0.005 if median < 30 else 0.05} degrees of the exact one',
+        }
+        if self.bootstrap:
+            protocol['intervals'] = f'95 %, bootstrap over images, {self.bootstrap} resamples, seed {self.seed}'
+        return protocol
+
+    def _notes(self, records: list[dict]) -> list[str]:
+        notes = []
+        empty = sum(record['pixels'] == 0 for record in records)
+        if empty:
+            notes.append(f'{empty} of {len(records)} images have no human pixel with a known normal and add nothing')
+        missing = sum(record['missing'] for record in records)
+        if missing:
+            notes.append(f'{missing} of {len(records)} images have no prediction; their pixels count as 90 degrees off')
+        useless = sum(record['useless'] for record in records if not record['missing'])
+        if useless:
+            notes.append(f'{useless} predicted human pixels are zero or not finite; they count as 90 degrees off')
+        unmasked = sum(not record['masked'] for record in records)
+        if unmasked:
+            notes.append(f'{unmasked} images have no human mask; every pixel with a known normal counts')
+        evidence = sum((record['axes'] for record in records), AxisEvidence(np.zeros(2), np.zeros(2), np.zeros(3), 0))
+        wrong = describe_axes(evidence)
+        if wrong:
+            notes.append(f'labels: {wrong}')
+        return notes
+
+
+def _median(histogram: np.ndarray) -> float:
+    """Middle of the bin that holds the median pixel."""
+    cumulative = np.cumsum(histogram)
+    middle = int(np.searchsorted(cumulative, cumulative[-1] / 2, 'left'))
+    return float((EDGES[middle] + EDGES[middle + 1]) / 2)

@@ -1,0 +1,118 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Tell from the normals of visible surfaces which way their axes point.
+
+What a camera sees faces it, so z towards the viewer is positive on average. At the outline of a body the surface
+turns away in the direction that leads out of the body, so a normal's x and y agree there with the direction
+outwards. Three signs tell the convention; all are + for x right, y up, z towards the viewer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+# Name of a convention -> signs of (x, y, z) relative to x right, y up, z towards the viewer.
+CONVENTIONS = {
+    'x-right y-up z-viewer': (1, 1, 1),
+    'opencv': (1, -1, -1),
+    'x-right y-down z-viewer': (1, -1, 1),
+    'x-left y-up z-viewer': (-1, 1, 1),
+}
+OURS = 'x-right y-up z-viewer'
+_BAND = 6.0
+
+
+@dataclass
+class AxisEvidence:
+    """Sums over pixels, to be added over images.
+
+    Attributes:
+        outward: ``(2,)`` sum of x * outwards right, y * outwards up, near outlines.
+        strength: ``(2,)`` sum of their absolute values; ``|outward| / strength`` near 1 = certain.
+        mean: ``(3,)`` sum of the channels over the person.
+        pixels: Number of pixels in ``mean``.
+    """
+
+    outward: np.ndarray
+    strength: np.ndarray
+    mean: np.ndarray
+    pixels: int
+
+    def __add__(self, other: AxisEvidence) -> AxisEvidence:
+        return AxisEvidence(
+            self.outward + other.outward,
+            self.strength + other.strength,
+            self.mean + other.mean,
+            self.pixels + other.pixels,
+        )
+
+
+def axis_evidence(normals: np.ndarray, mask: np.ndarray | None = None) -> AxisEvidence:
+    """Evidence of one image.
+
+    Args:
+        normals: ``(3, H, W)`` unit vectors, (0, 0, 0) where unknown.
+        mask: ``(H, W)`` bool of people; None = wherever normals are known.
+    """
+    length = np.linalg.norm(normals, axis=0)
+    known = np.isfinite(length) & (length > 0.5)
+    inside = known if mask is None else known & mask
+    if not inside.any():
+        return AxisEvidence(np.zeros(2), np.zeros(2), np.zeros(3), 0)
+    # Beyond the frame nothing is known: pad as inside, so that the frame is no outline.
+    padded = np.pad(inside.astype(np.uint8), 1, constant_values=1)
+    smooth = cv2.GaussianBlur(cv2.distanceTransform(padded, cv2.DIST_L2, 5), (0, 0), 1.5)[1:-1, 1:-1]
+    distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
+    down, right = np.gradient(smooth)
+    # The distance grows inwards, so outwards is against its gradient; rows grow downwards.
+    outward = np.stack([-right, down])
+    norm = np.linalg.norm(outward, axis=0)
+    near = inside & (distance <= _BAND) & (norm > 0.3)
+    direction = outward[:, near] / norm[near]
+    product = normals[:2, near] * direction
+    return AxisEvidence(
+        product.sum(1), np.abs(product).sum(1), normals[:, inside].sum(1).astype(np.float64), int(inside.sum())
+    )
+
+
+def detect_axes(evidence: AxisEvidence, certainty: float = 0.3) -> tuple[int, int, int]:
+    """Signs of x, y, z relative to ours: 1, -1, or 0 where the evidence is too weak (flat or few surfaces)."""
+    if not evidence.pixels:
+        return (0, 0, 0)
+    share = np.divide(evidence.outward, evidence.strength, out=np.zeros(2), where=evidence.strength > 0)
+    enough = evidence.strength > 1.0
+    x, y = (int(np.sign(s)) if abs(s) > certainty and e else 0 for s, e in zip(share, enough, strict=True))
+    z = evidence.mean[2] / evidence.pixels
+    return (x, y, int(np.sign(z)) if abs(z) > 0.2 else 0)
+
+
+def channels_reversed(evidence: AxisEvidence) -> bool:
+    """Whether the first channel behaves as z should (blue and red swapped in a colour-coded file)."""
+    if not evidence.pixels:
+        return False
+    x, _, z = evidence.mean / evidence.pixels
+    return bool(abs(x) > 0.4 and abs(z) < 0.2)
+
+
+def describe_axes(evidence: AxisEvidence, declared: str = OURS) -> str | None:
+    """One line saying what is wrong with normals declared to follow a convention; None when nothing is.
+
+    Args:
+        evidence: Of normals as they stand in the file (before any conversion).
+        declared: A key of `CONVENTIONS`.
+    """
+    if channels_reversed(evidence):
+        return (
+            f'red and blue seem swapped: the first channel looks like z (declared: {declared}); read the files as RGB'
+        )
+    found, expected = detect_axes(evidence), CONVENTIONS[declared]
+    wrong = [axis for axis, f, e in zip('xyz', found, expected, strict=True) if f and f != e]
+    if not wrong:
+        return None
+    fitting = [
+        name for name, signs in CONVENTIONS.items() if all(f in (0, s) for f, s in zip(found, signs, strict=True))
+    ]
+    hint = f'; they look like {" or ".join(repr(name) for name in fitting)}' if fitting else ''
+    return f'normals are declared {declared}, but {" and ".join(wrong)} point the other way on surfaces seen{hint}'

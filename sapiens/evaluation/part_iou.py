@@ -1,0 +1,251 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""mIoU, mAcc, aAcc and outline F-score of body parts, per class and in the mean, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..errors import UserError
+from ..registry import METRICS
+from ..vocabularies import PartVocabulary, load_vocabulary
+from .base import HumanMetric, dense_pair, sample_name
+from .bootstrap import bootstrap_intervals
+from .boundary import boundary_counts, boundary_f
+from .report import EvaluationReport, Table
+
+IGNORE = 255
+
+
+@METRICS.register_module()
+class PartIoU(HumanMetric):
+    r"""Figures from the confusion matrix ``n_ij`` = pixels of label i predicted as j, summed over all images.
+
+    * ``IoU_i = n_ii / (sum_j n_ij + sum_j n_ji - n_ii)``, ``Acc_i = n_ii / sum_j n_ij``;
+    * ``mIoU`` is their mean over the classes that occur in labels or predictions, ``mAcc`` over those in labels;
+    * ``aAcc = sum_i n_ii / sum_ij n_ij``; ``mBF`` the mean outline F-score (see `boundary_counts`).
+
+    Only each image's counts are kept, never maps or logits.
+
+    Args:
+        vocabulary: Names of the classes, of the predictions.
+        label_map: Look-up table for the labels' ids: a list (``table[old] = new``) or a dict (ids not named stay);
+            new ids are classes or 255 = ignore.
+        pred_map: The same for the predictions' ids.
+        ignore: Further classes (names or ids) whose labelled pixels are left out.
+        boundary: Compute the outline F-score too.
+        boundary_tolerance: Share of the image's diagonal, at least one pixel.
+        kwargs: See `HumanMetric`.
+    """
+
+    default_prefix = 'seg'
+    task = 'seg'
+
+    def __init__(
+        self,
+        vocabulary: str | PartVocabulary = 'parts28',
+        label_map: Sequence[int] | Mapping[int, int] | None = None,
+        pred_map: Sequence[int] | Mapping[int, int] | None = None,
+        ignore: Sequence[str | int] = (),
+        boundary: bool = True,
+        boundary_tolerance: float = 0.0075,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.vocabulary = load_vocabulary(vocabulary)
+        count = self.vocabulary.num_classes
+        self.label_table = lookup_table(label_map, count, 'label_map')
+        self.pred_table = lookup_table(pred_map, count, 'pred_map')
+        self.ignored = []
+        for entry in ignore:
+            known = entry in self.vocabulary.names if isinstance(entry, str) else 0 <= entry < count
+            if not known:
+                raise UserError(f"PartIoU: ignore names {entry!r}, which is not a class of '{self.vocabulary.name}'")
+            self.ignored.append(self.vocabulary.names.index(entry) if isinstance(entry, str) else int(entry))
+        self.remapped = label_map is not None or pred_map is not None
+        self.boundary = boundary
+        self.boundary_tolerance = boundary_tolerance
+
+    def measure(self, sample: dict) -> dict:
+        """Counts of one image, as short as they can be."""
+        prediction, label = dense_pair(sample, 'pred_part_map', 'gt_part_map', 'PartIoU')
+        prediction = self._remap(self.pred_table, prediction, sample, 'prediction')
+        label = self._remap(self.label_table, label, sample, 'labels')
+        if self.ignored:
+            label = np.where(np.isin(label, self.ignored), IGNORE, label)
+        count = self.vocabulary.num_classes
+        valid = label != IGNORE
+        # A prediction of 255 is wrong whatever the label: it gets a column of its own.
+        columns = np.minimum(prediction, count).astype(np.int64)
+        confusion = np.bincount(
+            label[valid].astype(np.int64) * (count + 1) + columns[valid], minlength=count * (count + 1)
+        ).reshape(count, count + 1)
+        where = np.flatnonzero(confusion)
+        total = int(confusion.sum())
+        right = int(np.trace(confusion))
+        present = confusion.sum(1) > 0
+        union = confusion.sum(1) + confusion.sum(0)[:count] - np.diag(confusion)
+        iou = float((np.diag(confusion)[present] / union[present]).mean()) if present.any() else np.nan
+        record = dict(
+            image=sample.get('img_id'),
+            path=sample.get('img_path'),
+            where=where.astype(np.int32),
+            pixels=confusion.reshape(-1)[where],
+            accuracy=right / total if total else np.nan,
+            iou=iou,
+            badness=1 - iou,
+            missing=bool(sample.get('missing')),
+        )
+        if self.boundary:
+            tolerance = max(1, round(self.boundary_tolerance * float(np.hypot(*label.shape))))
+            outlines = boundary_counts(prediction, label, count, tolerance, ~valid)
+            record['outlines'] = outlines.astype(np.int32)
+        return record
+
+    def _remap(self, table: np.ndarray, ids: np.ndarray, sample: dict, what: str) -> np.ndarray:
+        if ids.dtype.kind == 'f':
+            raise UserError(f'{sample_name(sample)}: part ids ({what}) are {ids.dtype}; they must be integers')
+        low, high = (int(ids.min()), int(ids.max())) if ids.size else (0, 0)
+        mapped = table[np.clip(ids, 0, 255)]
+        wrong = (mapped < 0) if low >= 0 and high <= 255 else (mapped < 0) | (ids < 0) | (ids > 255)
+        if wrong.any():
+            bad = int(ids[wrong][0])
+            raise UserError(
+                f"{sample_name(sample)}: id {bad} in the {what} is not a class of '{self.vocabulary.name}' "
+                f'(0 to {self.vocabulary.num_classes - 1}, 255 = ignore); remap it with '
+                f'{"label_map" if what == "labels" else "pred_map"}'
+            )
+        return mapped.astype(np.uint8)
+
+    def summarize(self, records: list[dict]) -> EvaluationReport:
+        """Figures over all images."""
+        count = self.vocabulary.num_classes
+        per_image = np.zeros((len(records), count, 3), np.int64)
+        confusion = np.zeros(count * (count + 1), np.int64)
+        for i, record in enumerate(records):
+            one = np.zeros_like(confusion)
+            one[record['where']] = record['pixels']
+            confusion += one
+            square = one.reshape(count, count + 1)
+            per_image[i] = np.stack([np.diag(square), square.sum(1), square.sum(0)[:count]], 1)
+        confusion = confusion.reshape(count, count + 1)
+        if not confusion.sum():
+            raise UserError('PartIoU: every labelled pixel is ignored (255); nothing can be evaluated')
+        outlines = np.stack([r['outlines'] for r in records]).astype(np.int64) if self.boundary else None
+        metrics, classes = self._figures(per_image, outlines, np.ones(len(records), np.int64))
+        intervals = bootstrap_intervals(
+            len(records), lambda w: self._figures(per_image, outlines, w)[0], self.bootstrap, self.seed
+        )
+        columns = list(metrics)
+        main = Table(
+            'Body parts',
+            ['Classes', *columns],
+            [[f'{count} ({self.vocabulary.name})', *metrics.values()]],
+            kind='fraction',
+        )
+        main.intervals = {(main.rows[0][0], name): bounds for name, bounds in intervals.items()}
+        names = list(classes)
+        rows = [
+            [
+                self.vocabulary.names[c],
+                *(None if np.isnan(classes[n][c]) else float(classes[n][c]) for n in names),
+                int(confusion[c].sum()),
+            ]
+            for c in range(count)
+        ]
+        by_class = Table('Classes', ['Class', *names, 'pixels'], rows, kind=dict.fromkeys(names, 'fraction'))
+        images = [{'image': r['image'], 'file': r['path'], 'mIoU': r['iou'], 'aAcc': r['accuracy']} for r in records]
+        return EvaluationReport(
+            type(self).__name__,
+            self.task,
+            metrics,
+            self._protocol(records),
+            [main, by_class],
+            self._notes(records, confusion),
+            intervals,
+            images,
+            {'confusion': confusion, 'names': self.vocabulary.names},
+        )
+
+    def _figures(
+        self, per_image: np.ndarray, outlines: np.ndarray | None, weights: np.ndarray
+    ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        hits, labelled, predicted = np.tensordot(weights, per_image, 1).astype(np.float64).T
+        with np.errstate(invalid='ignore', divide='ignore'):
+            classes = {
+                'IoU': hits / (labelled + predicted - hits),
+                'Acc': hits / labelled,
+                'Precision': hits / predicted,
+            }
+        metrics = {
+            'mIoU': _mean(classes['IoU']),
+            'mAcc': _mean(classes['Acc']),
+            'aAcc': float(hits.sum() / labelled.sum()) if labelled.sum() else float('nan'),
+        }
+        if outlines is not None:
+            classes['BF'] = boundary_f(np.tensordot(weights, outlines, 1))
+            metrics['mBF'] = _mean(classes['BF'])
+        return metrics, classes
+
+    def _notes(self, records: list[dict], confusion: np.ndarray) -> list[str]:
+        notes = []
+        missing = sum(record['missing'] for record in records)
+        if missing:
+            notes.append(f'{missing} of {len(records)} images have no prediction; they count as background everywhere')
+        labelled, predicted = confusion.sum(1) > 0, confusion.sum(0)[:-1] > 0
+        names = np.array(self.vocabulary.names)
+        ignored = sorted(self.ignored)
+        if ignored:
+            notes.append(f'ignored classes: {", ".join(names[ignored])}')
+        absent = [c for c in np.flatnonzero(~labelled & ~predicted) if c not in ignored]
+        if absent:
+            notes.append(f'neither labelled nor predicted, in no mean: {", ".join(names[absent])}')
+        only = list(np.flatnonzero(~labelled & predicted))
+        if only:
+            notes.append(f'predicted but nowhere labelled (IoU 0, in mIoU but not in mAcc): {", ".join(names[only])}')
+        empty = sum(np.isnan(record['iou']) for record in records)
+        if empty:
+            notes.append(f'{empty} images have no labelled pixel (all 255) and add nothing')
+        return notes
+
+    def _protocol(self, records: list[dict]) -> dict[str, str]:
+        protocol = {
+            'labels': f'{len(records)} images at original size, {self.vocabulary.name}; 255 ignored'
+            + ('; ids remapped by a look-up table' if self.remapped else ''),
+            'figures': 'from the confusion matrix of all pixels of the set; mIoU over classes labelled or predicted, '
+            'mAcc over classes labelled',
+        }
+        if self.boundary:
+            protocol['mBF'] = f'outline F-score within {self.boundary_tolerance:g} of the diagonal, mean over classes'
+        if self.bootstrap:
+            protocol['intervals'] = f'95 %, bootstrap over images, {self.bootstrap} resamples, seed {self.seed}'
+        return protocol
+
+
+def lookup_table(mapping: Sequence[int] | Mapping[int, int] | None, num_classes: int, name: str) -> np.ndarray:
+    """``(256,)`` int16 table of ids: class, 255 = ignore, -1 = not allowed.
+
+    Raises:
+        UserError: A target is neither a class nor 255, or a source is not in 0 to 255.
+    """
+    table = np.full(256, -1, np.int16)
+    table[:num_classes] = np.arange(num_classes)
+    table[IGNORE] = IGNORE
+    if mapping is None:
+        return table
+    pairs = mapping.items() if isinstance(mapping, Mapping) else enumerate(mapping)
+    for old, new in pairs:
+        old, new = int(old), int(new)
+        if not 0 <= old <= 255 or not (0 <= new < num_classes or new == IGNORE):
+            raise UserError(
+                f'PartIoU: {name} sends id {old} to {new}; ids are 0 to 255, targets 0 to {num_classes - 1} '
+                'or 255 = ignore'
+            )
+        table[old] = new
+    return table
+
+
+def _mean(values: np.ndarray) -> float:
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else float('nan')

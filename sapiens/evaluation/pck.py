@@ -1,0 +1,200 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Share of correct keypoints, normalised mean error and area under the curve, with a table by keypoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import UserError
+from ..registry import METRICS
+from ..structures.geometry import to_original
+from ..vocabularies import KeypointVocabulary, load_vocabulary
+from .base import HumanMetric, field, sample_name, to_numpy
+from .bootstrap import bootstrap_intervals
+from .report import EvaluationReport, Table
+
+
+@METRICS.register_module()
+class PCK(HumanMetric):
+    r"""PCK, NME and AUC over labelled keypoints, in pixels of the original image.
+
+    With :math:`e_{ni} = |p_{ni} - g_{ni}| / s_n` for labelled point i of person n and the person's size s_n:
+
+    * ``PCK@t`` = mean over keypoints i of the share of persons with ``e_ni <= t`` (as mmpose averages);
+    * ``AUC`` = mean over keypoints of the area under their PCK curve from 0 to T, divided by T, which is exactly
+      the mean of ``max(0, 1 - e_ni / T)``;
+    * ``NME`` = mean of ``e_ni`` over all labelled points; ``EPE`` the same in pixels.
+
+    Args:
+        vocabulary: Of predictions and labels.
+        thresholds: The t of ``PCK@t``; the first is also called ``PCK``.
+        norm: ``'bbox'`` = the longer side of the box; ``'diagonal'`` = its diagonal; or two keypoint names, whose
+            labelled distance is the size (e.g. ``('left_shoulder', 'right_hip')``, or the outer eye corners).
+        auc_limit: T.
+        kwargs: See `HumanMetric`.
+    """
+
+    default_prefix = 'pose'
+    task = 'pose'
+
+    def __init__(
+        self,
+        vocabulary: str | KeypointVocabulary = 'coco17',
+        thresholds: Sequence[float] = (0.05, 0.1, 0.2),
+        norm: str | Sequence[str] = 'bbox',
+        auc_limit: float = 0.5,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.vocabulary = load_vocabulary(vocabulary)
+        self.thresholds = tuple(thresholds)
+        self.auc_limit = auc_limit
+        self.norm = norm
+        self.norm_points: list[int] | None = None
+        if norm not in ('bbox', 'diagonal'):
+            names = self.vocabulary.names
+            if isinstance(norm, str) or len(norm) != 2 or any(name not in names for name in norm):
+                raise UserError(
+                    f"PCK: norm {norm!r} is neither 'bbox', 'diagonal' nor two keypoint names of "
+                    f"'{self.vocabulary.name}'"
+                )
+            self.norm_points = [names.index(name) for name in norm]
+
+    def measure(self, sample: dict) -> dict:
+        """Distances of one person: ``(K,)`` pixels, NaN where unlabelled, and the person's size."""
+        labels = to_original(field(sample, 'gt_keypoints', 'PCK'), sample.get('warp_mat')).reshape(-1, 2)
+        visible = field(sample, 'gt_keypoints_visible', 'PCK').reshape(-1) > 0
+        count = self.vocabulary.num_keypoints
+        # A person without a prediction (scoring of saved results) is missed: every point is infinitely far.
+        if sample.get('pred_keypoints') is None and sample.get('missing'):
+            points = np.full((count, 2), np.inf)
+        else:
+            points = field(sample, 'pred_keypoints', 'PCK').astype(np.float64).reshape(-1, 2)
+        if not len(points) == len(labels) == len(visible) == count:
+            raise UserError(
+                f'{sample_name(sample)}: {len(points)} keypoints predicted and {len(labels)} labelled, but '
+                f"vocabulary '{self.vocabulary.name}' has {count}"
+            )
+        distance = np.linalg.norm(points - labels, axis=1)
+        distance[np.isnan(distance)] = np.inf
+        distance[~visible] = np.nan
+        size = self._size(sample, labels, visible)
+        error = distance / size if size > 0 else np.full(count, np.nan)
+        finite = np.where(np.isinf(error), 1.0, np.minimum(error, 1.0))
+        badness = float(np.nanmean(finite)) if (visible & ~np.isnan(error)).any() else np.nan
+        return dict(
+            image=sample.get('img_id', sample.get('img_path')),
+            path=sample.get('img_path'),
+            distance=distance,
+            error=error,
+            badness=badness,
+            missing=bool(sample.get('missing')),
+        )
+
+    def _size(self, sample: dict, labels: np.ndarray, visible: np.ndarray) -> float:
+        if self.norm_points is not None:
+            a, b = self.norm_points
+            return float(np.linalg.norm(labels[a] - labels[b])) if visible[a] and visible[b] else 0.0
+        if sample.get('bbox') is not None:
+            box = to_numpy(sample['bbox']).astype(np.float64).reshape(-1)[:4]
+            sides = box[2:] - box[:2]
+        elif visible.any():
+            sides = labels[visible].max(0) - labels[visible].min(0)
+        else:
+            return 0.0
+        return float(sides.max() if self.norm == 'bbox' else np.hypot(*sides))
+
+    def summarize(self, records: list[dict]) -> EvaluationReport:
+        """Figures over all persons."""
+        errors = np.stack([record['error'] for record in records])
+        distances = np.stack([record['distance'] for record in records])
+        images = {name: i for i, name in enumerate(dict.fromkeys(record['image'] for record in records))}
+        image = np.array([images[record['image']] for record in records])
+        usable = ~np.isnan(errors)
+        notes = []
+        if not usable.any():
+            raise UserError('PCK: no person has a labelled keypoint and a size; nothing can be evaluated')
+        metrics = self._figures(errors, distances, np.ones(len(records)))
+        unsized = int((~usable & ~np.isnan(distances)).any(1).sum())
+        if unsized:
+            notes.append(f'{unsized} persons have no size ({self._norm_text()}) and are left out')
+        missed = sum(record['missing'] for record in records)
+        if missed:
+            notes.append(
+                f'{missed} of {len(records)} persons have no prediction; their points count as wrong and '
+                'are left out of NME and EPE, which are distances'
+            )
+        absent = [name for name, seen in zip(self.vocabulary.names, usable.any(0), strict=True) if not seen]
+        if absent:
+            shown = ', '.join(absent[:5]) + (', ...' if len(absent) > 5 else '')
+            notes.append(f'{len(absent)} keypoints are nowhere labelled and in no mean: {shown}')
+        intervals = bootstrap_intervals(
+            len(images), lambda w: self._figures(errors, distances, w[image]), self.bootstrap, self.seed
+        )
+        columns = list(metrics)
+        main = Table(
+            'Keypoint accuracy',
+            ['Points', *columns],
+            [['all', *metrics.values()]],
+            kind={name: 'fraction' if name.startswith(('PCK', 'AUC')) else 'number' for name in columns},
+            intervals={('all', name): bounds for name, bounds in intervals.items()},
+        )
+        protocol = {
+            'labels': f'{len(records)} persons in {len(images)} images, {int(usable.sum())} labelled keypoints '
+            f'({self.vocabulary.name})',
+            'size of a person': self._norm_text(),
+            'figures': f'PCK@t: mean over keypoints; AUC: of the PCK curve up to {self.auc_limit}; NME: mean over all '
+            'points; EPE: the same in pixels of the original image',
+        }
+        per_image = [{'image': r['image'], 'file': r['path'], 'error': r['badness']} for r in records]
+        return EvaluationReport(
+            type(self).__name__,
+            self.task,
+            metrics,
+            protocol,
+            [main, self._by_keypoint(errors)],
+            notes,
+            intervals,
+            per_image,
+        )
+
+    def _figures(self, errors: np.ndarray, distances: np.ndarray, weights: np.ndarray) -> dict[str, float]:
+        weight = weights[:, None] * ~np.isnan(errors)
+        count = weight.sum(0)
+        seen = count > 0
+        if not seen.any():
+            return {}
+        known = np.where(np.isnan(errors), np.inf, errors)
+        result = {}
+        for threshold in self.thresholds:
+            share = (weight * (known <= threshold)).sum(0)[seen] / count[seen]
+            result[f'PCK@{threshold:g}'] = float(share.mean())
+        area = (weight * np.clip(1 - known / self.auc_limit, 0, 1)).sum(0)[seen] / count[seen]
+        reached = weight * np.isfinite(known)
+        total = max(reached.sum(), 1e-12)
+        finite = np.where(np.isfinite(known), known, 0)
+        pixels = np.where(np.isfinite(distances), distances, 0)
+        return {
+            'PCK': result[f'PCK@{self.thresholds[0]:g}'],
+            **result,
+            'AUC': float(area.mean()),
+            'NME': float((reached * finite).sum() / total) if reached.any() else float('nan'),
+            'EPE': float((reached * pixels).sum() / total) if reached.any() else float('nan'),
+        }
+
+    def _by_keypoint(self, errors: np.ndarray) -> Table:
+        rows = []
+        for i, name in enumerate(self.vocabulary.names):
+            known = errors[~np.isnan(errors[:, i]), i]
+            finite = known[np.isfinite(known)]
+            shares = [float((known <= t).mean()) if len(known) else None for t in self.thresholds]
+            rows.append([name, len(known), *shares, float(finite.mean()) if len(finite) else None])
+        names = [f'PCK@{t:g}' for t in self.thresholds]
+        return Table('Keypoints', ['Keypoint', 'labelled', *names, 'NME'], rows, kind=dict.fromkeys(names, 'fraction'))
+
+    def _norm_text(self) -> str:
+        if self.norm_points is not None:
+            return f'distance of {self.norm[0]} and {self.norm[1]}'
+        return {'bbox': 'longer side of the box', 'diagonal': 'diagonal of the box'}[self.norm]
