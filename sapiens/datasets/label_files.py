@@ -1,0 +1,206 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""How each label is kept in a file: part ids, masks, instances, depth and normals to bytes and back.
+
+==========  ==============  =====================================================================================
+label       array           file
+==========  ==============  =====================================================================================
+parts       (H, W) uint8    8-bit grey or palette PNG of ids (255 = ignore)
+mask        (H, W) uint8    8-bit PNG, nonzero = person
+instances   (H, W) uint8    8-bit PNG, 0 = background, i = person i - 1
+depth       (H, W) float32  16-bit PNG of ``metres / depth_scale`` (0 = unknown), or .npy / .npz of metres
+normals     (H, W, 3) f32   8- or 16-bit RGB PNG of ``(n + 1) / 2 * max``, pixel (0, 0, 0) = unknown, or .npy / .npz
+==========  ==============  =====================================================================================
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import cv2
+import numpy as np
+
+from ..errors import UserError
+
+NORMAL_AXES = {
+    'x-right y-up z-viewer': np.array([1, 1, 1], np.float32),
+    'opencv': np.array([1, -1, -1], np.float32),
+}
+"""Sign of each component that turns file axes into ours (OpenCV: x right, y down, z away from the viewer)."""
+
+
+def encode_image(image: np.ndarray, extension: str = '.jpg', quality: int = 95) -> bytes:
+    """Encode an ``(H, W, 3)`` uint8 RGB image as JPEG (or PNG by extension)."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if extension in ('.jpg', '.jpeg') else []
+    return cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+
+
+def encode_ids(ids: np.ndarray) -> bytes:
+    """Encode an ``(H, W)`` map of ids from 0 to 255 (parts, mask, instances) as an 8-bit PNG."""
+    ids = np.asarray(ids)
+    if ids.size and (ids.min() < 0 or ids.max() > 255):
+        raise UserError(f'ids must lie in 0..255 to fit an 8-bit PNG, not {ids.min()}..{ids.max()}')
+    return cv2.imencode('.png', np.ascontiguousarray(ids, np.uint8))[1].tobytes()
+
+
+def encode_depth(depth: np.ndarray, depth_scale: float = 0.001) -> bytes:
+    """Encode ``(H, W)`` metres (0, NaN or infinity = unknown) as a 16-bit PNG.
+
+    Args:
+        depth: Metres; a known depth never becomes 0, however near.
+        depth_scale: Metres per unit.
+
+    Raises:
+        UserError: A depth is beyond ``65535 * depth_scale``.
+    """
+    depth = np.asarray(depth, np.float64)
+    known = np.isfinite(depth) & (depth > 0)
+    units = np.zeros(depth.shape, np.float64)
+    units[known] = np.maximum(np.rint(depth[known] / depth_scale), 1)
+    if units.max(initial=0) > 65535:
+        raise UserError(f'depth of {depth[known].max():.1f} m does not fit 16 bits at depth_scale {depth_scale}; '
+                        'use a larger depth_scale or .npz')  # fmt: skip
+    return cv2.imencode('.png', units.astype(np.uint16))[1].tobytes()
+
+
+def encode_normals(normals: np.ndarray, bits: int = 8) -> bytes:
+    """Encode ``(H, W, 3)`` unit normals, (0, 0, 0) = unknown, as an RGB PNG of 8 or 16 bits a channel."""
+    top = 2**bits - 1
+    dtype = np.uint8 if bits == 8 else np.uint16
+    known = np.any(normals != 0, axis=-1, keepdims=True)
+    units = np.where(known, np.rint((np.clip(normals, -1, 1) + 1) * (top / 2)), 0).astype(dtype)
+    return cv2.imencode('.png', units[..., ::-1])[1].tobytes()
+
+
+def encode_npz(array: np.ndarray) -> bytes:
+    """Encode an array as a compressed .npz with the one member ``data`` (lossless depth or normals)."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, data=array)
+    return buffer.getvalue()
+
+
+def decode_ids(data: bytes, name: str) -> np.ndarray:
+    """Decode a map of ids from a grey or palette image.
+
+    Returns:
+        ``(H, W)`` uint8.
+
+    Raises:
+        UserError: Not an image, a JPEG (which blurs ids), several channels that differ, or ids beyond 255.
+    """
+    if data[:2] == b'\xff\xd8':
+        raise UserError(f'{name}: a JPEG cannot hold label ids (it blurs them); use PNG')
+    if data[:4] == b'\x89PNG' and data[25:26] == b'\x03':
+        # OpenCV would turn palette entries into colours; the ids are the indices.
+        from PIL import Image
+
+        try:
+            return np.array(Image.open(io.BytesIO(data)), np.uint8)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UserError(f'{name}: not a readable image ({error}); replace the file') from None
+    ids = _decode(data, name)
+    if ids.ndim == 3:
+        ids = ids[..., :3]
+        if (ids != ids[..., :1]).any():
+            raise UserError(f'{name}: holds colours, not ids; save a grey or palette PNG of ids')
+        ids = ids[..., 0]
+    if ids.dtype != np.uint8:
+        if ids.max(initial=0) > 255:
+            raise UserError(f'{name}: id {ids.max()} is beyond 255; save ids as 8 bits')
+        ids = ids.astype(np.uint8)
+    return np.ascontiguousarray(ids)
+
+
+def decode_mask(data: bytes, name: str) -> np.ndarray:
+    """Decode a mask: ``(H, W)`` uint8 of 0 and 1; any nonzero value, alpha aside, is 1."""
+    mask = _array(data, name)
+    if mask.ndim == 3:
+        mask = mask[..., :3].any(-1)
+    return (mask != 0).astype(np.uint8)
+
+
+def decode_depth(data: bytes, name: str, depth_scale: float = 0.001) -> np.ndarray:
+    """Decode depth.
+
+    Args:
+        data: A 16-bit (or 8-bit) one-channel image, .npy or .npz.
+        name: File name for messages.
+        depth_scale: Metres per unit of an image; arrays are metres.
+
+    Returns:
+        ``(H, W)`` float32 metres; 0 = unknown (NaN, infinity and what is not positive become 0).
+    """
+    raw = _array(data, name)
+    if raw.ndim == 3 and raw.shape[-1] == 1:
+        raw = raw[..., 0]
+    if raw.ndim != 2:
+        raise UserError(f'{name}: depth needs one channel, this has shape {raw.shape}')
+    depth = raw.astype(np.float32)
+    if raw.dtype.kind == 'u':
+        return depth * np.float32(depth_scale)
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+
+
+def decode_normals(data: bytes, name: str, axes: str = 'x-right y-up z-viewer') -> np.ndarray:
+    """Decode normals.
+
+    Args:
+        data: An 8- or 16-bit RGB image, .npy or .npz of ``(H, W, 3)``.
+        name: File name for messages.
+        axes: ``'x-right y-up z-viewer'`` (ours) or ``'opencv'`` (x right, y down, z away from the viewer).
+
+    Returns:
+        ``(H, W, 3)`` float32 unit vectors in our axes; (0, 0, 0) = unknown.
+    """
+    raw = _array(data, name)
+    if raw.ndim != 3 or raw.shape[-1] < 3:
+        raise UserError(f'{name}: normals need three channels, this has shape {raw.shape}')
+    raw = raw[..., :3]
+    if raw.dtype.kind == 'u':
+        known = raw.any(-1, keepdims=True)
+        if not _is_array_file(data):
+            raw = raw[..., ::-1]
+        normals = np.where(known, raw * np.float32(2 / np.iinfo(raw.dtype).max) - 1, np.float32(0))
+    else:
+        normals = np.nan_to_num(raw.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    if axes not in NORMAL_AXES:
+        raise UserError(f"{name}: unknown normal axes '{axes}'; known are {', '.join(map(repr, NORMAL_AXES))}")
+    return unit(normals * NORMAL_AXES[axes])
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Scale ``(..., 3)`` vectors to length 1; those shorter than 1e-6 become (0, 0, 0)."""
+    length = np.sqrt(np.einsum('...i,...i->...', vectors, vectors))[..., None]
+    return np.where(length > 1e-6, vectors / np.maximum(length, 1e-6), 0).astype(np.float32)
+
+
+def _is_array_file(data: bytes) -> bool:
+    return data[:6] == b'\x93NUMPY' or data[:4] == b'PK\x03\x04'
+
+
+def _array(data: bytes, name: str) -> np.ndarray:
+    if not _is_array_file(data):
+        return _decode(data, name)
+    try:
+        loaded = np.load(io.BytesIO(data), allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        if len(loaded.files) != 1:
+            raise UserError(f'{name}: an .npz label holds one array, this has {loaded.files}')
+        return loaded[loaded.files[0]]
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f'{name}: not a readable array ({error}); write it again without pickled objects') from None
+
+
+def _decode(data: bytes, name: str) -> np.ndarray:
+    if not data:
+        raise UserError(f'{name}: the file is empty (0 bytes); replace it')
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise UserError(f'{name}: not a readable image; replace the file')
+    return image

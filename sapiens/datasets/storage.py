@@ -1,0 +1,129 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Bytes of a file on disk, of a member of a tar shard or of a line of a file, each named by one string.
+
+A part of a file is named ``FILE#NAME@OFFSET+SIZE``: the offset makes shards and long lists randomly accessible, so they
+behave like folders for samplers, shuffling, distributed training and resuming.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import UserError
+
+_PART = re.compile(r'^(?P<file>.+?)#(?P<name>.+)@(?P<offset>\d+)\+(?P<size>\d+)$', re.DOTALL)
+
+
+def member_name(reference: str) -> str:
+    """Name without the file it lies in: ``'a/b.jpg'`` of ``'x.tar#a/b.jpg@512+99'``; of a path the path itself."""
+    match = _PART.match(reference)
+    return match['name'] if match else reference
+
+
+def readable_name(reference: str) -> str:
+    """What to call a reference in a message: ``'x.tar#a/b.jpg'`` or the path."""
+    match = _PART.match(reference)
+    return f'{match["file"]}#{match["name"]}' if match else reference
+
+
+def exists(reference: str) -> bool:
+    """Whether the file, or the file that a part lies in, exists."""
+    match = _PART.match(reference)
+    return os.path.isfile(match['file'] if match else reference)
+
+
+def read_bytes(reference: str) -> bytes:
+    """Read a file or a part of one.
+
+    Args:
+        reference: A path, or ``FILE#NAME@OFFSET+SIZE`` as `list_tar` and `list_lines` give it.
+
+    Raises:
+        UserError: The file is missing, is not readable, or is cut off within the part.
+    """
+    match = _PART.match(reference)
+    path = match['file'] if match else reference
+    try:
+        with open(path, 'rb') as file:
+            if not match:
+                return file.read()
+            file.seek(int(match['offset']))
+            data = file.read(int(match['size']))
+    except FileNotFoundError:
+        raise UserError(f'{path}: no such file; check the path and data_root') from None
+    except IsADirectoryError:
+        raise UserError(f'{path}: is a folder, not a file; check the path') from None
+    except OSError as error:
+        raise UserError(f'{path}: cannot be read ({error.strerror})') from None
+    if len(data) != int(match['size']):
+        raise UserError(f'{readable_name(reference)}: the file is cut off; copy it again')
+    return data
+
+
+def list_tar(path: str | Path) -> dict[str, str]:
+    """References of every regular file in a tar shard, by member name, in the order of the archive.
+
+    Only headers are read. Compressed archives have no random access and are refused.
+
+    Raises:
+        UserError: The shard is missing, compressed, cut off or not a tar archive.
+    """
+    path = str(path)
+    try:
+        with tarfile.open(path, 'r:') as tar:
+            members = {m.name: f'{path}#{m.name}@{m.offset_data}+{m.size}' for m in tar if m.isreg()}
+            end = max((m.offset_data + m.size for m in tar.getmembers()), default=0)
+    except FileNotFoundError:
+        raise UserError(f'{path}: no such shard; check the path and data_root') from None
+    except tarfile.TarError as error:
+        raise UserError(
+            f'{path}: not an uncompressed tar archive ({error}); pack it again without compression'
+        ) from None
+    # A whole archive ends in blocks of zeros; tarfile is silent about a cut between or within headers.
+    if -(-end // 512) * 512 + 512 > os.path.getsize(path):
+        raise UserError(f'{path}: the shard is cut off; copy it again')
+    return members
+
+
+def list_lines(path: str | Path) -> Iterator[tuple[str, bytes]]:
+    """Reference and bytes of every non-blank line of a file.
+
+    Raises:
+        UserError: The file is missing.
+    """
+    try:
+        with open(path, 'rb') as file:
+            offset = 0
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield f'{path}#line {number}@{offset}+{len(line)}', line
+                offset += len(line)
+    except FileNotFoundError:
+        raise UserError(f'{path}: no such file; check the path and data_root') from None
+
+
+def write_atomic(path: str | Path, data: bytes) -> None:
+    """Write a file under a temporary name in the same folder, then rename it: it is there whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            file.write(data)
+        # mkstemp makes private files; data sets are shared.
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
