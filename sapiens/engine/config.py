@@ -1,0 +1,113 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Read a config file, and say in one line what is wrong with it."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, DictAction
+from mmengine.config.utils import ConfigParsingError
+
+from ..errors import UserError
+
+_ROOT = Path(__file__).resolve().parents[2]
+# What a runner understands beside the keys that a config already has.
+_KNOWN_KEYS = (
+    'model train_dataloader val_dataloader test_dataloader train_cfg val_cfg test_cfg optim_wrapper param_scheduler '
+    'val_evaluator test_evaluator default_hooks custom_hooks data_preprocessor load_from load_skip resume launcher '
+    'env_cfg log_processor log_level visualizer default_scope randomness experiment_name work_dir auto_scale_lr '
+    'compile fsdp find_unused_parameters model_wrapper_cfg custom_imports'
+).split()
+
+
+class ConfigError(UserError):
+    """A config file that does not exist or cannot be read, or an option that no config has."""
+
+
+def _nearest_config(path: Path) -> str:
+    """A hint that names the config most like ``path``, or how to list them."""
+    known = {str(p.relative_to(_ROOT)) for p in (_ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts}
+    known |= {str(p) for p in path.parent.glob('*.py')} if path.parent.is_dir() else set()
+    near = difflib.get_close_matches(str(path), known, n=1, cutoff=0.5)
+    if not near:
+        by_name = {Path(k).name: k for k in sorted(known)}
+        near = [by_name[n] for n in difflib.get_close_matches(path.name, by_name, n=1, cutoff=0.5)]
+    return f"did you mean '{near[0]}'?" if near else 'the configs are in the folder configs/'
+
+
+def _check_syntax(path: Path) -> None:
+    """Parse a config and the files it inherits, before mmengine does, to name file and line of an error."""
+    try:
+        tree = ast.parse(path.read_text(encoding='utf-8'), filename=str(path))
+    except SyntaxError as error:
+        raise ConfigError(f'{path}:{error.lineno}: {error.msg}: {(error.text or "").strip()}') from None
+    except UnicodeDecodeError:
+        raise ConfigError(f'{path}: is not a text file') from None
+    for node in tree.body:
+        if not (isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == '_base_'):
+            continue
+        try:
+            bases = ast.literal_eval(node.value)
+        except ValueError:
+            return
+        for base in [bases] if isinstance(bases, str) else bases:
+            if '::' in base or '://' in base:
+                continue
+            target = Path(os.path.normpath(path.parent / base))
+            if not target.is_file():
+                near = difflib.get_close_matches(target.name, [p.name for p in target.parent.glob('*.py')], n=1)
+                hint = f"; did you mean '{near[0]}'?" if near else ''
+                raise ConfigError(f"{path}:{node.lineno}: _base_ '{base}' does not exist{hint}")
+            if target.suffix == '.py':
+                _check_syntax(target)
+
+
+def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config and override parts of it.
+
+    Args:
+        path: ``.py`` (or ``.json``, ``.yaml``) file.
+        options: Dotted key -> value, e.g. ``{'model.backbone.arch': '0.3b'}``. The first part of a key must be known.
+
+    Raises:
+        ConfigError: No such file (the nearest is named), a syntax error (with its line), or an unknown option.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f'{path}: no such config; {_nearest_config(path)}')
+    if path.suffix not in ('.py', '.json', '.yaml', '.yml'):
+        raise ConfigError(f'{path}: a config is a .py file')
+    if path.suffix == '.py':
+        _check_syntax(path)
+    try:
+        config = Config.fromfile(str(path))
+    except (ConfigParsingError, KeyError, NameError, TypeError, AttributeError, ImportError, ValueError) as error:
+        raise ConfigError(f'{path}: {type(error).__name__}: {error}') from None
+    if options:
+        for key in options:
+            first = key.split('.')[0]
+            if first not in config and first not in _KNOWN_KEYS:
+                near = difflib.get_close_matches(first, {*config, *_KNOWN_KEYS}, n=1)
+                hint = f"; did you mean '{near[0]}'?" if near else ''
+                raise ConfigError(f"--cfg-options: '{first}' is no key of {path}{hint}")
+        try:
+            config.merge_from_dict(dict(options))
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            raise ConfigError(f'--cfg-options: does not fit {path}: {error}') from None
+    return config
+
+
+class OptionsAction(DictAction):
+    """``--cfg-options a.b=1 c=[1,2]``: mmengine's syntax, with one line for what does not parse."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Sequence[str], option_string: str | None = None) -> None:
+        """Collect ``key=value`` pairs."""
+        for value in values:
+            if '=' not in value:
+                parser.error(f"{option_string}: '{value}' is not of the form key=value")
+        super().__call__(parser, namespace, values, option_string)
