@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.console import Console
 from rich.table import Table
 
-from sapiens.models.complexity import count_flops, count_parameters
 from sapiens.engine.config import load_config
 from sapiens.errors import run_cli
+from sapiens.models.complexity import count_flops, count_parameters
 
 
 def main() -> None:
