@@ -10,6 +10,13 @@ from collections.abc import Callable
 class UserError(ValueError):
     """Something outside the program is wrong; the message is one line that names it and says how to mend it."""
 
+    def __init__(self, *args: object) -> None:
+        # torch raises the error of a loader's worker again with the worker's traceback as its text.
+        if args and isinstance(args[0], str) and 'Original Traceback (most recent call last)' in args[0]:
+            message = args[0].rpartition(f'{type(self).__module__}.{type(self).__qualname__}: ')[2]
+            args = (message.strip(), *args[1:])
+        super().__init__(*args)
+
 
 class MissingPackageError(UserError, ImportError):
     """An optional package is needed and not installed; the message says how to get it."""

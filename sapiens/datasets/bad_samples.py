@@ -1,0 +1,56 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""A record of samples that could not be read, shared by a data set and its copies in loader workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import uuid
+import weakref
+from pathlib import Path
+from typing import Any
+
+
+class BadSampleLog:
+    """Append-only list of unreadable samples; the training process sees what its workers add.
+
+    Workers hold copies of the data set, so the list is a small temporary file of one JSON line a failure, made at the
+    first failure and removed with the log of the process that created it.
+    """
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.gettempdir()) / f'sapiens-bad-samples-{os.getpid()}-{uuid.uuid4().hex}.jsonl'
+        self._cleanup = weakref.finalize(self, _remove, self.path, os.getpid())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {'path': self.path, '_cleanup': None}
+
+    def add(self, index: int, path: str, reason: str) -> None:
+        """Note that sample ``index`` from file ``path`` cannot be used, and why."""
+        line = json.dumps({'index': index, 'path': path, 'reason': reason}) + '\n'
+        # One write in append mode: lines of several workers do not mix.
+        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(handle, line.encode())
+        finally:
+            os.close(handle)
+
+    def read(self) -> list[dict[str, Any]]:
+        """Every bad sample once, as ``{'index', 'path', 'reason'}``, by index."""
+        if not self.path.exists():
+            return []
+        records = (json.loads(line) for line in self.path.read_text().splitlines())
+        return [record for _, record in sorted({r['index']: r for r in records}.items())]
+
+
+def collect_bad_samples(dataset: Any) -> list[dict[str, Any]]:
+    """Bad samples of a data set and of whatever it wraps (concatenated, repeated, subset), workers included."""
+    inner = getattr(dataset, 'datasets', None) or [d for d in [getattr(dataset, 'dataset', None)] if d is not None]
+    own = getattr(dataset, 'bad_samples', [])
+    return [*own, *(record for d in inner for record in collect_bad_samples(d))]
+
+
+def _remove(path: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        path.unlink(missing_ok=True)

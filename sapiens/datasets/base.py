@@ -1,0 +1,199 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""What every data set of the toolkit shares: vocabularies, seeding, and what happens to unreadable samples."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+
+from ..errors import UserError
+from ..registry import DATASETS, TRANSFORMS
+from ..vocabularies import KeypointVocabulary, PartVocabulary, load_vocabulary
+from .bad_samples import BadSampleLog
+from .storage import readable_name
+
+
+class TooManyBadSamplesError(UserError):
+    """More samples than ``max_bad_fraction`` allows cannot be read; the message names the files."""
+
+
+@DATASETS.register_module()
+class HumanDataset(BaseDataset):
+    """Base of all data sets: images with any labels, as mmengine's loaders, samplers and wrappers expect them.
+
+    A subclass reads one *format*: it implements ``load_data_list`` (small picklable dicts with at least ``img_path``)
+    and, where reading can wait, `parse_sample`. A sample that cannot be read in training is replaced by the next one,
+    counted and listed in `bad_samples`; in testing it is an error, since a score without it would be wrong.
+
+    Args:
+        ann_file: Annotation file, relative to ``data_root``.
+        data_root: Folder that all paths are relative to.
+        data_prefix: Folders inside ``data_root`` by use, e.g. ``dict(img='val2017/')``.
+        pipeline: Transforms (configs or callables).
+        keypoint_vocabulary: Name or file of the vocabulary of the keypoints.
+        part_vocabulary: Name or file of the vocabulary of the part ids.
+        label_map: Part ids of the files -> ids of ``part_vocabulary``, a dict or a list; ids that it does not name
+            stay. Map to 255 to ignore.
+        max_bad_fraction: Training stops when more than this share of all samples cannot be read.
+        test_mode: Whether every sample must come out, unchanged in order.
+        **kwargs: mmengine's: ``indices``, ``serialize_data``, ``lazy_init``, ``metainfo``, ``filter_cfg``.
+
+    Raises:
+        UserError: Paths that do not exist or annotations that are malformed.
+    """
+
+    def __init__(
+        self,
+        ann_file: str = '',
+        data_root: str = '',
+        data_prefix: dict[str, str] | None = None,
+        pipeline: Sequence[Any] = (),
+        keypoint_vocabulary: str | KeypointVocabulary | None = None,
+        part_vocabulary: str | PartVocabulary | None = None,
+        label_map: dict[int, int] | Sequence[int] | None = None,
+        max_bad_fraction: float = 0.01,
+        test_mode: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.keypoint_vocabulary = keypoint_vocabulary
+        self.part_vocabulary = part_vocabulary
+        self.label_map = None if label_map is None else lookup_table(label_map)
+        self.max_bad_fraction = max_bad_fraction
+        self._bad_log = BadSampleLog()
+        # Built by our registry, so that names resolve with or without a Runner's default scope.
+        built = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
+        super().__init__(
+            ann_file=ann_file,
+            data_root=data_root,
+            data_prefix=data_prefix or {},
+            pipeline=built,
+            test_mode=test_mode,
+            **kwargs,
+        )
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """Meta information: ours and, under their usual keys, what metrics of the OpenMMLab toolkits ask for."""
+        meta = {'dataset_name': type(self).__name__, **super().metainfo}
+        if self.keypoint_vocabulary is not None:
+            points = load_vocabulary(self.keypoint_vocabulary)
+            meta.update(keypoint_vocabulary=self.keypoint_vocabulary, num_keypoints=points.num_keypoints,
+                        sigmas=points.sigmas, flip_indices=points.swap.tolist())  # fmt: skip
+        if self.part_vocabulary is not None:
+            parts = load_vocabulary(self.part_vocabulary)
+            meta.update(part_vocabulary=self.part_vocabulary, classes=list(parts.names), palette=parts.colors.tolist())
+        return meta
+
+    @property
+    def bad_samples(self) -> list[dict[str, Any]]:
+        """Samples that could not be read so far, in any worker: ``{'index', 'path', 'reason'}``."""
+        return self._bad_log.read()
+
+    def parse_sample(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Turn an entry of ``load_data_list`` into a sample; runs in the worker, each time a sample is taken."""
+        return info
+
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """The sample as it enters the pipeline."""
+        sample = self.parse_sample(super().get_data_info(int(idx)))
+        if self.keypoint_vocabulary is not None:
+            sample.setdefault('keypoint_vocabulary', self.keypoint_vocabulary)
+        if self.part_vocabulary is not None:
+            sample.setdefault('part_vocabulary', self.part_vocabulary)
+        if self.label_map is not None:
+            sample['label_map'] = self.label_map
+        return sample
+
+    def __getitem__(self, idx: int) -> dict[str, Any]:
+        """Take a sample through the pipeline.
+
+        Args:
+            idx: Position; when it has an attribute ``seed`` (see `SeededSampler`), the augmentation is drawn from it.
+
+        Raises:
+            TooManyBadSamplesError: In training, too many samples cannot be read.
+            UserError: In testing, this one cannot be read.
+        """
+        self.full_init()
+        seed = getattr(idx, 'seed', None)
+        idx = int(idx)
+        with _seeded(seed):
+            if self.test_mode:
+                sample = self.prepare_data(idx)
+                if sample is None:
+                    raise UserError(f'{self._path(idx)}: a transform of the test pipeline dropped this sample')
+                return sample
+            for step in range(len(self)):
+                position = (idx + step) % len(self)
+                try:
+                    sample = self.prepare_data(position)
+                except (UserError, OSError) as error:
+                    self._note_bad(position, error)
+                    continue
+                if sample is not None:
+                    return sample
+        raise UserError(f'{self.describe()}: no sample comes through the pipeline')
+
+    def describe(self) -> str:
+        """Class and place, for messages."""
+        return f'{type(self).__name__} ({self.ann_file or self.data_root})'
+
+    def _note_bad(self, position: int, error: Exception) -> None:
+        path = self._path(position)
+        print_log(f'skipped sample {position}: {error}', logger='current', level=30)
+        self._bad_log.add(position, path, str(error))
+        bad = self.bad_samples
+        if len(bad) > self.max_bad_fraction * len(self):
+            names = '; '.join(
+                b['reason'] if b['path'] in b['reason'] else f'{b["path"]}: {b["reason"]}' for b in bad[:10]
+            )
+            more = f'; and {len(bad) - 10} more' if len(bad) > 10 else ''
+            raise TooManyBadSamplesError(
+                f'{self.describe()}: {len(bad)} of {len(self)} samples cannot be used, more than max_bad_fraction='
+                f'{self.max_bad_fraction:g}: {names}{more}. Mend these files or raise max_bad_fraction'
+            )
+
+    def _path(self, position: int) -> str:
+        return readable_name(str(BaseDataset.get_data_info(self, position).get('img_path', f'sample {position}')))
+
+    def _resolve(self, prefix: str, name: str) -> str:
+        """Path of a file named in an annotation, below one of the prefixes."""
+        return os.path.join(self.data_prefix.get(prefix, self.data_root) or '', name)
+
+
+def lookup_table(label_map: dict[int, int] | Sequence[int]) -> np.ndarray:
+    """A map of part ids as a ``(256,)`` uint8 table; ids that the map does not name stay.
+
+    Raises:
+        UserError: An id outside 0..255.
+    """
+    pairs = label_map.items() if isinstance(label_map, dict) else enumerate(label_map)
+    table = np.arange(256, dtype=np.uint8)
+    for source, target in pairs:
+        if not (0 <= int(source) <= 255 and 0 <= int(target) <= 255):
+            raise UserError(f'label_map {source} -> {target}: ids lie in 0..255')
+        table[int(source)] = target
+    return table
+
+
+@contextmanager
+def _seeded(seed: int | None) -> Iterator[None]:
+    """Draw from ``seed`` inside the block and go on with the old state after it; None changes nothing."""
+    if seed is None:
+        yield
+        return
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)

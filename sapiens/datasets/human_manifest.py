@@ -1,0 +1,111 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Samples of the manifest format (see `manifest`), from folders or tar shards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+from ..registry import DATASETS
+from ..vocabularies import convert_keypoints, load_vocabulary
+from .base import HumanDataset
+from .manifest import Manifest
+from .storage import readable_name
+
+
+@DATASETS.register_module()
+class HumanManifestDataset(HumanDataset):
+    """Images with any of: part labels, depth, normals, mask, persons with boxes and keypoints.
+
+    Args:
+        data_root: The manifest's folder.
+        sample_per: ``'image'``, or ``'person'`` for one sample a person with box and keypoints; training leaves out
+            persons without a labelled point.
+        keypoint_vocabulary: Vocabulary of the samples; default is the manifest's. With another one, keypoints are
+            converted by the vocabularies' maps (308 -> 133 -> 17).
+        part_vocabulary: Vocabulary of the part ids; default is the manifest's. Another one needs a ``label_map``.
+        **kwargs: See `HumanDataset`.
+
+    Raises:
+        UserError: No manifest there, or a malformed one; another part vocabulary without ``label_map``.
+    """
+
+    def __init__(
+        self,
+        data_root: str,
+        sample_per: str = 'image',
+        keypoint_vocabulary: str | None = None,
+        part_vocabulary: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if sample_per not in ('image', 'person'):
+            raise UserError(f"HumanManifestDataset: sample_per '{sample_per}' is neither 'image' nor 'person'")
+        self.sample_per = sample_per
+        self._manifest: Manifest | None = None
+        super().__init__(
+            data_root=data_root, keypoint_vocabulary=keypoint_vocabulary, part_vocabulary=part_vocabulary, **kwargs
+        )
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest, opened when first needed."""
+        if self._manifest is None:
+            self._manifest = Manifest(self.data_root)
+        return self._manifest
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """One entry an image or a person: references only, records are parsed again when a sample is taken."""
+        header = self.manifest.header
+        self.file_vocabulary = header.get('keypoints')
+        self.keypoint_vocabulary = self.keypoint_vocabulary or self.file_vocabulary
+        if self.part_vocabulary and header.get('parts') not in (None, self.part_vocabulary) and self.label_map is None:
+            raise UserError(f"{self.manifest.path}: its parts are '{header['parts']}', not '{self.part_vocabulary}'; "
+                            'give a label_map or take its vocabulary')  # fmt: skip
+        self.part_vocabulary = self.part_vocabulary or header.get('parts')
+        entries = []
+        for entry in self.manifest.entries(parse=self.sample_per == 'person'):
+            base = {'img_path': entry['files']['image'], 'img_id': entry['id'], 'record': entry['record'],
+                    'label_files': {k: v for k, v in entry['files'].items() if k != 'image'}}  # fmt: skip
+            if self.sample_per == 'image':
+                entries.append(base)
+                continue
+            for number, person in enumerate(entry['fields'].get('persons') or []):
+                if self.test_mode or any(p[2] > 0 for p in person.get('keypoints') or []):
+                    entries.append({**base, 'person': number, 'ann_id': f'{entry["id"]}/{number}'})
+        return entries
+
+    def parse_sample(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Add the units and, per person, box and keypoints."""
+        name = readable_name(info['record'])
+        record = self.manifest.read_record(info.pop('record'))
+        info['depth_scale'] = self.manifest.header['depth_scale']
+        info['normal_axes'] = self.manifest.header['normal_axes']
+        if record.get('camera'):
+            info['camera'] = record['camera']
+        number = info.pop('person', None)
+        if number is None:
+            return info
+        person = record['persons'][number]
+        if np.shape(person.get('bbox')) != (4,):
+            raise UserError(f'{name}: person {number} needs a "bbox" of x, y, width, height')
+        x, y, w, h = person['bbox']
+        info.update(bbox=np.array([x, y, x + w, y + h], np.float32), bbox_score=1.0)
+        if self.keypoint_vocabulary is not None:
+            info.update(self._keypoints(person, f'{name}: person {number}'))
+        return info
+
+    def _keypoints(self, person: dict[str, Any], where: str) -> dict[str, np.ndarray]:
+        vocabulary = load_vocabulary(self.keypoint_vocabulary)
+        source = load_vocabulary(self.file_vocabulary) if self.file_vocabulary else vocabulary
+        values = person.get('keypoints')
+        points = np.zeros((source.num_keypoints, 3), np.float32) if values is None else np.array(values, np.float32)
+        if points.shape != (source.num_keypoints, 3):
+            raise UserError(
+                f"{where}: keypoints are {points.shape}, '{source.name}' asks for {(source.num_keypoints, 3)}"
+            )
+        points, visible = points[:, :2], points[:, 2]
+        if source.name != vocabulary.name:
+            points, visible = convert_keypoints(points, visible, source, vocabulary)
+        return {'keypoints': np.nan_to_num(points), 'keypoints_visible': visible}

@@ -1,0 +1,124 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Decode any image file to upright RGB bytes, large JPEGs at a reduced scale where that loses nothing."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+
+from ..errors import UserError
+
+_REDUCED = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+
+
+def decode_image(data: bytes, name: str, reduce: int = 1) -> np.ndarray:
+    """Decode a JPEG, PNG, WebP, TIFF or BMP.
+
+    Grey, palette, CMYK, 16-bit and transparent images become 8-bit RGB (alpha is dropped); EXIF rotation is applied.
+
+    Args:
+        data: The file.
+        name: Its name, for messages.
+        reduce: 1, 2, 4 or 8: decode at that fraction of the size (JPEG only: libjpeg then skips most of the work).
+
+    Returns:
+        ``(H, W, 3)`` uint8 RGB; sides are divided by ``reduce`` and rounded up.
+
+    Raises:
+        UserError: Empty, not an image, or cut off; the message names the file.
+    """
+    if not data:
+        raise UserError(f'{name}: the image file is empty (0 bytes); replace it or take it off the list')
+    if _is_cut_off(data):
+        raise UserError(f'{name}: the image is truncated; copy it again or take it off the list')
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[reduce])
+    except cv2.error:
+        image = None
+    if image is None:
+        kind = 'a text file' if _is_text(data) else 'no image that OpenCV can read'
+        raise UserError(f'{name}: is {kind}; replace it by a JPEG, PNG, WebP, TIFF or BMP')
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def is_jpeg(data: bytes) -> bool:
+    """Whether the bytes begin like a JPEG."""
+    return data[:3] == b'\xff\xd8\xff'
+
+
+def upright_size(data: bytes) -> tuple[tuple[int, int], int] | None:
+    """Size ``(H, W)`` after EXIF rotation, and the EXIF orientation (1 to 8), from the header alone.
+
+    Returns:
+        None where the header cannot be read; decoding will then say what is wrong.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+            orientation = image.getexif().get(0x0112, 1)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    if orientation not in range(1, 9):
+        orientation = 1
+    return ((width, height) if orientation >= 5 else (height, width)), orientation
+
+
+def reduction_matrix(size: tuple[int, int], reduce: int, orientation: int = 1) -> np.ndarray:
+    """Map of pixel centres of the full upright image to those of the image decoded at ``1 / reduce``.
+
+    A reduced pixel is the mean of ``reduce x reduce`` stored pixels, so the scale is exactly ``1 / reduce`` and centres
+    shift by half a pixel's difference. A side that ``reduce`` does not divide is padded at its *stored* end, which EXIF
+    rotation may turn to the other side.
+
+    Args:
+        size: ``(H, W)`` of the full upright image.
+        reduce: The divisor.
+        orientation: EXIF orientation.
+
+    Returns:
+        ``(3, 3)`` float64.
+    """
+    height, width = size if orientation < 5 else size[::-1]
+    shrink = np.array([[1 / reduce, 0, 0.5 / reduce - 0.5], [0, 1 / reduce, 0.5 / reduce - 0.5], [0, 0, 1]])
+    full = _orientation_matrix(height, width, orientation)
+    reduced = _orientation_matrix(-(-height // reduce), -(-width // reduce), orientation)
+    return reduced @ shrink @ np.linalg.inv(full)
+
+
+def _orientation_matrix(height: int, width: int, orientation: int) -> np.ndarray:
+    """Map of stored pixel centres to upright ones for an EXIF orientation; the size is the stored one."""
+    right, bottom = width - 1, height - 1
+    rows = {
+        1: ([1, 0, 0], [0, 1, 0]),
+        2: ([-1, 0, right], [0, 1, 0]),
+        3: ([-1, 0, right], [0, -1, bottom]),
+        4: ([1, 0, 0], [0, -1, bottom]),
+        5: ([0, 1, 0], [1, 0, 0]),
+        6: ([0, -1, bottom], [1, 0, 0]),
+        7: ([0, -1, bottom], [-1, 0, right]),
+        8: ([0, 1, 0], [-1, 0, right]),
+    }[orientation]
+    return np.array([*rows, [0, 0, 1]], np.float64)
+
+
+def _is_cut_off(data: bytes) -> bool:
+    """Whether a JPEG or PNG lacks its end; decoders fill what is missing with grey and say nothing."""
+    if is_jpeg(data):
+        if b'\xff\xd9' in data[-64:]:
+            return False
+        # Cameras may append data: the last end marker must then follow the last start of a scan.
+        return data.rfind(b'\xff\xd9') <= data.rfind(b'\xff\xda')
+    return data[:4] == b'\x89PNG' and b'IEND' not in data
+
+
+def _is_text(data: bytes) -> bool:
+    return all(byte >= 32 or byte in (9, 10, 13) for byte in data[:64])

@@ -1,0 +1,33 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""One family of transforms for all tasks; each moves every field that a sample carries."""
+
+from .background import RandomBackground
+from .bridge import FromOpenMMLab
+from .color import CoarseDropout, PhotometricDistortion, RandomBlur
+from .dense import Pad, RandomAffine, RandomCrop, RandomResizedCrop, RandomRotate, Resize
+from .flip import RandomFlip
+from .loading import LoadImage, LoadLabels
+from .pack import PackHumanInputs
+from .topdown import PersonBox, RandomBox, RandomHalfBody, TopdownAffine
+
+__all__ = [
+    'CoarseDropout',
+    'FromOpenMMLab',
+    'LoadImage',
+    'LoadLabels',
+    'PackHumanInputs',
+    'Pad',
+    'PersonBox',
+    'PhotometricDistortion',
+    'RandomAffine',
+    'RandomBackground',
+    'RandomBlur',
+    'RandomBox',
+    'RandomCrop',
+    'RandomFlip',
+    'RandomHalfBody',
+    'RandomResizedCrop',
+    'RandomRotate',
+    'Resize',
+    'TopdownAffine',
+]

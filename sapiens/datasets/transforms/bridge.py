@@ -1,0 +1,72 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Data sets of the OpenMMLab toolkits in our pipelines."""
+
+from __future__ import annotations
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from ...errors import UserError
+from ...registry import TRANSFORMS
+from ...vocabularies import load_vocabulary
+from .fields import IGNORE, Sample
+
+
+@TRANSFORMS.register_module()
+class FromOpenMMLab(BaseTransform):
+    """Turn a record of an mmpose top-down, mmseg or mmpretrain data set into our sample; put it first in the pipeline.
+
+    So ``type='mmpose.CocoWholeBodyDataset'`` or ``'mmseg.LIPDataset'`` work with our transforms and models.
+
+    Args:
+        keypoint_vocabulary: Vocabulary of the points, e.g. ``'wholebody133'``.
+        part_vocabulary: Vocabulary of the classes, e.g. ``'parts20'``.
+
+    Raises:
+        UserError: The record has another number of points than the vocabulary, or several people.
+    """
+
+    def __init__(self, keypoint_vocabulary: str | None = None, part_vocabulary: str | None = None) -> None:
+        self.keypoint_vocabulary, self.part_vocabulary = keypoint_vocabulary, part_vocabulary
+
+    def transform(self, record: Sample) -> Sample:
+        """Convert; fields that we do not know are left out."""
+        results = {k: record[k] for k in ('img_path', 'img_id', 'sample_idx', 'area') if k in record}
+        results['ann_id'] = record.get('id', record.get('ann_id'))
+        if record.get('bbox') is not None:
+            self._one(record, 'bbox')
+            results['bbox'] = np.asarray(record['bbox'], np.float32).reshape(4)
+            results['bbox_score'] = float(np.ravel(record.get('bbox_score', 1.0))[0])
+        if record.get('keypoints') is not None:
+            self._one(record, 'keypoints')
+            points = np.asarray(record['keypoints'], np.float32)[0, :, :2]
+            if self.keypoint_vocabulary is None:
+                raise UserError("FromOpenMMLab: name the points, e.g. keypoint_vocabulary='coco17'")
+            expected = load_vocabulary(self.keypoint_vocabulary).num_keypoints
+            if len(points) != expected:
+                raise UserError(f"{record.get('img_path')}: has {len(points)} keypoints, '{self.keypoint_vocabulary}' "
+                                f'has {expected}; name the vocabulary of the data set')  # fmt: skip
+            visible = np.asarray(record['keypoints_visible'], np.float32)
+            # Some versions keep (coordinate weight, visibility) in a last axis.
+            visible = visible[0, :, 0] if visible.ndim == 3 else visible[0]
+            results.update(keypoints=points, keypoints_visible=visible, keypoint_vocabulary=self.keypoint_vocabulary)
+        if record.get('seg_map_path') is not None:
+            results.update(label_files={'parts': record['seg_map_path']}, part_vocabulary=self.part_vocabulary)
+            results['label_map'] = self._table(record)
+        return results
+
+    @staticmethod
+    def _one(record: Sample, field: str) -> None:
+        if len(record[field]) != 1:
+            raise UserError(f"{record.get('img_path')}: {field} of {len(record[field])} people in one record; "
+                            "use data_mode='topdown'")  # fmt: skip
+
+    @staticmethod
+    def _table(record: Sample) -> np.ndarray | None:
+        """Both ways in which mmseg renames ids as one table: the zero label first, then the label map."""
+        table = np.arange(256)
+        if record.get('reduce_zero_label'):
+            table = np.where((table == 0) | (table == IGNORE), IGNORE, table - 1)
+        names = record.get('label_map') or {}
+        table = np.array([names.get(int(i), i) for i in table], np.uint8)
+        return None if (table == np.arange(256)).all() else table

@@ -1,0 +1,269 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Geometry of whole images: resize, crop, pad, rotate, and all at once in one warp."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from ...registry import TRANSFORMS
+from .fields import (
+    IGNORE,
+    Sample,
+    _square,
+    crop_sample,
+    pad_sample,
+    resize_matrix,
+    translation,
+    warp_points,
+    warp_sample,
+)
+
+_INTERPOLATION = {'linear': cv2.INTER_LINEAR, 'area': cv2.INTER_AREA, 'cubic': cv2.INTER_CUBIC}
+
+
+@TRANSFORMS.register_module()
+class Resize(BaseTransform):
+    """Resize to ``(H, W)``.
+
+    Args:
+        size: ``(H, W)``.
+        keep_ratio: Keep the aspect: the result is the largest that fits into ``size`` (see `Pad`).
+        interpolation: Of the image: ``'linear'``, ``'area'`` (best when shrinking a lot) or ``'cubic'``.
+        depth_scale_compensation: See `warp_sample`.
+    """
+
+    def __init__(
+        self,
+        size: Sequence[int],
+        keep_ratio: bool = False,
+        interpolation: str = 'linear',
+        depth_scale_compensation: bool = False,
+    ) -> None:
+        self.size, self.keep_ratio = tuple(size), keep_ratio
+        self.interpolation, self.depth_scale_compensation = interpolation, depth_scale_compensation
+
+    def transform(self, results: Sample) -> Sample:
+        """Resize every field."""
+        size = fit_inside(results['img_shape'], self.size) if self.keep_ratio else self.size
+        return resize_sample(results, size, self.interpolation, self.depth_scale_compensation)
+
+
+@TRANSFORMS.register_module()
+class Pad(BaseTransform):
+    """Pad to at least ``(H, W)``, with the image in the middle or in the upper left corner.
+
+    Args:
+        size: ``(H, W)``.
+        center: Whether the image goes to the middle.
+        pad_img, pad_part: Values outside.
+    """
+
+    def __init__(
+        self, size: Sequence[int], center: bool = True, pad_img: int | tuple = 0, pad_part: int = IGNORE
+    ) -> None:
+        self.size, self.center = tuple(size), center
+        self.pad_img, self.pad_part = pad_img, pad_part
+
+    def transform(self, results: Sample) -> Sample:
+        """Pad every field; an image that is large enough stays as it is."""
+        size = tuple(max(a, b) for a, b in zip(self.size, results['img_shape'], strict=True))
+        if size == tuple(results['img_shape']):
+            return results
+        spare = [a - b for a, b in zip(size, results['img_shape'], strict=True)]
+        top, left = (spare[0] // 2, spare[1] // 2) if self.center else (0, 0)
+        return pad_sample(results, left, top, size, self.pad_img, self.pad_part)
+
+
+@TRANSFORMS.register_module()
+class RandomCrop(BaseTransform):
+    """Cut out a window of ``(H, W)``, or of the whole side where the image is smaller.
+
+    Args:
+        size: ``(H, W)``.
+        max_share: Draw again (up to 10 times) while one part id covers more than this share of the window's labelled
+            pixels, so that windows of nothing but background stay rare.
+    """
+
+    def __init__(self, size: Sequence[int], max_share: float = 1.0) -> None:
+        self.size, self.max_share = tuple(size), max_share
+
+    def transform(self, results: Sample) -> Sample:
+        """Crop every field."""
+        height, width = results['img_shape']
+        size = (min(self.size[0], height), min(self.size[1], width))
+        for _ in range(10):
+            y = np.random.randint(height - size[0] + 1)
+            x = np.random.randint(width - size[1] + 1)
+            if self.max_share >= 1 or 'part_map' not in results:
+                break
+            window = results['part_map'][y : y + size[0], x : x + size[1]]
+            counts = np.bincount(window.ravel(), minlength=256)[:IGNORE]
+            if (counts > 0).sum() > 1 and counts.max() < self.max_share * counts.sum():
+                break
+        return crop_sample(results, x, y, size)
+
+
+@TRANSFORMS.register_module()
+class RandomRotate(BaseTransform):
+    """Turn the image around its centre, clockwise for positive angles; the size stays.
+
+    Args:
+        degrees: Range of the angle; one number means ``(-degrees, degrees)``.
+        prob: Probability.
+        pad_img, pad_part: Values outside.
+    """
+
+    def __init__(
+        self,
+        degrees: float | Sequence[float] = 20.0,
+        prob: float = 0.5,
+        pad_img: int | tuple = 0,
+        pad_part: int = IGNORE,
+    ) -> None:
+        self.degrees = tuple(degrees) if isinstance(degrees, Sequence) else (-degrees, degrees)
+        self.prob, self.pad_img, self.pad_part = prob, pad_img, pad_part
+
+    def transform(self, results: Sample) -> Sample:
+        """Rotate every field with the given probability."""
+        if np.random.rand() >= self.prob:
+            return results
+        matrix = rotation_matrix(results['img_shape'], np.random.uniform(*self.degrees))
+        return warp_sample(results, matrix, results['img_shape'], self.pad_img, self.pad_part)
+
+
+@TRANSFORMS.register_module()
+class RandomAffine(BaseTransform):
+    """Scale, rotate, shift and crop to the network's input in one warp, so that pixels are interpolated once.
+
+    The image is first fitted into ``size`` (stretched, or with its aspect kept), then zoomed around a point that is,
+    with ``focus_prob``, a random pixel of a person and else the image's middle.
+
+    Args:
+        size: ``(H, W)`` of the result.
+        scale: Range of the zoom beyond fitting (log-uniform).
+        rotate: Largest angle in degrees, and
+        rotate_prob: its probability.
+        shift: Largest shift as a share of ``size``.
+        keep_ratio: Keep the image's aspect when fitting.
+        focus_prob: Probability of zooming at a person (needs ``mask`` or ``part_map``).
+        pad_img, pad_part: Values outside the image.
+        depth_scale_compensation: See `warp_sample`.
+    """
+
+    def __init__(
+        self,
+        size: Sequence[int],
+        scale: Sequence[float] = (0.75, 2.0),
+        rotate: float = 20.0,
+        rotate_prob: float = 0.5,
+        shift: float = 0.1,
+        keep_ratio: bool = False,
+        focus_prob: float = 0.5,
+        pad_img: int | tuple = 0,
+        pad_part: int = IGNORE,
+        depth_scale_compensation: bool = False,
+    ) -> None:
+        self.size, self.scale = tuple(size), tuple(scale)
+        self.rotate, self.rotate_prob, self.shift = rotate, rotate_prob, shift
+        self.keep_ratio, self.focus_prob = keep_ratio, focus_prob
+        self.options = dict(pad_img=pad_img, pad_part=pad_part, depth_scale_compensation=depth_scale_compensation)
+
+    def transform(self, results: Sample) -> Sample:
+        """Warp every field."""
+        shape = results['img_shape']
+        inner = fit_inside(shape, self.size) if self.keep_ratio else self.size
+        fit = resize_matrix(shape, inner)
+        zoom = float(np.exp(np.random.uniform(*np.log(self.scale))))
+        angle = np.random.uniform(-self.rotate, self.rotate) if np.random.rand() < self.rotate_prob else 0.0
+        # Zooming in goes to a person; zooming out keeps the whole image in view.
+        focus = self._focus(results) if zoom > 1 else (np.array(shape[::-1]) - 1) / 2
+        offset = np.random.uniform(-self.shift, self.shift, 2) * self.size[::-1]
+        target = (np.array(self.size[::-1]) - 1) / 2 + offset
+        turn = rotation_matrix(self.size, angle, zoom, np.zeros(2))
+        matrix = translation(*target) @ turn @ translation(*-warp_points(focus, fit).astype(np.float64)) @ fit
+        return warp_sample(results, matrix, self.size, **self.options)
+
+    def _focus(self, results: Sample) -> np.ndarray:
+        """A random pixel of a person, or the middle."""
+        height, width = results['img_shape']
+        people = results.get('mask')
+        if people is None and 'part_map' in results:
+            people = (results['part_map'] > 0) & (results['part_map'] != IGNORE)
+        if np.random.rand() < self.focus_prob and people is not None:
+            # A coarse grid is enough and spares listing millions of pixels.
+            step = max(1, min(height, width) // 64)
+            found = np.flatnonzero(people[::step, ::step])
+            if found.size:
+                y, x = divmod(int(np.random.choice(found)), -(-width // step))
+                return np.array([x * step, y * step], np.float64)
+        return np.array([(width - 1) / 2, (height - 1) / 2])
+
+
+@TRANSFORMS.register_module()
+class RandomResizedCrop(BaseTransform):
+    """Cut out a window of random area and aspect and resize it (pretraining).
+
+    Args:
+        size: ``(H, W)``.
+        area: Range of the window's share of the image.
+        aspect: Range of the window's aspect relative to that of ``size``.
+        interpolation: As in `Resize`; shrinking always averages.
+    """
+
+    def __init__(
+        self,
+        size: Sequence[int],
+        area: Sequence[float] = (0.2, 1.0),
+        aspect: Sequence[float] = (3 / 4, 4 / 3),
+        interpolation: str = 'cubic',
+    ) -> None:
+        self.size, self.area, self.aspect, self.interpolation = tuple(size), tuple(area), tuple(aspect), interpolation
+
+    def transform(self, results: Sample) -> Sample:
+        """Crop and resize every field."""
+        height, width = results['img_shape']
+        for _ in range(10):
+            area = np.random.uniform(*self.area) * height * width
+            aspect = np.exp(np.random.uniform(*np.log(self.aspect))) * self.size[1] / self.size[0]
+            w, h = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
+            if 0 < w <= width and 0 < h <= height:
+                break
+        else:
+            h, w = fit_inside(self.size, (height, width))
+        y, x = np.random.randint(height - h + 1), np.random.randint(width - w + 1)
+        crop_sample(results, x, y, (h, w))
+        shrinks = h > self.size[0] and w > self.size[1]
+        return resize_sample(results, self.size, 'area' if shrinks else self.interpolation)
+
+
+def resize_sample(
+    results: Sample, size: tuple[int, int], interpolation: str = 'linear', depth_scale_compensation: bool = False
+) -> Sample:
+    """Resize every field to ``(H, W)``; borders meet borders."""
+    source = tuple(results['img_shape'])
+    if source == tuple(size):
+        return results
+    image = results.pop('img', None)
+    warp_sample(results, resize_matrix(source, size), size, depth_scale_compensation=depth_scale_compensation)
+    if image is not None:
+        # cv2.resize repeats the border where a warp would blend with the colour outside.
+        results['img'] = cv2.resize(image, (size[1], size[0]), interpolation=_INTERPOLATION[interpolation])
+    return results
+
+
+def fit_inside(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """The largest ``(H, W)`` with the aspect of ``shape`` that fits into ``size``."""
+    factor = min(size[0] / shape[0], size[1] / shape[1])
+    return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
+
+
+def rotation_matrix(
+    shape: tuple[int, int], degrees: float, zoom: float = 1.0, center: np.ndarray | None = None
+) -> np.ndarray:
+    """``(3, 3)``: turn clockwise by degrees and zoom, around a point (the middle of ``(H, W)`` by default)."""
+    x, y = ((shape[1] - 1) / 2, (shape[0] - 1) / 2) if center is None else map(float, center)
+    return _square(cv2.getRotationMatrix2D((x, y), -degrees, zoom))

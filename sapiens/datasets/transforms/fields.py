@@ -1,0 +1,241 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""How every field of a sample moves: the one place that knows what a warp, a mirror or a crop does to each kind.
+
+=============  ======================================================================================================
+field          what moves it
+=============  ======================================================================================================
+img            bilinear
+part_map       nearest; a mirror exchanges left and right ids
+mask           nearest
+depth          nearest across edges, bilinear on smooth surfaces; values stay metres (see `warp_sample`)
+normals        as depth, then rotated or mirrored as vectors and scaled to length 1
+keypoints      as points; a mirror exchanges left and right points
+warp_mat       multiplied from the left
+=============  ======================================================================================================
+
+Pixel centres have integer coordinates. Normals are x right, y up, z to the viewer; image rows run down.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ...errors import UserError
+from ...vocabularies import load_vocabulary
+from ..label_files import unit
+
+Sample = dict[str, Any]
+IGNORE = 255
+"""Part id of pixels without a label."""
+MAPS = ('img', 'part_map', 'mask', 'depth', 'normals')
+"""Fields of the image's size."""
+_PADDING = {'part_map': IGNORE, 'mask': 0, 'depth': 0, 'normals': 0}
+_DEPTH_STEP = 0.02
+_NORMAL_STEP = 0.25
+
+
+def translation(x: float, y: float) -> np.ndarray:
+    """``(3, 3)`` shift by x, y pixels."""
+    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], np.float64)
+
+
+def resize_matrix(source: tuple[int, int], target: tuple[int, int]) -> np.ndarray:
+    """``(3, 3)`` map of pixel centres when an image of ``(H, W)`` is resized to another (borders meet borders)."""
+    sy, sx = target[0] / source[0], target[1] / source[1]
+    return np.array([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5], [0, 0, 1]], np.float64)
+
+
+def warp_sample(
+    results: Sample,
+    matrix: np.ndarray,
+    size: tuple[int, int],
+    pad_img: int | tuple[int, int, int] = 0,
+    pad_part: int = IGNORE,
+    depth_scale_compensation: bool = False,
+) -> Sample:
+    """Move every field present by one affine map.
+
+    A pure zoom of the image plane keeps metric depth: the surface point behind a pixel is as far away as before, only
+    the focal length in pixels changes. With ``depth_scale_compensation`` depth is divided by the magnification
+    instead, which is the depth at which the *same* camera would see the person at the new size.
+
+    Args:
+        results: The sample; its fields are replaced.
+        matrix: ``(3, 3)`` or ``(2, 3)``: pixel centres of the current frame -> new frame.
+        size: ``(H, W)`` of the new frame.
+        pad_img: Colour outside the image.
+        pad_part: Part id outside the image.
+        depth_scale_compensation: See above.
+
+    Returns:
+        ``results``.
+    """
+    matrix = _square(matrix)
+    for name in MAPS:
+        if name in results:
+            results[name] = warp_map(name, results[name], matrix, size, pad_img, pad_part)
+    if 'depth' in results and depth_scale_compensation:
+        results['depth'] = (results['depth'] / magnification(matrix)).astype(np.float32)
+    if np.linalg.det(matrix[:2, :2]) < 0:
+        _swap_sides(results)
+    return _finish(results, matrix, size)
+
+
+def flip_sample(results: Sample) -> Sample:
+    """Mirror every field left to right, exactly: x -> W - 1 - x."""
+    for name in MAPS:
+        if name in results:
+            results[name] = cv2.flip(results[name], 1)
+    if 'normals' in results:
+        # Minus zero would be written to files and compared as such.
+        results['normals'][..., 0] = 0 - results['normals'][..., 0]
+    _swap_sides(results)
+    width = results['img_shape'][1]
+    return _finish(results, np.array([[-1, 0, width - 1], [0, 1, 0], [0, 0, 1]], np.float64), results['img_shape'])
+
+
+def crop_sample(results: Sample, x: int, y: int, size: tuple[int, int]) -> Sample:
+    """Cut out the window of ``(H, W)`` whose upper left pixel is ``x, y``; it must lie inside."""
+    for name in MAPS:
+        if name in results:
+            results[name] = np.ascontiguousarray(results[name][y : y + size[0], x : x + size[1]])
+    return _finish(results, translation(-x, -y), size)
+
+
+def pad_sample(
+    results: Sample, left: int, top: int, size: tuple[int, int], pad_img: int | tuple = 0, pad_part: int = IGNORE
+) -> Sample:
+    """Put the image at ``left, top`` of a larger frame of ``(H, W)``."""
+    height, width = results['img_shape']
+    bottom, right = size[0] - top - height, size[1] - left - width
+    for name in MAPS:
+        if name in results:
+            value = _padding(name, pad_img, pad_part)
+            results[name] = cv2.copyMakeBorder(
+                results[name], top, bottom, left, right, cv2.BORDER_CONSTANT, value=value
+            )
+    return _finish(results, translation(left, top), size)
+
+
+def warp_map(
+    name: str,
+    array: np.ndarray,
+    matrix: np.ndarray,
+    size: tuple[int, int],
+    pad_img: int | tuple[int, int, int] = 0,
+    pad_part: int = IGNORE,
+) -> np.ndarray:
+    """Warp one field of the image's size by its kind; normals are turned with the image.
+
+    Args:
+        name: Name of the field, one of `MAPS`.
+        array: ``(H, W[, C])``.
+        matrix: ``(3, 3)`` current -> new pixel centres.
+        size: New ``(H, W)``.
+        pad_img, pad_part: Values outside.
+    """
+    value = _padding(name, pad_img, pad_part)
+    if name == 'img':
+        return _warp(array, matrix, size, cv2.INTER_LINEAR, value)
+    if name in ('part_map', 'mask'):
+        return _warp(array, matrix, size, cv2.INTER_NEAREST, value)
+    if name == 'depth':
+        return _warp_smooth(array, array > 0, matrix, size, lambda low, high: high - low < _DEPTH_STEP * low)
+    warped = _warp_smooth(
+        array, array.any(-1), matrix, size, lambda low, high: (high - low).max(-1, initial=0) < _NORMAL_STEP
+    )
+    return unit(_turn(warped, matrix))
+
+
+def warp_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Map ``(..., 2)`` points by an affine ``(3, 3)`` or ``(2, 3)``."""
+    return (points @ matrix[:2, :2].T + matrix[:2, 2]).astype(np.float32)
+
+
+def magnification(matrix: np.ndarray) -> float:
+    """How many times longer an affine map makes things (geometric mean of both axes)."""
+    return float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
+
+
+def _warp_smooth(array: np.ndarray, known: np.ndarray, matrix: np.ndarray, size: tuple[int, int], is_smooth) -> Any:
+    """Nearest neighbour; bilinear where the image grows and all pixels around are known and nearly equal.
+
+    So a surface does not come out in steps, and no value ever mixes a person with what is behind it.
+    """
+    nearest = _warp(array, matrix, size, cv2.INTER_NEAREST, 0)
+    if magnification(matrix) < 0.9 or array.size == 0:
+        return nearest
+    kernel = np.ones((3, 3), np.uint8)
+    smooth = is_smooth(cv2.erode(array, kernel), cv2.dilate(array, kernel)) & (
+        cv2.erode(known.view(np.uint8), kernel) > 0
+    )
+    smooth = _warp(smooth.view(np.uint8), matrix, size, cv2.INTER_NEAREST, 0) > 0
+    # Replicated borders keep the outermost half pixel of a surface clean.
+    linear = _warp(array, matrix, size, cv2.INTER_LINEAR, None)
+    return np.where(smooth[..., None] if array.ndim == 3 else smooth, linear, nearest)
+
+
+def _warp(array: np.ndarray, matrix: np.ndarray, size: tuple[int, int], flags: int, value: Any) -> np.ndarray:
+    # A view with negative strides costs ten times more inside OpenCV than its copy.
+    array = np.ascontiguousarray(array)
+    border = dict(borderMode=cv2.BORDER_REPLICATE) if value is None else dict(borderValue=value)
+    return cv2.warpAffine(array, matrix[:2], (size[1], size[0]), flags=flags, **border)
+
+
+def _turn(normals: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Rotate or mirror vectors with the image plane, by the orthogonal part of the map (rows down, y up)."""
+    left, _, right = np.linalg.svd(matrix[:2, :2])
+    turn = left @ right
+    if np.allclose(turn, np.eye(2)):
+        return normals
+    turn = (turn * np.array([[1, -1], [-1, 1]])).astype(np.float32)
+    normals = normals.copy()
+    normals[..., :2] = normals[..., :2] @ turn.T
+    return normals
+
+
+def _swap_sides(results: Sample) -> None:
+    """Exchange left and right ids and points after a mirror."""
+    if 'part_map' in results:
+        swap = load_vocabulary(_vocabulary(results, 'part_vocabulary', 'part_map')).swap
+        table = np.arange(256, dtype=np.uint8)
+        table[: len(swap)] = swap
+        results['part_map'] = cv2.LUT(results['part_map'], table)
+    if 'keypoints' in results:
+        swap = load_vocabulary(_vocabulary(results, 'keypoint_vocabulary', 'keypoints')).swap
+        if len(swap) != len(results['keypoints']):
+            raise UserError(f'{results.get("img_path", "sample")}: has {len(results["keypoints"])} keypoints, but '
+                            f"'{results['keypoint_vocabulary']}' has {len(swap)}")  # fmt: skip
+        results['keypoints'] = results['keypoints'][swap]
+        if 'keypoints_visible' in results:
+            results['keypoints_visible'] = results['keypoints_visible'][swap]
+    results['flipped'] = not results.get('flipped', False)
+
+
+def _vocabulary(results: Sample, key: str, field: str) -> Any:
+    if results.get(key) is None:
+        raise UserError(f'{results.get("img_path", "sample")}: cannot mirror {field} without a {key}; '
+                        f"give the data set one, e.g. '{'coco17' if 'keypoint' in key else 'parts28'}'")  # fmt: skip
+    return results[key]
+
+
+def _finish(results: Sample, matrix: np.ndarray, size: tuple[int, int]) -> Sample:
+    if 'keypoints' in results:
+        results['keypoints'] = warp_points(results['keypoints'], matrix)
+    results['warp_mat'] = matrix @ _square(results.get('warp_mat', np.eye(3)))
+    results['img_shape'] = (int(size[0]), int(size[1]))
+    return results
+
+
+def _square(matrix: np.ndarray) -> np.ndarray:
+    matrix = np.asarray(matrix, np.float64)
+    return matrix if matrix.shape == (3, 3) else np.vstack([matrix, [0, 0, 1]])
+
+
+def _padding(name: str, pad_img: int | tuple, pad_part: int) -> Any:
+    if name == 'img':
+        return (pad_img,) * 3 if isinstance(pad_img, int) else tuple(pad_img)
+    return pad_part if name == 'part_map' else _PADDING[name]

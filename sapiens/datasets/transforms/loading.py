@@ -1,0 +1,165 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Read the image and its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from ...errors import UserError
+from ...registry import TRANSFORMS
+from ...vocabularies import load_vocabulary
+from ..image_files import decode_image, is_jpeg, reduction_matrix, upright_size
+from ..label_files import decode_depth, decode_ids, decode_mask, decode_normals
+from ..storage import read_bytes, readable_name
+from .fields import IGNORE, Sample, _square, warp_map
+from .topdown import fit_aspect
+
+KINDS = ('parts', 'depth', 'normals', 'mask')
+_FIELD = {'parts': 'part_map', 'depth': 'depth', 'normals': 'normals', 'mask': 'mask'}
+
+
+@TRANSFORMS.register_module()
+class LoadImage(BaseTransform):
+    """Read ``img_path`` as upright RGB, decoding a large JPEG at 1/2, 1/4 or 1/8 where the crop to come allows it.
+
+    The reduced image still has at least as many pixels as the network's input will show, so nothing is lost; it is
+    even better than a bilinear warp of the full image, which would skip pixels. The crop is ``bbox_scale`` when
+    `PersonBox` (and the box augmentations, which come before this transform) have set it, else the whole image.
+
+    Adds ``img``, ``ori_shape`` (of the file), ``img_shape`` (decoded), ``warp_mat`` (exact, half-pixel shifts included)
+    and ``flipped``. Keypoints move with the image.
+
+    Args:
+        input_size: ``(H, W)`` that the pipeline ends with; None always decodes the full image.
+        max_zoom: Largest magnification beyond fitting the crop into ``input_size`` that later transforms may draw.
+
+    Raises:
+        UserError: Missing, empty, truncated or no image; the message names the file.
+    """
+
+    def __init__(self, input_size: Sequence[int] | None = None, max_zoom: float = 1.0) -> None:
+        self.input_size = None if input_size is None else tuple(input_size)
+        self.max_zoom = max_zoom
+
+    def transform(self, results: Sample) -> Sample:
+        """Load ``results['img_path']``, or take ``results['img']`` as it is when there."""
+        if 'img' in results:
+            image = results['img']
+            size, matrix = image.shape[:2], np.eye(3)
+        else:
+            name = readable_name(str(results['img_path']))
+            data = read_bytes(str(results['img_path']))
+            header = upright_size(data) if self.input_size and is_jpeg(data) else None
+            reduce = self._reduction(results, header[0]) if header else 1
+            image = decode_image(data, name, reduce)
+            size = header[0] if reduce > 1 else image.shape[:2]
+            matrix = reduction_matrix(size, reduce, header[1]) if reduce > 1 else np.eye(3)
+        results['img'] = image
+        results['ori_shape'] = (int(size[0]), int(size[1]))
+        results['img_shape'] = image.shape[:2]
+        results['warp_mat'] = matrix
+        results.setdefault('flipped', False)
+        if 'keypoints' in results:
+            results['keypoints'] = (results['keypoints'] @ matrix[:2, :2].T + matrix[:2, 2]).astype(np.float32)
+        return results
+
+    def _reduction(self, results: Sample, size: tuple[int, int]) -> int:
+        """The largest of 8, 4, 2, 1 that leaves a pixel for every pixel of the input."""
+        if 'bbox_scale' in results:
+            width, height = fit_aspect(results['bbox_scale'], self.input_size)
+        else:
+            height, width = size
+        ratio = min(height / self.input_size[0], width / self.input_size[1]) / self.max_zoom
+        return next((r for r in (8, 4, 2) if r <= ratio), 1)
+
+
+@TRANSFORMS.register_module()
+class LoadLabels(BaseTransform):
+    """Read the labels that are asked for and bring them into the current frame.
+
+    The data set gives ``label_files`` (kind -> file), and ``depth_scale`` and ``normal_axes`` where they are not the
+    defaults; ``label_map`` (a 256-entry table) renames part ids. A missing mask is made from the parts, else from the
+    instances. This transform may stand anywhere behind `LoadImage`.
+
+    Args:
+        kinds: Some of ``'parts'``, ``'depth'``, ``'normals'``, ``'mask'``.
+        optional: Whether a sample may lack some of them (several tasks on mixed data).
+        frame: ``'current'`` moves the labels as the image has been moved; ``'original'`` keeps them in the original
+            image's frame, where test metrics compare (the transform then comes last).
+
+    Raises:
+        UserError: A label is missing, unreadable, of another size than the image, or has ids outside the vocabulary.
+    """
+
+    def __init__(self, kinds: Sequence[str] = KINDS, optional: bool = False, frame: str = 'current') -> None:
+        unknown = set(kinds) - set(KINDS)
+        if unknown or frame not in ('current', 'original'):
+            raise UserError(f'LoadLabels: kinds {sorted(unknown)} are none of {KINDS}' if unknown else
+                            f"LoadLabels: frame '{frame}' is neither 'current' nor 'original'")  # fmt: skip
+        self.kinds, self.optional, self.frame = tuple(kinds), optional, frame
+
+    def transform(self, results: Sample) -> Sample:
+        """Add ``part_map``, ``depth``, ``normals`` and ``mask`` as asked."""
+        matrix = _square(results['warp_mat'])
+        moved = self.frame == 'current' and not np.array_equal(matrix, np.eye(3))
+        for kind in self.kinds:
+            label = self._load(kind, results)
+            if label is None:
+                if self.optional:
+                    continue
+                raise UserError(f'{results["img_path"]}: has no {kind}, which LoadLabels asks for; add the label, drop '
+                                f"'{kind}' from kinds or set optional=True")  # fmt: skip
+            if label.shape[:2] != tuple(results['ori_shape']):
+                raise UserError(f'{self._name(kind, results)}: {kind} is {label.shape[0]} x {label.shape[1]} (H x W), '
+                                'the image {} x {}; make them equal'.format(*results['ori_shape']))  # fmt: skip
+            field = _FIELD[kind]
+            results[field] = warp_map(field, label, matrix, results['img_shape']) if moved else label
+        if moved and results.get('flipped') and 'part_map' in results:
+            swap = load_vocabulary(results['part_vocabulary']).swap
+            table = np.arange(256, dtype=np.uint8)
+            table[: len(swap)] = swap
+            results['part_map'] = cv2.LUT(results['part_map'], table)
+        return results
+
+    def _load(self, kind: str, results: Sample) -> np.ndarray | None:
+        files = results.get('label_files', {})
+        if kind == 'mask' and 'mask' not in files:
+            if 'parts' in files:
+                parts = self._load('parts', results)
+                return ((parts > 0) & (parts != IGNORE)).astype(np.uint8)
+            kind = 'instances'
+        if kind not in files:
+            return None
+        name = readable_name(files[kind])
+        data = read_bytes(files[kind])
+        if kind == 'depth':
+            return decode_depth(data, name, results.get('depth_scale', 0.001))
+        if kind == 'normals':
+            return decode_normals(data, name, results.get('normal_axes', 'x-right y-up z-viewer'))
+        if kind in ('mask', 'instances'):
+            return decode_mask(data, name)
+        parts = decode_ids(data, name)
+        if results.get('label_map') is not None:
+            parts = cv2.LUT(parts, results['label_map'])
+        if results.get('part_vocabulary') is not None:
+            check_part_ids(parts, results['part_vocabulary'], name)
+        return parts
+
+    @staticmethod
+    def _name(kind: str, results: Sample) -> str:
+        files = results['label_files']
+        return readable_name(files.get(kind) or files.get('parts') or files['instances'])
+
+
+def check_part_ids(parts: np.ndarray, vocabulary: str, name: str) -> None:
+    """Raise a `UserError` naming the first id that is neither a class of the vocabulary nor 255 (ignore)."""
+    vocabulary = load_vocabulary(vocabulary)
+    outside = np.flatnonzero(cv2.calcHist([parts], [0], None, [256], [0, 256]).ravel()[:IGNORE])
+    outside = outside[outside >= vocabulary.num_classes]
+    if outside.size:
+        raise UserError(f'{name}: label {outside[0]} is outside the {vocabulary.num_classes} classes of '
+                        f"'{vocabulary.name}'; mend the file or give the data set a label_map")  # fmt: skip

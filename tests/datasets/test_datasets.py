@@ -1,0 +1,321 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Each format is read, mistakes are named, unreadable samples are skipped and counted."""
+
+import gc
+import json
+import pickle
+import shutil
+import tarfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from scenes import photos, sphere
+from torch.utils.data import DataLoader
+
+from sapiens.datasets import (
+    CocoKeypointDataset,
+    HumanManifestDataset,
+    ImageFolderDataset,
+    ImageLabelFolderDataset,
+    ManifestWriter,
+    ShardImageDataset,
+    TooManyBadSamplesError,
+    collect_bad_samples,
+    pack_shards,
+)
+from sapiens.datasets.base import lookup_table
+from sapiens.datasets.shard_images import expand_shards
+from sapiens.errors import UserError
+from sapiens.registry import DATASETS
+from sapiens.vocabularies import convert_keypoints
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / 'tests/data'
+PHOTO = ROOT / 'demo/images/000000000785.jpg'
+PIPELINE = [dict(type='LoadImage'), dict(type='Resize', size=(32, 24)), dict(type='PackHumanInputs')]
+
+
+def coco(ann_file='coco_785_wholebody.json', **options):
+    options = {'keypoint_vocabulary': 'wholebody133', 'data_root': str(DATA), **options}
+    return CocoKeypointDataset(ann_file, data_prefix=dict(img=str(PHOTO.parent)), **options)
+
+
+def test_wholebody_fields_are_joined():
+    (info,) = [coco().get_data_info(i) for i in range(len(coco()))]
+    annotation = json.loads((DATA / 'coco_785_wholebody.json').read_text())['annotations'][0]
+    points, visible = info['keypoints'], info['keypoints_visible']
+    assert points.shape == (133, 2) and points.dtype == np.float32
+    for field, start in (('keypoints', 0), ('foot_kpts', 17), ('face_kpts', 23), ('righthand_kpts', 112)):
+        values = np.float32(annotation[field]).reshape(-1, 3)
+        np.testing.assert_array_equal(points[start : start + len(values)], values[:, :2])
+        assert (visible[start : start + len(values)] > 0).all()
+    assert (visible[91:112] == 0).all(), 'lefthand_valid is false'
+    np.testing.assert_allclose(info['bbox'], [280.79, 44.73, 499.49, 391.41], rtol=1e-5)
+    assert info['area'] == pytest.approx(27789.11055)
+    assert (info['img_id'], info['ann_id'], info['keypoint_vocabulary']) == (785, 442619, 'wholebody133')
+
+
+def test_invalid_parts_do_not_count(tmp_path):
+    document = json.loads((DATA / 'coco_785_wholebody.json').read_text())
+    document['annotations'][0]['face_valid'] = False
+    (tmp_path / 'a.json').write_text(json.dumps(document))
+    assert (coco(str(tmp_path / 'a.json')).get_data_info(0)['keypoints_visible'][23:91] == 0).all()
+
+
+def test_any_vocabulary_by_a_plain_list(tmp_path):
+    document = json.loads((DATA / 'coco_785.json').read_text())
+    assert coco('coco_785.json', keypoint_vocabulary='coco17').get_data_info(0)['keypoints'].shape == (17, 2)
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.uniform(0, 400, (308, 2)), rng.integers(0, 3, (308, 1))], -1)
+    document['annotations'][0]['keypoints'] = values.ravel().tolist()
+    (tmp_path / 'a.json').write_text(json.dumps(document))
+    info = coco(str(tmp_path / 'a.json'), keypoint_vocabulary='keypoints308').get_data_info(0)
+    np.testing.assert_allclose(info['keypoints'], values[:, :2], rtol=1e-6)
+    np.testing.assert_array_equal(info['keypoints_visible'], values[:, 2])
+
+
+def test_training_drops_the_unlabelled_and_testing_keeps_everyone(tmp_path):
+    document = json.loads((DATA / 'coco_785.json').read_text())
+    empty = {**document['annotations'][0], 'id': 2, 'keypoints': [0] * 51, 'num_keypoints': 0}
+    crowd = {**document['annotations'][0], 'id': 3, 'iscrowd': 1}
+    box_only = {k: v for k, v in document['annotations'][0].items() if k != 'keypoints'} | {'id': 4}
+    document['annotations'] += [empty, crowd, box_only]
+    (tmp_path / 'a.json').write_text(json.dumps(document))
+    options = dict(ann_file=str(tmp_path / 'a.json'), keypoint_vocabulary='coco17')
+    assert [coco(**options).get_data_info(i)['ann_id'] for i in range(len(coco(**options)))] == [442619]
+    test = coco(**options, test_mode=True)
+    assert [test.get_data_info(i)['ann_id'] for i in range(len(test))] == [442619, 2, 4]
+    assert (test.get_data_info(2)['keypoints_visible'] == 0).all()
+
+
+def test_detector_boxes(tmp_path):
+    options = dict(bbox_file='coco_785_detections.json', test_mode=True)
+    assert len(coco(**options)) == 22
+    few = coco(**options, bbox_score_thr=0.25)
+    assert len(few) == 2
+    info = few.get_data_info(0)
+    x, y, w, h = json.loads((DATA / 'coco_785_detections.json').read_text())[0]['bbox']
+    np.testing.assert_allclose(info['bbox'], [x, y, x + w, y + h], rtol=1e-6)
+    assert info['bbox_score'] > 0.99 and 'keypoints' not in info
+    assert len(coco(bbox_file='coco_785_detections.json')) == 1, 'training uses the annotations'
+    (tmp_path / 'd.json').write_text('[{"image_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]')
+    with pytest.raises(UserError, match='box 0 belongs to image 1, which'):
+        coco(bbox_file=str(tmp_path / 'd.json'), test_mode=True)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        (None, 'a.json: no such annotation file'),
+        ('{"images": [', 'a.json: not valid JSON'),
+        ('[]', 'a.json: lacks annotations, images'),
+        ('{"images": [], "annotations": [{"id": 7, "image_id": 3}]}', 'annotation 7 belongs to image 3, which is not'),
+        ('{"images": [{"id": 3, "file_name": "x"}], "annotations": [{"id": 7, "image_id": 3, "bbox": [0, 0, 5, 5], '
+         '"keypoints": [1, 2, 2]}]}', 'annotation 7 has 1 keypoints, the vocabulary has 133'),
+        ('{"images": [{"id": 3, "file_name": "x"}], "annotations": [{"id": 7, "image_id": 3, "bbox": [0, 0], '
+         '"keypoints": [' + '1, ' * 398 + '1]}]}', 'annotation 7 needs a "bbox" of four numbers'),
+    ],
+)  # fmt: skip
+def test_malformed_annotations_are_named(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / 'a.json').write_text(text)
+    with pytest.raises(UserError, match=message):
+        coco(str(tmp_path / 'a.json'))
+
+
+def test_metainfo_serves_metrics_of_the_toolkits():
+    meta = coco().metainfo
+    assert meta['num_keypoints'] == 133 and len(meta['sigmas']) == 133 and meta['flip_indices'][1] == 2
+    assert meta['keypoint_vocabulary'] == 'wholebody133'
+
+
+def write_manifest(folder, keypoints='keypoints308', persons=2):
+    rng = np.random.default_rng(0)
+    with ManifestWriter(folder, keypoints=keypoints, parts='parts28', image_extension='.png') as writer:
+        for key in ('a', 'b'):
+            scene = sphere()
+            people = [
+                {'bbox': [10, 20, 30, 40], 'keypoints': np.c_[rng.uniform(0, 90, (308, 2)), np.full(308, 2)]}
+                for _ in range(persons)
+            ]
+            people.append({'bbox': [0, 0, 5, 5]})
+            writer.write(key, image=scene['img'], parts=scene['part_map'], depth=scene['depth'],
+                         normals=scene['normals'], persons=people, camera={'K': np.eye(3).tolist()})  # fmt: skip
+    return folder
+
+
+@pytest.mark.parametrize('packed', [False, True])
+def test_manifest_per_image_and_per_person(tmp_path, packed):
+    folder = write_manifest(tmp_path / 'plain')
+    if packed:
+        pack_shards(folder, tmp_path / 'packed')
+        folder = tmp_path / 'packed'
+    labels = [dict(type='LoadImage'), dict(type='LoadLabels')]
+    data = HumanManifestDataset(str(folder), pipeline=labels)
+    assert len(data) == 2 and data.metainfo['classes'][5] == 'Left_Hand'
+    out = data[0]
+    scene = sphere()
+    assert (out['part_map'] == scene['part_map']).all() and (out['mask'] == scene['mask']).all()
+    np.testing.assert_allclose(out['depth'], scene['depth'], atol=0.0006)
+    assert out['camera'] == {'K': np.eye(3).tolist()} and out['part_vocabulary'] == 'parts28'
+    people = HumanManifestDataset(str(folder), sample_per='person', pipeline=labels)
+    assert len(people) == 4, 'the person without keypoints is left out'
+    assert len(HumanManifestDataset(str(folder), sample_per='person', test_mode=True)) == 6
+    info = people.get_data_info(3)
+    assert info['bbox'].tolist() == [10, 20, 40, 60] and info['keypoints'].shape == (308, 2)
+    converted = HumanManifestDataset(str(folder), sample_per='person', keypoint_vocabulary='coco17').get_data_info(3)
+    points, visible = convert_keypoints(info['keypoints'], info['keypoints_visible'], 'keypoints308', 'coco17')
+    np.testing.assert_allclose(converted['keypoints'], points, rtol=1e-6)
+    assert (converted['keypoints_visible'] == visible).all() and converted['keypoint_vocabulary'] == 'coco17'
+
+
+def test_manifest_mistakes_are_named(tmp_path):
+    folder = write_manifest(tmp_path)
+    with pytest.raises(UserError, match="its parts are 'parts28', not 'parts20'; give a label_map"):
+        HumanManifestDataset(str(folder), part_vocabulary='parts20')
+    assert len(HumanManifestDataset(str(folder), part_vocabulary='parts20', label_map={5: 13})) == 2
+    with pytest.raises(UserError, match="'persons' is neither"):
+        HumanManifestDataset(str(folder), sample_per='persons')
+    with pytest.raises(UserError, match=r'nothing/manifest.json: no such file'):
+        HumanManifestDataset(str(tmp_path / 'nothing'))
+
+
+def test_label_map_renames_ids(tmp_path):
+    folder = write_manifest(tmp_path)
+    pipeline = [dict(type='LoadImage'), dict(type='LoadLabels', kinds=('parts',))]
+    data = HumanManifestDataset(str(folder), part_vocabulary='parts20', label_map={5: 14}, pipeline=pipeline)
+    assert set(np.unique(data[0]['part_map'])) == {0, 14}
+    assert lookup_table([0, 3, 2]).tolist()[:4] == [0, 3, 2, 3]
+    with pytest.raises(UserError, match='300'):
+        lookup_table({1: 300})
+
+
+def test_image_folder_and_list(tmp_path):
+    photos(tmp_path / 'x/deep', 2)
+    photos(tmp_path / 'x', 1)
+    (tmp_path / 'x/notes.txt').write_text('no image')
+    (tmp_path / 'x/.hidden.png').write_bytes(b'')
+    data = ImageFolderDataset(data_root=str(tmp_path / 'x'), pipeline=PIPELINE)
+    assert [data.get_data_info(i)['img_id'] for i in range(3)] == ['000.png', 'deep/000.png', 'deep/001.png']
+    assert data[1]['inputs'].shape == (3, 32, 24) and data[1]['inputs'].dtype == torch.uint8
+    (tmp_path / 'list.txt').write_text('# mine\ndeep/001.png\n\n000.png\n')
+    listed = ImageFolderDataset(str(tmp_path / 'list.txt'), data_root=str(tmp_path / 'x'))
+    assert [listed.get_data_info(i)['img_id'] for i in range(2)] == ['deep/001.png', '000.png']
+    with pytest.raises(UserError, match='none: no such folder'):
+        ImageFolderDataset(data_root=str(tmp_path / 'none'))
+    with pytest.raises(UserError, match='none.txt: no such file list'):
+        ImageFolderDataset('none.txt', data_root=str(tmp_path))
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(UserError, match='empty: holds no image'):
+        ImageFolderDataset(data_root=str(tmp_path / 'empty'))
+
+
+def test_folders_of_images_and_labels(tmp_path):
+    photos(tmp_path / 'images', 3)
+    (tmp_path / 'labels').mkdir()
+    for i in range(2):
+        cv2.imwrite(str(tmp_path / f'labels/{i:03d}.png'), np.full((40, 30), 3 + i, np.uint8))
+    options = dict(data_root=str(tmp_path), data_prefix=dict(img='images', parts='labels'), part_vocabulary='parts20')
+    with pytest.raises(UserError, match="labels: holds no parts label for '002'"):
+        ImageLabelFolderDataset(**options)
+    (tmp_path / 'train_id.txt').write_text('001\n000\n')
+    pipeline = [dict(type='LoadImage'), dict(type='LoadLabels', kinds=('parts', 'mask'))]
+    data = ImageLabelFolderDataset('train_id.txt', pipeline=pipeline, **options)
+    assert [int(data[i]['part_map'][0, 0]) for i in range(2)] == [4, 3] and data[0]['mask'].all()
+    (tmp_path / 'train_id.txt').write_text('009\n')
+    with pytest.raises(UserError, match="train_id.txt: names '009', which"):
+        ImageLabelFolderDataset('train_id.txt', **options)
+
+
+def test_shards_of_images(tmp_path):
+    photos(tmp_path / 'p', 5)
+    for shard, names in (('s-00.tar', '01'), ('s-01.tar', '234')):
+        with tarfile.open(tmp_path / shard, 'w') as tar:
+            for n in names:
+                tar.add(tmp_path / f'p/00{n}.png', f'00{n}.png')
+                tar.add(tmp_path / f'p/00{n}.png', f'00{n}.txt')
+    data = ShardImageDataset(str(tmp_path), 's-{00..01}.tar', pipeline=PIPELINE)
+    assert len(data) == 5
+    assert [int(data[i]['inputs'][0, 0, 0]) for i in range(5)] == [0, 1, 2, 3, 4]
+    assert 's-01.tar#' in data[4]['data_samples'].img_path
+    assert len(pickle.loads(pickle.dumps(data))) == 5
+    assert len(ShardImageDataset(str(tmp_path), indices=2)) == 2
+    assert expand_shards(['a{8..10}.tar', 'b{0..1}{3..3}.tar'], 'x') == [
+        'x/a8.tar', 'x/a9.tar', 'x/a10.tar', 'x/b03.tar', 'x/b13.tar']  # fmt: skip
+    with pytest.raises(UserError, match='no shard matches'):
+        ShardImageDataset(str(tmp_path), 'z*.tar')
+    with pytest.raises(UserError, match='s-02.tar: no such shard'):
+        ShardImageDataset(str(tmp_path), 's-{00..02}.tar')
+    shutil.copy(tmp_path / 'p/000.png', tmp_path / 'bad.tar')
+    with pytest.raises(UserError, match='bad.tar: not an uncompressed tar'):
+        ShardImageDataset(str(tmp_path), 'bad.tar')
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_unreadable_samples_are_skipped_counted_and_listed(tmp_path, workers):
+    photos(tmp_path, 40)
+    (tmp_path / '007.png').write_bytes(b'')
+    (tmp_path / '020.png').write_text('words')
+    data = ImageFolderDataset(data_root=str(tmp_path), pipeline=PIPELINE, max_bad_fraction=0.1)
+    loader = DataLoader(data, 4, num_workers=workers, collate_fn=list)
+    seen = [s['data_samples'].img_id for batch in loader for s in batch]
+    assert len(seen) == 40 and seen.count('008.png') == 2 and seen.count('021.png') == 2
+    bad = data.bad_samples
+    assert [b['index'] for b in bad] == [7, 20]
+    assert bad[0]['path'].endswith('007.png') and '0 bytes' in bad[0]['reason'] and 'text file' in bad[1]['reason']
+
+    class Wrapper:
+        datasets = [data, data]
+
+    assert len(collect_bad_samples(Wrapper())) == 4
+    log = data._bad_log.path
+    assert log.exists()
+    del data, loader, Wrapper
+    gc.collect()
+    assert not log.exists()
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_too_many_unreadable_samples_stop_the_run(tmp_path, workers):
+    photos(tmp_path, 100)
+    for i in (30, 31):
+        (tmp_path / f'0{i}.png').write_bytes(b'')
+    data = ImageFolderDataset(data_root=str(tmp_path), pipeline=PIPELINE)
+    loader = DataLoader(data, 4, num_workers=workers, collate_fn=list)
+    with pytest.raises(TooManyBadSamplesError) as caught:
+        list(loader)
+    text = str(caught.value)
+    assert '\n' not in text and 'Traceback' not in text
+    assert text.startswith('ImageFolderDataset') and '2 of 100 samples' in text
+    assert '030.png' in text and '031.png' in text and 'max_bad_fraction=0.01' in text
+
+
+def test_testing_does_not_skip(tmp_path):
+    photos(tmp_path, 3)
+    (tmp_path / '001.png').write_bytes(b'')
+    data = ImageFolderDataset(data_root=str(tmp_path), pipeline=PIPELINE, test_mode=True, max_bad_fraction=1)
+    with pytest.raises(UserError, match='001.png'):
+        data[1]
+
+
+def test_programming_errors_are_not_swallowed(tmp_path):
+    photos(tmp_path, 3)
+    data = ImageFolderDataset(data_root=str(tmp_path), pipeline=[lambda results: results['nothing']])
+    with pytest.raises(KeyError):
+        data[0]
+
+
+def test_data_sets_are_lazy_serialised_and_built_by_name(tmp_path):
+    photos(tmp_path, 3)
+    config = dict(type='ImageFolderDataset', data_root=str(tmp_path), pipeline=PIPELINE, lazy_init=True)
+    data = DATASETS.build(config)
+    assert not data._fully_initialized
+    assert len(pickle.loads(pickle.dumps(data))) == 3
+    assert data[2]['data_samples'].img_id == '002.png'
+    assert isinstance(data.data_bytes, np.ndarray), 'entries are serialised, so workers share their memory'
+    config['pipeline'] = [dict(type='LoadImag')]
+    with pytest.raises(UserError, match="did you mean 'LoadImage'"):
+        DATASETS.build(config)
