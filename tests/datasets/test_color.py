@@ -35,7 +35,7 @@ def test_distortion_meets_the_reference(case):
     if swap:
         out = out[..., PARITY[f'pose_{case}_swap']]
     before = cv2.cvtColor(distort(rgb, **{**chosen, 'saturation': 1.0, 'hue': 0}), cv2.COLOR_RGB2HSV)
-    on_circle = before[..., 0] + chosen.get('hue', 0) >= 0
+    on_circle = before[..., 0].astype(int) + chosen.get('hue', 0) >= 0
     assert on_circle.mean() > 0.9
     difference = np.abs(out.astype(int) - PARITY[f'pose_{case}'])[on_circle]
     assert difference.max() <= 2 and difference.mean() < 0.3
