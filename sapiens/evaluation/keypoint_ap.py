@@ -131,8 +131,8 @@ class KeypointAP(HumanMetric):
         if removed:
             report.notes.append(f'{removed} detections removed by OKS-NMS')
         paths = {record['image']: record['path'] for record in records}
-        for row in report.per_image:
-            row['path'] = paths.get(row['image'])
+        for row in [*report.per_image, *(sample for _, sample in self.worst)]:
+            row['img_path' if 'pairs' in row else 'file'] = paths.get(row.get('image', row.get('img_id')))
         return report
 
     def evaluate_detections(
@@ -177,6 +177,7 @@ class KeypointAP(HumanMetric):
             # As the paper orders them: parts first, all points last.
             rows.append(rows.pop(0))
         per_image, notes = self._per_image(by_image, persons, whole_oks)
+        self.worst = self._worst(per_image, persons, whole_oks)
         return EvaluationReport(
             metric=type(self).__name__,
             task=self.task,
@@ -304,6 +305,20 @@ class KeypointAP(HumanMetric):
         if empty:
             notes.append(f'{empty} images have no labelled person; detections there count as false')
         return rows, notes
+
+    def _worst(self, per_image: list[dict], persons: PersonSet, oks: dict) -> list[tuple[float, dict]]:
+        """The images with the lowest OKS, each with its persons and their best detections."""
+        worst = []
+        for row in sorted(per_image, key=lambda row: row['oks'])[: self.keep_worst]:
+            matrix, found, ignore = oks[row['image']]
+            pairs = []
+            for g in np.flatnonzero(~ignore):
+                hit = len(matrix) and matrix[:, g].max() > 0
+                points = found[int(matrix[:, g].argmax())].keypoints if hit else None
+                pairs.append((persons.persons[row['image']][g].keypoints, points))
+            sample = {'img_id': row['image'], 'img_path': row['file'], 'pairs': pairs}
+            worst.append((1 - row['oks'], sample))
+        return worst
 
     def _undefined(self, rows: list[list]) -> list[str]:
         missing = [
