@@ -10,13 +10,17 @@ result file, for seg, depth and normal a folder of maps. GT is a COCO-style anno
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+
+if __name__ == '__main__':
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from sapiens.datasets.manifest import Manifest, decode_depth, decode_ids, decode_mask, decode_normals
 from sapiens.datasets.storage import read_bytes
-
 from sapiens.errors import UserError, run_cli
 from sapiens.evaluation import (
     PCK,
