@@ -7,7 +7,9 @@ from .keypoint_ap import KeypointAP
 from .normal import NormalMetric
 from .part_iou import PartIoU
 from .pck import PCK
-from .report import EvaluationReport, Table
+from .report import EvaluationReport, Table, collect_reports, print_report, write_reports
+from .saved import SavedMaps, SavePredictions
+from .worst import write_confusion, write_worst
 
 __all__ = [
     'PCK',
@@ -17,5 +19,12 @@ __all__ = [
     'KeypointAP',
     'NormalMetric',
     'PartIoU',
+    'SavePredictions',
+    'SavedMaps',
     'Table',
+    'collect_reports',
+    'print_report',
+    'write_confusion',
+    'write_reports',
+    'write_worst',
 ]

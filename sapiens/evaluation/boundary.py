@@ -27,17 +27,15 @@ def boundary_counts(
     Returns:
         ``(C, 4)`` int64: hits and size of the predicted outline, hits and size of the labelled outline.
     """
-    size = 2 * tolerance + 1
-    grid = np.arange(size) - tolerance
-    disc = (grid[:, None] ** 2 + grid[None] ** 2 <= tolerance**2).astype(np.uint8)
     judged = np.ones(label.shape, bool)
     if ignore is not None and ignore.any():
-        judged = cv2.dilate(ignore.astype(np.uint8), disc) == 0
+        judged = _distance(ignore) > tolerance
     counts = np.zeros((num_classes, 4), np.int64)
     present = np.union1d(np.unique(prediction), np.unique(label))
     for c in present[present < num_classes]:
-        outlines = [_outline(m == c) & judged for m in (prediction, label)]
-        near = [cv2.dilate(o.astype(np.uint8), disc).astype(bool) for o in outlines]
+        window = _window((prediction == c) | (label == c), tolerance)
+        outlines = [_outline(ids == c)[window] & judged[window] for ids in (prediction, label)]
+        near = [_distance(outline) <= tolerance for outline in outlines]
         counts[c] = [(outlines[0] & near[1]).sum(), outlines[0].sum(), (outlines[1] & near[0]).sum(), outlines[1].sum()]
     return counts
 
@@ -52,12 +50,22 @@ def boundary_f(counts: np.ndarray) -> np.ndarray:
     return np.where(size_g > 0, score, np.nan)
 
 
+def _window(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
+    """The part of the image where a mask is, with a margin."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    top, left = max(0, rows[0] - margin), max(0, columns[0] - margin)
+    return slice(top, rows[-1] + margin + 1), slice(left, columns[-1] + margin + 1)
+
+
+def _distance(mask: np.ndarray) -> np.ndarray:
+    """``(H, W)`` exact distance to the nearest pixel of a mask; infinite when it has none."""
+    if not mask.any():
+        return np.full(mask.shape, np.inf)
+    return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
 def _outline(mask: np.ndarray) -> np.ndarray:
-    # Beyond the border of the image nothing is known, so the border is no outline.
-    inner = cv2.erode(
-        mask.astype(np.uint8),
-        cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)),
-        borderType=cv2.BORDER_CONSTANT,
-        borderValue=1,
-    )
+    """Pixels with a 4-neighbour outside the mask; beyond the border nothing is known, so it is no outline."""
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    inner = cv2.erode(mask.astype(np.uint8), cross, borderType=cv2.BORDER_CONSTANT, borderValue=1)
     return mask & (inner == 0)

@@ -15,6 +15,7 @@ from ..vocabularies import KeypointVocabulary, keypoint_map, load_vocabulary
 from .base import HumanMetric, field, sample_name, to_numpy
 from .bootstrap import bootstrap_intervals
 from .coco_files import AREA_OF_BOX, Detection, Person, PersonSet, read_persons
+from .keypoint_tables import ImageOKS, image_table, keypoint_table, undefined_notes, worst_images
 from .oks import (
     AREA_RANGES,
     FIGURES,
@@ -126,30 +127,36 @@ class KeypointAP(HumanMetric):
         """Score, suppress duplicates, evaluate."""
         persons = self.persons or _persons_of(records)
         detections = [self._detection(record) for record in records]
-        detections, removed = self._suppress(detections)
-        report = self.evaluate_detections(detections, persons, rescored=True)
-        if removed:
-            report.notes.append(f'{removed} detections removed by OKS-NMS')
+        above = f' (keypoint scores > {self.keypoint_threshold})' if self.score_mode == 'bbox_keypoint' else ''
+        report = self.evaluate_detections(detections, persons, self.nms_threshold, self.score_mode + above)
         paths = {record['image']: record['path'] for record in records}
-        for row in report.per_image:
-            row['path'] = paths.get(row['image'])
+        for row in [*report.per_image, *(sample for _, sample in self.worst)]:
+            row['img_path' if 'pairs' in row else 'file'] = paths.get(row.get('image', row.get('img_id')))
         return report
 
     def evaluate_detections(
-        self, detections: list[Detection], persons: PersonSet | None = None, rescored: bool = False
+        self,
+        detections: list[Detection],
+        persons: PersonSet | None = None,
+        nms_threshold: float | None = None,
+        score_text: str = 'as in the results',
     ) -> EvaluationReport:
-        """Score finished detections (scores final, points in ``vocabulary``) against labelled persons.
+        """Evaluate detections whose scores are final (points in ``vocabulary``) against labelled persons.
 
         Args:
             detections: Of any images of ``persons``.
             persons: Labels; None takes those of ``ann_file``.
-            rescored: Whether this metric made the scores (for the protocol).
+            nms_threshold: Suppress duplicates above this OKS; None suppresses none.
+            score_text: What the protocol says of the scores.
 
         Raises:
             UserError: Image ids that the labels do not have.
         """
         persons = persons or self.persons
         persons.check_ids((d.image_id for d in detections), 'predictions')
+        given = len(detections)
+        if nms_threshold is not None:
+            detections = self._suppress(detections, nms_threshold)
         by_image: dict = defaultdict(list)
         for detection in detections:
             by_image[detection.image_id].append(self._convert(detection))
@@ -176,14 +183,15 @@ class KeypointAP(HumanMetric):
         if len(rows) > 1:
             # As the paper orders them: parts first, all points last.
             rows.append(rows.pop(0))
-        per_image, notes = self._per_image(by_image, persons, whole_oks)
+        per_image, notes = image_table(persons, whole_oks)
+        self.worst = worst_images(per_image, persons, whole_oks, self.keep_worst)
         return EvaluationReport(
             metric=type(self).__name__,
             task=self.task,
             metrics=metrics,
-            protocol=self._protocol(persons, detections, len(parts[WHOLE]), rescored),
-            tables=[table, self._keypoint_table(by_image, persons, whole_oks)],
-            notes=notes + self._undefined(rows),
+            protocol=self._protocol(persons, given, len(detections), len(parts[WHOLE]), score_text, nms_threshold),
+            tables=[table, keypoint_table(self.gt_vocabulary, sorted(self.scored), persons, whole_oks)],
+            notes=notes + undefined_notes(rows),
             intervals=intervals,
             per_image=per_image,
         )
@@ -200,9 +208,7 @@ class KeypointAP(HumanMetric):
             record['image'], record['keypoints'], scores, score, record.get('bbox'), box_score, {}, record['ann_id']
         )
 
-    def _suppress(self, detections: list[Detection]) -> tuple[list[Detection], int]:
-        if self.nms_threshold is None:
-            return detections, 0
+    def _suppress(self, detections: list[Detection], threshold: float) -> list[Detection]:
         by_image: dict = defaultdict(list)
         for detection in detections:
             by_image[detection.image_id].append(detection)
@@ -211,9 +217,9 @@ class KeypointAP(HumanMetric):
             points = np.stack([d.keypoints for d in group])
             areas = np.array([_extent(d.keypoints)[2:].prod() if d.bbox is None else d.bbox[2:].prod() for d in group])
             scores = np.array([d.score for d in group])
-            indices = oks_nms(points, scores, areas, self.vocabulary.sigmas, self.nms_threshold)
+            indices = oks_nms(points, scores, areas, self.vocabulary.sigmas, threshold)
             kept += [group[i] for i in sorted(indices)]
-        return kept, len(detections) - len(kept)
+        return kept
 
     def _convert(self, detection: Detection) -> Detection:
         """The detection in the vocabulary that is scored; points that it cannot have are never looked at."""
@@ -270,7 +276,7 @@ class KeypointAP(HumanMetric):
             crowd = np.array([p.crowd for p in people], bool)
             ignore = crowd | ~(labels[..., 2] > 0).any(1)
             oks = oks_matrix(points, labels, boxes, person_areas, sigmas)
-            all_oks[image] = (oks, found, ignore)
+            all_oks[image] = ImageOKS(oks, found, ignore)
             for name, area_range in AREA_RANGES.items():
                 images[name].append(match_image(oks, scores, areas, person_areas, ignore, crowd, area_range))
         return {name: PooledMatches.pool(matches) for name, matches in images.items()}, all_oks
@@ -286,77 +292,21 @@ class KeypointAP(HumanMetric):
         rows.append(['hand', *means])
         metrics.update({f'hand_{name}': value for name, value in zip(FIGURES, means, strict=True)})
 
-    def _per_image(self, by_image: dict, persons: PersonSet, oks: dict) -> tuple[list[dict], list[str]]:
-        rows, without, empty = [], 0, 0
-        for image in persons.image_ids:
-            matrix, _, ignore = oks[image]
-            counted = int((~ignore).sum())
-            if not counted:
-                empty += 1
-                continue
-            without += not by_image.get(image)
-            best = matrix[:, ~ignore].max(0) if len(matrix) else np.zeros(counted)
-            file = persons.images[image].get('file_name')
-            rows.append({'image': image, 'file': file, 'persons': counted, 'oks': float(best.mean())})
-        notes = []
-        if without:
-            notes.append(f'{without} of {len(rows)} images with labelled persons have no prediction: all missed')
-        if empty:
-            notes.append(f'{empty} images have no labelled person; detections there count as false')
-        return rows, notes
-
-    def _undefined(self, rows: list[list]) -> list[str]:
-        missing = [
-            f'{row[0]} {name}' for row in rows for name, v in zip(FIGURES, row[1:], strict=True) if v == UNDEFINED
-        ]
-        return (
-            [f'no labelled person for {", ".join(missing)}: n/a in the table, -1 in files as in COCO']
-            if missing
-            else []
-        )
-
-    def _keypoint_table(self, by_image: dict, persons: PersonSet, oks: dict) -> Table:
-        """Per keypoint: how many are labelled and their mean similarity; those of missed persons count 0."""
-        count = np.zeros(self.gt_vocabulary.num_keypoints, np.int64)
-        total = np.zeros(self.gt_vocabulary.num_keypoints)
-        constants = (self.gt_vocabulary.sigmas.astype(np.float64) * 2) ** 2
-        for image, (matrix, found, ignore) in oks.items():
-            for g in np.flatnonzero(~ignore):
-                person = persons.persons[image][g]
-                labelled = person.keypoints[:, 2] > 0
-                count += labelled
-                if len(matrix) and matrix[:, g].max() > 0:
-                    offset = found[int(matrix[:, g].argmax())].keypoints - person.keypoints[:, :2]
-                    total += labelled * np.exp(-(offset**2).sum(1) / constants / (person.area + np.spacing(1)) / 2)
-        rows = [
-            [self.gt_vocabulary.names[i], int(count[i]), float(total[i] / count[i]) if count[i] else None]
-            for i in sorted(self.scored)
-        ]
-        return Table(
-            'Keypoints (similarity with the best detection of each person)',
-            ['Keypoint', 'labelled', 'KS'],
-            rows,
-            kind={'KS': 'number'},
-        )
-
-    def _protocol(self, persons: PersonSet, detections: list[Detection], scored: int, rescored: bool) -> dict[str, str]:
+    def _protocol(
+        self, persons: PersonSet, given: int, kept: int, scored: int, score_text: str, nms_threshold: float | None
+    ) -> dict[str, str]:
         names = self.vocabulary.name
         if self.vocabulary.name != self.gt_vocabulary.name:
             names = f'{self.vocabulary.name} converted to {self.gt_vocabulary.name}'
         people = sum(len(group) for group in persons.persons.values())
+        nms = 'none' if nms_threshold is None else f'OKS > {nms_threshold:g}, {given - kept} removed'
         protocol = {
             'labels': f'{persons.source}: {len(persons.images)} images, {people} persons',
-            'predictions': f'{len(detections)} persons',
+            'predictions': f'{given} persons; scores: {score_text}; suppression: {nms}',
             'keypoints': f'{names}, {scored} points scored',
             'figures': 'OKS-AP / AR at 0.50:0.05:0.95, 101 recall levels, at most 20 detections an image; '
             'M 32^2 to 96^2, L above 96^2 square pixels; parts evaluated as sets of their own, hand = mean of both',
         }
-        if not rescored:
-            protocol['scores'] = 'as in the results file'
-        else:
-            nms = 'none' if self.nms_threshold is None else f'OKS > {self.nms_threshold}'
-            above = f' (keypoint scores > {self.keypoint_threshold})' if self.score_mode == 'bbox_keypoint' else ''
-            protocol['scores'] = f'{self.score_mode}{above}; suppression: {nms}'
         if self.bootstrap:
             protocol['intervals'] = f'95 %, bootstrap over images, {self.bootstrap} resamples, seed {self.seed}'
         return protocol

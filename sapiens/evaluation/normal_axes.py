@@ -63,9 +63,10 @@ def axis_evidence(normals: np.ndarray, mask: np.ndarray | None = None) -> AxisEv
         return AxisEvidence(np.zeros(2), np.zeros(2), np.zeros(3), 0)
     # Beyond the frame nothing is known: pad as inside, so that the frame is no outline.
     padded = np.pad(inside.astype(np.uint8), 1, constant_values=1)
-    smooth = cv2.GaussianBlur(cv2.distanceTransform(padded, cv2.DIST_L2, 5), (0, 0), 1.5)[1:-1, 1:-1]
-    distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
-    down, right = np.gradient(smooth)
+    # Without an outline the distance is infinite everywhere.
+    distance = np.minimum(cv2.distanceTransform(padded, cv2.DIST_L2, 5), 1e4)
+    down, right = np.gradient(cv2.GaussianBlur(distance, (0, 0), 1.5)[1:-1, 1:-1])
+    distance = distance[1:-1, 1:-1]
     # The distance grows inwards, so outwards is against its gradient; rows grow downwards.
     outward = np.stack([-right, down])
     norm = np.linalg.norm(outward, axis=0)

@@ -108,6 +108,7 @@ class PCK(HumanMetric):
 
     def summarize(self, records: list[dict]) -> EvaluationReport:
         """Figures over all persons."""
+        self._pair_worst()
         errors = np.stack([record['error'] for record in records])
         distances = np.stack([record['distance'] for record in records])
         images = {name: i for i, name in enumerate(dict.fromkeys(record['image'] for record in records))}
@@ -159,6 +160,14 @@ class PCK(HumanMetric):
             intervals,
             per_image,
         )
+
+    def _pair_worst(self) -> None:
+        """Give the kept samples what their picture is drawn of: labels beside predictions, original pixels."""
+        for _, sample in self.worst:
+            points = to_original(sample['gt_keypoints'], sample.get('warp_mat')).reshape(-1, 2)
+            label = np.concatenate([points, to_numpy(sample['gt_keypoints_visible']).reshape(-1, 1)], 1)
+            found = sample.get('pred_keypoints')
+            sample['pairs'] = [(label, None if found is None else to_numpy(found).reshape(-1, 2))]
 
     def _figures(self, errors: np.ndarray, distances: np.ndarray, weights: np.ndarray) -> dict[str, float]:
         weight = weights[:, None] * ~np.isnan(errors)

@@ -181,7 +181,7 @@ def write_reports(reports: Sequence[EvaluationReport], path: str | Path) -> Path
     """Write reports as ``.json``, ``.csv`` or ``.md`` (by the suffix), first under a temporary name.
 
     A JSON file of one report holds its figures at top level; of several, a list ``reports`` and the figures of all
-    at top level as ``task/figure``.
+    at top level, as ``task/figure`` when there are several tasks.
 
     Raises:
         UserError: Another suffix.
@@ -191,7 +191,12 @@ def write_reports(reports: Sequence[EvaluationReport], path: str | Path) -> Path
         if len(reports) == 1:
             content: dict = reports[0].to_json()
         else:
-            content = {f'{r.task}/{name}': _plain(value) for r in reports for name, value in r.metrics.items()}
+            several = len({report.task for report in reports}) > 1
+            content = {
+                f'{report.task}/{name}' if several else name: _plain(value)
+                for report in reports
+                for name, value in report.metrics.items()
+            }
             content['reports'] = [r.to_json() for r in reports]
         text = json.dumps(content, indent=1, allow_nan=False) + '\n'
     elif path.suffix == '.csv':

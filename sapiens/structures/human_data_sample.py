@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mmengine.structures import BaseDataElement
+
+from .views import openmmlab_views
 
 
 class HumanDataSample(BaseDataElement):
@@ -35,3 +39,8 @@ class HumanDataSample(BaseDataElement):
         pred_depth (1, H, W) float32: Affine-invariant; larger = farther.
         pred_normals (3, H, W) float32: Unit vectors, axes as the labels.
     """
+
+    def to_dict(self) -> dict[str, Any]:
+        """Metainfo and fields in one dict, with the entries that OpenMMLab's metrics read (see `views`)."""
+        sample = super().to_dict()
+        return {**sample, **openmmlab_views(sample)}

@@ -1,0 +1,195 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Pictures of errors: the worst images of a metric with what is wrong drawn on them, and the confusion of classes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .base import HumanMetric, person_mask, to_numpy
+from .normal import angular_error
+from .report import EvaluationReport
+
+# RGB
+_LABEL, _PREDICTED, _LINK = (60, 220, 60), (255, 70, 70), (255, 220, 60)
+_PANEL_HEIGHT = 420
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def write_worst(metric: HumanMetric, folder: str | Path, image_root: str | Path | None = None) -> list[Path]:
+    """Draw the samples in ``metric.worst`` (see ``keep_worst`` of `HumanMetric`), worst first.
+
+    Keypoints: labels green, predictions red, a yellow line between them; persons without a prediction in a yellow
+    box. Maps: image | prediction | label | error.
+
+    Args:
+        metric: After ``evaluate``, on the main process.
+        folder: Where ``001_NAME.png``, ... go.
+        image_root: Folder of the images when their paths are relative.
+
+    Returns:
+        Paths of the pictures.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = {'pose': _pose, 'seg': _parts, 'depth': _depth, 'normal': _normals}[metric.task]
+    paths = []
+    for number, (badness, sample) in enumerate(metric.worst, start=1):
+        picture, caption = draw(metric, sample, badness, image_root)
+        name = re.sub(r'[^\w-]+', '_', Path(str(sample.get('img_path') or sample.get('img_id'))).stem)
+        path = folder / f'{number:03d}_{name}.png'
+        cv2.imwrite(str(path), _captioned(picture, f'{name}: {caption}')[..., ::-1])
+        paths.append(path)
+    return paths
+
+
+def write_confusion(report: EvaluationReport, path: str | Path, cell: int = 26) -> Path:
+    """Draw the confusion matrix of a `PartIoU` report: rows are labels and sum to 100 %, columns are predictions.
+
+    Args:
+        report: With ``extra['confusion']``, ``(C, C + 1)`` counts, and ``extra['names']``.
+        path: PNG to write.
+        cell: Side of a square in pixels.
+    """
+    counts, names = np.asarray(report.extra['confusion'], np.float64)[:, :-1], report.extra['names']
+    total = np.asarray(report.extra['confusion']).sum(1)
+    margin = 12 + max(cv2.getTextSize(name, _FONT, 0.42, 1)[0][0] for name in names)
+    side = cell * len(names)
+    canvas = np.full((margin + side + 8, margin + side + 8, 3), 255, np.uint8)
+    for i, name in enumerate(names):
+        strip = np.full((cell, margin, 3), 255, np.uint8)
+        cv2.putText(strip, name, (6, cell - 8), _FONT, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+        begin, end = margin + i * cell, margin + (i + 1) * cell
+        canvas[begin:end, :margin] = strip
+        canvas[:margin, begin:end] = cv2.rotate(strip, cv2.ROTATE_90_COUNTERCLOCKWISE)
+    for row in range(len(names)):
+        for column in range(len(names)):
+            share = counts[row, column] / total[row] if total[row] else 0.0
+            # The square root lets rare confusions be seen.
+            tone = float(np.sqrt(share))
+            ink = np.array([10, 110, 60] if row == column else [190, 40, 30])
+            colour = (255 - (255 - ink) * tone) if total[row] else np.full(3, 235)
+            x, y = margin + column * cell, margin + row * cell
+            cv2.rectangle(canvas, (x, y), (x + cell - 2, y + cell - 2), colour.tolist(), -1)
+            if share >= 0.005:
+                text = (255, 255, 255) if tone > 0.6 else (40, 40, 40)
+                cv2.putText(canvas, f'{share * 100:.0f}', (x + 3, y + cell - 9), _FONT, 0.33, text, 1, cv2.LINE_AA)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), canvas[..., ::-1])
+    return path
+
+
+def _pose(metric: HumanMetric, sample: dict, badness: float, root: str | Path | None) -> tuple[np.ndarray, str]:
+    pairs = sample['pairs']
+    points = np.concatenate([label[label[:, 2] > 0, :2] for label, _ in pairs])
+    image = _read_image(sample, root, tuple(int(v) + 50 for v in points.max(0)[::-1]))
+    scale = max(1.0, 900 / max(image.shape[:2]))
+    picture = cv2.resize(image, None, fx=scale, fy=scale) if scale > 1 else image.copy()
+    radius = max(2, round(max(picture.shape[:2]) / 350))
+
+    def place(point: np.ndarray) -> tuple[int, int]:
+        x, y = np.clip(point * scale, -1e4, 1e4)
+        return int(round(x)), int(round(y))
+
+    missed = 0
+    for label, found in pairs:
+        seen = np.flatnonzero(label[:, 2] > 0)
+        if found is None:
+            missed += 1
+            low, high = place(label[seen, :2].min(0)), place(label[seen, :2].max(0))
+            cv2.rectangle(picture, low, high, _LINK, max(1, radius // 2), cv2.LINE_AA)
+        for i in seen:
+            if found is not None:
+                cv2.line(picture, place(label[i, :2]), place(found[i]), _LINK, max(1, radius // 2), cv2.LINE_AA)
+                cv2.circle(picture, place(found[i]), radius, _PREDICTED, -1, cv2.LINE_AA)
+            cv2.circle(picture, place(label[i, :2]), radius, _LABEL, -1, cv2.LINE_AA)
+    score = f'OKS {1 - badness:.3f}' if hasattr(metric, 'sources') else f'mean error {badness:.3f} of the size'
+    text = f'{score}; labels green, predictions red'
+    return picture, text + (f', {missed} missed' if missed else '')
+
+
+def _parts(metric: HumanMetric, sample: dict, badness: float, root: str | Path | None) -> tuple[np.ndarray, str]:
+    prediction, label = (_flat(sample[name]) for name in ('pred_part_map', 'gt_part_map'))
+    prediction, label = metric.pred_table[prediction], metric.label_table[label]
+    image = _read_image(sample, root, label.shape)
+    colours = np.full((256, 3), 128, np.uint8)
+    colours[: metric.vocabulary.num_classes] = metric.vocabulary.colors
+    error = (image * 0.35).astype(np.uint8)
+    error[(prediction != label) & (label != 255)] = _PREDICTED
+    error[label == 255] = 128
+    return _panels(image, colours[prediction], colours[label], error), f'mIoU {1 - badness:.3f}; wrong pixels red'
+
+
+def _depth(metric: HumanMetric, sample: dict, badness: float, root: str | Path | None) -> tuple[np.ndarray, str]:
+    prediction, label, counted, _ = metric.aligned(sample)
+    image = _read_image(sample, root, label.shape)
+    low, high = label[counted].min(), label[counted].max()
+    relative = np.zeros(label.shape)
+    relative[counted] = np.abs(prediction[counted] - label[counted]) / label[counted]
+    shown = [_heat(1 - (m - low) / max(high - low, 1e-9), counted) for m in (prediction, label)]
+    return _panels(image, *shown, _heat(relative / 0.25, counted)), f'AbsRel {badness:.4f}; error from 0 to 25 %'
+
+
+def _normals(metric: HumanMetric, sample: dict, badness: float, root: str | Path | None) -> tuple[np.ndarray, str]:
+    prediction, label = (to_numpy(sample[name]).astype(np.float64) for name in ('pred_normals', 'gt_normals'))
+    image = _read_image(sample, root, label.shape[1:])
+    mask = person_mask(sample, label.shape[1:])
+    counted = (np.linalg.norm(np.nan_to_num(label), axis=0) > 1e-6) & (True if mask is None else mask)
+    error = np.zeros(counted.shape)
+    error[counted] = angular_error(prediction[:, counted], label[:, counted])
+    shown = []
+    for field in (prediction, label):
+        length = np.maximum(np.linalg.norm(np.nan_to_num(field), axis=0), 1e-6)
+        colour = np.clip((np.nan_to_num(field) / length + 1) * 127.5, 0, 255).astype(np.uint8)
+        shown.append(np.moveaxis(colour * counted, 0, -1))
+    caption = f'mean error {badness:.2f} degrees; error from 0 to 60'
+    return _panels(image, *shown, _heat(error / 60, counted)), caption
+
+
+def _heat(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Numbers in [0, 1] as colours from blue to red, black outside the mask."""
+    bytes_ = (np.clip(np.nan_to_num(values), 0, 1) * 255).astype(np.uint8)
+    return cv2.applyColorMap(bytes_, cv2.COLORMAP_TURBO)[..., ::-1] * mask[..., None].astype(np.uint8)
+
+
+def _panels(*pictures: np.ndarray) -> np.ndarray:
+    scale = _PANEL_HEIGHT / pictures[0].shape[0]
+    size = (max(1, round(pictures[0].shape[1] * scale)), _PANEL_HEIGHT)
+    mode = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+    shown = [cv2.resize(np.ascontiguousarray(p), size, interpolation=mode) for p in pictures]
+    gap = np.full((_PANEL_HEIGHT, 6, 3), 255, np.uint8)
+    joined = [part for picture in shown for part in (picture, gap)][:-1]
+    return np.concatenate(joined, 1)
+
+
+def _captioned(picture: np.ndarray, text: str) -> np.ndarray:
+    bar = np.zeros((30, picture.shape[1], 3), np.uint8)
+    width = cv2.getTextSize(text, _FONT, 0.55, 1)[0][0]
+    size = 0.55 * min(1.0, (picture.shape[1] - 12) / max(width, 1))
+    cv2.putText(bar, text, (6, 20), _FONT, size, (255, 255, 255), 1, cv2.LINE_AA)
+    return np.concatenate([bar, picture])
+
+
+def _flat(value: object) -> np.ndarray:
+    array = to_numpy(value)
+    return array.reshape(array.shape[-2:])
+
+
+def _read_image(sample: dict, root: str | Path | None, shape: tuple[int, ...]) -> np.ndarray:
+    """The image as RGB of the labels' size; grey when its file is not there."""
+    path = Path(str(sample.get('img_path') or ''))
+    image = None
+    for candidate in ([Path(root) / path, Path(root) / path.name] if root else []) + [path]:
+        if candidate.is_file():
+            image = cv2.imread(str(candidate), cv2.IMREAD_COLOR)
+            break
+    if image is None:
+        return np.full((*shape[-2:], 3), 90, np.uint8)
+    image = image[..., ::-1]
+    if 'pairs' not in sample and image.shape[:2] != tuple(shape[-2:]):
+        image = cv2.resize(np.ascontiguousarray(image), (shape[-1], shape[-2]), interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(image)

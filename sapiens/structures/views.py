@@ -1,0 +1,110 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""A sample as the OpenMMLab toolkits' metrics expect it, so that they can be used in our configs as they are.
+
+``val_evaluator = dict(type='mmseg.IoUMetric')`` reads ``pred_sem_seg`` and ``gt_sem_seg``, ``'mmpose.CocoMetric'``
+reads ``pred_instances`` and ``gt_instances`` in the original image's frame, ``'mmseg.DepthMetric'`` reads
+``pred_depth_map`` and ``gt_depth_map``. Maps are views of the sample's own tensors; nothing is copied.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+import torch
+
+from .geometry import to_original
+
+_MAPS = {
+    'pred_part_map': 'pred_sem_seg',
+    'gt_part_map': 'gt_sem_seg',
+    'pred_depth': 'pred_depth_map',
+    'gt_depth': 'gt_depth_map',
+}
+
+
+def openmmlab_views(sample: dict[str, Any]) -> dict[str, Any]:
+    """The further entries that OpenMMLab's metrics read.
+
+    Args:
+        sample: ``HumanDataSample.to_dict()`` without views: metainfo and fields by our names.
+
+    Returns:
+        ``pred_sem_seg`` / ``gt_sem_seg`` / ``pred_depth_map`` / ``gt_depth_map``: ``{'data': (1, H, W) tensor}``;
+        ``pred_instances`` and ``gt_instances``: arrays with a leading axis of one person, boxes ``x1, y1, x2, y2``;
+        ``id``, ``category_id`` and, where keypoints are labelled, ``raw_ann_info`` (a COCO annotation). Only what
+        the sample's fields allow, and nothing that the sample has already.
+    """
+    views: dict[str, Any] = {}
+    for ours, theirs in _MAPS.items():
+        if sample.get(ours) is not None:
+            tensor = torch.as_tensor(sample[ours])
+            views[theirs] = {'data': tensor[None] if tensor.ndim == 2 else tensor}
+    if sample.get('pred_keypoints') is not None or sample.get('gt_keypoints') is not None:
+        views.update(_persons(sample))
+    return {name: value for name, value in views.items() if name not in sample}
+
+
+def _persons(sample: dict[str, Any]) -> dict[str, Any]:
+    predicted: dict[str, np.ndarray] = {}
+    labelled: dict[str, np.ndarray] = {}
+    views: dict[str, Any] = {'id': _identity(sample), 'category_id': 1}
+    box = None
+    if sample.get('bbox') is not None:
+        box = _array(sample['bbox']).reshape(-1)[:4]
+        score = sample.get('bbox_score')
+        labelled['bboxes'] = box[None]
+        labelled['bbox_scores'] = np.array([1.0 if score is None else float(score)], np.float32)
+        labelled['bbox_scales'] = (box[2:] - box[:2])[None]
+        predicted['bboxes'], predicted['bbox_scores'] = labelled['bboxes'], labelled['bbox_scores']
+    if sample.get('pred_keypoints') is not None:
+        predicted['keypoints'] = _array(sample['pred_keypoints']).reshape(1, -1, 2)
+        predicted['keypoint_scores'] = _array(sample['pred_keypoint_scores']).reshape(1, -1)
+    if sample.get('gt_keypoints') is not None:
+        points = to_original(sample['gt_keypoints'], sample.get('warp_mat')).reshape(-1, 2)
+        visible = _array(sample['gt_keypoints_visible']).reshape(-1)
+        labelled['keypoints'] = points[None].astype(np.float32)
+        labelled['keypoints_visible'] = visible[None]
+        views['raw_ann_info'] = _annotation(sample, points, visible, box, views['id'])
+    views['pred_instances'], views['gt_instances'] = predicted, labelled
+    return views
+
+
+def _annotation(
+    sample: dict[str, Any], points: np.ndarray, visible: np.ndarray, box: np.ndarray | None, identity: int | str
+) -> dict[str, Any]:
+    """The labelled person as a COCO annotation; points that are not labelled are (0, 0, 0) as in COCO's files."""
+    if box is None:
+        seen = points[visible > 0] if (visible > 0).any() else np.zeros((1, 2))
+        box = np.concatenate([seen.min(0), seen.max(0)])
+    width, height = (box[2:] - box[:2]).tolist()
+    area = sample.get('area')
+    triplets = np.concatenate([points, visible[:, None]], 1) * (visible > 0)[:, None]
+    return {
+        'id': identity,
+        'image_id': sample.get('img_id'),
+        'category_id': 1,
+        'bbox': [float(box[0]), float(box[1]), width, height],
+        # COCO's tools take this share of the box for the area when a file gives none.
+        'area': width * height * 0.53 if area is None else float(area),
+        'iscrowd': 0,
+        'num_keypoints': int((visible > 0).sum()),
+        'keypoints': triplets.reshape(-1).tolist(),
+    }
+
+
+def _identity(sample: dict[str, Any]) -> int | str:
+    """What tells the persons of an image apart; their metrics drop persons of equal ``id``."""
+    for name in ('ann_id', 'sample_idx'):
+        if sample.get(name) is not None:
+            return sample[name]
+    where = repr((sample.get('img_id'), _array(sample['bbox']).tolist() if sample.get('bbox') is not None else None))
+    return zlib.crc32(where.encode())
+
+
+def _array(value: Any) -> np.ndarray:
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        value = value.float() if value.dtype == torch.bfloat16 else value
+    return np.asarray(value)

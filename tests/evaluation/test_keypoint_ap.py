@@ -1,0 +1,382 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+import contextlib
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from people import COCO, FIELDS, perturbed, read_coco, samples_of, whole_body
+
+from sapiens.errors import UserError
+from sapiens.evaluation import KeypointAP
+from sapiens.evaluation.coco_files import read_detections, read_persons
+from sapiens.evaluation.oks import FIGURES, oks_matrix, oks_nms
+from sapiens.vocabularies import keypoint_map, load_vocabulary
+
+TYPES = {
+    'body': 'keypoints_body',
+    'foot': 'keypoints_foot',
+    'face': 'keypoints_face',
+    'left_hand': 'keypoints_lefthand',
+    'right_hand': 'keypoints_righthand',
+    '': 'keypoints_wholebody',
+}
+
+
+def write(path, document):
+    path.write_text(json.dumps(document))
+    return path
+
+
+def ours(ann_file, results, vocabulary, **kwargs):
+    metric = KeypointAP(ann_file=ann_file, vocabulary=vocabulary, **kwargs)
+    return metric.evaluate_detections(read_detections(results, metric.vocabulary))
+
+
+def figures(report, part=''):
+    return np.array([report.metrics[f'{part}_{name}' if part else name] for name in FIGURES])
+
+
+def faster(document, results, sigmas):
+    """The independent evaluator that comes with the core."""
+    from faster_coco_eval import COCO as Api
+    from faster_coco_eval import COCOeval_faster
+
+    labels = json.loads(json.dumps(document))
+    for annotation in labels['annotations']:
+        annotation['num_keypoints'] = int((np.array(annotation['keypoints'])[2::3] > 0).sum())
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = Api(labels)
+        found = truth.loadRes(json.loads(json.dumps(results)))
+        evaluation = COCOeval_faster(truth, found, 'keypoints', kpt_oks_sigmas=sigmas)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return np.array(evaluation.stats[:10])
+
+
+@pytest.mark.parametrize('noise', [0.02, 0.05, 0.1])
+@pytest.mark.parametrize('seed', [0, 1])
+def test_coco_equals_independent_evaluators(tmp_path, noise, seed):
+    document = read_coco()
+    results = perturbed(document, noise, seed)
+    report = ours(COCO, write(tmp_path / 'r.json', results), 'coco17')
+    got = figures(report)
+    assert 0 < got[0] < 1
+    np.testing.assert_allclose(got, faster(document, results, load_vocabulary('coco17').sigmas), atol=1e-6)
+    pycocotools = pytest.importorskip('pycocotools.coco', exc_type=ImportError)
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = pycocotools.COCO(str(COCO))
+        evaluation = COCOeval(truth, truth.loadRes(str(tmp_path / 'r.json')), 'keypoints')
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    np.testing.assert_allclose(got, evaluation.stats, atol=1e-6)
+
+
+@pytest.mark.parametrize('noise', [0.01, 0.03])
+def test_whole_body_parts_equal_xtcocotools(tmp_path, noise):
+    xtcocotools = pytest.importorskip('xtcocotools.coco', exc_type=ImportError)
+    from xtcocotools.cocoeval import COCOeval
+
+    labels = write(tmp_path / 'gt.json', whole_body(read_coco()))
+    results = write(tmp_path / 'r.json', perturbed(json.loads(labels.read_text()), noise, fields=FIELDS))
+    report = ours(labels, results, 'wholebody133')
+    vocabulary = load_vocabulary('wholebody133')
+    for part, kind in TYPES.items():
+        sigmas = vocabulary.sigmas[vocabulary.groups[part]] if part else vocabulary.sigmas
+        with contextlib.redirect_stdout(io.StringIO()):
+            truth = xtcocotools.COCO(str(labels))
+            evaluation = COCOeval(truth, truth.loadRes(str(results)), kind, sigmas, use_area=True)
+            evaluation.params.useSegm = None
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        assert evaluation.stats[0] > 0
+        np.testing.assert_allclose(figures(report, part), evaluation.stats, atol=1e-6, err_msg=part)
+    hands = [figures(report, 'left_hand'), figures(report, 'right_hand')]
+    np.testing.assert_allclose(figures(report, 'hand'), np.mean(hands, 0))
+
+
+def test_whole_body_equals_faster_coco_eval(tmp_path):
+    """Without xtcocotools: all 133 points as one ordinary keypoint set, boxes of detections around the body."""
+    document = whole_body(read_coco())
+    results = perturbed(document, 0.02, fields=FIELDS)
+    report = ours(write(tmp_path / 'gt.json', document), write(tmp_path / 'r.json', results), 'wholebody133')
+    for entry in [*document['annotations'], *results]:
+        entry['keypoints'] = [number for name in FIELDS for number in entry[name]]
+    expected = faster(document, results, load_vocabulary('wholebody133').sigmas)
+    # That tool takes a detection's area from all points, ours (as xtcocotools) from the body: M and L may differ.
+    same = [i for i, name in enumerate(FIGURES) if name[-2:] not in ('_M', '_L')]
+    np.testing.assert_allclose(figures(report)[same], expected[same], atol=1e-6)
+
+
+def test_joined_and_split_files_give_the_same(tmp_path):
+    document = whole_body(read_coco())
+    results = perturbed(document, 0.02, fields=FIELDS)
+    split = ours(write(tmp_path / 'gt.json', document), write(tmp_path / 'r.json', results), 'wholebody133')
+    for entry in [*document['annotations'], *results]:
+        entry['keypoints'] = [number for name in FIELDS for number in entry[name]]
+    joined = ours(write(tmp_path / 'gt2.json', document), write(tmp_path / 'r2.json', results), 'wholebody133')
+    assert split.metrics == joined.metrics
+
+
+def test_known_oks():
+    sigmas, area = np.array([0.05, 0.1]), 400.0
+    person = np.array([[[10.0, 10, 2], [20, 20, 1]]])
+    detection = person[..., :2] + np.array([[[3.0, 4.0], [0, 0]]])
+    oks = oks_matrix(detection, person, np.array([[0, 0, 20, 20]]), np.array([area]), sigmas)
+    assert oks[0, 0] == pytest.approx((np.exp(-25 / (2 * area * 0.1**2)) + 1) / 2)
+    person[0, 0, 2] = 0  # what is not labelled does not count
+    assert oks_matrix(detection, person, np.zeros((1, 4)), np.array([area]), sigmas)[0, 0] == pytest.approx(1)
+
+
+def test_perfect_and_half():
+    samples = samples_of(read_coco(), noise=0)
+    metric = KeypointAP(ann_file=COCO)
+    metric.process(None, samples)
+    found = metric.evaluate(len(samples))
+    assert found['pose/AP'] == pytest.approx(1) and found['pose/AR'] == 1
+    assert found['pose/AP_M'] == pytest.approx(1) and found['pose/AP_L'] == pytest.approx(1)
+    # Two persons, the better scored detection right and the other nowhere: precision 1 up to recall 0.5.
+    one = samples[:2]
+    one[1] = {**one[1], 'pred_keypoints': one[1]['pred_keypoints'] + 1e4}
+    one[0]['pred_keypoint_scores'] = np.ones(17)
+    metric = KeypointAP(nms_threshold=None)
+    metric.process(None, one)
+    assert metric.evaluate(2)['pose/AP'] == pytest.approx(51 / 101)
+
+
+def test_labels_from_samples_are_mapped_back():
+    samples = samples_of(read_coco())
+    plain, warped = KeypointAP(), KeypointAP()
+    plain.process(None, samples)
+    matrix = np.array([[0.5, 0.1, 7.0], [-0.1, 0.5, -3.0]])
+    for sample in samples:
+        moved = sample['gt_keypoints'].astype(float) @ matrix[:, :2].T + matrix[:, 2]
+        warped.process(None, [{**sample, 'gt_keypoints': moved, 'warp_mat': matrix}])
+    a, b = plain.evaluate(len(samples)), warped.evaluate(len(samples))
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        assert value == pytest.approx(b[name], abs=1e-4)
+    assert 0 < a['pose/AP'] < 1
+
+
+def test_rescoring():
+    samples = samples_of(read_coco())[:1]
+    samples[0].update(bbox_score=0.5, pred_keypoint_scores=np.array([0.1] * 7 + [0.6] * 10))
+    expected = {'bbox': 0.5, 'keypoint': (0.7 + 6) / 17, 'bbox_keypoint': 0.5 * 0.6}
+    for mode, score in expected.items():
+        metric = KeypointAP(ann_file=COCO, score_mode=mode)
+        assert metric._detection(metric.measure(samples[0])).score == pytest.approx(score)
+
+
+def test_nms_keeps_the_better_of_two():
+    sigmas = load_vocabulary('coco17').sigmas
+    person = np.random.default_rng(0).uniform(0, 100, (17, 2))
+    points = np.stack([person, person + 0.5, person + 300])
+    kept = oks_nms(points, np.array([0.5, 0.9, 0.1]), np.full(3, 1e4), sigmas, 0.9)
+    assert kept.tolist() == [1, 2]
+    assert oks_nms(points, np.array([0.5, 0.9, 0.1]), np.full(3, 1e4), sigmas, 1.0).tolist() == [1, 0, 2]
+
+
+def test_detector_boxes_with_duplicates():
+    """Detector boxes come without ``ann_id``: duplicates go by NMS, false boxes cost precision."""
+    samples = samples_of(read_coco(), noise=0.01)
+    boxes = []
+    for i, sample in enumerate(samples):
+        sample = {**sample, 'ann_id': None, 'bbox_score': 0.9}
+        shifted = {
+            **sample,
+            'bbox': sample['bbox'] + 1,
+            'bbox_score': 0.8,
+            'pred_keypoints': sample['pred_keypoints'] + 0.1,
+        }
+        boxes += [sample, shifted] if i % 2 else [sample]
+    figures = {}
+    for threshold in (0.9, None):
+        metric = KeypointAP(ann_file=COCO, nms_threshold=threshold)
+        metric.process(None, boxes)
+        figures[threshold] = metric.evaluate(len(boxes))
+        if threshold:
+            assert '6 removed' in metric.report.protocol['predictions']
+    assert figures[0.9]['pose/AP'] > figures[None]['pose/AP']
+    assert figures[0.9]['pose/AR'] == figures[None]['pose/AR']
+
+
+def test_114_common_points(tmp_path):
+    """Predictions of 308 points scored against whole-body labels: only what both have, converted right."""
+    document = whole_body(read_coco())
+    mapping = keypoint_map('keypoints308', 'wholebody133', derived=False)
+    assert len(mapping) == 114
+    large, exact = [], []
+    for result in perturbed(document, 0.02, copies=1, fields=FIELDS):
+        points = np.concatenate([np.reshape(result[name], (-1, 3)) for name in FIELDS])
+        points[:, 2] = 0.9
+        many = np.full((308, 3), 5e3)
+        for target, (source,) in mapping.items():
+            many[source] = points[target]
+        base = {'image_id': result['image_id'], 'category_id': 1, 'score': result['score']}
+        large.append({**base, 'keypoints': many.reshape(-1).tolist()})
+        exact.append({**base, 'keypoints': points.reshape(-1).tolist()})
+    labels = write(tmp_path / 'gt.json', document)
+    converted = ours(labels, write(tmp_path / 'a.json', large), 'keypoints308', gt_vocabulary='wholebody133')
+    direct = ours(labels, write(tmp_path / 'b.json', exact), 'wholebody133', points='common')
+    assert converted.metrics == direct.metrics
+    assert '114 points' in converted.protocol['keypoints']
+    assert converted.metrics['AP'] != ours(labels, tmp_path / 'b.json', 'wholebody133').metrics['AP']
+    assert {'body_AP', 'foot_AP', 'face_AP', 'left_hand_AP', 'hand_AR_L', 'AP'} <= set(converted.metrics)
+
+
+def test_308_points_by_parts():
+    vocabulary = load_vocabulary('keypoints308')
+    random = np.random.default_rng(0)
+    samples = [
+        {
+            'img_id': i,
+            'bbox': [0, 0, 200, 300],
+            'gt_keypoints': (points := random.uniform(0, 200, (308, 2))),
+            'gt_keypoints_visible': np.full(308, 2.0),
+            'pred_keypoints': points,
+            'pred_keypoint_scores': np.ones(308),
+        }
+        for i in range(3)
+    ]
+    metric = KeypointAP(vocabulary='keypoints308')
+    metric.process(None, samples)
+    found = metric.evaluate(3)
+    for part in vocabulary.groups:
+        assert found[f'pose/{part}_AP'] == pytest.approx(1)
+    assert found['pose/AP'] == pytest.approx(1) and found['pose/hand_AP'] == pytest.approx(1)
+
+
+def test_missing_predictions_are_counted_and_scored(tmp_path):
+    document = read_coco()
+    results = perturbed(document, 0, copies=1)
+    full = ours(COCO, write(tmp_path / 'a.json', results), 'coco17')
+    some = [r for r in results if r['image_id'] != 197388]
+    part = ours(COCO, write(tmp_path / 'b.json', some), 'coco17')
+    assert full.metrics['AR'] == 1 and part.metrics['AR'] == pytest.approx(7 / 12)
+    assert any('1 of 4 images with labelled persons have no prediction' in note for note in part.notes)
+    assert not any('no prediction' in note for note in full.notes)
+
+
+def test_undefined_figures_are_noted_and_as_coco_has_them(tmp_path):
+    document = read_coco()
+    document['annotations'] = [a for a in document['annotations'] if a['area'] > 96**2]
+    report = ours(
+        write(tmp_path / 'gt.json', document), write(tmp_path / 'r.json', perturbed(document, 0.01)), 'coco17'
+    )
+    assert report.metrics['AP_M'] == -1 and report.metrics['AP_L'] > 0
+    assert any('AP_M' in note and 'n/a' in note for note in report.notes)
+    row = report.tables[0].lines()[0]
+    assert row[report.tables[0].columns.index('AP_M')] == 'n/a'
+
+
+def test_bootstrap_is_reproducible_and_contains_the_figure(tmp_path):
+    results = write(tmp_path / 'r.json', perturbed(read_coco(), 0.05))
+    a = ours(COCO, results, 'coco17', bootstrap=50)
+    b = ours(COCO, results, 'coco17', bootstrap=50)
+    assert a.intervals == b.intervals
+    low, high = a.intervals['AP']
+    assert low <= a.metrics['AP'] <= high and low < high
+    assert ours(COCO, results, 'coco17', bootstrap=50, seed=1).intervals['AP'] != a.intervals['AP']
+
+
+def test_weights_are_repeated_images(tmp_path):
+    """The bootstrap's weighted figures are those of a data set that really holds the images that often."""
+    from sapiens.evaluation.oks import figures as pooled_figures
+
+    document = read_coco()
+    results = perturbed(document, 0.06)
+    metric = KeypointAP(ann_file=COCO)
+    detections = read_detections(write(tmp_path / 'r.json', results), metric.vocabulary)
+    by_image = {}
+    for detection in detections:
+        by_image.setdefault(detection.image_id, []).append(detection)
+    pools, _ = metric._evaluate_part('whole', np.arange(17), by_image, metric.persons)
+    weights = {785: 2, 40083: 0, 196141: 1, 197388: 3}
+    order = metric.persons.image_ids
+    weighted = pooled_figures({'all': pools['all']}, np.array([weights[i] for i in order]))
+    repeated = {'images': [], 'annotations': [], 'categories': document['categories']}
+    found = []
+    for image in document['images']:
+        for copy in range(weights[image['id']]):
+            new = image['id'] * 10 + copy
+            repeated['images'].append({**image, 'id': new})
+            own = [a for a in document['annotations'] if a['image_id'] == image['id']]
+            repeated['annotations'] += [{**a, 'image_id': new, 'id': a['id'] * 10 + copy} for a in own]
+            found += [{**r, 'image_id': new} for r in results if r['image_id'] == image['id']]
+    expected = ours(write(tmp_path / 'gt.json', repeated), write(tmp_path / 'r2.json', found), 'coco17').metrics
+    for name, value in weighted.items():
+        assert value == pytest.approx(expected[name], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda d: d[0].update(image_id=7), r'1 image ids are not in .*785'),
+        (lambda d: d[0].update(keypoints=[1, 2, 3]), r"result 0 has 3 keypoint numbers.*'coco17' has 17"),
+        (lambda d: d[0].pop('score'), r"result 0 needs 'image_id', 'keypoints' and 'score'"),
+        (lambda d: d[0]['keypoints'].__setitem__(0, float('nan')), 'not finite'),
+    ],
+)
+def test_wrong_results_are_one_line(tmp_path, change, message):
+    results = perturbed(read_coco(), 0)
+    change(results)
+    with pytest.raises(UserError, match=message):
+        ours(COCO, write(tmp_path / 'r.json', results), 'coco17')
+
+
+def test_wrong_annotations_are_one_line(tmp_path):
+    vocabulary = load_vocabulary('coco17')
+    (tmp_path / 'bad.json').write_text('{"images": [')
+    with pytest.raises(UserError, match='bad.json: not valid JSON'):
+        read_persons(tmp_path / 'bad.json', vocabulary)
+    with pytest.raises(UserError, match='no such file'):
+        read_persons(tmp_path / 'none.json', vocabulary)
+    document = read_coco()
+    for annotation in document['annotations']:
+        annotation['keypoints'] = [0] * 51
+    with pytest.raises(UserError, match='no person has a labelled keypoint'):
+        read_persons(write(tmp_path / 'empty.json', document), vocabulary)
+    with pytest.raises(UserError, match="vocabulary 'wholebody133' has 133 keypoints"):
+        read_persons(COCO, load_vocabulary('wholebody133'))
+
+
+def test_wrong_sample_names_the_image():
+    sample = samples_of(read_coco())[0]
+    with pytest.raises(UserError, match=r"785.jpg: KeypointAP needs 'pred_keypoints'"):
+        KeypointAP(ann_file=COCO).process(None, [{**sample, 'pred_keypoints': None}])
+    with pytest.raises(UserError, match='17 keypoints and 17 scores predicted'):
+        KeypointAP(vocabulary='wholebody133').process(None, [sample])
+    with pytest.raises(UserError, match='nothing was evaluated'):
+        KeypointAP(ann_file=COCO).evaluate(0)
+
+
+def test_command_line(tmp_path):
+    """``tools/eval_results.py`` prints the table and writes the same figures."""
+    results = write(tmp_path / 'r.json', perturbed(read_coco(), 0.05))
+    tool = Path(__file__).parents[2] / 'tools' / 'eval_results.py'
+    command = [sys.executable, tool, results, '--ann-file', COCO, '--task', 'pose', '--vocabulary', 'coco17', '--pck']
+    outputs = ['--json', tmp_path / 'o.json', '--csv', tmp_path / 'o.csv', '--markdown', tmp_path / 'o.md']
+    pictures = ['--show-worst', '2', '--show-dir', tmp_path / 'worst']
+    done = subprocess.run([*command, *outputs, *pictures], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / 'o.json').read_text())
+    report = ours(COCO, results, 'coco17')
+    for name in FIGURES:
+        assert written[name] == report.metrics[name]
+        assert f'{report.metrics[name] * 100:.2f}' in done.stdout
+    assert {'PCK', 'NME', 'AUC'} <= set(written)
+    assert 'left_wrist' in done.stdout and 'arXiv 2408.12569' in done.stdout
+    assert len(list((tmp_path / 'worst').glob('*.png'))) == 2
+    failed = subprocess.run(
+        [*command[:3], '--ann-file', tmp_path / 'no.json', '--task', 'pose'], capture_output=True, text=True
+    )
+    assert failed.returncode == 1 and failed.stderr.startswith('error: ') and failed.stderr.count('\n') == 1

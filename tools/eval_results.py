@@ -1,0 +1,257 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Score saved predictions again, without the model.
+
+    python tools/eval_results.py RESULTS --ann-file GT --task pose --vocabulary coco17 --json OUT.json
+
+RESULTS is what ``tools/test.py --out`` wrote (or what any other program wrote in the same format): for pose a COCO
+result file, for seg, depth and normal a folder of maps. GT is a COCO-style annotation file (pose) or a manifest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+if __name__ == '__main__':
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from sapiens.datasets.manifest import Manifest, decode_depth, decode_ids, decode_mask, decode_normals
+from sapiens.datasets.storage import read_bytes
+from sapiens.errors import UserError, run_cli
+from sapiens.evaluation import (
+    PCK,
+    DepthMetric,
+    EvaluationReport,
+    HumanMetric,
+    KeypointAP,
+    NormalMetric,
+    PartIoU,
+    SavedMaps,
+    print_report,
+    write_confusion,
+    write_reports,
+    write_worst,
+)
+from sapiens.evaluation.coco_files import AREA_OF_BOX, Detection, Person, PersonSet, read_detections, read_persons
+from sapiens.evaluation.references import add_reference_file
+from sapiens.vocabularies import KeypointVocabulary, load_vocabulary
+
+_LABELS = {'seg': 'parts', 'depth': 'depth', 'normal': 'normals'}
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('results', help='pose: COCO result file; others: folder of maps')
+    parser.add_argument('--ann-file', required=True, help='COCO-style annotations (pose) or a manifest')
+    parser.add_argument('--task', required=True, choices=('pose', 'seg', 'depth', 'normal'))
+    parser.add_argument('--vocabulary', help='of the predictions; default coco17 / parts28')
+    parser.add_argument('--gt-vocabulary', help='of the annotations, when it is another one')
+    parser.add_argument('--points', choices=('all', 'common'), default='all', help='common: the 114 shared points')
+    parser.add_argument('--nms', type=float, help='suppress persons whose OKS with a better one is above this')
+    parser.add_argument('--pck', action='store_true', help='pose: PCK, NME and AUC too')
+    parser.add_argument('--label-map', help='seg: ids of the labels, "old=new,old=new,..."')
+    parser.add_argument('--pred-map', help='seg: ids of the predictions, "old=new,..."')
+    parser.add_argument('--alignment', choices=('scale_shift', 'median', 'none'), default='scale_shift', help='depth')
+    parser.add_argument('--max-depth', type=float, help='depth: farthest label that counts, metres')
+    parser.add_argument('--bootstrap', type=int, default=0, metavar='N', help='resamples for confidence intervals')
+    parser.add_argument('--json', help='write figures, tables, protocol and notes')
+    parser.add_argument('--csv', help='write the tables')
+    parser.add_argument('--markdown', help='write the tables')
+    parser.add_argument('--confusion', help='seg: write the confusion picture (PNG)')
+    parser.add_argument('--show-worst', type=int, default=0, metavar='N', help='draw the N worst images')
+    parser.add_argument('--show-dir', default='work_dirs/worst', help='where their pictures go')
+    parser.add_argument('--image-root', help='folder of the images, for the pictures')
+    parser.add_argument('--reference', help='JSON file with further published rows to show')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Score, print, write."""
+    args = parse_args()
+    for name in ('json', 'csv', 'markdown'):
+        path, suffix = getattr(args, name), '.md' if name == 'markdown' else f'.{name}'
+        if path and Path(path).suffix != suffix:
+            raise UserError(f'--{name} {path}: the file name must end in {suffix}')
+    if args.reference:
+        add_reference_file(args.reference)
+    metrics = score_pose(args) if args.task == 'pose' else [score_maps(args)]
+    reports: list[EvaluationReport] = [metric.report for metric in metrics]
+    for report in reports:
+        print_report(report)
+    for path in filter(None, (args.json, args.csv, args.markdown)):
+        print(f'written: {write_reports(reports, path)}')
+    if args.confusion and args.task == 'seg':
+        print(f'written: {write_confusion(reports[0], args.confusion)}')
+    if args.show_worst:
+        pictures = write_worst(metrics[0], args.show_dir, args.image_root)
+        print(f'written: {len(pictures)} pictures in {args.show_dir}')
+
+
+def score_pose(args: argparse.Namespace) -> list[HumanMetric]:
+    """AP and AR of a COCO result file, PCK too when asked for."""
+    vocabulary = load_vocabulary(args.vocabulary or 'coco17')
+    if not isinstance(vocabulary, KeypointVocabulary):
+        raise UserError(f"--vocabulary {args.vocabulary}: holds parts, not keypoints; --task pose needs e.g. 'coco17'")
+    ours = load_vocabulary(args.gt_vocabulary or vocabulary)
+    persons = (
+        manifest_persons(args.ann_file, ours) if _is_manifest(args.ann_file) else read_persons(args.ann_file, ours)
+    )
+    detections = read_detections(args.results, vocabulary)
+    metric = KeypointAP(
+        vocabulary=vocabulary,
+        gt_vocabulary=ours,
+        points=args.points,
+        bootstrap=args.bootstrap,
+        keep_worst=args.show_worst,
+    )
+    metric.report = metric.evaluate_detections(detections, persons, nms_threshold=args.nms)
+    if not args.pck:
+        return [metric]
+    if vocabulary.name != ours.name:
+        raise UserError('--pck needs predictions and annotations in the same vocabulary; leave --gt-vocabulary out')
+    accuracy = PCK(vocabulary=vocabulary, bootstrap=args.bootstrap)
+    samples = list(paired_samples(persons, detections))
+    accuracy.process(None, samples)
+    accuracy.evaluate(len(samples))
+    return [metric, accuracy]
+
+
+def paired_samples(persons: PersonSet, detections: list[Detection]) -> Iterator[dict]:
+    """Each labelled person with its prediction: by ``ann_id``, else the free one whose points are nearest."""
+    by_image: dict = {}
+    for detection in detections:
+        by_image.setdefault(detection.image_id, []).append(detection)
+    for image in persons.image_ids:
+        free = sorted(by_image.get(image, []), key=lambda d: -d.score)
+        named = {d.ann_id: d for d in free if d.ann_id is not None}
+        for person in persons.persons[image]:
+            seen = person.keypoints[:, 2] > 0
+            if person.crowd or not seen.any():
+                continue
+            chosen = named.get(person.id)
+            if chosen is None and not named and free:
+                distance = [np.linalg.norm((d.keypoints - person.keypoints[:, :2])[seen], axis=1).mean() for d in free]
+                chosen = free[int(np.argmin(distance))]
+            if chosen is not None and not named:
+                free = [d for d in free if d is not chosen]
+            x, y, width, height = person.bbox
+            yield {
+                'img_id': image,
+                'ann_id': person.id,
+                'img_path': persons.images[image].get('file_name'),
+                'bbox': np.array([x, y, x + width, y + height]),
+                'gt_keypoints': person.keypoints[:, :2],
+                'gt_keypoints_visible': person.keypoints[:, 2],
+                'pred_keypoints': None if chosen is None else chosen.keypoints,
+                'missing': chosen is None,
+            }
+
+
+def manifest_persons(path: str, vocabulary: KeypointVocabulary) -> PersonSet:
+    """Labelled persons of a manifest; image ids are the samples' ids."""
+    images: dict = {}
+    people: dict = {}
+    for entry in Manifest(path).entries():
+        name = entry['id']
+        images[name] = {'id': name, 'file_name': entry['files']['image']}
+        people[name] = []
+        for number, person in enumerate(entry['fields'].get('persons') or []):
+            keypoints = np.array(person.get('keypoints', []), np.float64).reshape(-1, 3)
+            if len(keypoints) != vocabulary.num_keypoints:
+                raise UserError(
+                    f"{path}: person {number} of sample '{name}' has {len(keypoints)} keypoints, but vocabulary "
+                    f"'{vocabulary.name}' has {vocabulary.num_keypoints}"
+                )
+            box = np.array(person['bbox'], np.float64)
+            area = float(person.get('area', box[2] * box[3] * AREA_OF_BOX))
+            people[name].append(Person(f'{name}/{number}', keypoints, box, area))
+    if not any((p.keypoints[:, 2] > 0).any() for group in people.values() for p in group):
+        raise UserError(f'{path}: no person has a labelled keypoint; nothing can be evaluated against this manifest')
+    return PersonSet(images, people, path)
+
+
+def score_maps(args: argparse.Namespace) -> HumanMetric:
+    """Figures of a folder of maps against a manifest."""
+    saved = SavedMaps(args.results, args.task)
+    common = dict(bootstrap=args.bootstrap, keep_worst=args.show_worst)
+    if args.task == 'seg':
+        metric: HumanMetric = PartIoU(
+            vocabulary=args.vocabulary or saved.vocabulary or 'parts28',
+            label_map=_pairs(args.label_map, '--label-map'),
+            pred_map=_pairs(args.pred_map, '--pred-map'),
+            **common,
+        )
+    elif args.task == 'depth':
+        metric = DepthMetric(alignment=args.alignment, max_depth=args.max_depth, **common)
+    else:
+        metric = NormalMetric(**common)
+    count = 0
+    for sample in map_samples(Manifest(args.ann_file), saved, args.task):
+        metric.process(None, [sample])
+        count += 1
+    metric.evaluate(count)
+    return metric
+
+
+def map_samples(manifest: Manifest, saved: SavedMaps, task: str) -> Iterator[dict]:
+    """Every labelled image of the manifest with its saved map; the uninformative map where there is none."""
+    known, labelled = set(), 0
+    for entry in manifest.entries():
+        name, files = str(entry['id']), entry['files']
+        known.add(name)
+        kind = _LABELS[task]
+        if kind not in files:
+            continue
+        labelled += 1
+        data, file = read_bytes(files[kind]), files[kind]
+        sample: dict = {'img_id': name, 'img_path': files['image']}
+        if task == 'seg':
+            label = decode_ids(data, file)
+            sample['gt_part_map'] = label
+            empty = np.zeros_like(label)
+        elif task == 'depth':
+            label = decode_depth(data, file, manifest.header['depth_scale'])[None]
+            sample['gt_depth'] = label
+            empty = np.ones_like(label)
+        else:
+            label = np.moveaxis(decode_normals(data, file, manifest.header['normal_axes']), -1, 0)
+            sample['gt_normals'] = label
+            empty = np.zeros_like(label)
+        for other, field in (('mask', 'gt_mask'), ('parts', 'gt_part_map'), ('instances', 'gt_mask')):
+            if task != 'seg' and other in files and 'gt_mask' not in sample:
+                read = decode_ids if other == 'parts' else decode_mask
+                sample[field] = read(read_bytes(files[other]), files[other])
+        field = {'seg': 'pred_part_map', 'depth': 'pred_depth', 'normal': 'pred_normals'}[task]
+        sample['missing'] = name not in saved.files
+        sample[field] = empty if sample['missing'] else saved.read(name)
+        yield sample
+    if not labelled:
+        raise UserError(f"{manifest.path}: no sample has a '{_LABELS[task]}' label; nothing can be evaluated")
+    unknown = sorted(set(saved) - known)
+    if unknown:
+        raise UserError(
+            f'{saved.folder}: {len(unknown)} results are of images that {manifest.path} does not have (first: '
+            f'{", ".join(unknown[:3])}); predictions and annotations must be of the same images'
+        )
+
+
+def _is_manifest(path: str) -> bool:
+    return Path(path).is_dir() or Path(path).name == 'manifest.json'
+
+
+def _pairs(text: str | None, option: str) -> dict[int, int] | None:
+    if text is None:
+        return None
+    try:
+        return {int(old): int(new) for old, new in (pair.split('=') for pair in text.split(','))}
+    except ValueError:
+        raise UserError(f"{option} '{text}': write pairs of ids like 18=0,19=255") from None
+
+
+if __name__ == '__main__':
+    run_cli(main)
