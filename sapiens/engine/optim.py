@@ -78,7 +78,9 @@ class LayerDecayOptimWrapperConstructor:
         self.rate = options.pop('layer_decay_rate', 0.85)
         self.num_layers = options.pop('num_layers', None)
         if options:
-            raise UserError(f"optim_wrapper.paramwise_cfg: unknown key '{next(iter(options))}'; known: layer_decay_rate")
+            raise UserError(
+                f"optim_wrapper.paramwise_cfg: unknown key '{next(iter(options))}'; known: layer_decay_rate"
+            )
         if not 0 < self.rate <= 1:
             raise UserError(f'optim_wrapper.paramwise_cfg.layer_decay_rate is in (0, 1], not {self.rate}')
 
@@ -87,7 +89,9 @@ class LayerDecayOptimWrapperConstructor:
         optimizer_cfg = dict(self.optim_wrapper_cfg.pop('optimizer'))
         groups = self.param_groups(model, optimizer_cfg['lr'], optimizer_cfg.get('weight_decay', 0.0))
         optimizer = OPTIMIZERS.build({**optimizer_cfg, 'params': groups})
-        return OPTIM_WRAPPERS.build({'type': 'OptimWrapper', **self.optim_wrapper_cfg}, default_args=dict(optimizer=optimizer))
+        return OPTIM_WRAPPERS.build(
+            {'type': 'OptimWrapper', **self.optim_wrapper_cfg}, default_args=dict(optimizer=optimizer)
+        )
 
     def param_groups(self, model: nn.Module, lr: float, weight_decay: float) -> list[dict]:
         """Groups of equal learning rate and weight decay, the first layers first."""
