@@ -2,14 +2,13 @@
 """Data sets, one class per format, and one family of transforms for all tasks."""
 
 from . import transforms
-from .bad_samples import BadSampleLog, collect_bad_samples
+from .bad_samples import BadSampleLog, collect_bad_samples, leave_bad_samples
 from .base import HumanDataset, TooManyBadSamplesError
 from .coco_keypoints import CocoKeypointDataset
 from .human_manifest import HumanManifestDataset
 from .image_folder import ImageFolderDataset
 from .image_label_folder import ImageLabelFolderDataset
 from .manifest import Manifest, ManifestWriter, pack_shards
-from .samplers import SeededIndex, SeededSampler
 from .shard_images import ShardImageDataset
 
 __all__ = [
@@ -21,11 +20,10 @@ __all__ = [
     'ImageLabelFolderDataset',
     'Manifest',
     'ManifestWriter',
-    'SeededIndex',
-    'SeededSampler',
     'ShardImageDataset',
     'TooManyBadSamplesError',
     'collect_bad_samples',
+    'leave_bad_samples',
     'pack_shards',
     'transforms',
 ]

@@ -8,6 +8,7 @@ import os
 import tempfile
 import uuid
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,22 @@ class BadSampleLog:
 
 def collect_bad_samples(dataset: Any) -> list[dict[str, Any]]:
     """Bad samples of a data set and of whatever it wraps (concatenated, repeated, subset), workers included."""
-    inner = getattr(dataset, 'datasets', None) or [d for d in [getattr(dataset, 'dataset', None)] if d is not None]
-    own = getattr(dataset, 'bad_samples', [])
-    return [*own, *(record for d in inner for record in collect_bad_samples(d))]
+    return [record for part in _parts(dataset) for record in getattr(part, 'bad_samples', [])]
+
+
+def leave_bad_samples(dataset: Any) -> None:
+    """Make a data set, and whatever it wraps, raise at unreadable samples: the caller skips and counts them."""
+    for part in _parts(dataset):
+        if hasattr(part, 'max_bad_fraction'):
+            part.max_bad_fraction = None
+
+
+def _parts(dataset: Any) -> Iterator[Any]:
+    """The data set and all that it wraps."""
+    yield dataset
+    inner = vars(dataset).get('datasets') or [d for d in [vars(dataset).get('dataset')] if d is not None]
+    for part in inner:
+        yield from _parts(part)
 
 
 def _remove(path: Path, owner: int) -> None:

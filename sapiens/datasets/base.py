@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import os
-import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from ..errors import UserError
 from ..registry import DATASETS, TRANSFORMS
 from ..vocabularies import KeypointVocabulary, PartVocabulary, load_vocabulary
 from .bad_samples import BadSampleLog
+from .image_files import list_images
 from .storage import readable_name
 
 
@@ -37,11 +36,14 @@ class HumanDataset(BaseDataset):
         data_root: Folder that all paths are relative to.
         data_prefix: Folders inside ``data_root`` by use, e.g. ``dict(img='val2017/')``.
         pipeline: Transforms (configs or callables).
+        input_size: ``(H, W)`` of the network's input, for every transform that is not told another.
         keypoint_vocabulary: Name or file of the vocabulary of the keypoints.
         part_vocabulary: Name or file of the vocabulary of the part ids.
         label_map: Part ids of the files -> ids of ``part_vocabulary``, a dict or a list; ids that it does not name
             stay. Map to 255 to ignore.
-        max_bad_fraction: Training stops when more than this share of all samples cannot be read.
+        background: Folder of human-free photos for `RandomBackground`.
+        max_bad_fraction: Training stops when more than this share of all samples cannot be read. None raises at the
+            first, for a training loop that skips and counts itself (ours does, see `leave_bad_samples`).
         test_mode: Whether every sample must come out, unchanged in order.
         **kwargs: mmengine's: ``indices``, ``serialize_data``, ``lazy_init``, ``metainfo``, ``filter_cfg``.
 
@@ -55,16 +57,22 @@ class HumanDataset(BaseDataset):
         data_root: str = '',
         data_prefix: dict[str, str] | None = None,
         pipeline: Sequence[Any] = (),
+        input_size: Sequence[int] | None = None,
         keypoint_vocabulary: str | KeypointVocabulary | None = None,
         part_vocabulary: str | PartVocabulary | None = None,
         label_map: dict[int, int] | Sequence[int] | None = None,
-        max_bad_fraction: float = 0.01,
+        background: str | None = None,
+        max_bad_fraction: float | None = 0.01,
         test_mode: bool = False,
         **kwargs: Any,
     ) -> None:
+        self.input_size = None if input_size is None else tuple(input_size)
         self.keypoint_vocabulary = keypoint_vocabulary
         self.part_vocabulary = part_vocabulary
         self.label_map = None if label_map is None else lookup_table(label_map)
+        self.background = background
+        if background is not None:
+            list_images(background)
         self.max_bad_fraction = max_bad_fraction
         self._bad_log = BadSampleLog()
         # Built by our registry, so that names resolve with or without a Runner's default scope.
@@ -102,7 +110,15 @@ class HumanDataset(BaseDataset):
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """The sample as it enters the pipeline."""
-        sample = self.parse_sample(super().get_data_info(int(idx)))
+        return self.prepare_info(super().get_data_info(int(idx)))
+
+    def prepare_info(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Parse an entry and add what holds for the whole data set."""
+        sample = self.parse_sample(info)
+        if self.input_size is not None:
+            sample['input_size'] = self.input_size
+        if self.background is not None:
+            sample['background'] = self.background
         if self.keypoint_vocabulary is not None:
             sample.setdefault('keypoint_vocabulary', self.keypoint_vocabulary)
         if self.part_vocabulary is not None:
@@ -115,31 +131,28 @@ class HumanDataset(BaseDataset):
         """Take a sample through the pipeline.
 
         Args:
-            idx: Position; when it has an attribute ``seed`` (see `SeededSampler`), the augmentation is drawn from it.
+            idx: Position.
 
         Raises:
             TooManyBadSamplesError: In training, too many samples cannot be read.
             UserError: In testing, this one cannot be read.
         """
         self.full_init()
-        seed = getattr(idx, 'seed', None)
         idx = int(idx)
-        with _seeded(seed):
-            if self.test_mode:
-                sample = self.prepare_data(idx)
-                if sample is None:
-                    raise UserError(f'{self._path(idx)}: a transform of the test pipeline dropped this sample')
+        for step in range(1 if self.test_mode else len(self)):
+            position = (idx + step) % len(self)
+            try:
+                sample = self.prepare_data(position)
+            except (UserError, OSError) as error:
+                if self.test_mode or self.max_bad_fraction is None:
+                    raise
+                self._note_bad(position, error)
+                continue
+            if sample is not None:
                 return sample
-            for step in range(len(self)):
-                position = (idx + step) % len(self)
-                try:
-                    sample = self.prepare_data(position)
-                except (UserError, OSError) as error:
-                    self._note_bad(position, error)
-                    continue
-                if sample is not None:
-                    return sample
-        raise UserError(f'{self.describe()}: no sample comes through the pipeline')
+        raise UserError(
+            f'{self._path(idx)}: the transforms of the pipeline drop this sample, and in training all others'
+        )
 
     def describe(self) -> str:
         """Class and place, for messages."""
@@ -181,19 +194,3 @@ def lookup_table(label_map: dict[int, int] | Sequence[int]) -> np.ndarray:
             raise UserError(f'label_map {source} -> {target}: ids lie in 0..255')
         table[int(source)] = target
     return table
-
-
-@contextmanager
-def _seeded(seed: int | None) -> Iterator[None]:
-    """Draw from ``seed`` inside the block and go on with the old state after it; None changes nothing."""
-    if seed is None:
-        yield
-        return
-    numpy_state, python_state = np.random.get_state(), random.getstate()
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(numpy_state)
-        random.setstate(python_state)

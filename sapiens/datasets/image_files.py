@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import io
+import os
+from functools import lru_cache
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from ..errors import UserError
 
+IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 _REDUCED = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -122,3 +126,27 @@ def _is_cut_off(data: bytes) -> bool:
 
 def _is_text(data: bytes) -> bool:
     return all(byte >= 32 or byte in (9, 10, 13) for byte in data[:64])
+
+
+@lru_cache(maxsize=8)
+def list_images(folder: str | Path) -> tuple[str, ...]:
+    """Paths of all images below a folder, links followed, hidden files left out, in a fixed order.
+
+    Raises:
+        UserError: The folder is missing or holds no image.
+    """
+    folder = str(folder)
+    if not os.path.isdir(folder):
+        raise UserError(f'{folder}: no such folder; check the path and data_root')
+    found: list[str] = []
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders.sort()
+        found += [os.path.join(place, f) for f in sorted(files) if is_image_name(f)]
+    if not found:
+        raise UserError(f'{folder}: holds no image ({", ".join(IMAGE_EXTENSIONS)}), also not in its folders')
+    return tuple(found)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file is an image by its name; hidden files are not."""
+    return not name.startswith('.') and name.lower().endswith(IMAGE_EXTENSIONS)

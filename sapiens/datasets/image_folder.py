@@ -10,26 +10,7 @@ from typing import Any
 from ..errors import UserError
 from ..registry import DATASETS
 from .base import HumanDataset
-
-IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
-
-
-def list_images(folder: str | Path) -> list[str]:
-    """Paths of all images below a folder, links followed, hidden files left out, in a fixed order.
-
-    Raises:
-        UserError: The folder is missing or holds no image.
-    """
-    folder = str(folder)
-    if not os.path.isdir(folder):
-        raise UserError(f'{folder}: no such folder; check the path and data_root')
-    found = []
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders.sort()
-        found += [os.path.join(place, f) for f in sorted(files) if _is_image(f)]
-    if not found:
-        raise UserError(f'{folder}: holds no image ({", ".join(IMAGE_EXTENSIONS)}), also not in its folders')
-    return found
+from .image_files import list_images
 
 
 @DATASETS.register_module()
@@ -68,7 +49,3 @@ def read_list(path: str | Path) -> list[str]:
     if not names:
         raise UserError(f'{path}: names no file; write one path a line')
     return names
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith('.') and name.lower().endswith(IMAGE_EXTENSIONS)

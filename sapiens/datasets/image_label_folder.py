@@ -10,7 +10,8 @@ from typing import Any
 from ..errors import UserError
 from ..registry import DATASETS
 from .base import HumanDataset
-from .image_folder import list_images, read_list
+from .image_files import list_images
+from .image_folder import read_list
 from .transforms.loading import KINDS
 
 _LABEL_EXTENSIONS = ('.png', '.npz', '.npy', '.tif', '.tiff', '.bmp')

@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import UserError
 from ..registry import DATASETS
 from .base import HumanDataset
-from .image_folder import _is_image
+from .image_files import is_image_name
 from .storage import list_tar
 
 
@@ -47,7 +47,7 @@ class ShardImageDataset(HumanDataset):
         self.shards = expand_shards(self.patterns, self.data_root)
         rows = []
         for number, shard in enumerate(self.shards):
-            references = [r for name, r in list_tar(shard).items() if _is_image(Path(name).name)]
+            references = [r for name, r in list_tar(shard).items() if is_image_name(Path(name).name)]
             places = [r.rsplit('@', 1)[1].split('+') for r in references]
             rows += [(number, int(offset), int(size)) for offset, size in places]
         if not rows:
@@ -67,7 +67,7 @@ class ShardImageDataset(HumanDataset):
         """Reference of one image."""
         self.full_init()
         idx = int(idx) % len(self.index)
-        return {**self._reference(idx), 'sample_idx': idx}
+        return self.prepare_info({**self._reference(idx), 'sample_idx': idx})
 
     def _path(self, position: int) -> str:
         return self._reference(position)['img_path']

@@ -21,6 +21,7 @@ from mmengine.dist import get_dist_info
 from mmengine.runner import Runner
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, get_worker_info
 
+from ..datasets.bad_samples import leave_bad_samples
 from ..errors import UserError
 from ..registry import DATA_SAMPLERS, DATASETS
 
@@ -179,6 +180,7 @@ class SeededDataset(Dataset):
 
     def __init__(self, dataset: Dataset, seed: int, max_tries: int = 20) -> None:
         self.dataset, self.seed, self.max_tries = dataset, seed, max_tries
+        leave_bad_samples(dataset)
         self.reports = multiprocessing.get_context().SimpleQueue()
 
     def __len__(self) -> int:

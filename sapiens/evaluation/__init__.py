@@ -4,6 +4,7 @@
 from .base import HumanMetric
 from .depth import DepthMetric
 from .keypoint_ap import KeypointAP
+from .mae_loss import MAELoss
 from .normal import NormalMetric
 from .part_iou import PartIoU
 from .pck import PCK
@@ -17,6 +18,7 @@ __all__ = [
     'EvaluationReport',
     'HumanMetric',
     'KeypointAP',
+    'MAELoss',
     'NormalMetric',
     'PartIoU',
     'SavePredictions',

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from scenes import photos, sphere
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader
 
 from sapiens.datasets import (
     CocoKeypointDataset,
@@ -24,6 +24,7 @@ from sapiens.datasets import (
     ShardImageDataset,
     TooManyBadSamplesError,
     collect_bad_samples,
+    leave_bad_samples,
     pack_shards,
 )
 from sapiens.datasets.base import lookup_table
@@ -35,7 +36,7 @@ from sapiens.vocabularies import convert_keypoints
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / 'tests/data'
 PHOTO = ROOT / 'demo/images/000000000785.jpg'
-PIPELINE = [dict(type='LoadImage'), dict(type='Resize', size=(32, 24)), dict(type='PackHumanInputs')]
+PIPELINE = [dict(type='LoadImage'), dict(type='Resize', input_size=(32, 24)), dict(type='PackHumanInputs')]
 
 
 def coco(ann_file='coco_785_wholebody.json', **options):
@@ -267,13 +268,10 @@ def test_unreadable_samples_are_skipped_counted_and_listed(tmp_path, workers):
     assert [b['index'] for b in bad] == [7, 20]
     assert bad[0]['path'].endswith('007.png') and '0 bytes' in bad[0]['reason'] and 'text file' in bad[1]['reason']
 
-    class Wrapper:
-        datasets = [data, data]
-
-    assert len(collect_bad_samples(Wrapper())) == 4
+    assert len(collect_bad_samples(ConcatDataset([data, data]))) == 4
     log = data._bad_log.path
     assert log.exists()
-    del data, loader, Wrapper
+    del data, loader
     gc.collect()
     assert not log.exists()
 
@@ -291,6 +289,29 @@ def test_too_many_unreadable_samples_stop_the_run(tmp_path, workers):
     assert '\n' not in text and 'Traceback' not in text
     assert text.startswith('ImageFolderDataset') and '2 of 100 samples' in text
     assert '030.png' in text and '031.png' in text and 'max_bad_fraction=0.01' in text
+
+
+def test_a_loop_that_counts_itself_gets_the_error(tmp_path):
+    photos(tmp_path, 3)
+    (tmp_path / '001.png').write_bytes(b'')
+    data = ImageFolderDataset(data_root=str(tmp_path), pipeline=PIPELINE)
+    leave_bad_samples(ConcatDataset([data]))
+    with pytest.raises(UserError, match='001.png'):
+        data[1]
+    assert data.bad_samples == []
+
+
+def test_transforms_take_the_input_size_of_the_data_set(tmp_path):
+    photos(tmp_path, 1)
+    pipeline = [dict(type='LoadImage'), dict(type='Resize'), dict(type='PackHumanInputs')]
+    data = ImageFolderDataset(data_root=str(tmp_path), pipeline=pipeline, input_size=(20, 10))
+    assert data[0]['inputs'].shape == (3, 20, 10)
+    pipeline[1]['input_size'] = (8, 8)
+    assert (
+        ImageFolderDataset(data_root=str(tmp_path), pipeline=pipeline, input_size=(20, 10))[0]['inputs'].shape[1] == 8
+    )
+    with pytest.raises(UserError, match='Resize does not know the size of the input'):
+        ImageFolderDataset(data_root=str(tmp_path), pipeline=[PIPELINE[0], dict(type='Resize')], test_mode=True)[0]
 
 
 def test_testing_does_not_skip(tmp_path):

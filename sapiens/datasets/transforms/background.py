@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
 from ...errors import UserError
 from ...registry import TRANSFORMS
-from ..image_files import decode_image, is_jpeg, upright_size
-from ..image_folder import list_images
+from ..image_files import decode_image, is_jpeg, list_images, upright_size
 from ..storage import read_bytes
 from .fields import IGNORE, Sample
 
@@ -23,7 +24,8 @@ class RandomBackground(BaseTransform):
     become unknown.
 
     Args:
-        folder: Folder of photos without people (searched recursively); None switches the transform off.
+        folder: Folder of photos without people (searched recursively); None takes the data set's ``background``, and
+            does nothing without one.
         prob: Probability.
         feather: Standard deviation in pixels of the soft edge.
 
@@ -31,13 +33,15 @@ class RandomBackground(BaseTransform):
         UserError: The folder is missing or holds no image, or the sample has neither mask nor parts.
     """
 
-    def __init__(self, folder: str | None, prob: float = 0.5, feather: float = 0.7) -> None:
-        self.files = [] if folder is None else list_images(folder)
-        self.prob, self.feather = prob, feather
+    def __init__(self, folder: str | None = None, prob: float = 0.5, feather: float = 0.7) -> None:
+        if folder is not None:
+            list_images(folder)
+        self.folder, self.prob, self.feather = folder, prob, feather
 
     def transform(self, results: Sample) -> Sample:
         """Change ``img``, ``depth`` and ``normals`` with the given probability."""
-        if not self.files or np.random.rand() >= self.prob:
+        folder = self.folder or results.get('background')
+        if folder is None or np.random.rand() >= self.prob:
             return results
         if 'mask' in results:
             person = results['mask'] > 0
@@ -45,7 +49,7 @@ class RandomBackground(BaseTransform):
             person = results['part_map'] > 0
         else:
             raise UserError(f"{results['img_path']}: RandomBackground needs a mask or parts; add 'mask' to LoadLabels")
-        background = self._background(results['img'].shape[:2])
+        background = random_window(list_images(folder), results['img'].shape[:2])
         alpha = cv2.GaussianBlur(person.astype(np.float32), (0, 0), self.feather) if self.feather else person
         alpha = np.float32(alpha)[..., None]
         mixed = results['img'] * alpha + background * (1 - alpha)
@@ -57,18 +61,19 @@ class RandomBackground(BaseTransform):
                 results[name] = np.where(person if name == 'depth' else person[..., None], results[name], np.float32(0))
         return results
 
-    def _background(self, size: tuple[int, int]) -> np.ndarray:
-        """A random window of a random photo, at the size asked for."""
-        path = self.files[np.random.randint(len(self.files))]
-        data = read_bytes(path)
-        reduce = 1
-        header = upright_size(data) if is_jpeg(data) else None
-        if header:
-            ratio = min(header[0][0] / size[0], header[0][1] / size[1])
-            reduce = next((r for r in (8, 4, 2) if r <= ratio), 1)
-        photo = decode_image(data, path, reduce)
-        factor = max(size[0] / photo.shape[0], size[1] / photo.shape[1]) * np.random.uniform(1.0, 1.5)
-        h, w = (min(p, max(1, round(s / factor))) for p, s in zip(photo.shape[:2], size, strict=True))
-        y, x = np.random.randint(photo.shape[0] - h + 1), np.random.randint(photo.shape[1] - w + 1)
-        window = cv2.resize(photo[y : y + h, x : x + w], (size[1], size[0]))
-        return cv2.flip(window, 1) if np.random.rand() < 0.5 else window
+
+def random_window(files: Sequence[str], size: tuple[int, int]) -> np.ndarray:
+    """A random window of a random photo, at ``(H, W)``."""
+    path = files[np.random.randint(len(files))]
+    data = read_bytes(path)
+    reduce = 1
+    header = upright_size(data) if is_jpeg(data) else None
+    if header:
+        ratio = min(header[0][0] / size[0], header[0][1] / size[1])
+        reduce = next((r for r in (8, 4, 2) if r <= ratio), 1)
+    photo = decode_image(data, path, reduce)
+    factor = max(size[0] / photo.shape[0], size[1] / photo.shape[1]) * np.random.uniform(1.0, 1.5)
+    h, w = (min(p, max(1, round(s / factor))) for p, s in zip(photo.shape[:2], size, strict=True))
+    y, x = np.random.randint(photo.shape[0] - h + 1), np.random.randint(photo.shape[1] - w + 1)
+    window = cv2.resize(photo[y : y + h, x : x + w], (size[1], size[0]))
+    return cv2.flip(window, 1) if np.random.rand() < 0.5 else window

@@ -15,6 +15,7 @@ from .fields import (
     Sample,
     _square,
     crop_sample,
+    input_size_of,
     pad_sample,
     resize_matrix,
     translation,
@@ -30,25 +31,27 @@ class Resize(BaseTransform):
     """Resize to ``(H, W)``.
 
     Args:
-        size: ``(H, W)``.
-        keep_ratio: Keep the aspect: the result is the largest that fits into ``size`` (see `Pad`).
+        input_size: ``(H, W)``; None takes the data set's.
+        keep_ratio: Keep the aspect: the result is the largest that fits into ``input_size`` (see `Pad`).
         interpolation: Of the image: ``'linear'``, ``'area'`` (best when shrinking a lot) or ``'cubic'``.
         depth_scale_compensation: See `warp_sample`.
     """
 
     def __init__(
         self,
-        size: Sequence[int],
+        input_size: Sequence[int] | None = None,
         keep_ratio: bool = False,
         interpolation: str = 'linear',
         depth_scale_compensation: bool = False,
     ) -> None:
-        self.size, self.keep_ratio = tuple(size), keep_ratio
+        self.input_size, self.keep_ratio = input_size, keep_ratio
         self.interpolation, self.depth_scale_compensation = interpolation, depth_scale_compensation
 
     def transform(self, results: Sample) -> Sample:
         """Resize every field."""
-        size = fit_inside(results['img_shape'], self.size) if self.keep_ratio else self.size
+        size = input_size_of(results, self.input_size, self)
+        if self.keep_ratio:
+            size = fit_inside(results['img_shape'], size)
         return resize_sample(results, size, self.interpolation, self.depth_scale_compensation)
 
 
@@ -57,20 +60,25 @@ class Pad(BaseTransform):
     """Pad to at least ``(H, W)``, with the image in the middle or in the upper left corner.
 
     Args:
-        size: ``(H, W)``.
+        input_size: ``(H, W)``; None takes the data set's.
         center: Whether the image goes to the middle.
         pad_img, pad_part: Values outside.
     """
 
     def __init__(
-        self, size: Sequence[int], center: bool = True, pad_img: int | tuple = 0, pad_part: int = IGNORE
+        self,
+        input_size: Sequence[int] | None = None,
+        center: bool = True,
+        pad_img: int | tuple = 0,
+        pad_part: int = IGNORE,
     ) -> None:
-        self.size, self.center = tuple(size), center
+        self.input_size, self.center = input_size, center
         self.pad_img, self.pad_part = pad_img, pad_part
 
     def transform(self, results: Sample) -> Sample:
         """Pad every field; an image that is large enough stays as it is."""
-        size = tuple(max(a, b) for a, b in zip(self.size, results['img_shape'], strict=True))
+        wanted = input_size_of(results, self.input_size, self)
+        size = tuple(max(a, b) for a, b in zip(wanted, results['img_shape'], strict=True))
         if size == tuple(results['img_shape']):
             return results
         spare = [a - b for a, b in zip(size, results['img_shape'], strict=True)]
@@ -83,18 +91,19 @@ class RandomCrop(BaseTransform):
     """Cut out a window of ``(H, W)``, or of the whole side where the image is smaller.
 
     Args:
-        size: ``(H, W)``.
+        input_size: ``(H, W)``; None takes the data set's.
         max_share: Draw again (up to 10 times) while one part id covers more than this share of the window's labelled
             pixels, so that windows of nothing but background stay rare.
     """
 
-    def __init__(self, size: Sequence[int], max_share: float = 1.0) -> None:
-        self.size, self.max_share = tuple(size), max_share
+    def __init__(self, input_size: Sequence[int] | None = None, max_share: float = 1.0) -> None:
+        self.input_size, self.max_share = input_size, max_share
 
     def transform(self, results: Sample) -> Sample:
         """Crop every field."""
         height, width = results['img_shape']
-        size = (min(self.size[0], height), min(self.size[1], width))
+        wanted = input_size_of(results, self.input_size, self)
+        size = (min(wanted[0], height), min(wanted[1], width))
         for _ in range(10):
             y = np.random.randint(height - size[0] + 1)
             x = np.random.randint(width - size[1] + 1)
@@ -139,15 +148,15 @@ class RandomRotate(BaseTransform):
 class RandomAffine(BaseTransform):
     """Scale, rotate, shift and crop to the network's input in one warp, so that pixels are interpolated once.
 
-    The image is first fitted into ``size`` (stretched, or with its aspect kept), then zoomed around a point that is,
-    with ``focus_prob``, a random pixel of a person and else the image's middle.
+    The image is first fitted into ``input_size`` (stretched, or with its aspect kept), then zoomed. Zooming in goes,
+    with ``focus_prob``, to a random pixel of a person, else to the image's middle.
 
     Args:
-        size: ``(H, W)`` of the result.
+        input_size: ``(H, W)`` of the result; None takes the data set's.
         scale: Range of the zoom beyond fitting (log-uniform).
         rotate: Largest angle in degrees, and
         rotate_prob: its probability.
-        shift: Largest shift as a share of ``size``.
+        shift: Largest shift as a share of the input's.
         keep_ratio: Keep the image's aspect when fitting.
         focus_prob: Probability of zooming at a person (needs ``mask`` or ``part_map``).
         pad_img, pad_part: Values outside the image.
@@ -156,7 +165,7 @@ class RandomAffine(BaseTransform):
 
     def __init__(
         self,
-        size: Sequence[int],
+        input_size: Sequence[int] | None = None,
         scale: Sequence[float] = (0.75, 2.0),
         rotate: float = 20.0,
         rotate_prob: float = 0.5,
@@ -167,7 +176,7 @@ class RandomAffine(BaseTransform):
         pad_part: int = IGNORE,
         depth_scale_compensation: bool = False,
     ) -> None:
-        self.size, self.scale = tuple(size), tuple(scale)
+        self.input_size, self.scale = input_size, tuple(scale)
         self.rotate, self.rotate_prob, self.shift = rotate, rotate_prob, shift
         self.keep_ratio, self.focus_prob = keep_ratio, focus_prob
         self.options = dict(pad_img=pad_img, pad_part=pad_part, depth_scale_compensation=depth_scale_compensation)
@@ -175,17 +184,18 @@ class RandomAffine(BaseTransform):
     def transform(self, results: Sample) -> Sample:
         """Warp every field."""
         shape = results['img_shape']
-        inner = fit_inside(shape, self.size) if self.keep_ratio else self.size
+        size = input_size_of(results, self.input_size, self)
+        inner = fit_inside(shape, size) if self.keep_ratio else size
         fit = resize_matrix(shape, inner)
         zoom = float(np.exp(np.random.uniform(*np.log(self.scale))))
         angle = np.random.uniform(-self.rotate, self.rotate) if np.random.rand() < self.rotate_prob else 0.0
         # Zooming in goes to a person; zooming out keeps the whole image in view.
         focus = self._focus(results) if zoom > 1 else (np.array(shape[::-1]) - 1) / 2
-        offset = np.random.uniform(-self.shift, self.shift, 2) * self.size[::-1]
-        target = (np.array(self.size[::-1]) - 1) / 2 + offset
-        turn = rotation_matrix(self.size, angle, zoom, np.zeros(2))
+        offset = np.random.uniform(-self.shift, self.shift, 2) * size[::-1]
+        target = (np.array(size[::-1]) - 1) / 2 + offset
+        turn = rotation_matrix(size, angle, zoom, np.zeros(2))
         matrix = translation(*target) @ turn @ translation(*-warp_points(focus, fit).astype(np.float64)) @ fit
-        return warp_sample(results, matrix, self.size, **self.options)
+        return warp_sample(results, matrix, size, **self.options)
 
     def _focus(self, results: Sample) -> np.ndarray:
         """A random pixel of a person, or the middle."""
@@ -208,36 +218,38 @@ class RandomResizedCrop(BaseTransform):
     """Cut out a window of random area and aspect and resize it (pretraining).
 
     Args:
-        size: ``(H, W)``.
+        input_size: ``(H, W)``; None takes the data set's.
         area: Range of the window's share of the image.
-        aspect: Range of the window's aspect relative to that of ``size``.
+        aspect: Range of the window's aspect relative to that of the input.
         interpolation: As in `Resize`; shrinking always averages.
     """
 
     def __init__(
         self,
-        size: Sequence[int],
+        input_size: Sequence[int] | None = None,
         area: Sequence[float] = (0.2, 1.0),
         aspect: Sequence[float] = (3 / 4, 4 / 3),
         interpolation: str = 'cubic',
     ) -> None:
-        self.size, self.area, self.aspect, self.interpolation = tuple(size), tuple(area), tuple(aspect), interpolation
+        self.input_size, self.interpolation = input_size, interpolation
+        self.area, self.aspect = tuple(area), tuple(aspect)
 
     def transform(self, results: Sample) -> Sample:
         """Crop and resize every field."""
         height, width = results['img_shape']
+        size = input_size_of(results, self.input_size, self)
         for _ in range(10):
             area = np.random.uniform(*self.area) * height * width
-            aspect = np.exp(np.random.uniform(*np.log(self.aspect))) * self.size[1] / self.size[0]
+            aspect = np.exp(np.random.uniform(*np.log(self.aspect))) * size[1] / size[0]
             w, h = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
             if 0 < w <= width and 0 < h <= height:
                 break
         else:
-            h, w = fit_inside(self.size, (height, width))
+            h, w = fit_inside(size, (height, width))
         y, x = np.random.randint(height - h + 1), np.random.randint(width - w + 1)
         crop_sample(results, x, y, (h, w))
-        shrinks = h > self.size[0] and w > self.size[1]
-        return resize_sample(results, self.size, 'area' if shrinks else self.interpolation)
+        shrinks = h > size[0] and w > size[1]
+        return resize_sample(results, size, 'area' if shrinks else self.interpolation)
 
 
 def resize_sample(

@@ -18,6 +18,7 @@ Pixel centres have integer coordinates. Normals are x right, y up, z to the view
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -35,6 +36,19 @@ MAPS = ('img', 'part_map', 'mask', 'depth', 'normals')
 _PADDING = {'part_map': IGNORE, 'mask': 0, 'depth': 0, 'normals': 0}
 _DEPTH_STEP = 0.02
 _NORMAL_STEP = 0.25
+
+
+def input_size_of(results: Sample, given: Sequence[int] | None, transform: object) -> tuple[int, int]:
+    """``(H, W)`` of the network's input: what the transform was given, else what the data set says.
+
+    Raises:
+        UserError: Neither says.
+    """
+    size = results.get('input_size') if given is None else given
+    if size is None:
+        raise UserError(f'{type(transform).__name__} does not know the size of the input: give it, or the data set, '
+                        'input_size=(H, W)')  # fmt: skip
+    return int(size[0]), int(size[1])
 
 
 def translation(x: float, y: float) -> np.ndarray:

@@ -34,16 +34,17 @@ class LoadImage(BaseTransform):
     and ``flipped``. Keypoints move with the image.
 
     Args:
-        input_size: ``(H, W)`` that the pipeline ends with; None always decodes the full image.
+        input_size: ``(H, W)`` that the pipeline ends with; None takes the data set's (without either, the full image
+            is decoded).
         max_zoom: Largest magnification beyond fitting the crop into ``input_size`` that later transforms may draw.
+        reduce: False always decodes the full image (for crops at the image's own resolution).
 
     Raises:
         UserError: Missing, empty, truncated or no image; the message names the file.
     """
 
-    def __init__(self, input_size: Sequence[int] | None = None, max_zoom: float = 1.0) -> None:
-        self.input_size = None if input_size is None else tuple(input_size)
-        self.max_zoom = max_zoom
+    def __init__(self, input_size: Sequence[int] | None = None, max_zoom: float = 1.0, reduce: bool = True) -> None:
+        self.input_size, self.max_zoom, self.reduce = input_size, max_zoom, reduce
 
     def transform(self, results: Sample) -> Sample:
         """Load ``results['img_path']``, or take ``results['img']`` as it is when there."""
@@ -53,8 +54,9 @@ class LoadImage(BaseTransform):
         else:
             name = readable_name(str(results['img_path']))
             data = read_bytes(str(results['img_path']))
-            header = upright_size(data) if self.input_size and is_jpeg(data) else None
-            reduce = self._reduction(results, header[0]) if header else 1
+            wanted = (self.input_size or results.get('input_size')) if self.reduce else None
+            header = upright_size(data) if wanted and is_jpeg(data) else None
+            reduce = self._reduction(results, header[0], wanted) if header else 1
             image = decode_image(data, name, reduce)
             size = header[0] if reduce > 1 else image.shape[:2]
             matrix = reduction_matrix(size, reduce, header[1]) if reduce > 1 else np.eye(3)
@@ -67,13 +69,13 @@ class LoadImage(BaseTransform):
             results['keypoints'] = (results['keypoints'] @ matrix[:2, :2].T + matrix[:2, 2]).astype(np.float32)
         return results
 
-    def _reduction(self, results: Sample, size: tuple[int, int]) -> int:
+    def _reduction(self, results: Sample, size: tuple[int, int], input_size: Sequence[int]) -> int:
         """The largest of 8, 4, 2, 1 that leaves a pixel for every pixel of the input."""
         if 'bbox_scale' in results:
-            width, height = fit_aspect(results['bbox_scale'], self.input_size)
+            width, height = fit_aspect(results['bbox_scale'], input_size)
         else:
             height, width = size
-        ratio = min(height / self.input_size[0], width / self.input_size[1]) / self.max_zoom
+        ratio = min(height / input_size[0], width / input_size[1]) / self.max_zoom
         return next((r for r in (8, 4, 2) if r <= ratio), 1)
 
 

@@ -15,7 +15,7 @@ from mmcv.transforms import BaseTransform
 from ...errors import UserError
 from ...registry import TRANSFORMS
 from ...vocabularies import KeypointVocabulary, load_vocabulary
-from .fields import IGNORE, Sample, _square, warp_sample
+from .fields import IGNORE, Sample, _square, input_size_of, warp_sample
 
 _LOWER = re.compile(r'hip|knee|ankle|foot|toe|heel', re.IGNORECASE)
 
@@ -136,7 +136,7 @@ class TopdownAffine(BaseTransform):
     input's corner pixels, so that flips and heatmaps align without a shift.
 
     Args:
-        input_size: ``(H, W)``.
+        input_size: ``(H, W)``; None takes the data set's.
         pad_img: Colour outside the image.
         pad_part: Part id outside the image.
         depth_scale_compensation: See `warp_sample`.
@@ -144,22 +144,21 @@ class TopdownAffine(BaseTransform):
 
     def __init__(
         self,
-        input_size: Sequence[int],
+        input_size: Sequence[int] | None = None,
         pad_img: int | tuple[int, int, int] = 0,
         pad_part: int = IGNORE,
         depth_scale_compensation: bool = False,
     ) -> None:
-        self.input_size = tuple(input_size)
+        self.input_size = input_size
         self.options = dict(pad_img=pad_img, pad_part=pad_part, depth_scale_compensation=depth_scale_compensation)
 
     def transform(self, results: Sample) -> Sample:
         """Warp every field; ``warp_mat`` becomes the map from the original image to the input."""
-        results['bbox_scale'] = fit_aspect(results['bbox_scale'], self.input_size)
-        matrix = udp_matrix(
-            results['bbox_center'], results['bbox_scale'], self.input_size, results.get('bbox_rotation', 0.0)
-        )
+        size = input_size_of(results, self.input_size, self)
+        results['bbox_scale'] = fit_aspect(results['bbox_scale'], size)
+        matrix = udp_matrix(results['bbox_center'], results['bbox_scale'], size, results.get('bbox_rotation', 0.0))
         step = matrix @ np.linalg.inv(_square(results['warp_mat']))
-        return warp_sample(results, step, self.input_size, **self.options)
+        return warp_sample(results, step, size, **self.options)
 
 
 def fit_aspect(scale: np.ndarray, input_size: tuple[int, int]) -> np.ndarray:
