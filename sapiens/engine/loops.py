@@ -31,9 +31,9 @@ def mean_over_processes(outputs: dict[str, Any]) -> dict[str, Any]:
     if world_size == 1 or not outputs:
         return outputs
     checksum = float(zlib.crc32('\n'.join(names).encode()) & 0xFFFF)
-    values = [float(outputs.get('loss', 0.0)), checksum, checksum**2] + [float(outputs[k]) for k in names]
+    values = [_number(outputs.get('loss', 0.0)), checksum, checksum**2] + [_number(outputs[k]) for k in names]
     device = next((v.device for v in outputs.values() if torch.is_tensor(v)), torch.device('cpu'))
-    # MPS has no float64, and NCCL takes what the GPU has; a CRC squared needs it.
+    # The square of a CRC needs float64.
     message = torch.zeros(_SLOTS, dtype=torch.float64, device=device)
     message[: len(values)] = torch.tensor(values, dtype=torch.float64, device=device)
     all_reduce(message)
@@ -46,8 +46,12 @@ def mean_over_processes(outputs: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _number(value: Any) -> float:
+    return float(value.detach() if torch.is_tensor(value) else value)
+
+
 class _ExactSteps:
-    """One training step, whose randomness depends on (seed, iteration, process) only."""
+    """One training step, whose randomness depends on (seed, iteration) only, see `models.randomness`."""
 
     def run_step(self, batch_idx: int, data_batch: Any) -> None:
         """Train on one batch.
@@ -58,7 +62,7 @@ class _ExactSteps:
         """
         runner = self.runner
         runner.call_hook('before_train_iter', batch_idx=batch_idx, data_batch=data_batch)
-        seed_all(seed_of(runner.seed, 1, self._iter, runner.rank))
+        seed_all(seed_of(runner.seed, 1, self._iter))
         outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
         self.local_outputs = outputs
         outputs = mean_over_processes(outputs)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mmengine.dist import broadcast, is_distributed, is_main_process
 from mmengine.hooks import EMAHook
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
+from mmengine.visualization import Visualizer
 from torch import nn
 
 from .. import __version__
@@ -44,6 +46,15 @@ def find_last_checkpoint(work_dir: str | Path) -> Path | None:
         if path.is_file():
             return path
     raise CheckpointError(f'{pointer}: points to {target}, which is gone; write the path of a checkpoint into it')
+
+
+def _backend_available(backend: Any) -> bool:
+    kind = backend.get('type') if isinstance(backend, dict) else None
+    if kind == 'TensorboardVisBackend':
+        return find_spec('tensorboard') is not None or find_spec('tensorboardX') is not None
+    if kind == 'WandbVisBackend':
+        return find_spec('wandb') is not None and any(k in os.environ for k in ('WANDB_API_KEY', 'WANDB_MODE'))
+    return True
 
 
 @RUNNERS.register_module()
@@ -127,6 +138,30 @@ class SapiensRunner(Runner):
             kind = ExactEpochLoop if options.pop('by_epoch') else ExactIterLoop
             return kind(runner=self, dataloader=self._train_dataloader, **options)
         return super().build_train_loop(loop)
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """A schedule without ``end`` ends where training does; one that would begin later is left out."""
+        if isinstance(scheduler, (list, tuple)) and all(isinstance(item, dict) for item in scheduler):
+            scheduler = [item for item in map(self._complete_schedule, scheduler) if item is not None]
+        elif isinstance(scheduler, dict) and 'type' in scheduler:
+            scheduler = self._complete_schedule(scheduler)
+        return super().build_param_scheduler(scheduler)
+
+    def _complete_schedule(self, schedule: dict) -> dict | None:
+        if schedule.get('end') is not None:
+            return schedule
+        end = self.max_epochs if schedule.get('by_epoch', True) else self.max_iters
+        if schedule.get('begin', 0) >= end:
+            self.logger.warning(f'{schedule["type"]} begins at {schedule["begin"]}, after the end of training: left out')
+            return None
+        return {**schedule, 'end': end}
+
+    def build_visualizer(self, visualizer: Any = None) -> Visualizer:
+        """Leave out backends whose package is not installed or, for W&B, that nobody has signed in to."""
+        if isinstance(visualizer, dict) and visualizer.get('vis_backends'):
+            wanted = visualizer['vis_backends']
+            visualizer = {**visualizer, 'vis_backends': [b for b in wanted if _backend_available(b)]}
+        return super().build_visualizer(visualizer)
 
     # ------------------------------------------------------------ loading
 
