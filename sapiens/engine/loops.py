@@ -148,8 +148,8 @@ class ExactEpochLoop(_ExactSteps, EpochBasedTrainLoop):
         runner.call_hook('before_train_epoch')
         runner.model.train()
         done = self._iter - self._epoch * len(self.dataloader)
-        self._skip(done)
         if done < len(self.dataloader):
+            self._skip(done)
             for index, data_batch in enumerate(self.dataloader, start=done):
                 self.run_step(index, data_batch)
         runner.call_hook('after_train_epoch')

@@ -23,6 +23,7 @@ from torch import nn
 
 from .. import __version__
 from ..errors import UserError
+from ..openmmlab import prepare_torchvision
 from ..registry import RUNNERS
 from .checkpoint import CheckpointError, CoverageReport, fit_state_dict, load_plain, read_checkpoint, save_plain
 from .distributed import gather, init_distributed, is_sharded, scatter_like, shard_model
@@ -72,6 +73,7 @@ class SapiensRunner(Runner):
 
     def setup_env(self, env_cfg: dict) -> None:
         """Join the other processes (gloo without GPUs), then do as mmengine does."""
+        prepare_torchvision()  # mmengine imports it to log its version
         if self._launcher in ('pytorch', 'slurm') and not is_distributed():
             options = env_cfg.get('dist_cfg', {})
             init_distributed(self._launcher, options.get('backend'), options.get('timeout', 1800))

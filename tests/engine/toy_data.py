@@ -2,14 +2,17 @@
 """A data set of made images whose augmentation draws from Python's, numpy's and torch's generators."""
 
 import random
+import time
+from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
 from torch.utils.data import Dataset
 
 from sapiens.errors import UserError
-from sapiens.registry import DATASETS, METRICS
+from sapiens.registry import DATASETS, HOOKS, METRICS
 from sapiens.structures import HumanDataSample
 
 
@@ -78,3 +81,33 @@ class ToyMetric(BaseMetric):
 
     def compute_metrics(self, results):
         return {'score': sum(results) / len(results)}
+
+
+@HOOKS.register_module()
+class CrashHook(Hook):
+    """Before iteration ``at`` (from 0): raise, or wait to be killed while a file ``paused`` lies in the work dir."""
+
+    def __init__(self, at, wait=False):
+        self.at, self.wait = at, wait
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter != self.at:
+            return
+        if not self.wait:
+            raise RuntimeError('crash')
+        (Path(runner.work_dir) / f'paused{runner.rank}').touch()
+        time.sleep(120)
+
+
+@HOOKS.register_module()
+class RecordHook(Hook):
+    """Keep the losses and image names of every step."""
+
+    priority = 'LOWEST'
+
+    def __init__(self):
+        self.losses, self.names = {}, {}
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.losses[runner.iter] = float(outputs['loss'])
+        self.names[runner.iter] = [sample.img_path for sample in data_batch['data_samples']]
