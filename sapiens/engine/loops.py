@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -69,6 +71,14 @@ class _ExactSteps:
         runner.call_hook('after_train_iter', batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
 
+    @contextmanager
+    def _workers(self) -> Iterator[None]:
+        """End persistent worker processes with the loop, in good order, rather than with the interpreter."""
+        try:
+            yield
+        finally:
+            self.dataloader._iterator = None
+
     def restore(self, epoch: int, iteration: int) -> None:
         """Continue after ``iteration`` finished steps, in epoch ``epoch`` (both from 0)."""
         self._epoch, self._iter = epoch, iteration
@@ -100,6 +110,10 @@ class ExactIterLoop(_ExactSteps, IterBasedTrainLoop):
 
     def run(self) -> torch.nn.Module:
         """Train to the end, or until a hook stops it."""
+        with self._workers():
+            return self._run()
+
+    def _run(self) -> torch.nn.Module:
         runner = self.runner
         runner.call_hook('before_train')
         runner.call_hook('before_train_epoch')
@@ -141,6 +155,11 @@ class ExactEpochLoop(_ExactSteps, EpochBasedTrainLoop):
 
     def __init__(self, runner: Any, dataloader: dict, max_epochs: int, **kwargs: Any) -> None:
         super().__init__(runner, build_train_dataloader(dataloader, runner.seed, infinite=False), max_epochs, **kwargs)
+
+    def run(self) -> torch.nn.Module:
+        """Train to the end, or until a hook stops it."""
+        with self._workers():
+            return super().run()
 
     def run_epoch(self) -> None:
         """Train one epoch, or the rest of it."""
