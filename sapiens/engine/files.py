@@ -206,12 +206,12 @@ def to_plain(data: Any) -> Any:
 
     Arrays become lists, tuples stay, numpy scalars become Python's; anything else becomes its text.
     """
+    if isinstance(data, np.generic):  # first, since np.float64 is a float too
+        return data.item()
     if data is None or isinstance(data, (bool, int, float, str, torch.Tensor)):
         return data.detach() if isinstance(data, torch.nn.Parameter) else data
     if isinstance(data, Mapping):
         return {k if isinstance(k, (int, str, float, bool, tuple)) else str(k): to_plain(v) for k, v in data.items()}
-    if isinstance(data, np.generic):
-        return data.item()
     if isinstance(data, np.ndarray):
         return data.tolist()
     if isinstance(data, (list, set, frozenset)):

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -31,9 +33,9 @@ def mean_over_processes(outputs: dict[str, Any]) -> dict[str, Any]:
     if world_size == 1 or not outputs:
         return outputs
     checksum = float(zlib.crc32('\n'.join(names).encode()) & 0xFFFF)
-    values = [float(outputs.get('loss', 0.0)), checksum, checksum**2] + [float(outputs[k]) for k in names]
+    values = [_number(outputs.get('loss', 0.0)), checksum, checksum**2] + [_number(outputs[k]) for k in names]
     device = next((v.device for v in outputs.values() if torch.is_tensor(v)), torch.device('cpu'))
-    # MPS has no float64, and NCCL takes what the GPU has; a CRC squared needs it.
+    # The square of a CRC needs float64.
     message = torch.zeros(_SLOTS, dtype=torch.float64, device=device)
     message[: len(values)] = torch.tensor(values, dtype=torch.float64, device=device)
     all_reduce(message)
@@ -46,8 +48,12 @@ def mean_over_processes(outputs: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _number(value: Any) -> float:
+    return float(value.detach() if torch.is_tensor(value) else value)
+
+
 class _ExactSteps:
-    """One training step, whose randomness depends on (seed, iteration, process) only."""
+    """One training step, whose randomness depends on (seed, iteration) only, see `models.randomness`."""
 
     def run_step(self, batch_idx: int, data_batch: Any) -> None:
         """Train on one batch.
@@ -58,12 +64,20 @@ class _ExactSteps:
         """
         runner = self.runner
         runner.call_hook('before_train_iter', batch_idx=batch_idx, data_batch=data_batch)
-        seed_all(seed_of(runner.seed, 1, self._iter, runner.rank))
+        seed_all(seed_of(runner.seed, 1, self._iter))
         outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
         self.local_outputs = outputs
         outputs = mean_over_processes(outputs)
         runner.call_hook('after_train_iter', batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
+
+    @contextmanager
+    def _workers(self) -> Iterator[None]:
+        """End persistent worker processes with the loop, in good order, rather than with the interpreter."""
+        try:
+            yield
+        finally:
+            self.dataloader._iterator = None
 
     def restore(self, epoch: int, iteration: int) -> None:
         """Continue after ``iteration`` finished steps, in epoch ``epoch`` (both from 0)."""
@@ -96,6 +110,10 @@ class ExactIterLoop(_ExactSteps, IterBasedTrainLoop):
 
     def run(self) -> torch.nn.Module:
         """Train to the end, or until a hook stops it."""
+        with self._workers():
+            return self._run()
+
+    def _run(self) -> torch.nn.Module:
         runner = self.runner
         runner.call_hook('before_train')
         runner.call_hook('before_train_epoch')
@@ -138,14 +156,19 @@ class ExactEpochLoop(_ExactSteps, EpochBasedTrainLoop):
     def __init__(self, runner: Any, dataloader: dict, max_epochs: int, **kwargs: Any) -> None:
         super().__init__(runner, build_train_dataloader(dataloader, runner.seed, infinite=False), max_epochs, **kwargs)
 
+    def run(self) -> torch.nn.Module:
+        """Train to the end, or until a hook stops it."""
+        with self._workers():
+            return super().run()
+
     def run_epoch(self) -> None:
         """Train one epoch, or the rest of it."""
         runner = self.runner
         runner.call_hook('before_train_epoch')
         runner.model.train()
         done = self._iter - self._epoch * len(self.dataloader)
-        self._skip(done)
         if done < len(self.dataloader):
+            self._skip(done)
             for index, data_batch in enumerate(self.dataloader, start=done):
                 self.run_step(index, data_batch)
         runner.call_hook('after_train_epoch')

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from mmengine.dist import broadcast, is_distributed, is_main_process
 from mmengine.hooks import EMAHook
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
+from mmengine.visualization import Visualizer
 from torch import nn
 
 from .. import __version__
 from ..errors import UserError
+from ..openmmlab import prepare_torchvision
 from ..registry import RUNNERS
 from .checkpoint import CheckpointError, CoverageReport, fit_state_dict, load_plain, read_checkpoint, save_plain
 from .distributed import gather, init_distributed, is_sharded, scatter_like, shard_model
@@ -46,6 +49,15 @@ def find_last_checkpoint(work_dir: str | Path) -> Path | None:
     raise CheckpointError(f'{pointer}: points to {target}, which is gone; write the path of a checkpoint into it')
 
 
+def _backend_available(backend: Any) -> bool:
+    kind = backend.get('type') if isinstance(backend, dict) else None
+    if kind == 'TensorboardVisBackend':
+        return find_spec('tensorboard') is not None or find_spec('tensorboardX') is not None
+    if kind == 'WandbVisBackend':
+        return find_spec('wandb') is not None and any(k in os.environ for k in ('WANDB_API_KEY', 'WANDB_MODE'))
+    return True
+
+
 @RUNNERS.register_module()
 class SapiensRunner(Runner):
     """Trains and tests from a config, as mmengine's ``Runner`` does, with these differences.
@@ -61,6 +73,7 @@ class SapiensRunner(Runner):
 
     def setup_env(self, env_cfg: dict) -> None:
         """Join the other processes (gloo without GPUs), then do as mmengine does."""
+        prepare_torchvision()  # mmengine imports it to log its version
         if self._launcher in ('pytorch', 'slurm') and not is_distributed():
             options = env_cfg.get('dist_cfg', {})
             init_distributed(self._launcher, options.get('backend'), options.get('timeout', 1800))
@@ -127,6 +140,30 @@ class SapiensRunner(Runner):
             kind = ExactEpochLoop if options.pop('by_epoch') else ExactIterLoop
             return kind(runner=self, dataloader=self._train_dataloader, **options)
         return super().build_train_loop(loop)
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """A schedule without ``end`` ends where training does; one that would begin later is left out."""
+        if isinstance(scheduler, (list, tuple)) and all(isinstance(item, dict) for item in scheduler):
+            scheduler = [item for item in map(self._complete_schedule, scheduler) if item is not None]
+        elif isinstance(scheduler, dict) and 'type' in scheduler:
+            scheduler = self._complete_schedule(scheduler)
+        return super().build_param_scheduler(scheduler)
+
+    def _complete_schedule(self, schedule: dict) -> dict | None:
+        if schedule.get('end') is not None:
+            return schedule
+        end = self.max_epochs if schedule.get('by_epoch', True) else self.max_iters
+        if schedule.get('begin', 0) >= end:
+            self.logger.warning(f'{schedule["type"]} begins at {schedule["begin"]}, after the end of training: left out')
+            return None
+        return {**schedule, 'end': end}
+
+    def build_visualizer(self, visualizer: Any = None) -> Visualizer:
+        """Leave out backends whose package is not installed or, for W&B, that nobody has signed in to."""
+        if isinstance(visualizer, dict) and visualizer.get('vis_backends'):
+            wanted = visualizer['vis_backends']
+            visualizer = {**visualizer, 'vis_backends': [b for b in wanted if _backend_available(b)]}
+        return super().build_visualizer(visualizer)
 
     # ------------------------------------------------------------ loading
 

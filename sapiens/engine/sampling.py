@@ -13,13 +13,14 @@ import multiprocessing
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dist import get_dist_info
-from mmengine.runner import Runner
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, get_worker_info
+from mmengine.registry import FUNCTIONS
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from ..datasets.bad_samples import leave_bad_samples
 from ..errors import UserError
@@ -243,12 +244,18 @@ def build_train_dataloader(cfg: dict | DataLoader, seed: int, infinite: bool) ->
         batches = BatchSampler(sampler, batch_size, drop_last)
     else:
         batches = DATA_SAMPLERS.build(batch_sampler_cfg, default_args=dict(sampler=sampler, batch_size=batch_size))
-    cfg.update(
+    collate_cfg = cfg.pop('collate_fn', dict(type='pseudo_collate'))
+    collate = collate_cfg
+    if isinstance(collate_cfg, dict):
+        collate_cfg = dict(collate_cfg)
+        kind = collate_cfg.pop('type')
+        collate = partial(FUNCTIONS.get(kind) if isinstance(kind, str) else kind, **collate_cfg)
+    return DataLoader(
         dataset=SeededDataset(dataset, seed),
-        sampler=None,
         batch_sampler=ResumableBatchSampler(batches, sampler, batch_size),
+        collate_fn=collate,
+        **cfg,
     )
-    return Runner.build_dataloader(cfg, seed=seed)
 
 
 def reseed(loader: DataLoader, seed: int) -> None:
@@ -259,7 +266,3 @@ def reseed(loader: DataLoader, seed: int) -> None:
     if hasattr(sampler, 'seed'):
         sampler.seed = seed
 
-
-def in_worker() -> bool:
-    """Whether this code runs in a worker process of a data loader."""
-    return get_worker_info() is not None

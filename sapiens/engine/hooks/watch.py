@@ -129,6 +129,7 @@ class BadSampleHook(Hook):
         self.bad: dict[int, str] = {}
         self.bad_draws = 0
         self.draws = 0
+        self._written = 0.0
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Collect what the workers report."""
@@ -142,15 +143,17 @@ class BadSampleHook(Hook):
                 runner.logger.warning(f'Sample {index} skipped: {message}')
             self.bad[index] = message
             self.bad_draws += 1
-        if runner.log_processor.window_size and self.every_n_train_iters(runner, 10):
+        if self.every_n_train_iters(runner, 10):
             self._check(runner)
 
     def _check(self, runner: Any) -> None:
         counts = torch.tensor([float(self.bad_draws), float(self.draws)], device=get_device())
         all_reduce(counts)
         bad, draws = counts.tolist()
-        if bad >= self.min_count and bad > self.max_fraction * draws:
+        if bad > self._written:
             self._write(runner)
+            self._written = bad
+        if bad >= self.min_count and bad > self.max_fraction * draws:
             raise UserError(
                 f'{bad:.0f} of {draws:.0f} samples cannot be read, more than {self.max_fraction:.1%}; first: '
                 f'{next(iter(self.bad.values()), "on another process")}; see {self._path(runner)} and run '
@@ -160,7 +163,8 @@ class BadSampleHook(Hook):
     def after_train(self, runner: Any) -> None:
         """List them."""
         self._check(runner)
-        self._write(runner)
+        if self._path(runner).is_file() and self.bad and is_main_process():
+            runner.logger.warning(f'Unreadable samples were replaced; they are listed in {self._path(runner)}')
 
     def _path(self, runner: Any) -> Path:
         return Path(runner.work_dir) / 'bad_samples.json'
@@ -173,4 +177,3 @@ class BadSampleHook(Hook):
             with replace_when_done(self._path(runner)) as temporary:
                 items = [dict(index=index, reason=merged[index]) for index in sorted(merged)]
                 temporary.write_text(json.dumps(items, indent=1), encoding='utf-8')
-            runner.logger.warning(f'{len(merged)} unreadable samples were replaced; they are in {self._path(runner)}')

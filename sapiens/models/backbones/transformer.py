@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..randomness import rand_per_sample
+
 
 class DropPath(nn.Module):
     """Drop the residual branch of whole samples with probability p, rescaling the rest by 1 / (1 - p).
@@ -25,7 +27,7 @@ class DropPath(nn.Module):
         if self.p == 0 or not self.training:
             return x
         # The draw is in float32 whatever x is: 1 - p need not be representable in bf16.
-        keep = torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device) >= self.p
+        keep = rand_per_sample((x.shape[0], *[1] * (x.ndim - 1)), x.device) >= self.p
         return x * keep.to(x.dtype) / (1 - self.p)
 
     def extra_repr(self) -> str:

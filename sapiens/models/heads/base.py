@@ -10,6 +10,7 @@ from mmengine.model import BaseModule
 from torch import nn
 
 from ...structures import HumanDataSample
+from ..randomness import ChannelDropout
 
 
 def _block(layer: nn.Module, channels: int) -> list[nn.Module]:
@@ -51,7 +52,7 @@ class DeconvHead(BaseModule):
             layers += _block(nn.Conv2d(width, channels, 1), channels)
             width = channels
         self.conv_layers = nn.Sequential(*layers)
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = ChannelDropout(dropout)
         self.final_layer = nn.Conv2d(width, out_channels, 1)
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):

@@ -15,6 +15,7 @@ from torch import nn
 from ...registry import MODELS
 from ..backbones import TransformerLayer, resize_grid, sincos_pos_embed
 from ..backbones.transformer import init_transformer_weights
+from ..randomness import rand_per_sample
 
 
 def patchify(images: torch.Tensor, patch_size: int) -> torch.Tensor:
@@ -169,7 +170,7 @@ class MAEPretrainer(BaseModel):
         """
         tokens, grid = self.backbone.embed(images)
         if noise is None:
-            noise = torch.rand(tokens.shape[:2], device=tokens.device)
+            noise = rand_per_sample(tuple(tokens.shape[:2]), tokens.device)
         keep, restore, mask = random_masking(noise, self.mask_ratio if mask_ratio is None else mask_ratio)
         visible = tokens.gather(1, keep[..., None].expand(-1, -1, tokens.shape[2]))
         return self.backbone.encode(self.backbone.prepend_cls(visible)), restore, mask, grid

@@ -1,0 +1,145 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""What tools/train.py and tools/test.py share: options, and turning them into a runner."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import inspect
+import os
+import re
+import shutil
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+
+from ..errors import UserError
+from ..openmmlab import prepare_torchvision
+from ..registry import RUNNERS
+from .config import OptionsAction, load_config
+from .runner import SapiensRunner, find_last_checkpoint
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Options of training and testing."""
+    parser.add_argument('config', help='config file, e.g. configs/pose/sapiens_tiny_133kpt.py')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints; default: work_dirs/<name of the config>')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=OptionsAction, default={}, metavar='KEY=VALUE', help='override the config'
+    )
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none', help='who started us')
+    parser.add_argument('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='default: a GPU if there is one')
+    # torch.distributed.launch of old passes this.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def prepare(args: argparse.Namespace) -> Config:
+    """Choose the device, read the config and set its work directory.
+
+    Raises:
+        UserError: No such config, or a GPU is asked for where there is none.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.device == 'cpu':
+        os.environ['CUDA_VISIBLE_DEVICES'] = ''
+    elif args.device == 'cuda' and not torch.cuda.is_available():
+        raise UserError(
+            '--device cuda: PyTorch sees no GPU here (check nvidia-smi, and that torch is a CUDA build); '
+            'leave --device out to use the CPU'
+        )
+    prepare_torchvision()
+    config = load_config(args.config, args.cfg_options)
+    config.launcher = args.launcher
+    config.work_dir = args.work_dir or config.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
+    for phase in ('train', 'val', 'test'):
+        if config.get(f'{phase}_dataloader') is None:
+            config[f'{phase}_cfg'] = None
+            if phase != 'train':
+                config[f'{phase}_evaluator'] = None
+    return config
+
+
+def choose_resume(config: Config, resume: str | None) -> None:
+    """Apply ``--resume``: ``'auto'`` continues the work directory's last checkpoint or, without one, starts anew.
+
+    A start anew keeps ``load_from``, so that one command serves a job that is requeued.
+    """
+    if resume is None:
+        return
+    path = find_last_checkpoint(config.work_dir) if resume == 'auto' else Path(resume)
+    if path is None:
+        config.resume = False
+        return
+    if not path.is_file():
+        raise UserError(f'--resume {path}: no such checkpoint; leave the path out to continue the last one')
+    config.resume, config.load_from = True, str(path)
+
+
+def set_precision(config: Config, amp: str | None) -> None:
+    """Apply ``--amp``: mixed precision of that type."""
+    if amp is None:
+        return
+    wrapper = config.optim_wrapper
+    if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper', 'MixedPrecisionOptimWrapper'):
+        raise UserError(f'--amp does not know how to change optim_wrapper.type={wrapper.type}')
+    wrapper.type, wrapper.dtype = 'MixedPrecisionOptimWrapper', amp
+
+
+def set_global_batch(config: Config, total: int | None) -> None:
+    """Apply ``--global-batch``: the same batch over all processes, however many there are.
+
+    Raises:
+        UserError: It cannot be divided by the number of processes.
+    """
+    if total is None:
+        return
+    world = int(os.environ.get('SLURM_NTASKS' if config.launcher == 'slurm' else 'WORLD_SIZE', 1))
+    world = world if config.launcher != 'none' else 1
+    if total < world or total % world:
+        raise UserError(f'--global-batch {total} cannot be divided by {world} processes')
+    config.train_dataloader.batch_size = total // world
+
+
+def check_compiler(config: Config) -> None:
+    """torch.compile needs a C++ compiler at run time; say so before it fails in the depths.
+
+    Raises:
+        UserError: There is none.
+    """
+    if config.get('compile') and not any(shutil.which(name) for name in (os.environ.get('CXX', 'g++'), 'clang++')):
+        raise UserError('--compile needs a C++ compiler (g++ or clang++): install one, or leave --compile out')
+
+
+def build_runner(config: Config) -> Runner:
+    """Build the runner; an argument that a class does not have becomes one line that names the nearest it has.
+
+    Raises:
+        UserError: The config asks for something that does not exist.
+    """
+    init_default_scope(config.get('default_scope', 'sapiens'))
+    try:
+        if 'runner_type' in config:
+            return RUNNERS.build(config)
+        return SapiensRunner.from_cfg(config)
+    except TypeError as error:
+        raise _argument_error(error) from error
+
+
+def _argument_error(error: TypeError) -> Exception:
+    found = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    if not found:
+        return error
+    owner, wrong = found.groups()
+    known: list[str] = []
+    trace = error.__traceback__
+    while trace is not None:
+        kind = trace.tb_frame.f_locals.get('obj_cls')
+        if inspect.isclass(kind) and kind.__name__ == owner:
+            known = list(inspect.signature(kind.__init__).parameters)
+        trace = trace.tb_next
+    near = difflib.get_close_matches(wrong, known, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else (f'; it takes {", ".join(known[1:])}' if known else '')
+    return UserError(f"config: {owner} has no argument '{wrong}'{hint}")

@@ -1,0 +1,21 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Hooks of training and testing."""
+
+from .checkpoint import SafeCheckpointHook
+from .pictures import MAEVisHook, PredictionVisHook, ResultHook
+from .preemption import EXIT_REQUEUE, Preempted, PreemptionHook
+from .watch import BadSampleHook, NaNGuardHook, ThroughputHook, TrainingDiverged
+
+__all__ = [
+    'EXIT_REQUEUE',
+    'BadSampleHook',
+    'MAEVisHook',
+    'NaNGuardHook',
+    'Preempted',
+    'PreemptionHook',
+    'PredictionVisHook',
+    'ResultHook',
+    'SafeCheckpointHook',
+    'ThroughputHook',
+    'TrainingDiverged',
+]

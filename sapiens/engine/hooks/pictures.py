@@ -1,0 +1,219 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Pictures of what a model does, while it trains and when it is tested."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+from ...registry import HOOKS
+from ...visualization import HumanVisualizer, side_by_side
+from ...vocabularies import KeypointVocabulary, PartVocabulary
+from ..distributed import is_sharded
+from ..sampling import seeded
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """The bare model in eval mode, without gradients, leaving random states as they were."""
+    bare = model.module if is_model_wrapper(model) else model
+    training = bare.training
+    bare.eval()
+    try:
+        with torch.no_grad(), seeded(0):
+            yield bare
+    finally:
+        bare.train(training)
+
+
+def _painter(model: nn.Module) -> HumanVisualizer:
+    painter = HumanVisualizer('pictures')
+    for module in model.modules():
+        vocabulary = getattr(module, 'vocabulary', None)
+        if isinstance(vocabulary, KeypointVocabulary):
+            painter.keypoint_vocabulary = vocabulary
+        elif isinstance(vocabulary, PartVocabulary):
+            painter.part_vocabulary = vocabulary
+    return painter
+
+
+def _first(data_batch: dict, count: int) -> dict:
+    return {key: value[:count] for key, value in data_batch.items()}
+
+
+def _rgb(inputs: torch.Tensor) -> np.ndarray:
+    """``(3, H, W)`` uint8 tensor -> contiguous ``(H, W, 3)`` array."""
+    return np.ascontiguousarray(inputs.permute(1, 2, 0).cpu().numpy())
+
+
+def _in_input_frame(samples: Sequence[Any]) -> list[Any]:
+    """Copies of samples, whose predictions will lie in the network's input instead of the original image."""
+    copies = []
+    for sample in samples:
+        sample = copy.deepcopy(sample)
+        shape = sample.get('img_shape')
+        info = dict(ori_shape=shape, warp_mat=np.eye(3)[:2])
+        sample.set_metainfo({key: value for key, value in info.items() if value is not None})
+        for key in ('bbox',):
+            if key in sample:
+                delattr(sample, key)
+        copies.append(sample)
+    return copies
+
+
+@HOOKS.register_module()
+class PredictionVisHook(Hook):
+    """Draw image, labels and predictions of a few samples, in the frame that the network sees.
+
+    Pictures go to the visualizer's backends (by default PNG files under ``vis_data/vis_image`` and TensorBoard).
+    Models that are not a `HumanEstimator` are left alone.
+
+    Args:
+        interval: Training iterations between pictures; 0 draws none while training.
+        max_images: Samples per picture, one row each.
+        val_batches: Batches of each validation to draw.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, interval: int = 1000, max_images: int = 4, val_batches: int = 1) -> None:
+        self.interval, self.max_images, self.val_batches = interval, max_images, val_batches
+
+    def _applies(self, runner: Any) -> bool:
+        bare = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        # Running a sharded model is a joint act; a picture on one process alone would wait for ever.
+        return hasattr(bare, 'heads') and not is_sharded(bare) and is_main_process()
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Draw part of the batch just trained on."""
+        if self.interval and self.every_n_train_iters(runner, self.interval) and self._applies(runner):
+            self._draw(runner, data_batch, 'train', runner.iter + 1)
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Draw the first batches of a validation."""
+        if batch_idx < self.val_batches and self._applies(runner):
+            self._draw(runner, data_batch, f'val_{batch_idx}', runner.iter)
+
+    def _draw(self, runner: Any, data_batch: dict, name: str, step: int) -> None:
+        batch = _first(data_batch, self.max_images)
+        with _evaluating(runner.model) as model:
+            samples = _in_input_frame(batch['data_samples'])
+            prepared = model.data_preprocessor({**batch, 'data_samples': samples}, False)
+            predicted = model(**prepared, mode='predict')
+            painter = _painter(model)
+        rows = []
+        for image, sample in zip(batch['inputs'], predicted, strict=True):
+            image = _rgb(image)
+            tiles = [image]
+            titles = ['input']
+            for prefix, word in (('gt', 'label'), ('pred', 'prediction')):
+                for task, picture in painter.draw_sample(image, sample, prefix).items():
+                    tiles.append(picture)
+                    titles.append(f'{task} {word}')
+            rows.append(side_by_side(tiles, titles))
+        width = max(row.shape[1] for row in rows)
+        rows = [np.pad(r, ((0, 0), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows]
+        runner.visualizer.add_image(name, np.concatenate(rows), step)
+
+
+@HOOKS.register_module()
+class MAEVisHook(Hook):
+    """Draw original | masked | reconstruction for several mask ratios, one row per ratio and image.
+
+    Models without ``reconstruct`` are left alone.
+
+    Args:
+        interval: Training iterations between pictures; 0 draws none while training.
+        max_images: Images per picture.
+        mask_ratios: Parts of the patches to remove.
+    """
+
+    priority = 'LOW'
+
+    def __init__(
+        self, interval: int = 1000, max_images: int = 2, mask_ratios: Sequence[float] = (0.75, 0.85, 0.95)
+    ) -> None:
+        self.interval, self.max_images, self.mask_ratios = interval, max_images, tuple(mask_ratios)
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Draw part of the batch just trained on."""
+        if self.interval and self.every_n_train_iters(runner, self.interval):
+            self._draw(runner, data_batch, 'mae_train', runner.iter + 1)
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Draw part of the first batch of a validation."""
+        if batch_idx == 0:
+            self._draw(runner, data_batch, 'mae_val', runner.iter)
+
+    def _draw(self, runner: Any, data_batch: dict, name: str, step: int) -> None:
+        bare = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if not hasattr(bare, 'reconstruct') or is_sharded(bare) or not is_main_process():
+            return
+        images = torch.stack(list(data_batch['inputs'][: self.max_images]))
+        rows = []
+        with _evaluating(runner.model) as model:
+            for ratio in self.mask_ratios:
+                generator = torch.Generator().manual_seed(0)
+                result = model.reconstruct(images, mask_ratio=ratio, generator=generator)
+                for i in range(len(images)):
+                    tiles = [_rgb(result[key][i]) for key in ('original', 'masked', 'reconstruction')]
+                    rows.append(side_by_side(tiles, ['original', f'{ratio:.0%} masked', 'reconstruction']))
+        runner.visualizer.add_image(name, np.concatenate(rows), step)
+
+
+@HOOKS.register_module()
+class ResultHook(Hook):
+    """Write the predictions of a test: arrays for programs, pictures for people.
+
+    Args:
+        out_dir: Folder of ``<image>_<n>.npz`` with every ``pred_*`` field, in the original image's frame; None: none.
+        show_dir: Folder of PNG pictures; None: none. The original image is drawn on where it can be read again, else
+            the network's input.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, out_dir: str | None = None, show_dir: str | None = None) -> None:
+        self.out_dir, self.show_dir = out_dir, show_dir
+        self._painter: HumanVisualizer | None = None
+
+    def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Write one batch."""
+        for position, sample in enumerate(outputs or []):
+            path = sample.get('img_path')
+            name = f'{Path(path).stem if path else "sample"}_r{runner.rank}_{batch_idx:05d}_{position:02d}'
+            fields = {key: value for key, value in sample.items() if key.startswith('pred_')}
+            if self.out_dir:
+                target = Path(self.out_dir) / f'{name}.npz'
+                target.parent.mkdir(parents=True, exist_ok=True)
+                np.savez_compressed(target, **{key: np.asarray(torch.as_tensor(v).cpu()) for key, v in fields.items()})
+            if self.show_dir and fields:
+                self._show(runner, sample, data_batch['inputs'][position], name)
+
+    def _show(self, runner: Any, sample: Any, inputs: torch.Tensor, name: str) -> None:
+        if self._painter is None:
+            self._painter = _painter(runner.model)
+        path = sample.get('img_path')
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR) if path else None
+        if image is not None and tuple(image.shape[:2]) == tuple(sample.get('ori_shape', image.shape)[:2]):
+            image = np.ascontiguousarray(image[..., ::-1])
+        elif tuple(inputs.shape[-2:]) == tuple(sample.get('ori_shape', ())[:2]):
+            image = _rgb(inputs)
+        else:
+            runner.logger.warning(f'No picture of {name}: its original image cannot be read again')
+            return
+        pictures = self._painter.draw_sample(image, sample, 'pred')
+        target = Path(self.show_dir) / f'{name}.png'
+        target.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(target), side_by_side([image, *pictures.values()], ['image', *pictures])[..., ::-1])

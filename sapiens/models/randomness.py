@@ -1,0 +1,47 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Random numbers for a batch that is shared between processes.
+
+Training seeds every process alike before each step. With numbers drawn for the global batch, of which each process
+takes the rows of its samples, dropout and masks are the same however many processes share the batch; drawn for the
+local batch alone, they would be the same on every process.
+"""
+
+from __future__ import annotations
+
+import torch
+from mmengine.dist import get_dist_info
+from torch import nn
+
+
+def rand_per_sample(shape: tuple[int, ...], device: torch.device | str | None = None) -> torch.Tensor:
+    """Uniform numbers in [0, 1) of shape ``(B, ...)``, B being the local batch.
+
+    Sample i of process r is sample ``i * processes + r`` of the global batch.
+    """
+    rank, world_size = get_dist_info()
+    return torch.rand(shape[0] * world_size, *shape[1:], device=device)[rank::world_size]
+
+
+class ChannelDropout(nn.Module):
+    """`torch.nn.Dropout2d` whose choice does not depend on the number of processes.
+
+    Args:
+        p: Probability of setting a channel of a sample to zero; the others are scaled by 1 / (1 - p).
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f'the dropout probability must lie in [0, 1), not {p}')
+        self.p = p
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(B, C, H, W)`` -> ``(B, C, H, W)``; the identity in eval mode and at p = 0."""
+        if not self.training or self.p == 0:
+            return x
+        keep = rand_per_sample((*x.shape[:2], 1, 1), x.device) >= self.p
+        return x * keep.to(x.dtype) / (1 - self.p)
+
+    def extra_repr(self) -> str:
+        """For printing."""
+        return f'p={self.p}'

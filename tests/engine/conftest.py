@@ -1,0 +1,93 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Training runs for the tests, in this process and in others."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOY_CONFIG = Path(__file__).with_name('toy_config.py')
+sys.path.insert(0, str(TOY_CONFIG.parent))
+
+
+def read_losses(work_dir):
+    """Step -> loss, of all runs that logged into a work directory; later ones win."""
+    losses = {}
+    for file in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
+        for line in file.read_text().splitlines():
+            item = json.loads(line)
+            if 'loss' in item:
+                losses[item['step']] = item['loss']
+    return losses
+
+
+def environment():
+    """For subprocesses: our code and the toy data importable, one thread."""
+    path = os.pathsep.join([str(ROOT), str(TOY_CONFIG.parent), os.environ.get('PYTHONPATH', '')])
+    return dict(os.environ, PYTHONPATH=path, OMP_NUM_THREADS='1', PYTHON=sys.executable)
+
+
+def start(*command):
+    """Start a command of the toolkit from its root."""
+    return subprocess.Popen(
+        [str(c) for c in command],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run(*command, code=0):
+    """Run a command to its end and return what it printed."""
+    process = start(*command)
+    output, _ = process.communicate(timeout=180)
+    assert process.returncode == code, output[-3000:]
+    return output
+
+
+@pytest.fixture
+def toy_config():
+    """The toy config as an object to change."""
+    from sapiens.engine import load_config
+
+    config = load_config(TOY_CONFIG)
+    config.log_level = 'WARNING'
+    config.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+    config.custom_hooks = [hook for hook in config.custom_hooks if 'Vis' not in hook['type']]
+    config.train_cfg.val_interval = 12
+    return config
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Train in this process: ``train(config, name, crash_at=None, resume=None)`` -> (runner, recorder)."""
+    import copy
+    import uuid
+
+    from sapiens.engine import SapiensRunner
+    from toy_data import RecordHook
+
+    def run_it(config, name='run', crash_at=None, **changes):
+        config = copy.deepcopy(config)
+        config.update(changes)
+        config.work_dir = str(tmp_path / name)
+        config.experiment_name = uuid.uuid4().hex
+        config.custom_hooks = [*config.custom_hooks, dict(type='RecordHook')]
+        if crash_at is not None:
+            config.custom_hooks.append(dict(type='CrashHook', at=crash_at))
+        runner = SapiensRunner.from_cfg(config)
+        recorder = next(hook for hook in runner.hooks if isinstance(hook, RecordHook))
+        if crash_at is None:
+            runner.train()
+        else:
+            with pytest.raises(RuntimeError, match='crash'):
+                runner.train()
+        return runner, recorder
+
+    return run_it

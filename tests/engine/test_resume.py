@@ -1,0 +1,125 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""An interrupted run continues as if nothing had happened."""
+
+import pytest
+import torch
+
+from sapiens.engine.sampling import SeededSampler
+
+
+def variant(config, name):
+    """Change the toy config into one of several ways to train."""
+    config.train_dataloader.num_workers = 0
+    if name == 'iterations':
+        pass
+    elif name == 'epochs':  # 6 batches an epoch; the crash is in the second epoch
+        config.train_cfg = dict(by_epoch=True, max_epochs=2, val_interval=1)
+        config.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=True)
+        config.param_scheduler = [dict(type='MultiStepLR', milestones=[1], by_epoch=True, end=2)]
+    elif name == 'workers':
+        config.train_dataloader.update(num_workers=2, persistent_workers=True)
+    elif name == 'ema':
+        config.custom_hooks.append(dict(type='EMAHook', momentum=0.1))
+    elif name == 'bf16 and accumulation':
+        config.optim_wrapper.update(type='MixedPrecisionOptimWrapper', dtype='bf16', accumulative_counts=2)
+    elif name == 'another sampler':
+        config.train_dataloader.sampler = dict(type='OtherSampler')
+    elif name == 'random seed':
+        config.randomness = dict(seed=None)
+    return config
+
+
+class OtherSampler:
+    """A sampler that nothing is known about."""
+
+    def __init__(self, dataset, seed=None):
+        self.size = len(dataset)
+
+    def __len__(self):
+        return self.size
+
+    def __iter__(self):
+        order = torch.randperm(self.size, generator=torch.Generator().manual_seed(5)).tolist()
+        while True:
+            yield from order
+
+
+@pytest.fixture(autouse=True)
+def _other_sampler(monkeypatch):
+    from sapiens.registry import DATA_SAMPLERS
+
+    monkeypatch.setitem(DATA_SAMPLERS._module_dict, 'OtherSampler', OtherSampler)
+
+
+VARIANTS = ['iterations', 'epochs', 'workers', 'ema', 'bf16 and accumulation', 'another sampler', 'random seed']
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_the_losses_are_those_of_an_uninterrupted_run(toy_config, train, name):
+    config = variant(toy_config, name)
+    interrupted, before = train(config, 'interrupted', crash_at=8)
+    config.randomness = dict(seed=interrupted.seed)
+    whole_runner, whole = train(config, 'whole')
+    if name == 'random seed':
+        config.randomness = dict(seed=None)
+    resumed_runner, resumed = train(config, 'interrupted', resume=True)
+
+    assert before.losses == {i: whole.losses[i] for i in range(8)}
+    first = min(resumed.losses)
+    # The last checkpoint before the crash: with accumulation it waits until no gradients are pending.
+    assert first == 6
+    assert resumed.losses == {i: whole.losses[i] for i in range(first, 12)}
+    assert resumed.names == {i: whole.names[i] for i in range(first, 12)}
+    for (key, a), b in zip(
+        whole_runner.bare_model.state_dict().items(), resumed_runner.bare_model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b), key
+    if name == 'ema':
+        states = [torch.load(f'{r.work_dir}/iter_12.pth', weights_only=True) for r in (whole_runner, resumed_runner)]
+        assert all(torch.equal(v, states[1]['state_dict'][k]) for k, v in states[0]['state_dict'].items())
+        assert any(
+            not torch.equal(v, states[0]['ema_state_dict'][f'module.{k}']) for k, v in states[0]['state_dict'].items()
+        )
+
+
+def test_a_checkpoint_waits_for_pending_gradients(toy_config, train, tmp_path):
+    toy_config.optim_wrapper.accumulative_counts = 2
+    train(toy_config, 'run')
+    # Intervals of 3 end at 3, 6, 9, 12; at 3 and 9 gradients are half accumulated.
+    assert sorted(p.name for p in (tmp_path / 'run').glob('iter_*.pth')) == ['iter_10.pth', 'iter_12.pth']
+
+
+def test_the_order_differs_between_epochs_and_seeds_and_covers_the_data():
+    def one_epoch(seed, epoch):
+        sampler = SeededSampler(50, seed)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    orders = [one_epoch(0, 0), one_epoch(0, 1), one_epoch(1, 0)]
+    assert all(sorted(order) == list(range(50)) for order in orders)
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+    assert len({draw.number for order in orders[:2] for draw in order}) == 100
+
+
+@pytest.mark.parametrize('infinite', [True, False])
+def test_skipping_is_the_same_as_drawing(infinite):
+    def draw(skip):
+        sampler = SeededSampler(20, 3, infinite=infinite)
+        sampler.skip(skip)
+        numbers = [(int(d), d.number) for d, _ in zip(sampler, range(18), strict=False)]
+        return numbers if infinite else numbers[: 18 - skip]
+
+    assert draw(7)[:10] == draw(0)[7:17]
+
+
+def test_processes_share_one_order(monkeypatch):
+    def ranks(world):
+        streams = []
+        for rank in range(world):
+            sampler = SeededSampler(21, 3, infinite=True)
+            sampler.rank, sampler.world_size = rank, world
+            iterator = iter(sampler)
+            streams.append([next(iterator) for _ in range(60 // world)])
+        return [(int(d), d.number) for group in zip(*streams, strict=True) for d in group]
+
+    assert ranks(1) == ranks(2) == ranks(3) == ranks(4)
