@@ -66,6 +66,10 @@ def _prepare_mmcv_ops() -> None:
         return
 
     def missing(function: str) -> types.FunctionType:
+        # Attributes of a module that are not there (``__file__``) must stay so: tools that walk all modules ask.
+        if function.startswith('__'):
+            raise AttributeError(function)
+
         def call(*args: object, **kwargs: object) -> None:
             raise RuntimeError(f'mmcv operator {function} is not compiled: install mmcv instead of mmcv-lite to use it')
 
