@@ -178,7 +178,7 @@ def dense_pair(sample: dict, prediction: str, label: str, metric: str) -> tuple[
     Raises:
         UserError: One is missing or the sizes differ; the message names the image and both sizes.
     """
-    why = '; add LoadLabels after the geometric transforms of the test pipeline' if label.startswith('gt_') else ''
+    why = "; the test pipeline needs LoadLabels(frame='original')" if label.startswith('gt_') else ''
     pred, gt = field(sample, prediction, metric), field(sample, label, metric, why)
     if pred.ndim == 3 and pred.shape[0] == 1:
         pred = pred[0]
