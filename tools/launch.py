@@ -39,7 +39,9 @@ def start(count: int, command: list[str]) -> list[subprocess.Popen]:
         # Each process would otherwise start a thread per core.
         shared.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // count)))
     return [
-        subprocess.Popen([sys.executable, *command], env={**shared, 'RANK': str(node * count + i), 'LOCAL_RANK': str(i)})
+        subprocess.Popen(
+            [sys.executable, *command], env={**shared, 'RANK': str(node * count + i), 'LOCAL_RANK': str(i)}
+        )
         for i in range(count)
     ]
 

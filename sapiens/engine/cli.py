@@ -31,7 +31,9 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         '--cfg-options', nargs='+', action=OptionsAction, default={}, metavar='KEY=VALUE', help='override the config'
     )
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none', help='who started us')
-    parser.add_argument('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='default: a GPU if there is one')
+    parser.add_argument(
+        '--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='default: a GPU if there is one'
+    )
     # torch.distributed.launch of old passes this.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 

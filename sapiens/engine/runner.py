@@ -154,7 +154,9 @@ class SapiensRunner(Runner):
             return schedule
         end = self.max_epochs if schedule.get('by_epoch', True) else self.max_iters
         if schedule.get('begin', 0) >= end:
-            self.logger.warning(f'{schedule["type"]} begins at {schedule["begin"]}, after the end of training: left out')
+            self.logger.warning(
+                f'{schedule["type"]} begins at {schedule["begin"]}, after the end of training: left out'
+            )
             return None
         return {**schedule, 'end': end}
 

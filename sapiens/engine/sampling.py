@@ -265,4 +265,3 @@ def reseed(loader: DataLoader, seed: int) -> None:
     sampler = getattr(loader.batch_sampler, 'sampler', None)
     if hasattr(sampler, 'seed'):
         sampler.seed = seed
-

@@ -88,8 +88,7 @@ class HumanMetric(BaseMetric):
         Raises:
             UserError: On every process, when the main process finds the data wrong.
         """
-        records = self._gather(self.results)
-        kept = self._gather(self._kept) if self.keep_worst else []
+        records, kept = self._gather()
         message: list[Any] = [None]
         if is_main_process():
             try:
@@ -109,11 +108,13 @@ class HumanMetric(BaseMetric):
             raise message[0]
         return message[0]
 
-    def _gather(self, part: list) -> list:
-        """All processes' items interleaved as the default sampler dealt them; nothing is cut."""
-        if self.collect_device == 'cpu':
-            return collect_results(part, sys.maxsize, 'cpu', tmpdir=self.collect_dir) or []
-        return collect_results(part, sys.maxsize, self.collect_device) or []
+    def _gather(self) -> tuple[list[dict], list[tuple[float, dict]]]:
+        """Records and worst samples of all processes; records as the default sampler dealt them, nothing cut."""
+        # One message: `collect_results` may not use the same ``collect_dir`` twice in a row.
+        parts = [(True, record) for record in self.results] + [(False, item) for item in self._kept]
+        directory = {'tmpdir': self.collect_dir} if self.collect_device == 'cpu' else {}
+        items = collect_results(parts, sys.maxsize, self.collect_device, **directory) or []
+        return [item for is_record, item in items if is_record], [item for is_record, item in items if not is_record]
 
 
 def without_padding(records: list[dict], size: int) -> list[dict]:
@@ -177,7 +178,7 @@ def dense_pair(sample: dict, prediction: str, label: str, metric: str) -> tuple[
     Raises:
         UserError: One is missing or the sizes differ; the message names the image and both sizes.
     """
-    why = '; add LoadLabels after the geometric transforms of the test pipeline' if label.startswith('gt_') else ''
+    why = "; the test pipeline needs LoadLabels(frame='original')" if label.startswith('gt_') else ''
     pred, gt = field(sample, prediction, metric), field(sample, label, metric, why)
     if pred.ndim == 3 and pred.shape[0] == 1:
         pred = pred[0]

@@ -32,16 +32,44 @@ class Person:
 
 @dataclass
 class Detection:
-    """A predicted person: ``(K, 2)`` keypoints, ``(K,)`` their scores, score of the whole and of parts by name."""
+    """A predicted person.
+
+    Attributes:
+        image_id: Of its image.
+        keypoints: ``(K, 2)`` pixels of the original image.
+        keypoint_scores: ``(K,)``.
+        score: Of the whole person.
+        bbox: x, y, width, height, where the detection's area (for M and L) is that of its box; None where it is that
+            of the extent of its body points. COCO's tools go by whether a result file has boxes: those of 17 points
+            usually have, those of COCO-WholeBody have not.
+        person_box: The box it was found in, for the suppression of duplicates.
+        part_scores: Scores of single parts by name.
+        ann_id: The labelled person whose box it was found in, when it was one.
+    """
 
     image_id: Hashable
     keypoints: np.ndarray
     keypoint_scores: np.ndarray
     score: float
     bbox: np.ndarray | None = None
-    bbox_score: float = 1.0
+    person_box: np.ndarray | None = None
     part_scores: dict[str, float] = field(default_factory=dict)
     ann_id: Hashable = None
+
+
+def person_score(keypoint_scores: np.ndarray, box_score: float, mode: str, threshold: float) -> float:
+    """Score of a person: ``'bbox'``, ``'keypoint'`` (mean) or ``'bbox_keypoint'`` (box x mean of those above)."""
+    if mode == 'bbox':
+        return box_score
+    if mode == 'keypoint':
+        return float(keypoint_scores.mean())
+    above = keypoint_scores[keypoint_scores > threshold]
+    return box_score * (float(above.mean()) if len(above) else 0.0)
+
+
+def box_gives_area(vocabulary: KeypointVocabulary) -> bool:
+    """Whether results of a vocabulary carry boxes in COCO's manner: those that have a body only."""
+    return len(vocabulary.groups) == 1
 
 
 @dataclass
@@ -148,8 +176,8 @@ def read_detections(path: str | Path, vocabulary: KeypointVocabulary) -> list[De
                 points[:, :2],
                 points[:, 2],
                 float(entry['score']),
-                np.array(entry['bbox'], np.float64) if 'bbox' in entry else None,
-                float(entry.get('bbox_score', 1.0)),
+                np.array(entry['bbox'], np.float64) if entry.get('bbox') else None,
+                np.array(entry['person_box'], np.float64) if entry.get('person_box') else None,
                 parts,
                 entry.get('ann_id'),
             )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..structures.geometry import to_original
 from ..vocabularies import KeypointVocabulary, keypoint_map, load_vocabulary
 from .base import HumanMetric, field, sample_name, to_numpy
 from .bootstrap import bootstrap_intervals
-from .coco_files import AREA_OF_BOX, Detection, Person, PersonSet, read_persons
+from .coco_files import AREA_OF_BOX, Detection, Person, PersonSet, box_gives_area, person_score, read_persons
 from .keypoint_tables import ImageOKS, image_table, keypoint_table, undefined_notes, worst_images
 from .oks import (
     AREA_RANGES,
@@ -103,7 +104,7 @@ class KeypointAP(HumanMetric):
             keypoints=keypoints,
             scores=scores,
             ann_id=sample.get('ann_id'),
-            bbox_score=float(sample.get('bbox_score') or 1.0),
+            bbox_score=1.0 if sample.get('bbox_score') is None else float(sample['bbox_score']),
         )
         if sample.get('bbox') is not None:
             x1, y1, x2, y2 = to_numpy(sample['bbox']).astype(np.float64).reshape(-1)[:4]
@@ -120,7 +121,9 @@ class KeypointAP(HumanMetric):
                 )
             record['gt'] = np.concatenate([points, visible[:, None]], 1)
             record['gt_bbox'] = record.get('bbox', _extent(points[visible > 0]))
-            record['gt_area'] = float(sample.get('area') or record['gt_bbox'][2:].prod() * AREA_OF_BOX)
+            record['gt_area'] = float(
+                record['gt_bbox'][2:].prod() * AREA_OF_BOX if sample.get('area') is None else sample['area']
+            )
         return record
 
     def summarize(self, records: list[dict]) -> EvaluationReport:
@@ -197,15 +200,11 @@ class KeypointAP(HumanMetric):
         )
 
     def _detection(self, record: dict) -> Detection:
-        scores, box_score = record['scores'], record['bbox_score']
-        above = scores[scores > self.keypoint_threshold]
-        score = {
-            'bbox': box_score,
-            'keypoint': float(scores.mean()),
-            'bbox_keypoint': box_score * (float(above.mean()) if len(above) else 0.0),
-        }[self.score_mode]
+        score = person_score(record['scores'], record['bbox_score'], self.score_mode, self.keypoint_threshold)
+        box = record.get('bbox')
+        area_box = box if box_gives_area(self.gt_vocabulary) else None
         return Detection(
-            record['image'], record['keypoints'], scores, score, record.get('bbox'), box_score, {}, record['ann_id']
+            record['image'], record['keypoints'], record['scores'], score, area_box, box, {}, record['ann_id']
         )
 
     def _suppress(self, detections: list[Detection], threshold: float) -> list[Detection]:
@@ -215,11 +214,18 @@ class KeypointAP(HumanMetric):
         kept = []
         for group in by_image.values():
             points = np.stack([d.keypoints for d in group])
-            areas = np.array([_extent(d.keypoints)[2:].prod() if d.bbox is None else d.bbox[2:].prod() for d in group])
+            areas = np.array([self._box_of(d)[2:].prod() for d in group])
             scores = np.array([d.score for d in group])
             indices = oks_nms(points, scores, areas, self.vocabulary.sigmas, threshold)
             kept += [group[i] for i in sorted(indices)]
         return kept
+
+    @staticmethod
+    def _box_of(detection: Detection) -> np.ndarray:
+        for box in (detection.person_box, detection.bbox):
+            if box is not None:
+                return box
+        return _extent(detection.keypoints)
 
     def _convert(self, detection: Detection) -> Detection:
         """The detection in the vocabulary that is scored; points that it cannot have are never looked at."""
@@ -230,16 +236,7 @@ class KeypointAP(HumanMetric):
         for target, sources in self.sources.items():
             points[target] = detection.keypoints[list(sources)].mean(0)
             scores[target] = detection.keypoint_scores[list(sources)].min()
-        return Detection(
-            detection.image_id,
-            points,
-            scores,
-            detection.score,
-            detection.bbox,
-            detection.bbox_score,
-            detection.part_scores,
-            detection.ann_id,
-        )
+        return replace(detection, keypoints=points, keypoint_scores=scores)
 
     def _parts(self) -> dict[str, np.ndarray]:
         """Indices by part in the scored vocabulary, all points first."""
@@ -269,7 +266,7 @@ class KeypointAP(HumanMetric):
             order = np.argsort(-scores, kind='stable')[:MAX_DETECTIONS]
             found, scores = [found[i] for i in order], scores[order]
             points = np.array([d.keypoints[indices] for d in found]).reshape(len(found), len(indices), 2)
-            areas = np.array([_extent(d.keypoints[extent])[2:].prod() for d in found])
+            areas = np.array([(_extent(d.keypoints[extent]) if d.bbox is None else d.bbox)[2:].prod() for d in found])
             labels = np.array([p.keypoints[indices] for p in people]).reshape(len(people), len(indices), 3)
             boxes = np.array([p.bbox for p in people]).reshape(-1, 4)
             person_areas = np.array([p.area for p in people])

@@ -1,7 +1,8 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Predictions on disk, to be scored again without the model.
 
-Keypoints are a COCO result file: a list of ``{image_id, category_id, keypoints, score, bbox, bbox_score, ...}``.
+Keypoints are a COCO result file: a list of ``{image_id, category_id, keypoints, score, ...}`` with ``person_box``,
+the box that each was found in.
 Maps are a folder with ``results.json`` (format ``sapiens-results/1``) and one file per image: part ids as 8-bit PNG,
 depth and normals as ``.npz`` with the one array ``data`` (float16 would lose digits: float32).
 """
@@ -22,7 +23,9 @@ import numpy as np
 
 from ..errors import UserError
 from ..registry import METRICS
+from ..vocabularies import load_vocabulary
 from .base import HumanMetric, sample_key, sample_name, to_numpy
+from .coco_files import box_gives_area, person_score
 from .report import EvaluationReport
 
 FORMAT = 'sapiens-results/1'
@@ -36,21 +39,28 @@ class SavePredictions(HumanMetric):
     Args:
         out: For ``'pose'`` a ``.json`` file, else a folder.
         task: ``'pose'``, ``'seg'``, ``'depth'`` or ``'normal'``.
-        vocabulary: Name of the vocabulary that the predictions follow, kept in the results.
-        score: How keypoint scores make a person's score, as `KeypointAP` does by default: box score times the mean
-            of the keypoint scores above this number.
+        vocabulary: Vocabulary that the predictions follow; needed for keypoints, kept in the results of parts.
+        score_mode, keypoint_threshold: How a person's score is made, as in `KeypointAP`.
         kwargs: See `HumanMetric`.
     """
 
     def __init__(
-        self, out: str | Path, task: str, vocabulary: str | None = None, score: float = 0.2, **kwargs: Any
+        self,
+        out: str | Path,
+        task: str,
+        vocabulary: str | None = None,
+        score_mode: str = 'bbox_keypoint',
+        keypoint_threshold: float = 0.2,
+        **kwargs: Any,
     ) -> None:
         super().__init__(prefix='saved', **kwargs)
         if task != 'pose' and task not in FIELDS:
             raise UserError(f"SavePredictions: task '{task}' is none of 'pose', {', '.join(map(repr, FIELDS))}")
-        self.out, self.task, self.vocabulary, self.score = Path(out), task, vocabulary, score
-        if task == 'pose' and self.out.suffix != '.json':
-            raise UserError(f'{out}: keypoints are saved as a .json file')
+        self.out, self.task = Path(out), task
+        self.score_mode, self.keypoint_threshold = score_mode, keypoint_threshold
+        if task == 'pose' and (self.out.suffix != '.json' or vocabulary is None):
+            raise UserError(f'{out}: keypoints are saved as a .json file, and SavePredictions needs their vocabulary')
+        self.vocabulary = None if vocabulary is None else load_vocabulary(vocabulary)
 
     def measure(self, sample: dict) -> dict:
         """Write one sample's map at once; keep its keypoints."""
@@ -73,19 +83,19 @@ class SavePredictions(HumanMetric):
 
     def _person(self, sample: dict) -> dict:
         points, scores = to_numpy(sample['pred_keypoints']), to_numpy(sample['pred_keypoint_scores']).reshape(-1)
-        box_score = float(sample.get('bbox_score') or 1.0)
-        above = scores[scores > self.score]
+        box_score = 1.0 if sample.get('bbox_score') is None else float(sample['bbox_score'])
         flat = np.concatenate([points.reshape(-1, 2), scores[:, None]], 1).astype(np.float64).reshape(-1)
         result = {
             'image_id': _plain_id(sample.get('img_id')),
             'category_id': 1,
             'keypoints': flat.tolist(),
-            'score': box_score * (float(above.mean()) if len(above) else 0.0),
-            'bbox_score': box_score,
+            'score': person_score(scores.astype(np.float64), box_score, self.score_mode, self.keypoint_threshold),
         }
         if sample.get('bbox') is not None:
             x1, y1, x2, y2 = to_numpy(sample['bbox']).astype(np.float64).reshape(-1)[:4].tolist()
-            result['bbox'] = [x1, y1, x2 - x1, y2 - y1]
+            result['person_box'] = [x1, y1, x2 - x1, y2 - y1]
+            if box_gives_area(self.vocabulary):
+                result['bbox'] = result['person_box']
         if sample.get('ann_id') is not None:
             result['ann_id'] = _plain_id(sample['ann_id'])
         return result
@@ -97,7 +107,12 @@ class SavePredictions(HumanMetric):
             path, document = self.out, results
         else:
             path = self.out / 'results.json'
-            document = {'format': FORMAT, 'task': self.task, 'vocabulary': self.vocabulary, 'items': results}
+            document = {
+                'format': FORMAT,
+                'task': self.task,
+                'vocabulary': self.vocabulary and self.vocabulary.name,
+                'items': results,
+            }
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(document, indent=None if self.task == 'pose' else 1)
         _write(path, lambda out: out.write(text.encode()))

@@ -141,7 +141,9 @@ def test_allowing_plain_data_lasts_for_one_load(tmp_path):
 
 def test_save_is_whole_or_not_at_all(tmp_path, monkeypatch):
     file = tmp_path / 'a.pth'
-    save_plain({'state_dict': {'a': torch.ones(2)}, 'meta': {'x': np.float32(2), 'y': Encoder, 'z': np.float64(3)}}, file)
+    save_plain(
+        {'state_dict': {'a': torch.ones(2)}, 'meta': {'x': np.float32(2), 'y': Encoder, 'z': np.float64(3)}}, file
+    )
     content = torch.load(file, weights_only=True)
     assert content['meta']['x'] == 2.0 and isinstance(content['meta']['y'], str)
 

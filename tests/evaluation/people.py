@@ -63,6 +63,7 @@ def samples_of(document, noise=0.03, seed=2, vocabulary='coco17'):
                 'img_id': annotation['image_id'],
                 'ann_id': annotation['id'],
                 'img_path': f'{annotation["image_id"]}.jpg',
+                'ori_shape': (480, 640),
                 'bbox': np.array([x, y, x + width, y + height], np.float32),
                 'bbox_score': 1.0,
                 'area': annotation['area'],

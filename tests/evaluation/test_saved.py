@@ -1,0 +1,192 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Saved predictions score like the live ones, and the command says what is wrong with them."""
+
+import contextlib
+import importlib.util
+import io
+import json
+import sys
+import types
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from people import COCO, read_coco, samples_of
+from test_normal import ball
+
+from sapiens.datasets import ManifestWriter
+from sapiens.errors import UserError, run_cli
+from sapiens.evaluation import DepthMetric, KeypointAP, NormalMetric, PartIoU, SavedMaps, SavePredictions
+
+TOOL = Path(__file__).parents[2] / 'tools' / 'eval_results.py'
+TASKS = {
+    'seg': ('pred_part_map', lambda: PartIoU(vocabulary='parts20')),
+    'depth': ('pred_depth', DepthMetric),
+    'normal': ('pred_normals', NormalMetric),
+}
+
+
+@pytest.fixture(scope='module')
+def scene(tmp_path_factory):
+    """A manifest of four images with all labels, and predictions of them."""
+    folder = tmp_path_factory.mktemp('scene')
+    random = np.random.default_rng(0)
+    normals, mask = ball(48, 40, 17, (22, 20))
+    normals = np.moveaxis(normals, 0, -1)
+    predictions = []
+    with ManifestWriter(folder / 'gt', keypoints='coco17', parts='parts20', normal_bits=16) as writer:
+        for i in range(4):
+            parts = np.where(mask, random.integers(1, 20, mask.shape), 0).astype(np.uint8)
+            depth = np.where(mask, random.uniform(1, 3, mask.shape), 0)
+            keypoints = np.concatenate([random.uniform(5, 35, (17, 2)), np.full((17, 1), 2)], 1)
+            persons = [{'bbox': [2, 2, 36, 40], 'keypoints': keypoints}]
+            image = np.full((48, 40, 3), 40 * i, np.uint8)
+            writer.write(f'{i:06d}', image, parts, depth, normals, mask, mask, persons)
+            predictions.append(
+                {
+                    'img_id': f'{i:06d}',
+                    'img_path': f'images/{i:06d}.jpg',
+                    'pred_part_map': torch.tensor(np.where(random.random(mask.shape) < 0.8, parts, 5).astype(np.uint8)),
+                    'pred_depth': torch.tensor(depth / 4 + 0.1 + random.normal(0, 0.02, mask.shape))[None].float(),
+                    'pred_normals': torch.tensor(normals + random.normal(0, 0.2, normals.shape)).permute(2, 0, 1),
+                    'pred_keypoints': keypoints[:, :2] + random.normal(0, 1, (17, 2)),
+                    'pred_keypoint_scores': np.ones(17),
+                    'bbox': np.array([2, 2, 38, 42]),
+                }
+            )
+    return folder / 'gt', predictions
+
+
+def save(predictions, out, task, vocabulary=None):
+    writer = SavePredictions(out, task, vocabulary)
+    writer.process(None, predictions)
+    assert writer.evaluate(len(predictions)) == {'saved/count': len(predictions)}
+    return out
+
+
+def run(*arguments):
+    """The command, in this process (the import of torch takes longest); `test_keypoint_ap` runs it as users do."""
+    specification = importlib.util.spec_from_file_location('eval_results', TOOL)
+    tool = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(tool)
+    out, error = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(error),
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(SystemExit) as end,
+    ):
+        patch.setattr(sys, 'argv', ['eval_results.py', *map(str, arguments)])
+        run_cli(tool.main)
+    return types.SimpleNamespace(returncode=end.value.code, stdout=out.getvalue(), stderr=error.getvalue())
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_maps_scored_again_equal_the_live_figures(scene, tmp_path, task):
+    manifest, predictions = scene
+    name, make = TASKS[task]
+    out = save(predictions, tmp_path / 'results', task, 'parts20' if task == 'seg' else None)
+    saved = SavedMaps(out, task)
+    assert saved.read('000001').shape == tuple(predictions[1][name].shape)
+    extra = ['--confusion', tmp_path / 'confusion.png'] if task == 'seg' else []
+    done = run(out, '--ann-file', manifest, '--task', task, '--json', tmp_path / 'o.json', '--show-worst', 1,
+               '--show-dir', tmp_path / 'worst', '--bootstrap', 10, *extra)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    live = make()
+    for sample in predictions:
+        labels = sample['img_id']
+        full = {**sample, 'gt_mask': cv2.imread(str(manifest / f'mask/{labels}.png'), 0)}
+        if task == 'seg':
+            full['gt_part_map'] = cv2.imread(str(manifest / f'parts/{labels}.png'), 0)
+        elif task == 'depth':
+            full['gt_depth'] = cv2.imread(str(manifest / f'depth/{labels}.png'), -1) * np.float32(0.001)
+        else:
+            coded = cv2.imread(str(manifest / f'normals/{labels}.png'), -1)[..., ::-1]
+            full['gt_normals'] = np.moveaxis(np.where(coded.any(-1, keepdims=True), coded / 65535 * 2 - 1, 0), -1, 0)
+        live.process(None, [full])
+    expected = live.evaluate(4)
+    written = json.loads((tmp_path / 'o.json').read_text())
+    for key, value in expected.items():
+        assert written[key.split('/')[1]] == pytest.approx(value, rel=1e-4), key
+    picture = cv2.imread(str(next((tmp_path / 'worst').glob('001_*.png'))))
+    assert picture.shape[1] > 3 * picture.shape[0] * 40 / 48 * 0.8
+    assert len(written['per_image']) == 4 and 'intervals_95' in written
+
+
+def test_keypoints_scored_again_equal_the_live_figures(tmp_path):
+    samples = samples_of(read_coco(), 0.05)
+    live = KeypointAP(ann_file=COCO, nms_threshold=0.9)
+    live.process(None, samples)
+    expected = live.evaluate(len(samples))
+    out = save(samples, tmp_path / 'r.json', 'pose', 'coco17')
+    done = run(out, '--ann-file', COCO, '--task', 'pose', '--nms', 0.9, '--json', tmp_path / 'o.json', '--pck')
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / 'o.json').read_text())
+    for key, value in expected.items():
+        assert written[key.split('/')[1]] == pytest.approx(value, abs=1e-9), key
+
+
+def test_keypoints_against_a_manifest(scene, tmp_path):
+    manifest, predictions = scene
+    out = save(predictions, tmp_path / 'r.json', 'pose', 'coco17')
+    done = run(out, '--ann-file', manifest, '--task', 'pose', '--json', tmp_path / 'o.json', '--pck')
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / 'o.json').read_text())
+    assert 0.1 < written['AP'] < 1 and written['PCK@0.2'] == 1
+
+
+def test_missing_images_are_counted_and_scored(scene, tmp_path):
+    manifest, predictions = scene
+    full, part = {}, {}
+    for task in TASKS:
+        for found, samples in ((full, predictions), (part, predictions[:3])):
+            out = save(samples, tmp_path / f'{task}{len(samples)}', task, 'parts20' if task == 'seg' else None)
+            done = run(out, '--ann-file', manifest, '--task', task, '--json', tmp_path / 'o.json')
+            assert done.returncode == 0, done.stderr
+            found[task] = json.loads((tmp_path / 'o.json').read_text())
+        assert any('1 of 4 images have no prediction' in note for note in part[task]['notes'])
+        assert not any('no prediction' in note for note in full[task]['notes'])
+    assert part['seg']['mIoU'] < full['seg']['mIoU']
+    assert part['depth']['RMSE'] > full['depth']['RMSE']
+    assert part['normal']['mean'] > full['normal']['mean'] + 10
+
+
+def test_plain_folders_of_files_are_results_too(scene, tmp_path):
+    manifest, predictions = scene
+    for sample in predictions:
+        np.save(tmp_path / f'{sample["img_id"]}.npy', sample['pred_depth'][0].numpy())
+    assert run(tmp_path, '--ann-file', manifest, '--task', 'depth').returncode == 0
+
+
+def test_failures_are_one_line(scene, tmp_path):
+    manifest, predictions = scene
+
+    def line(*arguments):
+        done = run(*arguments)
+        assert done.returncode == 1 and done.stderr.count('\n') == 1, done.stderr
+        return done.stderr
+
+    out = save([{**predictions[0], 'img_id': 'elsewhere'}], tmp_path / 'a', 'seg')
+    assert '1 results are of images that' in line(
+        out, '--ann-file', manifest, '--task', 'seg', '--vocabulary', 'parts20'
+    )
+    assert "holds results of task 'seg', not 'depth'" in line(out, '--ann-file', manifest, '--task', 'depth')
+    assert 'no such folder' in line(tmp_path / 'none', '--ann-file', manifest, '--task', 'depth')
+    assert 'must end in .json' in line(out, '--ann-file', manifest, '--task', 'seg', '--json', 'o.txt')
+    small = {**predictions[0], 'pred_depth': predictions[0]['pred_depth'][:, :20]}
+    text = line(save([small], tmp_path / 'b', 'depth'), '--ann-file', manifest, '--task', 'depth')
+    assert 'images/000000.jpg: pred_depth is 20x40 but gt_depth is 48x40' in text
+    (tmp_path / 'b' / '000000.npz').write_bytes(b'not an archive')
+    assert '000000.npz: not a readable array' in line(tmp_path / 'b', '--ann-file', manifest, '--task', 'depth')
+    assert 'no such' in line(out, '--ann-file', tmp_path / 'nothing' / 'manifest.json', '--task', 'seg').lower()
+    wrong = save(predictions, tmp_path / 'r.json', 'pose', 'coco17')
+    assert 'holds parts, not keypoints' in line(wrong, '--ann-file', COCO, '--task', 'pose', '--vocabulary', 'parts28')
+
+
+def test_wrong_settings():
+    with pytest.raises(UserError, match="task 'pos' is none of"):
+        SavePredictions('x', 'pos')
+    with pytest.raises(UserError, match='saved as a .json file'):
+        SavePredictions('x', 'pose', 'coco17')
