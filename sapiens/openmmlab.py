@@ -4,17 +4,20 @@
 * ``mmpose.models`` and others import ``mmcv.ops`` at module level, but mmcv-lite has no compiled operators.
   ``mmcv.ops`` is imported once against a placeholder whose functions raise when called; the placeholder is
   then removed, since mmengine reads its presence as "operators are available".
-* torchvision's wheel is linked to CUDA. Beside a CPU-only torch its import dies because the schemas of its
-  operators are missing; with the schemas declared its Python part works and the operators raise when called.
+* torchvision's wheel may be linked to CUDA. Beside a CPU-only torch its import then dies because the schemas of its
+  operators are missing; with the schemas declared its Python part works and the operators raise when called. Where
+  the two builds match nothing is declared, since a second declaration would be an error.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
 import types
 from functools import lru_cache
+from pathlib import Path
 
 from .errors import MissingPackageError
 
@@ -33,31 +36,28 @@ def toolkit_installed(name: str) -> bool:
 
 @lru_cache(maxsize=None)
 def prepare_torchvision() -> None:
-    """Make ``import torchvision`` work where its wheel does not match the build of torch; else do nothing."""
-    if 'torchvision' in sys.modules or importlib.util.find_spec('torchvision') is None:
-        return
+    """Make ``import torchvision`` work where its wheel needs CUDA and torch has none; else do nothing."""
     import torch
 
-    if torch.version.cuda is not None:
+    if 'torchvision' in sys.modules or torch.version.cuda is not None or not _torchvision_needs_cuda():
         return
     library = torch.library.Library('torchvision', 'FRAGMENT')
-    for schema in (
-        'nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor',
-        'qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor',
-    ):
-        if not _schema_known(schema.split('(')[0]):
-            library.define(schema)
+    for name in ('nms', 'qnms'):
+        library.define(f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
     # The declarations live as long as the library object.
     prepare_torchvision.library = library
 
 
-def _schema_known(name: str) -> bool:
-    import torch
-
-    try:
-        return bool(getattr(torch.ops.torchvision, name))
-    except AttributeError:
+def _torchvision_needs_cuda() -> bool:
+    """Whether the installed torchvision was built for CUDA, read from its version file without importing it."""
+    spec = importlib.util.find_spec('torchvision')
+    if spec is None or spec.origin is None:
         return False
+    try:
+        version = Path(spec.origin).with_name('version.py').read_text(encoding='utf-8')
+    except OSError:
+        return False
+    return re.search(r'^__version__ = .*\+cu\d', version, re.MULTILINE) is not None
 
 
 @lru_cache(maxsize=None)
@@ -66,6 +66,10 @@ def _prepare_mmcv_ops() -> None:
         return
 
     def missing(function: str) -> types.FunctionType:
+        # Whoever walks over the loaded modules (`inspect` does) asks for `__file__` and the like: there is none.
+        if function.startswith('__'):
+            raise AttributeError(function)
+
         def call(*args: object, **kwargs: object) -> None:
             raise RuntimeError(f'mmcv operator {function} is not compiled: install mmcv instead of mmcv-lite to use it')
 
