@@ -81,7 +81,7 @@ def convert_keypoints(
     expected = source.num_keypoints
     if keypoints.shape[-2:] != (expected, 2) or scores.shape != keypoints.shape[:-1]:
         raise VocabularyError(
-            f"'{source.name}' has {expected} keypoints, but coordinates {keypoints.shape} and scores {scores.shape} came"
+            f"'{source.name}' has {expected} keypoints, not coordinates {keypoints.shape} with scores {scores.shape}"
         )
     points = np.full((*keypoints.shape[:-2], target.num_keypoints, 2), np.nan, np.float32)
     values = np.zeros((*scores.shape[:-1], target.num_keypoints), np.float32)

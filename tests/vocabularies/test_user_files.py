@@ -115,7 +115,7 @@ def test_scripts_succeed_fail_and_stop(capsys, tmp_path):
 
     assert codes(lambda: None) == 0 and codes(lambda: 3) == 3
     assert codes(interrupted) == 130
-    assert codes(lambda: open(tmp_path / 'absent.txt').read() and 0) == 1
+    assert codes(lambda: len((tmp_path / 'absent.txt').read_text())) == 1
     assert 'absent.txt: No such file or directory' in capsys.readouterr().err
     # Mistakes of the program itself keep their traceback.
     with pytest.raises(ZeroDivisionError):
