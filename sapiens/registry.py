@@ -33,15 +33,17 @@ class Registry(root.Registry):
             prepare_toolkit(scope)
         found = super().get(key)
         if found is None:
-            known = set(self.module_dict)
-            parent = self.parent
-            while parent is not None:
-                known |= set(parent.module_dict)
-                parent = parent.parent
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"; did you mean '{near[0]}'?" if near else ''
+            near = difflib.get_close_matches(name, self._known(scope), n=1, cutoff=0.5)
+            hint = f"; did you mean '{scope + '.' if scope in TOOLKITS else ''}{near[0]}'?" if near else ''
             raise UnknownNameError(f"'{key}' is not a registered {self.name}{hint}")
         return found
+
+    def _known(self, scope: str | None) -> set[str]:
+        """Names of the toolkit asked for; without one, ours and mmengine's."""
+        root_registry = self._get_root_registry()
+        if scope in TOOLKITS:
+            return set(root_registry.children[scope].module_dict) if scope in root_registry.children else set()
+        return set(self.module_dict) | set(root_registry.module_dict)
 
     def __contains__(self, key: str) -> bool:
         try:

@@ -26,7 +26,7 @@ def keypoint_map(
         cannot be made are absent.
 
     Raises:
-        VocabularyError: No chain of maps leads from source to target.
+        VocabularyError: No chain of maps leads from source to target, or a map names a point that the target lacks.
     """
     source, target = load_vocabulary(source), load_vocabulary(target)
     start = {i: (i,) for i in range(source.num_keypoints)}
@@ -45,7 +45,13 @@ def keypoint_map(
                 for t, sources in entries.items()
                 if all(s in mapping for s in sources)
             }
-            queue.append((load_vocabulary(name), dict(sorted(composed.items()))))
+            step_target = load_vocabulary(name)
+            if composed and max(composed) >= step_target.num_keypoints:
+                raise VocabularyError(
+                    f"the map from '{vocabulary.name}' to '{name}' makes point {max(composed)}, "
+                    f"but '{name}' has {step_target.num_keypoints}"
+                )
+            queue.append((step_target, dict(sorted(composed.items()))))
     raise VocabularyError(f"no map from vocabulary '{source.name}' to '{target.name}'; add one under \"maps\"")
 
 
@@ -66,9 +72,17 @@ def convert_keypoints(
     Returns:
         ``(..., K', 2)`` coordinates (NaN where the source has no such point) and ``(..., K')`` scores (the
         minimum over the sources; 0 where there are none).
+
+    Raises:
+        VocabularyError: No map leads from source to target, or the arrays do not have the source's K.
     """
-    target = load_vocabulary(target)
+    source, target = load_vocabulary(source), load_vocabulary(target)
     keypoints, scores = np.asarray(keypoints), np.asarray(scores)
+    expected = source.num_keypoints
+    if keypoints.shape[-2:] != (expected, 2) or scores.shape != keypoints.shape[:-1]:
+        raise VocabularyError(
+            f"'{source.name}' has {expected} keypoints, not coordinates {keypoints.shape} with scores {scores.shape}"
+        )
     points = np.full((*keypoints.shape[:-2], target.num_keypoints, 2), np.nan, np.float32)
     values = np.zeros((*scores.shape[:-1], target.num_keypoints), np.float32)
     for t, sources in keypoint_map(source, target).items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -145,7 +146,7 @@ def _load(path: Path) -> KeypointVocabulary | PartVocabulary:
                                   'ids count from 0 in order')  # fmt: skip
 
     def index(reference: str | int, where: str) -> int:
-        if isinstance(reference, int) and 0 <= reference < len(names):
+        if type(reference) is int and 0 <= reference < len(names):
             return reference
         if reference in names:
             return names.index(reference)
@@ -157,33 +158,70 @@ def _load(path: Path) -> KeypointVocabulary | PartVocabulary:
         i = int(wrong[0])
         raise VocabularyError(f"{path}: swap must be its own inverse, but '{names[i]}' -> '{names[swap[i]]}' -> "
                               f"'{names[swap[swap[i]]]}'")  # fmt: skip
-    colors = np.array([e.get('color', _color(i)) for i, e in enumerate(entries)], np.int64)
-    if colors.shape != (len(names), 3) or colors.min() < 0 or colors.max() > 255:
-        raise VocabularyError(f'{path}: every color is three numbers from 0 to 255')
+
+    def numbers(key: str, default: float) -> np.ndarray:
+        values = [e.get(key, default) for e in entries]
+        for entry, value in zip(names, values, strict=True):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float('inf'):
+                raise VocabularyError(f"{path}: {key} of '{entry}' is {value!r}, not a number of at least 0")
+        return np.array(values, np.float32)
+
+    colors = [e.get('color', _color(i)) for i, e in enumerate(entries)]
+    for entry, color in zip(names, colors, strict=True):
+        if not _is_color(color):
+            raise VocabularyError(f"{path}: color of '{entry}' is {color!r}, not three whole numbers from 0 to 255")
     common = dict(
         name=str(document.get('name', path.stem)),
         names=names,
         swap=swap,
-        colors=colors.astype(np.uint8),
+        colors=np.array(colors, np.uint8),
         source=str(document.get('source', '')),
     )
     if kind == 'parts':
-        weights = np.array([e.get('weight', 1.0) for e in entries], np.float32)
-        return PartVocabulary(weights=weights, **common)
-    sigmas = np.array([e.get('sigma', 0.05) for e in entries], np.float32)
+        return PartVocabulary(weights=numbers('weight', 1.0), **common)
+    sigmas = numbers('sigma', 0.05)
     if not (sigmas > 0).all():
         raise VocabularyError(f'{path}: every sigma must be greater than 0')
     groups: dict[str, list[int]] = {}
     for i, entry in enumerate(entries):
         groups.setdefault(str(entry.get('group', 'body')), []).append(i)
-    skeleton = [[index(a, 'skeleton'), index(b, 'skeleton')] for a, b in document.get('skeleton', [])]
+    pairs = document.get('skeleton', [])
+    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise VocabularyError(f'{path}: skeleton is a list of pairs of names or ids')
+    skeleton = [[index(end, 'skeleton') for end in pair] for pair in pairs]
     return KeypointVocabulary(
         sigmas=sigmas,
         groups={k: np.array(v, np.int64) for k, v in groups.items()},
         skeleton=np.array(skeleton, np.int64).reshape(-1, 2),
-        maps=document.get('maps', {}),
+        maps=_maps(document.get('maps', {}), index, path),
         **common,
     )
+
+
+def _is_color(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(type(c) is int and 0 <= c <= 255 for c in value)
+
+
+def _maps(maps: object, index: Callable[[str | int, str], int], path: Path) -> dict[str, dict]:
+    """Check ``{target: {'points': {target id: [sources]}, 'derived': ...}}`` and turn names of sources into ids."""
+    wrong = VocabularyError(f'{path}: maps are {{target vocabulary: {{"points": {{target id: [names or ids]}}, '
+                            '"derived": {...}}}')  # fmt: skip
+    if not isinstance(maps, dict):
+        raise wrong
+    checked: dict[str, dict] = {}
+    for target, kinds in maps.items():
+        if not isinstance(kinds, dict) or not set(kinds) <= {'points', 'derived'}:
+            raise wrong
+        checked[target] = {}
+        for kind, entries in kinds.items():
+            if not isinstance(entries, dict) or not all(
+                key.isdecimal() and isinstance(sources, list) and sources for key, sources in entries.items()
+            ):
+                raise wrong
+            checked[target][kind] = {
+                key: [index(source, f'map to {target}') for source in sources] for key, sources in entries.items()
+            }
+    return checked
 
 
 def _color(i: int) -> list[int]:

@@ -90,7 +90,8 @@ class SapiensViT(BaseModule):
         final_norm: Apply the final norm.
         drop_path_rate: Of the last layer; it grows linearly from 0 at the first.
         with_cp: Activation checkpointing: recompute each layer in the backward pass to save memory.
-        frozen_layers: The patch embedding and this many first layers do not train; -1 trains everything.
+        frozen_layers: The embeddings (patch, position, cls token) and this many first layers do not train and
+            drop nothing; all of them: the final norm neither. -1 trains everything.
         freeze_pos_embed: Keep the position embedding fixed (pretraining).
         init_cfg: mmengine initialisation, e.g. ``dict(type='Pretrained', checkpoint=...)``.
 
@@ -162,8 +163,23 @@ class SapiensViT(BaseModule):
         if self.frozen_layers < 0:
             return
         self.pos_embed.requires_grad_(False)
-        for module in (self.patch_embed, *self.layers[: self.frozen_layers]):
+        if self.cls_token is not None:
+            self.cls_token.requires_grad_(False)
+        for module in self._frozen_modules():
             module.requires_grad_(False)
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        if self.frozen_layers < 0:
+            return []
+        final = [self.ln1] if self.frozen_layers >= self.num_layers else []
+        return [self.patch_embed, *self.layers[: self.frozen_layers], *final]
+
+    def train(self, mode: bool = True) -> SapiensViT:
+        """Switch to training; frozen layers stay as in evaluation."""
+        super().train(mode)
+        for module in self._frozen_modules():
+            module.eval()
+        return self
 
     @property
     def num_extra_tokens(self) -> int:

@@ -31,7 +31,7 @@ class HumanEstimator(BaseModel):
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(MODELS.build(data_preprocessor or dict(type='HumanDataPreprocessor')), init_cfg)
+        super().__init__(MODELS.build(data_preprocessor or dict(type='sapiens.HumanDataPreprocessor')), init_cfg)
         self.backbone = MODELS.build(backbone)
         self.heads = nn.ModuleDict({task: MODELS.build(self._complete(head)) for task, head in heads.items()})
         self.test_cfg = dict(test_cfg or {})
@@ -77,10 +77,15 @@ class HumanEstimator(BaseModel):
                 for name, value in head.loss(outputs[task], data_samples).items()
             }
         if mode == 'predict':
-            samples = data_samples
-            if samples is None:
-                samples = [HumanDataSample(metainfo=dict(img_shape=tuple(inputs.shape[-2:]))) for _ in inputs]
-            for task, output in self.outputs(inputs, self.test_cfg.get('flip_test', False)).items():
-                self.heads[task].predict(output, samples)
-            return samples
+            return self.predict(inputs, data_samples)
         raise ValueError(f"mode is 'tensor', 'loss' or 'predict', not '{mode}'")
+
+    @torch.no_grad()
+    def predict(self, inputs: torch.Tensor, data_samples: list[HumanDataSample] | None) -> list[HumanDataSample]:
+        """Predictions in the original images' frames; without samples each input is its own original."""
+        samples = data_samples
+        if samples is None:
+            samples = [HumanDataSample(metainfo=dict(img_shape=tuple(inputs.shape[-2:]))) for _ in inputs]
+        for task, output in self.outputs(inputs, self.test_cfg.get('flip_test', False)).items():
+            self.heads[task].predict(output, samples)
+        return samples

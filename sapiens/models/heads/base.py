@@ -81,3 +81,8 @@ class DeconvHead(BaseModule):
     def labelled(samples: list[HumanDataSample], field: str) -> list[int]:
         """Positions of the samples that carry a label; the others have no part in the loss."""
         return [i for i, sample in enumerate(samples) if field in sample]
+
+    @staticmethod
+    def no_loss(output: torch.Tensor) -> torch.Tensor:
+        """A loss of 0 with zero gradients, whatever the output holds: parameters without a gradient stop DDP."""
+        return output[:0].float().sum()

@@ -36,7 +36,7 @@ class DepthHead(DeconvHead):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(in_channels, 1, deconv_channels, conv_channels, dropout, init_cfg)
-        self.loss_module = MODELS.build(loss or dict(type='SiLogLoss'))
+        self.loss_module = MODELS.build(loss or dict(type='sapiens.SiLogLoss'))
 
     def flip_back(self, output: torch.Tensor) -> torch.Tensor:
         """Mirror ``(B, 1, h, w)``."""
@@ -46,7 +46,7 @@ class DepthHead(DeconvHead):
         """``loss_silog`` against each image's human depth normalised to [0, 1]."""
         chosen = self.labelled(samples, 'gt_depth')
         if not chosen:
-            return {'loss_silog': output.sum() * 0}
+            return {'loss_silog': self.no_loss(output)}
         depth = torch.stack([samples[i].gt_depth for i in chosen]).to(output.device)
         valid = torch.isfinite(depth) & (depth > 0)
         for row, i in enumerate(chosen):

@@ -31,8 +31,9 @@ def _resize_map(source: tuple[int, int], target: tuple[int, int]) -> torch.Tenso
 
 
 def points_to_original(points: torch.Tensor, warp: torch.Tensor) -> torch.Tensor:
-    """``(K, 2)`` input pixels -> ``(K, 2)`` original pixels."""
-    linear, shift = warp[:, :2].to(points.device), warp[:, 2].to(points.device)
+    """``(K, 2)`` input pixels -> ``(K, 2)`` original pixels, on the CPU."""
+    points = points.cpu()
+    linear, shift = warp[:, :2], warp[:, 2]
     return torch.linalg.solve(linear, (points.double() - shift).T).T.float()
 
 
@@ -40,11 +41,16 @@ def _is_resize(warp: torch.Tensor, input_shape: tuple, ori_shape: tuple) -> bool
     return torch.allclose(warp.cpu(), _resize_map(ori_shape, input_shape), atol=1e-4, rtol=0)
 
 
+def _exact(device: torch.device) -> torch.dtype:
+    """The finest float type of a device: MPS has no float64 (and float32 is right to 1e-3 pixels of a 4K image)."""
+    return torch.float32 if device.type == 'mps' else torch.float64
+
+
 def _source_coordinates(
     warp: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Input x, y of original pixels; rows and columns broadcast against each other."""
-    a = warp.to(rows.device)
+    a = warp.to(rows.device, rows.dtype)
     return a[0, 0] * columns + a[0, 1] * rows + a[0, 2], a[1, 0] * columns + a[1, 1] * rows + a[1, 2]
 
 
@@ -65,9 +71,9 @@ def map_to_original(values: torch.Tensor, warp: torch.Tensor, ori_shape: tuple[i
         return F.interpolate(values[None], size=ori_shape, mode='bilinear', align_corners=False)[0]
     out = values.new_empty(values.shape[0], *ori_shape)
     step = max(1, STRIPE // (values.shape[0] * ori_shape[1]))
-    columns = torch.arange(ori_shape[1], device=values.device, dtype=torch.float64)
+    columns = torch.arange(ori_shape[1], device=values.device, dtype=_exact(values.device))
     for start in range(0, ori_shape[0], step):
-        rows = torch.arange(start, min(start + step, ori_shape[0]), device=values.device, dtype=torch.float64)
+        rows = torch.arange(start, min(start + step, ori_shape[0]), device=values.device, dtype=_exact(values.device))
         x, y = _source_coordinates(warp, rows[:, None], columns[None])
         inside = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
         grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1).float()
@@ -105,9 +111,9 @@ def argmax_to_original(
     flat_labels, flat_logits = labels.to(torch.uint8).flatten(), logits.flatten(1)
     out = torch.empty(ori_shape, dtype=torch.uint8, device=logits.device)
     step = max(1, STRIPE // (8 * ori_shape[1]))
-    columns = torch.arange(ori_shape[1], device=logits.device, dtype=torch.float64)
+    columns = torch.arange(ori_shape[1], device=logits.device, dtype=_exact(logits.device))
     for start in range(0, ori_shape[0], step):
-        rows = torch.arange(start, min(start + step, ori_shape[0]), device=logits.device, dtype=torch.float64)
+        rows = torch.arange(start, min(start + step, ori_shape[0]), device=logits.device, dtype=_exact(logits.device))
         x, y = _source_coordinates(warp, rows[:, None], columns[None])
         inside = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
         x, y = x.clamp(0, width - 1).expand(inside.shape), y.clamp(0, height - 1).expand(inside.shape)

@@ -35,7 +35,7 @@ class NormalHead(DeconvHead):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(in_channels, 3, deconv_channels, conv_channels, dropout, init_cfg)
-        self.loss_module = MODELS.build(loss or dict(type='NormalLoss'))
+        self.loss_module = MODELS.build(loss or dict(type='sapiens.NormalLoss'))
 
     def flip_back(self, output: torch.Tensor) -> torch.Tensor:
         """Mirror ``(B, 3, h, w)`` and negate x."""
@@ -45,7 +45,9 @@ class NormalHead(DeconvHead):
         """``loss_l1`` and ``loss_cosine`` over human pixels with a known normal."""
         chosen = self.labelled(samples, 'gt_normals')
         if not chosen:
-            return {'loss_l1': output.sum() * 0}
+            # The loss counts pixels over all processes: each has to ask it, also one without labels.
+            nothing = torch.zeros_like(output)
+            return self.loss_module(output, nothing, nothing[:, :1].bool())
         target = torch.stack([samples[i].gt_normals for i in chosen]).to(output.device).float()
         valid = torch.isfinite(target).all(1, keepdim=True) & (target.square().sum(1, keepdim=True) > 0.25)
         for row, i in enumerate(chosen):

@@ -49,7 +49,7 @@ class PartHead(DeconvHead):
             raise UserError(f"PartHead needs a part vocabulary; '{vocabulary.name}' has keypoints")
         super().__init__(in_channels, vocabulary.num_classes, deconv_channels, conv_channels, dropout, init_cfg)
         self.vocabulary, self.with_scores = vocabulary, with_scores
-        loss = {'type': 'WeightedCrossEntropy', 'class_weight': vocabulary.weights.tolist(), **(loss or {})}
+        loss = {'type': 'sapiens.WeightedCrossEntropy', 'class_weight': vocabulary.weights.tolist(), **(loss or {})}
         self.loss_module = MODELS.build(loss)
         self.register_buffer('swap', torch.from_numpy(vocabulary.swap.copy()), persistent=False)
 
@@ -60,17 +60,20 @@ class PartHead(DeconvHead):
     def loss(self, output: torch.Tensor, samples: list[HumanDataSample]) -> dict[str, torch.Tensor]:
         """``loss_ce`` at the labels' resolution (logits are upsampled bilinearly) and ``acc_seg`` in percent."""
         chosen = self.labelled(samples, 'gt_part_map')
+        ignore = self.loss_module.ignore_index
         if not chosen:
-            return {'loss_ce': output.sum() * 0}
+            # The loss may count pixels over all processes: each has to ask it, also one without labels.
+            nothing = torch.full_like(output[:, 0], ignore, dtype=torch.long)
+            return {'loss_ce': self.loss_module(output, nothing)}
         labels = torch.stack([samples[i].gt_part_map for i in chosen]).to(output.device).long()
         logits = output[chosen] if len(chosen) < len(samples) else output
-        ignore = self.loss_module.ignore_index
         largest = int(labels.masked_fill(labels == ignore, 0).max())
         if largest >= self.out_channels:
             raise UserError(f"a label {largest} lies outside the {self.out_channels} classes of "
                             f"'{self.vocabulary.name}'; run tools/check_dataset.py or set label_map")  # fmt: skip
         logits = F.interpolate(logits.float(), size=labels.shape[-2:], mode='bilinear', align_corners=False)
-        share = len(chosen) / len(samples)
+        # The plain mean runs over all pixels of the batch, those of unlabelled images included.
+        share = len(chosen) / len(samples) if self.loss_module.reduction == 'pixels' else 1.0
         with torch.no_grad():
             accuracy = pixel_accuracy(logits, labels, ignore)
         return {'loss_ce': self.loss_module(logits, labels) * share, 'acc_seg': accuracy}

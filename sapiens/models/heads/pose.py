@@ -50,7 +50,7 @@ class PoseHead(DeconvHead):
         super().__init__(in_channels, vocabulary.num_keypoints, deconv_channels, conv_channels, init_cfg=init_cfg)
         self.vocabulary = vocabulary
         self.codec = CODECS.build(codec)
-        self.loss_module = MODELS.build(loss or dict(type='KeypointMSELoss'))
+        self.loss_module = MODELS.build(loss or dict(type='sapiens.KeypointMSELoss'))
         self.register_buffer('swap', torch.from_numpy(vocabulary.swap.copy()), persistent=False)
 
     def flip_back(self, output: torch.Tensor) -> torch.Tensor:
@@ -61,7 +61,7 @@ class PoseHead(DeconvHead):
         """``loss_kpt`` and ``acc_pose`` (PCK at 5 % of a tenth of the heatmap, see `pose_accuracy`)."""
         chosen = self.labelled(samples, 'gt_keypoints')
         if not chosen:
-            return {'loss_kpt': output.sum() * 0}
+            return {'loss_kpt': self.no_loss(output)}
         keypoints = torch.stack([samples[i].gt_keypoints for i in chosen]).to(output.device)
         visible = torch.stack([samples[i].gt_keypoints_visible for i in chosen]).to(output.device)
         if keypoints.shape[1] != output.shape[1]:

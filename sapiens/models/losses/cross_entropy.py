@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...registry import MODELS
-from .reduce import balanced_count
+from .reduce import at_least_float32, balanced_count
 
 
 @MODELS.register_module()
@@ -41,10 +41,9 @@ class WeightedCrossEntropy(nn.Module):
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """``(B, C, H, W)`` logits and ``(B, H, W)`` integer labels -> scalar."""
-        labels = labels.long()
-        loss = F.cross_entropy(
-            logits.float(), labels, self.class_weight, ignore_index=self.ignore_index, reduction='none'
-        )
+        logits, labels = at_least_float32(logits), labels.long()
+        weight = None if self.class_weight is None else self.class_weight.to(logits.dtype)
+        loss = F.cross_entropy(logits, labels, weight, ignore_index=self.ignore_index, reduction='none')
         if self.reduction == 'pixels':
             return self.loss_weight * loss.mean()
         valid = labels != self.ignore_index

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ...registry import MODELS
+from .reduce import at_least_float32
 
 
 def normalise_depth(depth: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -51,7 +52,8 @@ class SiLogLoss(nn.Module):
 
     def forward(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W)`` (or ``(B, H, W)``) predictions and targets; targets <= 0 do not count -> scalar."""
-        pred, target = pred.float().flatten(1), target.float().flatten(1)
+        pred = at_least_float32(pred).flatten(1)
+        target = target.to(pred.dtype).flatten(1)
         valid = target > 0
         count = valid.sum(1).clamp(min=1)
         difference = pred.clamp(min=self.eps).log() - target.masked_fill(~valid, 1).log()

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ...registry import MODELS
+from .reduce import at_least_float32
 
 
 def squared_error(heatmaps: torch.Tensor, target: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -16,16 +17,16 @@ def squared_error(heatmaps: torch.Tensor, target: torch.Tensor | tuple[torch.Ten
     ``sum (H - T)^2 = sum H^2 - 2 gy^T H gx + (sum gy^2)(sum gx^2)``.
 
     Args:
-        heatmaps: ``(B, K, h, w)``, any float dtype; the sum is in float32.
+        heatmaps: ``(B, K, h, w)``, any float dtype; half precisions are summed in float32.
         target: ``(B, K, h, w)``, or the pair ``gx`` (B, K, w), ``gy`` (B, K, h) of `UDPHeatmap.factors`.
 
     Returns:
-        ``(B, K)`` float32.
+        ``(B, K)`` float32 (or float64).
     """
-    heatmaps = heatmaps.float()
+    heatmaps = at_least_float32(heatmaps)
     if isinstance(target, torch.Tensor):
-        return ((heatmaps - target.float()) ** 2).mean((-1, -2))
-    gx, gy = (g.float() for g in target)
+        return ((heatmaps - target.to(heatmaps.dtype)) ** 2).mean((-1, -2))
+    gx, gy = (g.to(heatmaps.dtype) for g in target)
     cross = torch.matmul(heatmaps, gx[..., None])[..., 0]
     total = heatmaps.square().sum((-1, -2)) - 2 * (cross * gy).sum(-1) + gx.square().sum(-1) * gy.square().sum(-1)
     return total / heatmaps[0, 0].numel()

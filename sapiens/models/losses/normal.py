@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...registry import MODELS
-from .reduce import balanced_count
+from .reduce import at_least_float32, balanced_count
 
 
 @MODELS.register_module()
@@ -37,8 +37,8 @@ class NormalLoss(nn.Module):
         Returns:
             ``loss_l1`` and ``loss_cosine``, scalars.
         """
-        pred = pred.float()
-        target = torch.where(valid, target.float(), torch.zeros_like(pred))
+        pred = at_least_float32(pred)
+        target = torch.where(valid, target.to(pred.dtype), torch.zeros_like(pred))
         pred = torch.where(valid, pred, torch.zeros_like(pred))
         count = balanced_count(valid.sum())
         l1 = (pred - target).abs().sum() / count

@@ -140,7 +140,7 @@ class MAEPretrainer(BaseModel):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(MODELS.build(data_preprocessor or dict(type='HumanDataPreprocessor')), init_cfg)
+        super().__init__(MODELS.build(data_preprocessor or dict(type='sapiens.HumanDataPreprocessor')), init_cfg)
         self.backbone = MODELS.build({'with_cls_token': True, 'freeze_pos_embed': True, **backbone})
         inherited = dict(
             in_channels=self.backbone.embed_dims,
