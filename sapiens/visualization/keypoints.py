@@ -96,7 +96,7 @@ def _person_width(canvas: np.ndarray, points: np.ndarray) -> float:
 
 def _draw_skeleton(canvas: np.ndarray, points: np.ndarray, visible: np.ndarray, vocabulary: KeypointVocabulary,
                    width: float) -> None:  # fmt: skip
-    stroke = {group: width for group in vocabulary.groups}
+    stroke = dict.fromkeys(vocabulary.groups, width)
     for group, ids in vocabulary.groups.items():
         if 'hand' in group or group == 'face':
             stroke[group] = min(width, max(1.0, 0.7 * _spacing(points[ids][visible[ids]])))
@@ -126,7 +126,8 @@ def _draw_dots(canvas: np.ndarray, points: np.ndarray, visible: np.ndarray, voca
             center = fixed(points[i]).tolist()
             if rim:
                 # A dark rim keeps a dot visible on a line or on cloth of its own colour.
-                cv2.circle(canvas, center, int((r + max(0.5, 0.2 * r)) * (1 << SHIFT)), (0, 0, 0), -1, cv2.LINE_AA, SHIFT)  # fmt: skip
+                outer = int((r + max(0.5, 0.2 * r)) * (1 << SHIFT))
+                cv2.circle(canvas, center, outer, (0, 0, 0), -1, cv2.LINE_AA, SHIFT)
             color = vocabulary.colors[i].tolist()
             cv2.circle(canvas, center, int(r * (1 << SHIFT)), color, -1, cv2.LINE_AA, SHIFT)
 

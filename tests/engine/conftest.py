@@ -70,8 +70,9 @@ def train(tmp_path):
     import copy
     import uuid
 
-    from sapiens.engine import SapiensRunner
     from toy_data import RecordHook
+
+    from sapiens.engine import SapiensRunner
 
     def run_it(config, name='run', crash_at=None, **changes):
         config = copy.deepcopy(config)
