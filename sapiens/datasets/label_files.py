@@ -113,7 +113,7 @@ def decode_ids(data: bytes, name: str) -> np.ndarray:
 
 def decode_mask(data: bytes, name: str) -> np.ndarray:
     """Decode a mask: ``(H, W)`` uint8 of 0 and 1; any nonzero value, alpha aside, is 1."""
-    mask = _array(data, name)
+    mask = read_array(data, name)
     if mask.ndim == 3:
         mask = mask[..., :3].any(-1)
     return (mask != 0).astype(np.uint8)
@@ -130,7 +130,7 @@ def decode_depth(data: bytes, name: str, depth_scale: float = 0.001) -> np.ndarr
     Returns:
         ``(H, W)`` float32 metres; 0 = unknown (NaN, infinity and what is not positive become 0).
     """
-    raw = _array(data, name)
+    raw = read_array(data, name)
     if raw.ndim == 3 and raw.shape[-1] == 1:
         raw = raw[..., 0]
     if raw.ndim != 2:
@@ -152,7 +152,7 @@ def decode_normals(data: bytes, name: str, axes: str = 'x-right y-up z-viewer') 
     Returns:
         ``(H, W, 3)`` float32 unit vectors in our axes; (0, 0, 0) = unknown.
     """
-    raw = _array(data, name)
+    raw = read_array(data, name)
     if raw.ndim != 3 or raw.shape[-1] < 3:
         raise UserError(f'{name}: normals need three channels, this has shape {raw.shape}')
     raw = raw[..., :3]
@@ -178,7 +178,8 @@ def _is_array_file(data: bytes) -> bool:
     return data[:6] == b'\x93NUMPY' or data[:4] == b'PK\x03\x04'
 
 
-def _array(data: bytes, name: str) -> np.ndarray:
+def read_array(data: bytes, name: str) -> np.ndarray:
+    """Numbers as a file has them: an image (channels in OpenCV's order), .npy or .npz; never unpickles."""
     if not _is_array_file(data):
         return _decode(data, name)
     try:

@@ -1,0 +1,177 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""`tools/check_dataset.py` finds each kind of mistake, and nothing in a good data set."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.dataset import ConcatDataset, RepeatDataset
+from scenes import sphere
+
+from sapiens.datasets import HumanManifestDataset, ManifestWriter, label_files
+from sapiens.datasets.check import check_dataset, check_keypoints, check_sample, swapped_sides
+from sapiens.datasets.coco_keypoints import join_keypoints
+from sapiens.vocabularies import load_vocabulary
+
+ROOT = Path(__file__).parents[2]
+ANNOTATION = json.loads((ROOT / 'tests/data/coco_785_wholebody.json').read_text())['annotations'][0]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    scene = sphere()
+    with ManifestWriter(tmp_path / 'data', keypoints='wholebody133', parts='parts28') as writer:
+        for key in 'abcdef':
+            person = {'bbox': [15, 37, 50, 50], 'keypoints': np.c_[np.full((133, 2), 40.0), np.full(133, 2)]}
+            writer.write(key, image=scene['img'], parts=scene['part_map'], depth=scene['depth'],
+                         normals=scene['normals'], mask=scene['mask'], persons=[person])  # fmt: skip
+    return tmp_path / 'data'
+
+
+def kinds(folder, **options):
+    data = HumanManifestDataset(str(folder), **options)
+    return {data.get_data_info(i)['img_id']: [p[0] for p in check_sample(data, i)] for i in range(len(data))}
+
+
+def rewrite(folder, sample, **fields):
+    lines = [json.loads(line) for line in (folder / 'manifest.jsonl').read_text().splitlines()]
+    for line in lines:
+        if line['id'] == sample:
+            line.update(fields)
+    (folder / 'manifest.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+
+
+def test_a_good_data_set_has_no_problems(folder):
+    assert set(map(tuple, kinds(folder).values())) == {()}
+    assert set(map(tuple, kinds(folder, sample_per='person').values())) == {()}
+
+
+def test_every_mistake_is_found(folder):
+    scene = sphere()
+    (folder / 'images/a.jpg').unlink()
+    (folder / 'images/b.jpg').write_bytes((folder / 'images/b.jpg').read_bytes()[:300])
+    wrong = scene['part_map'].copy()
+    wrong[0, 0] = 200
+    (folder / 'parts/c.png').write_bytes(label_files.encode_ids(wrong))
+    (folder / 'depth/c.png').write_bytes(label_files.encode_depth(scene['depth'][:50]))
+    (folder / 'mask/d.png').write_bytes(label_files.encode_ids(np.zeros((120, 90))))
+    (folder / 'depth/d.png').unlink()
+    depth = scene['depth'].copy()
+    depth[0, :2] = np.nan, -1
+    (folder / 'depth/e.npz').write_bytes(label_files.encode_npz(depth))
+    (folder / 'normals/e.npz').write_bytes(label_files.encode_npz(scene['normals'] * 0.7))
+    rewrite(folder, 'e', depth='depth/e.npz', normals='normals/e.npz')
+    (folder / 'normals/f.npz').write_bytes(label_files.encode_npz(scene['normals'] * np.float32([1, -1, -1])))
+    (folder / 'depth/f.png').write_bytes(label_files.encode_depth(np.zeros((120, 90))))
+    rewrite(folder, 'f', normals='normals/f.npz')
+    assert kinds(folder) == {
+        'a': ['missing file'],
+        'b': ['unreadable image'],
+        'c': ['label outside the vocabulary', 'shape mismatch'],
+        'd': ['missing file', 'empty mask'],
+        'e': ['NaN depth', 'negative depth', 'non-unit normals'],
+        'f': ['empty depth', 'normals point away'],
+    }
+
+
+def test_bad_persons_are_found(folder):
+    rewrite(folder, 'a', persons=[{'bbox': [0, 0, 9, 9], 'keypoints': [[1, 2, 2]]}])
+    rewrite(folder, 'b', persons=[{'keypoints': [[1, 2, 2]] * 133}])
+    rewrite(folder, 'c', persons=[{'bbox': [0, 0, 9, 9], 'keypoints': [[900, 2, 2]] * 133}])
+    data = HumanManifestDataset(str(folder), sample_per='person')
+    found = [list(check_sample(data, i)) for i in range(3)]
+    assert [f[0][0] for f in found] == ['malformed annotation', 'malformed annotation', 'keypoints off the image']
+    assert "keypoints are (1, 3), 'wholebody133' asks for (133, 3)" in found[0][0][2]
+    assert 'needs a "bbox"' in found[1][0][2]
+
+
+def points_785():
+    joined = join_keypoints(ANNOTATION, 133, '')
+    return joined[:, :2], joined[:, 2] > 0
+
+
+@pytest.mark.parametrize('turn', [0, 60, 170])
+def test_swapped_sides_are_suspected_on_a_real_person(turn):
+    vocabulary = load_vocabulary('wholebody133')
+    points, visible = points_785()
+    angle = np.deg2rad(turn)
+    points = points @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    assert swapped_sides(points, visible, vocabulary) is None
+    assert 'left eye' in swapped_sides(points[vocabulary.swap], visible[vocabulary.swap], vocabulary)
+    hips = points.copy()
+    hips[[11, 12]] = hips[[12, 11]]
+    assert 'opposite order' in swapped_sides(hips, visible, vocabulary)
+    mirrored = points * [-1, 1]
+    assert swapped_sides(mirrored[vocabulary.swap], visible[vocabulary.swap], vocabulary) is None, 'a proper mirror'
+
+
+def test_profiles_and_strange_vocabularies_are_not_suspected():
+    vocabulary = load_vocabulary('coco17')
+    points = np.zeros((17, 2))
+    visible = np.zeros(17, bool)
+    visible[:3] = True
+    points[0], points[1], points[2] = [10, 10], [9.2, 6], [10, 6]
+    assert swapped_sides(points, visible, vocabulary) is None
+    assert list(check_keypoints(dict(keypoints=np.full((17, 2), np.nan), keypoints_visible=np.ones(17),
+                                     keypoint_vocabulary='coco17'), (9, 9)))[0][0] == 'NaN keypoints'  # fmt: skip
+    assert swapped_sides(np.ones((25, 2)), np.ones(25, bool), load_vocabulary('openpose25')) is None
+
+
+def test_wrapped_data_sets_are_checked_sample_by_sample(folder):
+    (folder / 'images/c.jpg').unlink()
+    for data in (
+        ConcatDataset([HumanManifestDataset(str(folder)), HumanManifestDataset(str(folder))]),
+        RepeatDataset(HumanManifestDataset(str(folder)), times=2),
+    ):
+        found = [p for problems in check_dataset(data) for p in problems]
+        assert [p.index for p in found] == [2, 8]
+
+
+def run(tool, *args):
+    return subprocess.run([sys.executable, str(ROOT / 'tools' / tool), *map(str, args)], capture_output=True, text=True)
+
+
+def write_config(tmp_path, folder):
+    (tmp_path / 'config.py').write_text(
+        "default_scope = 'sapiens'\ntrain_dataloader = dict(dataset=dict(type='HumanManifestDataset', "
+        f"data_root={str(folder)!r}, input_size=(64, 48), pipeline=[dict(type='LoadImage'), dict(type='LoadLabels'), "
+        "dict(type='RandomAffine'), dict(type='RandomFlip'), dict(type='PackHumanInputs')]))\n"
+    )
+    return tmp_path / 'config.py'
+
+
+def test_tool_lists_and_fails(tmp_path, folder):
+    config = write_config(tmp_path, folder)
+    good = run('check_dataset.py', config, '--workers', 0)
+    assert good.returncode == 0 and 'nothing wrong' in good.stdout, good.stderr
+    (folder / 'mask/b.png').write_bytes(label_files.encode_ids(np.zeros((120, 90))))
+    bad = run('check_dataset.py', config, '--workers', 1, '--fix-list', tmp_path / 'fix.jsonl')
+    assert bad.returncode == 1 and 'empty mask' in bad.stdout and '1 of 6 samples' in bad.stdout
+    (line,) = (tmp_path / 'fix.jsonl').read_text().splitlines()
+    assert json.loads(line)['index'] == 1 and json.loads(line)['file'].endswith('mask/b.png')
+    (folder / 'manifest.jsonl').write_text('{"id":')
+    broken = run('check_dataset.py', config)
+    assert broken.returncode == 1 and broken.stderr.startswith('error: ') and 'manifest.jsonl#line 1' in broken.stderr
+    assert broken.stderr.count('\n') == 1 and 'Traceback' not in broken.stderr
+    assert 'has no val_dataloader' in run('check_dataset.py', config, '--split', 'val').stderr
+
+
+def test_browse_draws_every_label(tmp_path, folder):
+    pytest.importorskip('sapiens.visualization')
+    config = write_config(tmp_path, folder)
+    done = run('browse_dataset.py', config, '--num', 8, '--out-dir', tmp_path / 'out')
+    assert done.returncode == 0, done.stderr
+    files = sorted((tmp_path / 'out').iterdir())
+    assert len(files) == 8 and files[0].name == '0000_a.jpg'
+    picture = cv2.imread(str(files[0]))
+    assert picture.shape[1] > 4 * 48, 'input, parts, depth and normals'
+    assert picture.std() > 20
+    again = run('browse_dataset.py', config, '--num', 8, '--out-dir', tmp_path / 'again')
+    assert again.returncode == 0
+    assert files[3].read_bytes() == (tmp_path / 'again' / files[3].name).read_bytes(), 'seeded'
+    typo = run('browse_dataset.py', tmp_path / 'confg.py')
+    assert typo.returncode == 1 and 'did you mean' in typo.stderr and typo.stderr.count('\n') == 1
