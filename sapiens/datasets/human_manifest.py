@@ -43,27 +43,21 @@ class HumanManifestDataset(HumanDataset):
         if sample_per not in ('image', 'person'):
             raise UserError(f"HumanManifestDataset: sample_per '{sample_per}' is neither 'image' nor 'person'")
         self.sample_per = sample_per
-        self._manifest: Manifest | None = None
+        self.manifest = Manifest(data_root)
+        self.file_vocabulary = self.manifest.header.get('keypoints')
+        parts = self.manifest.header.get('parts')
+        if part_vocabulary and parts not in (None, part_vocabulary) and kwargs.get('label_map') is None:
+            raise UserError(f"{self.manifest.path}: its parts are '{parts}', not '{part_vocabulary}'; "
+                            'give a label_map or take its vocabulary')  # fmt: skip
         super().__init__(
-            data_root=data_root, keypoint_vocabulary=keypoint_vocabulary, part_vocabulary=part_vocabulary, **kwargs
+            data_root=data_root,
+            keypoint_vocabulary=keypoint_vocabulary or self.file_vocabulary,
+            part_vocabulary=part_vocabulary or parts,
+            **kwargs,
         )
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest, opened when first needed."""
-        if self._manifest is None:
-            self._manifest = Manifest(self.data_root)
-        return self._manifest
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """One entry an image or a person: references only, records are parsed again when a sample is taken."""
-        header = self.manifest.header
-        self.file_vocabulary = header.get('keypoints')
-        self.keypoint_vocabulary = self.keypoint_vocabulary or self.file_vocabulary
-        if self.part_vocabulary and header.get('parts') not in (None, self.part_vocabulary) and self.label_map is None:
-            raise UserError(f"{self.manifest.path}: its parts are '{header['parts']}', not '{self.part_vocabulary}'; "
-                            'give a label_map or take its vocabulary')  # fmt: skip
-        self.part_vocabulary = self.part_vocabulary or header.get('parts')
         entries = []
         for entry in self.manifest.entries(parse=self.sample_per == 'person'):
             base = {'img_path': entry['files']['image'], 'img_id': entry['id'], 'record': entry['record'],

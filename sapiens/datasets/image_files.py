@@ -14,6 +14,8 @@ import numpy as np
 from ..errors import UserError
 
 IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
+# OpenCV 4.11 decodes to RGB at no cost; flag 1 asks for BGR.
+_RGB = getattr(cv2, 'IMREAD_COLOR_RGB', 0)
 _REDUCED = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -43,13 +45,13 @@ def decode_image(data: bytes, name: str, reduce: int = 1) -> np.ndarray:
     if _is_cut_off(data):
         raise UserError(f'{name}: the image is truncated; copy it again or take it off the list')
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[reduce])
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[reduce] & ~1 | _RGB if _RGB else _REDUCED[reduce])
     except cv2.error:
         image = None
     if image is None:
         kind = 'a text file' if _is_text(data) else 'no image that OpenCV can read'
         raise UserError(f'{name}: is {kind}; replace it by a JPEG, PNG, WebP, TIFF or BMP')
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image if _RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def is_jpeg(data: bytes) -> bool:

@@ -199,3 +199,26 @@ def test_cut_shard_is_named(tmp_path):
     shard.write_bytes(shard.read_bytes()[:3000])
     with pytest.raises(UserError, match='000000.tar: .*(cut off|not an uncompressed tar)'):
         list(m.Manifest(tmp_path / 'b').entries())
+
+
+def test_shards_are_those_of_webdataset(tmp_path):
+    webdataset = pytest.importorskip('webdataset')
+    rng = np.random.default_rng(4)
+    samples = {key: make_sample(rng) for key in ('a', 'b')}
+    with m.ManifestWriter(tmp_path / 'x', keypoints='coco17', parts='parts28', image_extension='.png') as writer:
+        for key, sample in samples.items():
+            writer.write(key, **sample)
+    (shard,) = m.pack_shards(tmp_path / 'x', tmp_path / 'y')
+    theirs = {s['__key__']: s for s in webdataset.WebDataset(str(shard), shardshuffle=False)}
+    for key, sample in samples.items():
+        assert (m.decode_ids(theirs[key]['parts.png'], '') == sample['parts']).all()
+        assert json.loads(theirs[key]['json'])['id'] == key
+    with webdataset.TarWriter(str(tmp_path / 'theirs.tar')) as sink:
+        for key, sample in samples.items():
+            sink.write({'__key__': key, 'png': theirs[key]['png'], 'depth.png': m.encode_depth(sample['depth']),
+                        'json': {'id': key, 'persons': []}})  # fmt: skip
+    (tmp_path / 'manifest.json').write_text(json.dumps({'format': m.FORMAT, 'files': ['theirs.tar']}))
+    entries = list(m.Manifest(tmp_path).entries())
+    assert [sorted(e['files']) for e in entries] == [['depth', 'image']] * 2
+    back = m.decode_depth(read_bytes(entries[1]['files']['depth']), '')
+    np.testing.assert_allclose(back, samples['b']['depth'], atol=0.000501)

@@ -113,7 +113,8 @@ class LoadLabels(BaseTransform):
             if label is None:
                 if self.optional:
                     continue
-                raise UserError(f'{results["img_path"]}: has no {kind}, which LoadLabels asks for; add the label, drop '
+                name = readable_name(str(results['img_path']))
+                raise UserError(f'{name}: has no {kind}, which LoadLabels asks for; add the label, drop '
                                 f"'{kind}' from kinds or set optional=True")  # fmt: skip
             if label.shape[:2] != tuple(results['ori_shape']):
                 raise UserError(f'{self._name(kind, results)}: {kind} is {label.shape[0]} x {label.shape[1]} (H x W), '

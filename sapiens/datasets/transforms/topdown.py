@@ -70,6 +70,8 @@ class RandomHalfBody(BaseTransform):
 
     def transform(self, results: Sample) -> Sample:
         """Replace ``bbox_center`` and ``bbox_scale``."""
+        if 'keypoints' not in results:
+            return results
         visible = results['keypoints_visible'] > 0
         if visible.sum() < self.min_total or np.random.rand() >= self.prob:
             return results
