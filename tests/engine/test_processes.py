@@ -100,7 +100,8 @@ def test_a_sharded_model_saves_and_resumes(tmp_path, whole):
 
 @pytest.mark.parametrize(('number', 'processes'), [(signal.SIGTERM, 2), (signal.SIGUSR1, 1)])
 def test_asked_to_stop_it_saves_and_leaves_with_code_75(tmp_path, number, processes):
-    options = ['--work-dir', tmp_path, '--cfg-options', 'train_cfg.max_iters=4000', 'default_hooks.checkpoint.interval=-1']
+    changes = ['train_cfg.max_iters=4000', 'default_hooks.checkpoint.interval=-1']
+    options = ['--work-dir', tmp_path, '--cfg-options', *changes]
     process = start('tools/dist_train.sh', TOY_CONFIG, processes, *options)
     wait_for(process, lambda: bool(list(tmp_path.glob('*/vis_data/scalars.json'))))
     process.send_signal(number)
