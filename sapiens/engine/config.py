@@ -18,11 +18,12 @@ from ..errors import UserError
 _ROOT = Path(__file__).resolve().parents[2]
 # What a runner understands beside the keys that a config already has.
 _KNOWN_KEYS = (
-    'model train_dataloader val_dataloader test_dataloader train_cfg val_cfg test_cfg optim_wrapper param_scheduler '
-    'val_evaluator test_evaluator default_hooks custom_hooks data_preprocessor load_from load_skip resume launcher '
-    'env_cfg log_processor log_level visualizer default_scope randomness experiment_name work_dir auto_scale_lr '
-    'compile fsdp find_unused_parameters model_wrapper_cfg custom_imports'
-).split()
+    *('model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg'),
+    *('optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks', 'custom_hooks'),
+    *('data_preprocessor', 'load_from', 'load_skip', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level'),
+    *('visualizer', 'default_scope', 'randomness', 'experiment_name', 'work_dir', 'auto_scale_lr', 'compile', 'fsdp'),
+    *('find_unused_parameters', 'model_wrapper_cfg', 'custom_imports'),
+)
 
 
 class ConfigError(UserError):

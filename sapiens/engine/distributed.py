@@ -34,7 +34,8 @@ def init_distributed(launcher: str, backend: str | None = None, timeout: int = 1
     missing = [name for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR') if name not in os.environ]
     if missing:
         raise UserError(
-            f'--launcher pytorch needs {", ".join(missing)} in the environment: start with tools/dist_train.sh or torchrun'
+            f'--launcher pytorch needs {", ".join(missing)} in the environment: '
+            'start with tools/dist_train.sh or torchrun'
         )
     if torch.cuda.is_available() and backend != 'gloo':
         local, count = int(os.environ['LOCAL_RANK']), torch.cuda.device_count()

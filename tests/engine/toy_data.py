@@ -24,14 +24,13 @@ class ToyHumans(Dataset):
         size: Number of samples.
         shape: ``(H, W)``.
         bad: Indices that cannot be read.
-        nan: Indices whose depth is infinite.
         augment: Add noise drawn from all three generators.
     """
 
     metainfo = {'dataset_name': 'toy', 'sigmas': np.ones(3, np.float32)}
 
-    def __init__(self, size=24, shape=(64, 48), bad=(), nan=(), augment=True, points=17):
-        self.size, self.shape, self.bad, self.nan = size, tuple(shape), set(bad), set(nan)
+    def __init__(self, size=24, shape=(64, 48), bad=(), augment=True, points=17):
+        self.size, self.shape, self.bad = size, tuple(shape), set(bad)
         self.augment, self.points = augment, points
 
     def __len__(self):
@@ -58,8 +57,6 @@ class ToyHumans(Dataset):
         sample.set_field(torch.full((self.points,), 2.0), 'gt_keypoints_visible')
         sample.set_field(torch.from_numpy(np.where(mask, 1 + (rows > center[1]), 0).astype(np.uint8)), 'gt_part_map')
         depth = torch.from_numpy(np.where(mask, 2 + rows / height, 0).astype(np.float32))[None]
-        if index in self.nan:
-            depth[:] = float('inf')
         sample.set_field(depth, 'gt_depth')
         sample.set_field(torch.from_numpy(mask)[None], 'gt_mask')
         normals = np.zeros((3, height, width), np.float32)

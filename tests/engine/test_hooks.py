@@ -1,0 +1,214 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Hooks that watch, draw and save."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import read_losses
+
+from sapiens.engine import SapiensRunner, load_config
+from sapiens.engine.hooks import SafeCheckpointHook, TrainingDiverged
+from sapiens.errors import UserError
+from sapiens.vocabularies import load_vocabulary
+
+
+def build(config, work_dir, **changes):
+    config.update(changes)
+    config.work_dir = str(work_dir)
+    config.experiment_name = Path(work_dir).name + str(id(config))
+    return SapiensRunner.from_cfg(config)
+
+
+# ---------------------------------------------------------------- watching
+
+
+def test_nan_stops_the_run_and_names_the_batch_before_a_checkpoint_is_written(toy_config, tmp_path, monkeypatch):
+    config = toy_config
+    config.default_hooks.checkpoint.interval = 1
+    config.train_dataloader.update(sampler=dict(type='DefaultSampler', shuffle=False), batch_size=2)
+    runner = build(config, tmp_path)
+    head = runner.bare_model.heads['pose']
+    loss = head.loss
+
+    def poisoned(output, samples):
+        factor = float('nan') if any(s.img_path == 'toy_005.jpg' for s in samples) else 1.0
+        return {name: value * factor for name, value in loss(output, samples).items()}
+
+    monkeypatch.setattr(head, 'loss', poisoned)
+    with pytest.raises(TrainingDiverged, match=r'pose.loss_kpt.*not finite at iteration 3 .*toy_004.jpg, toy_005.jpg'):
+        runner.train()
+    last = torch.load(tmp_path / 'iter_2.pth', weights_only=True)
+    assert all(torch.isfinite(v).all() for v in last['state_dict'].values())
+    assert not (tmp_path / 'iter_3.pth').exists()
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_too(toy_config, tmp_path, monkeypatch):
+    runner = build(toy_config, tmp_path)
+    runner.bare_model.backbone.pos_embed.register_hook(lambda grad: grad * float('inf'))
+    with pytest.raises(TrainingDiverged, match='grad_norm not finite at iteration 1 with the batch: toy_'):
+        runner.train()
+
+
+def test_unreadable_samples_are_replaced_counted_and_listed(toy_config, tmp_path):
+    toy_config.train_dataloader.dataset.bad = [3, 7]
+    toy_config.train_dataloader.num_workers = 1
+    toy_config.custom_hooks = [dict(type='BadSampleHook', max_fraction=0.5)]
+    build(toy_config, tmp_path).train()
+    listed = json.loads((tmp_path / 'bad_samples.json').read_text())
+    assert [item['index'] for item in listed] == [3, 7]
+    assert listed[0]['reason'] == 'toy_003.jpg: cannot be read'
+    assert len(read_losses(tmp_path)) == 12
+
+
+def test_too_many_unreadable_samples_stop_the_run(toy_config, tmp_path):
+    toy_config.train_dataloader.dataset.bad = [3, 7]
+    with pytest.raises(UserError, match=r'samples cannot be read, more than 1.0%; first: toy_00[37].jpg'):
+        build(toy_config, tmp_path).train()
+    assert (tmp_path / 'bad_samples.json').is_file()
+
+
+def test_a_data_set_with_nothing_readable_says_so(toy_config, tmp_path):
+    toy_config.train_dataloader.dataset.bad = list(range(22))
+    with pytest.raises(UserError, match='20 samples in a row cannot be read; the last: toy_'):
+        build(toy_config, tmp_path).train()
+
+
+def test_speed_and_losses_are_logged(toy_config, tmp_path):
+    build(toy_config, tmp_path).train()
+    lines = next(tmp_path.glob('*/vis_data/scalars.json')).read_text().splitlines()
+    items = [json.loads(line) for line in lines]
+    assert all(item['samples_per_s'] > 0 and item['time'] > 0 for item in items if 'loss' in item)
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+def test_the_last_and_the_best_are_kept_with_config_and_vocabularies(toy_config, tmp_path):
+    toy_config.train_cfg.val_interval = 3
+    toy_config.default_hooks.checkpoint.save_best = 'score'
+    runner = build(toy_config, tmp_path)
+    scores = iter([0.2, 0.9, 0.5, 0.7])
+    runner.val_loop.evaluator.evaluate = lambda size: {'score': next(scores)}
+    runner.train()
+    names = sorted(p.name for p in tmp_path.glob('*.pth'))
+    assert names == ['best_score_iter_6.pth', 'iter_12.pth', 'iter_9.pth']
+    assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'iter_12.pth')
+    assert not list(tmp_path.glob('.*.tmp'))
+
+    content = torch.load(tmp_path / 'iter_12.pth', weights_only=True)
+    facts = content['meta']['sapiens']
+    assert facts['patch_grid'] == (4, 3) and facts['patch_padding'] == 0 and facts['img_size'] == (64, 48)
+    assert "type='ToyHumans'" in content['meta']['cfg']
+    assert content['meta']['dataset_meta']['sigmas'] == [1.0, 1.0, 1.0]
+    for kind, name in (('keypoints', 'coco17'), ('parts', 'parts20')):
+        file = tmp_path / f'{kind}.json'
+        file.write_text(json.dumps(facts['vocabularies'][kind]))
+        again, shipped = load_vocabulary(file), load_vocabulary(name)
+        assert again.names == shipped.names and (again.swap == shipped.swap).all()
+        assert (again.colors == shipped.colors).all()
+    best = torch.load(tmp_path / 'best_score_iter_6.pth', weights_only=True)
+    assert 'optimizer' not in best
+
+
+def test_a_new_checkpoint_is_whole_before_an_old_one_goes(toy_config, tmp_path, monkeypatch):
+    toy_config.default_hooks.checkpoint.max_keep_ckpts = 1
+    runner = build(toy_config, tmp_path)
+    hook = next(h for h in runner.hooks if isinstance(h, SafeCheckpointHook))
+    seen = []
+    save = runner.save_checkpoint
+
+    def look(*args, **kwargs):
+        seen.append(sorted(p.name for p in tmp_path.glob('iter_*.pth')))
+        save(*args, **kwargs)
+
+    monkeypatch.setattr(runner, 'save_checkpoint', look)
+    runner.train()
+    assert seen[1:4] == [['iter_3.pth'], ['iter_6.pth'], ['iter_9.pth']]
+    assert hook.kept == ['iter_12.pth']
+
+
+@pytest.mark.parametrize(
+    ('metric', 'rule', 'scores', 'best'),
+    [
+        ('AbsRel', None, [0.3, 0.1, 0.2], 0.1),
+        ('coco/AP', None, [0.3, 0.5, 0.4], 0.5),
+        ('x', 'less', [3, 1, 2], 1),
+        ('x', None, [float('nan'), 2, 1], 2),
+    ],
+)
+def test_what_counts_as_best(metric, rule, scores, best, tmp_path):
+    hook = SafeCheckpointHook(save_best=metric, rule=rule)
+    hook.folder = tmp_path
+
+    class Runner:
+        train_loop, iter, epoch = True, 0, 0
+        logger = type('L', (), {'info': lambda self, text: None})()
+
+        def save_checkpoint(self, folder, name, **kwargs):
+            (Path(folder) / name).touch()
+
+    for runner_iter, score in enumerate(scores):
+        Runner.iter = runner_iter
+        hook.after_val_epoch(Runner(), {metric: score})
+    assert hook.best['score'] == best
+    assert [p.name for p in tmp_path.iterdir()] == [hook.best['file']]
+
+
+def test_an_unknown_metric_is_named(tmp_path):
+    hook = SafeCheckpointHook(save_best='mIou')
+    with pytest.raises(UserError, match="save_best='mIou' is not among the metrics: mIoU, mAcc"):
+        hook.after_val_epoch(type('R', (), {'train_loop': True})(), {'mIoU': 1.0, 'mAcc': 1.0})
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def test_pictures_show_labels_and_predictions(toy_config, tmp_path):
+    toy_config.custom_hooks = [dict(type='PredictionVisHook', interval=6, max_images=2)]
+    runner = build(toy_config, tmp_path)
+    runner.train()
+    names = {p.name for p in tmp_path.glob('*/vis_data/vis_image/*.png')}
+    assert names == {'train_6.png', 'train_12.png', 'val_0_12.png'}
+    picture = cv2.imread(str(next(tmp_path.glob('*/vis_data/vis_image/train_12.png'))))
+    # Two rows of input, three labels and three predictions, of 64 x 48 pixels each.
+    assert picture.shape[0] >= 2 * 64 and picture.shape[1] >= 7 * 48
+
+
+def test_drawing_does_not_change_training(toy_config, train):
+    _, without = train(toy_config, 'without')
+    toy_config.custom_hooks = [dict(type='PredictionVisHook', interval=1)]
+    _, with_pictures = train(toy_config, 'with')
+    assert without.losses == with_pictures.losses
+
+
+def test_reconstructions_are_drawn_for_three_mask_ratios(toy_config, tmp_path):
+    arch = dict(embed_dims=32, num_layers=1, num_heads=2, feedforward_channels=64)
+    toy_config.model = dict(
+        _delete_=True,
+        type='MAEPretrainer',
+        backbone=dict(type='SapiensViT', arch=arch, img_size=(64, 48)),
+        neck=dict(type='MAEDecoder', embed_dims=32, num_layers=1, num_heads=2),
+    )
+    toy_config.model.pop('_delete_')
+    toy_config.custom_hooks = [dict(type='MAEVisHook', interval=6, max_images=2), dict(type='PredictionVisHook')]
+    for phase in ('val', 'test'):
+        for part in ('dataloader', 'cfg', 'evaluator'):
+            toy_config[f'{phase}_{part}'] = None
+    build(toy_config, tmp_path).train()
+    files = sorted(tmp_path.glob('*/vis_data/vis_image/*.png'))
+    assert [p.name for p in files] == ['mae_train_12.png', 'mae_train_6.png']
+    picture = cv2.imread(str(files[0]))
+    assert picture.shape[0] >= 6 * 64 and picture.shape[1] >= 3 * 48
+    rows = np.array_split(picture, 6)
+    # The middle tile has more grey (128) the more was masked: 9, then 11 of 12 patches.
+    third = picture.shape[1] // 3
+    grey = [(np.abs(row[:, third : 2 * third].astype(int) - 128) < 3).mean() for row in rows]
+    assert grey[0] < grey[2] - 0.05 and grey[0] < grey[4] - 0.05 and grey[4] > 0.7
+
+
+def test_config_of_the_tests_is_a_config():
+    assert load_config(Path(__file__).with_name('toy_config.py')).model.type == 'HumanEstimator'

@@ -1,0 +1,115 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Several processes, killed and asked to stop, for real."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TOY_CONFIG, read_losses, run, start
+
+from sapiens.engine import load_config, load_model_weights
+from sapiens.registry import MODELS
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, 'SIGUSR1'), reason='needs POSIX signals')
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    """Losses of an uninterrupted run in one process, step -> loss."""
+    work_dir = tmp_path_factory.mktemp('whole')
+    run(sys.executable, 'tools/train.py', TOY_CONFIG, '--work-dir', work_dir)
+    losses = read_losses(work_dir)
+    assert sorted(losses) == list(range(1, 13))
+    return losses
+
+
+def crashing(tmp_path, **kwargs):
+    """The toy config with a hook that fails, or waits to be killed."""
+    file = tmp_path / 'crashing.py'
+    hooks = [dict(type='PreemptionHook'), dict(type='CrashHook', **kwargs)]
+    file.write_text(f'_base_ = [{str(TOY_CONFIG)!r}]\ncustom_hooks = {hooks!r}\n')
+    return file
+
+
+def last_run(work_dir):
+    """Losses of the last run alone."""
+    file = max(Path(work_dir).glob('*/vis_data/scalars.json'))
+    return {i['step']: i['loss'] for i in map(json.loads, file.read_text().splitlines()) if 'loss' in i}
+
+
+def wait_for(process, condition, timeout=90):
+    """Wait until a condition holds while a process lives."""
+    end = time.monotonic() + timeout
+    while not condition():
+        if process.poll() is not None or time.monotonic() > end:
+            process.kill()
+            raise AssertionError(process.communicate()[0][-3000:])
+        time.sleep(0.05)
+
+
+def children(pid):
+    """Process ids of the children of a process."""
+    found = subprocess.run(['ps', '-o', 'pid=', '--ppid', str(pid)], capture_output=True, text=True)
+    return [int(word) for word in found.stdout.split()]
+
+
+def test_two_processes_give_the_losses_of_one_even_after_kill_9(tmp_path, whole):
+    options = [2, '--global-batch', 4, '--work-dir', tmp_path]
+    process = start('tools/dist_train.sh', crashing(tmp_path, at=8, wait=True), *options)
+    wait_for(process, lambda: all((tmp_path / f'paused{rank}').exists() for rank in range(2)))
+    workers = children(process.pid)
+    assert len(workers) == 2
+    os.kill(workers[1], signal.SIGKILL)
+    assert process.wait(timeout=60) == 128 + signal.SIGKILL
+    assert sorted(read_losses(tmp_path)) == list(range(1, 9))
+
+    run('tools/dist_train.sh', TOY_CONFIG, *options, '--resume')
+    assert min(last_run(tmp_path)) == 7  # the last checkpoint was at 6
+    assert read_losses(tmp_path) == pytest.approx(whole, rel=1e-4)
+
+
+def test_a_sharded_model_saves_and_resumes(tmp_path, whole):
+    options = [2, '--fsdp', '--global-batch', 4, '--work-dir', tmp_path]
+    output = run('tools/dist_train.sh', crashing(tmp_path, at=8), *options, code=1)
+    assert 'RuntimeError: crash' in output
+    run('tools/dist_train.sh', TOY_CONFIG, *options, '--resume')
+    assert min(last_run(tmp_path)) == 7
+    assert read_losses(tmp_path) == pytest.approx(whole, rel=1e-4)
+
+    # The file is like any other: whole tensors, for one process, with the optimiser in the common layout.
+    checkpoint = torch.load(tmp_path / 'iter_12.pth', weights_only=True)
+    model = MODELS.build(load_config(TOY_CONFIG).model)
+    assert load_model_weights(model, checkpoint['state_dict']).complete
+    state = checkpoint['optimizer']['state']
+    shapes = dict(model.named_parameters())
+    for index, name in enumerate(checkpoint['optimizer_names']):
+        assert state[index]['exp_avg'].shape == shapes[name].shape
+    resumed = run(
+        sys.executable, 'tools/train.py', TOY_CONFIG, '--work-dir', tmp_path / 'one',
+        '--resume', tmp_path / 'iter_9.pth',
+    )  # fmt: skip
+    assert 'iteration 9' in resumed
+    assert last_run(tmp_path / 'one') == pytest.approx({i: whole[i] for i in (10, 11, 12)}, rel=1e-4)
+
+
+@pytest.mark.parametrize(('number', 'processes'), [(signal.SIGTERM, 2), (signal.SIGUSR1, 1)])
+def test_asked_to_stop_it_saves_and_leaves_with_code_75(tmp_path, number, processes):
+    changes = ['train_cfg.max_iters=4000', 'default_hooks.checkpoint.interval=-1']
+    options = ['--work-dir', tmp_path, '--cfg-options', *changes]
+    process = start('tools/dist_train.sh', TOY_CONFIG, processes, *options)
+    wait_for(process, lambda: bool(list(tmp_path.glob('*/vis_data/scalars.json'))))
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, output[-3000:]
+    assert 'continue with --resume' in output and 'Traceback' not in output
+    pointer = Path((tmp_path / 'last_checkpoint').read_text())
+    done = int(pointer.stem.split('_')[1])
+    assert torch.load(pointer, weights_only=True)['meta']['iter'] == done
+    # What was logged before is what was saved: no step is lost or repeated.
+    assert max(read_losses(tmp_path)) == done
