@@ -64,7 +64,7 @@ class UDPHeatmap:
         radius = 3 * self.sigma
         height, width = self.heatmap_size
         limit = points.new_tensor([width, height])
-        inside = ((centre - radius < limit) & (centre + radius + 1 >= 0)).all(-1)
+        inside = ((centre - radius < limit) & (centre + radius >= 0)).all(-1)
         drawn = (visible >= 0.5) & inside
 
         def gaussian(axis: int, length: int) -> torch.Tensor:

@@ -12,6 +12,7 @@ import torch
 from mmengine.model import BaseModel, BaseModule
 from torch import nn
 
+from ...errors import UserError
 from ...registry import MODELS
 from ..backbones import TransformerLayer, resize_grid, sincos_pos_embed
 from ..backbones.transformer import init_transformer_weights
@@ -167,7 +168,14 @@ class MAEPretrainer(BaseModel):
 
         Returns:
             latent ``(B, 1 + n, C)``, restore ``(B, N)``, mask ``(B, N)`` (1 = removed), grid ``(h, w)``.
+
+        Raises:
+            UserError: A side of the images is not a multiple of the patch.
         """
+        height, width = images.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise UserError(f'MAE needs images whose sides are multiples of {self.patch_size}, not {height} x {width}: '
+                            'resize or crop them in the pipeline')  # fmt: skip
         tokens, grid = self.backbone.embed(images)
         if noise is None:
             noise = rand_per_sample(tuple(tokens.shape[:2]), tokens.device)
