@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
+import re
 import sys
 from collections.abc import Callable
 
@@ -25,7 +28,7 @@ class MissingPackageError(UserError, ImportError):
 def run_cli(main: Callable[[], int | None]) -> None:
     """Run the main function of a script: a `UserError` becomes one line on stderr and exit code 1.
 
-    Files that cannot be opened count as user errors too.
+    Files that cannot be opened, and arguments in a config that a class does not have, count as user errors too.
 
     Args:
         main: Returns the exit code (None is 0).
@@ -38,10 +41,33 @@ def run_cli(main: Callable[[], int | None]) -> None:
         if error.filename is None:
             raise
         _fail(f'{error.filename}: {error.strerror}')
+    except TypeError as error:
+        message = _unknown_argument(error)
+        if message is None:
+            raise
+        _fail(message)
     except KeyboardInterrupt:
         _fail('interrupted', code=130)
     else:
         sys.exit(code or 0)
+
+
+def _unknown_argument(error: TypeError) -> str | None:
+    """One line for an argument in a config that the class does not have; None for any other error."""
+    match = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    builders = [f.frame for f in inspect.getinnerframes(error.__traceback__) if f.function == 'build_from_cfg']
+    built = builders[-1].f_locals.get('obj_cls') if builders else None
+    if match is None or not inspect.isclass(built) or match[1] not in builders[-1].f_locals.get('args', {}):
+        return None
+    known = {
+        name
+        for parent in built.__mro__
+        if '__init__' in vars(parent)
+        for name in list(inspect.signature(parent.__init__).parameters)[1:]
+    }
+    near = difflib.get_close_matches(match[1], known, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else ''
+    return f"config: {built.__name__} has no argument '{match[1]}'{hint}"
 
 
 def _fail(message: str, code: int = 1) -> None:

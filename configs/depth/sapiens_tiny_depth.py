@@ -10,6 +10,8 @@ model = dict(
     backbone=dict(arch='tiny', img_size=input_size),
     heads=dict(depth=dict(deconv_channels=(96, 96, 48, 48), conv_channels=(48, 48))),
 )
+# The tiny encoder starts from random weights, so all layers learn alike.
+optim_wrapper = dict(optimizer=dict(lr=1e-3), paramwise_cfg=dict(layer_decay_rate=1.0))
 train_dataloader = dict(batch_size=8, dataset=dict(input_size=input_size))
 val_dataloader = dict(batch_size=8, dataset=dict(input_size=input_size))
 test_dataloader = dict(batch_size=8, dataset=dict(input_size=input_size))
