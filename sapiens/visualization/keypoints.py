@@ -126,10 +126,12 @@ def _draw_dots(canvas: np.ndarray, points: np.ndarray, visible: np.ndarray, voca
             center = fixed(points[i]).tolist()
             if rim:
                 # A dark rim keeps a dot visible on a line or on cloth of its own colour.
-                outer = int((r + max(0.5, 0.2 * r)) * (1 << SHIFT))
-                cv2.circle(canvas, center, outer, (0, 0, 0), -1, cv2.LINE_AA, SHIFT)
-            color = vocabulary.colors[i].tolist()
-            cv2.circle(canvas, center, int(r * (1 << SHIFT)), color, -1, cv2.LINE_AA, SHIFT)
+                _disc(canvas, center, r + max(0.5, 0.2 * r), (0, 0, 0))
+            _disc(canvas, center, r, vocabulary.colors[i].tolist())
+
+
+def _disc(canvas: np.ndarray, center: list[int], radius: float, color: Sequence[int]) -> None:
+    cv2.circle(canvas, center, int(radius * (1 << SHIFT)), color, -1, cv2.LINE_AA, SHIFT)
 
 
 def _spacing(points: np.ndarray) -> float:
