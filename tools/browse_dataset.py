@@ -17,7 +17,6 @@ import numpy as np
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 from rich.progress import track
-from sapiens.visualization import draw_depth, draw_keypoints, draw_normals, draw_parts, side_by_side
 
 from sapiens.datasets.label_files import encode_image
 from sapiens.datasets.storage import write_atomic
@@ -25,6 +24,7 @@ from sapiens.engine.config import OptionsAction, load_config
 from sapiens.errors import UserError, run_cli
 from sapiens.registry import DATASETS
 from sapiens.structures import HumanDataSample
+from sapiens.visualization import draw_depth, draw_keypoints, draw_normals, draw_parts, side_by_side
 
 
 def main() -> None:
