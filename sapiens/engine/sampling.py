@@ -231,6 +231,7 @@ def build_train_dataloader(cfg: dict | DataLoader, seed: int, infinite: bool) ->
     dataset = DATASETS.build(cfg.pop('dataset'))
     if hasattr(dataset, 'full_init'):
         dataset.full_init()
+    leave_bad_samples(dataset)
     sampler_cfg = cfg.pop('sampler', dict(type='DefaultSampler', shuffle=True))
     batch_sampler_cfg = cfg.pop('batch_sampler', None)
     batch_size = cfg.pop('batch_size', 1)

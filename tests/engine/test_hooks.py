@@ -66,7 +66,7 @@ def test_unreadable_samples_are_replaced_counted_and_listed(toy_config, tmp_path
 
 def test_too_many_unreadable_samples_stop_the_run(toy_config, tmp_path):
     toy_config.train_dataloader.dataset.bad = [3, 7]
-    with pytest.raises(UserError, match=r'samples cannot be read, more than 1.0%; first: toy_00[37].jpg'):
+    with pytest.raises(UserError, match=r'[12] of 22 samples cannot be read, more than 1.0%; first: toy_00[37].jpg'):
         build(toy_config, tmp_path).train()
     assert (tmp_path / 'bad_samples.json').is_file()
 

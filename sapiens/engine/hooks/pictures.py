@@ -205,10 +205,12 @@ class ResultHook(Hook):
         if self._painter is None:
             self._painter = _painter(runner.model)
         path = sample.get('img_path')
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR) if path else None
-        if image is not None and tuple(image.shape[:2]) == tuple(sample.get('ori_shape', image.shape)[:2]):
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR) if path and Path(path).is_file() else None
+        # Predictions lie in a frame of this size.
+        shape = tuple(sample.get('ori_shape', inputs.shape[-2:])[:2])
+        if image is not None and image.shape[:2] == shape:
             image = np.ascontiguousarray(image[..., ::-1])
-        elif tuple(inputs.shape[-2:]) == tuple(sample.get('ori_shape', ())[:2]):
+        elif tuple(inputs.shape[-2:]) == shape:
             image = _rgb(inputs)
         else:
             runner.logger.warning(f'No picture of {name}: its original image cannot be read again')

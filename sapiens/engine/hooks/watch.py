@@ -14,6 +14,7 @@ from mmengine.device import get_device
 from mmengine.dist import all_gather_object, all_reduce, get_world_size, is_main_process
 from mmengine.hooks import Hook
 
+from ...datasets.base import TooManyBadSamplesError
 from ...errors import UserError
 from ...registry import HOOKS
 from ..files import replace_when_done
@@ -115,21 +116,22 @@ class ThroughputHook(Hook):
 class BadSampleHook(Hook):
     """Count samples that could not be read and were replaced; list them at the end; stop when there are too many.
 
-    The list is ``bad_samples.json`` in the work directory.
+    Too many is more than a fraction of the data set or, when there were 1000 draws at least, of the draws. The list
+    is ``bad_samples.json`` in the work directory.
 
     Args:
-        max_fraction: Of the samples drawn so far.
-        min_count: Fewer bad samples than this never stop a run.
+        max_fraction: Bad samples that are put up with.
     """
 
     priority = 'NORMAL'
 
-    def __init__(self, max_fraction: float = 0.01, min_count: int = 3) -> None:
-        self.max_fraction, self.min_count = max_fraction, min_count
+    def __init__(self, max_fraction: float = 0.01) -> None:
+        self.max_fraction = max_fraction
         self.bad: dict[int, str] = {}
+        self.everywhere: dict[int, str] = {}
         self.bad_draws = 0
         self.draws = 0
-        self._written = 0.0
+        self._seen = 0.0
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Collect what the workers report."""
@@ -146,34 +148,39 @@ class BadSampleHook(Hook):
         if self.every_n_train_iters(runner, 10):
             self._check(runner)
 
-    def _check(self, runner: Any) -> None:
-        counts = torch.tensor([float(self.bad_draws), float(self.draws)], device=get_device())
-        all_reduce(counts)
-        bad, draws = counts.tolist()
-        if bad > self._written:
-            self._write(runner)
-            self._written = bad
-        if bad >= self.min_count and bad > self.max_fraction * draws:
-            raise UserError(
-                f'{bad:.0f} of {draws:.0f} samples cannot be read, more than {self.max_fraction:.1%}; first: '
-                f'{next(iter(self.bad.values()), "on another process")}; see {self._path(runner)} and run '
-                'tools/check_dataset.py'
-            )
-
     def after_train(self, runner: Any) -> None:
         """List them."""
         self._check(runner)
-        if self._path(runner).is_file() and self.bad and is_main_process():
-            runner.logger.warning(f'Unreadable samples were replaced; they are listed in {self._path(runner)}')
+        if self.everywhere:
+            runner.logger.warning(
+                f'{len(self.everywhere)} unreadable samples were replaced; they are listed in {self._path(runner)}'
+            )
+
+    def _check(self, runner: Any) -> None:
+        """Compare with the limits, over all processes."""
+        counts = torch.tensor([float(self.bad_draws), float(self.draws)], device=get_device())
+        all_reduce(counts)
+        bad_draws, draws = counts.tolist()
+        if bad_draws == self._seen:
+            return
+        self._seen = bad_draws
+        self.everywhere = {index: text for part in all_gather_object(self.bad) for index, text in part.items()}
+        self._write(runner)
+        total = len(runner.train_dataloader.dataset)
+        of_data = len(self.everywhere) > self.max_fraction * total
+        if of_data or (draws >= 1000 and bad_draws > self.max_fraction * draws):
+            share = f'{len(self.everywhere)} of {total} samples' if of_data else f'{bad_draws:.0f} of {draws:.0f} draws'
+            raise TooManyBadSamplesError(
+                f'{share} cannot be read, more than {self.max_fraction:.1%}; first: '
+                f'{next(iter(self.everywhere.values()))}; all are in {self._path(runner)}; mend them, or raise '
+                'BadSampleHook.max_fraction'
+            )
 
     def _path(self, runner: Any) -> Path:
         return Path(runner.work_dir) / 'bad_samples.json'
 
     def _write(self, runner: Any) -> None:
-        merged: dict[int, str] = {}
-        for part in all_gather_object(self.bad):
-            merged.update(part)
-        if merged and is_main_process():
+        if is_main_process():
             with replace_when_done(self._path(runner)) as temporary:
-                items = [dict(index=index, reason=merged[index]) for index in sorted(merged)]
+                items = [dict(index=index, reason=self.everywhere[index]) for index in sorted(self.everywhere)]
                 temporary.write_text(json.dumps(items, indent=1), encoding='utf-8')
