@@ -1,7 +1,9 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Test a checkpoint with a config: print the metrics, and write predictions and pictures when asked.
+"""Test a checkpoint with a config: print the tables, and write figures, predictions and pictures when asked.
 
-Usage: python tools/test.py CONFIG CHECKPOINT [--out DIR] [--show-dir DIR] [--cfg-options key=value ...]
+Usage: python tools/test.py CONFIG CHECKPOINT [--out DIR] [--show-dir DIR] [--show-worst N] [--bootstrap N]
+       [--cfg-options key=value ...]
+The predictions that --out writes (results_TASK) are scored again, without the model, by tools/eval_results.py.
 Several processes: tools/dist_test.sh CONFIG CHECKPOINT NUMBER [options].
 """
 
@@ -19,14 +21,27 @@ from sapiens.errors import UserError, run_cli
 
 def main() -> None:
     """Read the options and test."""
+    from mmengine.dist import is_main_process
+
     from sapiens.engine import cli
     from sapiens.engine.files import replace_when_done, to_plain
+    from sapiens.evaluation import evaluator_for_test, finish_test
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_common_options(parser)
     parser.add_argument('checkpoint', help='.pth or .safetensors file')
-    parser.add_argument('--out', help='folder for metrics.json and one .npz of predictions per sample')
+    parser.add_argument('--out', help='folder for figures (metrics.json, report.*) and predictions (results_TASK)')
     parser.add_argument('--show-dir', help='folder for pictures of the predictions')
+    parser.add_argument(
+        '--show-worst',
+        type=int,
+        default=0,
+        metavar='N',
+        help='draw the N worst images of each metric with their errors',
+    )
+    parser.add_argument(
+        '--bootstrap', type=int, default=0, metavar='N', help='95%% confidence intervals from N resamples of the images'
+    )
     args = parser.parse_args()
 
     config = cli.prepare(args)
@@ -37,13 +52,19 @@ def main() -> None:
     config.load_from, config.resume = args.checkpoint, False
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
         config[key] = None
-    hook = dict(type='ResultHook', out_dir=args.out and str(Path(args.out) / 'predictions'), show_dir=args.show_dir)
-    config.custom_hooks = [hook] if args.out or args.show_dir else []
-    metrics = cli.build_runner(config).test()
-    if args.out:
-        from mmengine.dist import is_main_process
-
-        if is_main_process():
+    config.test_evaluator = evaluator_for_test(config.test_evaluator, args.out, args.bootstrap, args.show_worst)
+    saved = any(metric['type'] == 'SavePredictions' for metric in config.test_evaluator)
+    # Predictions of metrics that are not ours are kept as arrays.
+    arrays = str(Path(args.out) / 'predictions') if args.out and not saved else None
+    hook = dict(type='ResultHook', out_dir=arrays, show_dir=args.show_dir)
+    config.custom_hooks = [hook] if arrays or args.show_dir else []
+    runner = cli.build_runner(config)
+    metrics = runner.test()
+    if is_main_process():
+        worst = Path(args.out or config.work_dir) / 'worst' if args.show_worst else None
+        for path in finish_test(runner.test_loop.evaluator, args.out, worst):
+            print(f'written: {path}')
+        if args.out:
             with replace_when_done(Path(args.out) / 'metrics.json') as temporary:
                 temporary.write_text(json.dumps(to_plain(metrics), indent=1), encoding='utf-8')
 

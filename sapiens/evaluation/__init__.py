@@ -10,6 +10,7 @@ from .part_iou import PartIoU
 from .pck import PCK
 from .report import EvaluationReport, Table, collect_reports, print_report, write_reports
 from .saved import SavedMaps, SavePredictions
+from .testing import evaluator_for_test, finish_test
 from .worst import write_confusion, write_worst
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     'SavedMaps',
     'Table',
     'collect_reports',
+    'evaluator_for_test',
+    'finish_test',
     'print_report',
     'write_confusion',
     'write_reports',

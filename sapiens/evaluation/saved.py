@@ -53,7 +53,7 @@ class SavePredictions(HumanMetric):
         keypoint_threshold: float = 0.2,
         **kwargs: Any,
     ) -> None:
-        super().__init__(prefix='saved', **kwargs)
+        super().__init__(**{'prefix': 'saved', **kwargs})
         if task != 'pose' and task not in FIELDS:
             raise UserError(f"SavePredictions: task '{task}' is none of 'pose', {', '.join(map(repr, FIELDS))}")
         self.out, self.task = Path(out), task

@@ -1,42 +1,20 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Each public layout, made small, becomes a manifest whose labels are those that went in."""
 
-import contextlib
-import importlib
-import io
-import sys
-import types
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from in_process import run_tool
 from test_normal import ball
 
 from sapiens.datasets import Manifest
 from sapiens.datasets.label_files import decode_depth, decode_ids, decode_mask, decode_normals
-from sapiens.errors import run_cli
-
-FOLDER = Path(__file__).parents[2] / 'tools' / 'dataset_converters'
-
-
-@pytest.fixture(autouse=True)
-def importable(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
 
 
 def convert(name, *arguments):
-    tool = importlib.import_module(name)
-    out, error = io.StringIO(), io.StringIO()
-    with (
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(error),
-        pytest.MonkeyPatch.context() as patch,
-        pytest.raises(SystemExit) as end,
-    ):
-        patch.setattr(sys, 'argv', [f'{name}.py', *map(str, arguments)])
-        run_cli(tool.main)
-    return types.SimpleNamespace(code=end.value.code, out=out.getvalue(), error=error.getvalue())
+    return run_tool(f'dataset_converters/{name}.py', *arguments)
 
 
 def png(path, array):

@@ -1,26 +1,20 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Saved predictions score like the live ones, and the command says what is wrong with them."""
 
-import contextlib
-import importlib.util
-import io
 import json
-import sys
-import types
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from in_process import run_tool
 from people import COCO, read_coco, samples_of
 from test_normal import ball
 
 from sapiens.datasets import ManifestWriter
-from sapiens.errors import UserError, run_cli
+from sapiens.errors import UserError
 from sapiens.evaluation import DepthMetric, KeypointAP, NormalMetric, PartIoU, SavedMaps, SavePredictions
 
-TOOL = Path(__file__).parents[2] / 'tools' / 'eval_results.py'
 TASKS = {
     'seg': ('pred_part_map', lambda: PartIoU(vocabulary='parts20')),
     'depth': ('pred_depth', DepthMetric),
@@ -67,20 +61,7 @@ def save(predictions, out, task, vocabulary=None):
 
 
 def run(*arguments):
-    """The command, in this process (the import of torch takes longest); `test_keypoint_ap` runs it as users do."""
-    specification = importlib.util.spec_from_file_location('eval_results', TOOL)
-    tool = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(tool)
-    out, error = io.StringIO(), io.StringIO()
-    with (
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(error),
-        pytest.MonkeyPatch.context() as patch,
-        pytest.raises(SystemExit) as end,
-    ):
-        patch.setattr(sys, 'argv', ['eval_results.py', *map(str, arguments)])
-        run_cli(tool.main)
-    return types.SimpleNamespace(returncode=end.value.code, stdout=out.getvalue(), stderr=error.getvalue())
+    return run_tool('eval_results.py', *arguments)
 
 
 @pytest.mark.parametrize('task', TASKS)
@@ -93,7 +74,7 @@ def test_maps_scored_again_equal_the_live_figures(scene, tmp_path, task):
     extra = ['--confusion', tmp_path / 'confusion.png'] if task == 'seg' else []
     done = run(out, '--ann-file', manifest, '--task', task, '--json', tmp_path / 'o.json', '--show-worst', 1,
                '--show-dir', tmp_path / 'worst', '--bootstrap', 10, *extra)  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.error
     live = make()
     for sample in predictions:
         labels = sample['img_id']
@@ -122,7 +103,7 @@ def test_keypoints_scored_again_equal_the_live_figures(tmp_path):
     expected = live.evaluate(len(samples))
     out = save(samples, tmp_path / 'r.json', 'pose', 'coco17')
     done = run(out, '--ann-file', COCO, '--task', 'pose', '--nms', 0.9, '--json', tmp_path / 'o.json', '--pck')
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.error
     written = json.loads((tmp_path / 'o.json').read_text())
     for key, value in expected.items():
         assert written[key.split('/')[1]] == pytest.approx(value, abs=1e-9), key
@@ -132,7 +113,7 @@ def test_keypoints_against_a_manifest(scene, tmp_path):
     manifest, predictions = scene
     out = save(predictions, tmp_path / 'r.json', 'pose', 'coco17')
     done = run(out, '--ann-file', manifest, '--task', 'pose', '--json', tmp_path / 'o.json', '--pck')
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.error
     written = json.loads((tmp_path / 'o.json').read_text())
     assert 0.1 < written['AP'] < 1 and written['PCK@0.2'] == 1
 
@@ -144,7 +125,7 @@ def test_missing_images_are_counted_and_scored(scene, tmp_path):
         for found, samples in ((full, predictions), (part, predictions[:3])):
             out = save(samples, tmp_path / f'{task}{len(samples)}', task, 'parts20' if task == 'seg' else None)
             done = run(out, '--ann-file', manifest, '--task', task, '--json', tmp_path / 'o.json')
-            assert done.returncode == 0, done.stderr
+            assert done.code == 0, done.error
             found[task] = json.loads((tmp_path / 'o.json').read_text())
         assert any('1 of 4 images have no prediction' in note for note in part[task]['notes'])
         assert not any('no prediction' in note for note in full[task]['notes'])
@@ -157,7 +138,7 @@ def test_plain_folders_of_files_are_results_too(scene, tmp_path):
     manifest, predictions = scene
     for sample in predictions:
         np.save(tmp_path / f'{sample["img_id"]}.npy', sample['pred_depth'][0].numpy())
-    assert run(tmp_path, '--ann-file', manifest, '--task', 'depth').returncode == 0
+    assert run(tmp_path, '--ann-file', manifest, '--task', 'depth').code == 0
 
 
 def test_failures_are_one_line(scene, tmp_path):
@@ -165,8 +146,8 @@ def test_failures_are_one_line(scene, tmp_path):
 
     def line(*arguments):
         done = run(*arguments)
-        assert done.returncode == 1 and done.stderr.count('\n') == 1, done.stderr
-        return done.stderr
+        assert done.code == 1 and done.error.count('\n') == 1, done.error
+        return done.error
 
     out = save([{**predictions[0], 'img_id': 'elsewhere'}], tmp_path / 'a', 'seg')
     assert '1 results are of images that' in line(

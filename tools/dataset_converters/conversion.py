@@ -17,8 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from sapiens.datasets.image_files import decode_image, upright_size
-from sapiens.datasets.image_folder import list_images
+from sapiens.datasets.image_files import decode_image, list_images, upright_size
 from sapiens.datasets.label_files import decode_normals, encode_depth, encode_ids, encode_normals
 from sapiens.datasets.manifest import FORMAT, LABELS
 from sapiens.datasets.storage import read_bytes, write_atomic

@@ -15,7 +15,8 @@ from ...registry import HOOKS
 from ..files import replace_when_done
 
 # Parts of metric names for which less is better.
-_LESS_IS_BETTER = ('loss', 'error', 'rmse', 'absrel', 'abs_rel', 'nme', 'epe', 'mae', 'angular', 'mean_angle', 'median')
+_LESS_IS_BETTER = ('loss', 'error', 'rmse', 'absrel', 'abs_rel', 'sqrel', 'log10', 'nme', 'epe', 'mae', 'angular',
+                   'normal/mean', 'median')  # fmt: skip
 
 
 @HOOKS.register_module()

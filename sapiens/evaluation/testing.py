@@ -1,0 +1,85 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""What a test run adds to the metrics of a config: tables, files, saved predictions, the worst images."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..registry import METRICS
+from .base import HumanMetric
+from .report import collect_reports, print_report, write_reports
+from .saved import SavePredictions
+from .worst import write_confusion, write_worst
+
+
+def evaluator_for_test(
+    evaluator: Any, out: str | Path | None = None, bootstrap: int = 0, keep_worst: int = 0
+) -> list[Any]:
+    """Metrics of a config with the options of a test run.
+
+    Args:
+        evaluator: ``test_evaluator`` of a config: one metric or several.
+        out: Folder in which predictions are saved for ``tools/eval_results.py``: ``results_pose.json``,
+            ``results_seg/``, ...; None saves none.
+        bootstrap: Resamples for confidence intervals; 0 leaves the config's own number.
+        keep_worst: Images to keep for pictures; 0 leaves the config's own number.
+
+    Returns:
+        Configs of metrics. Metrics of other toolkits stay as they are.
+    """
+    metrics = [copy.deepcopy(m) for m in (evaluator if isinstance(evaluator, Sequence) else [evaluator])]
+    savers: dict[str, dict] = {}
+    for metric in metrics:
+        if not isinstance(metric, dict):
+            continue
+        kind = METRICS.get(metric['type']) if isinstance(metric['type'], str) else metric['type']
+        if not (isinstance(kind, type) and issubclass(kind, HumanMetric)) or issubclass(kind, SavePredictions):
+            continue
+        if bootstrap:
+            metric['bootstrap'] = bootstrap
+        if keep_worst:
+            metric['keep_worst'] = keep_worst
+        if out is not None and kind.task and kind.task not in savers:
+            savers[kind.task] = _saver(kind, metric, Path(out))
+    return metrics + list(savers.values())
+
+
+def finish_test(evaluator: Any, out: str | Path | None = None, worst_dir: str | Path | None = None) -> list[Path]:
+    """Print the tables; write ``report.json``, ``report.csv``, ``report.md`` and pictures. Main process only.
+
+    Args:
+        evaluator: The `mmengine.evaluator.Evaluator` that has been evaluated.
+        out: Folder of the files; None writes none.
+        worst_dir: Folder of the pictures of the worst images; None draws none.
+
+    Returns:
+        What was written.
+    """
+    reports = [report for report in collect_reports(evaluator) if report.tables]
+    for report in reports:
+        print_report(report)
+    written = []
+    if out is not None and reports:
+        written += [write_reports(reports, Path(out) / f'report.{kind}') for kind in ('json', 'csv', 'md')]
+        for report in reports:
+            if 'confusion' in report.extra:
+                written.append(write_confusion(report, Path(out) / 'confusion.png'))
+    for metric in evaluator.metrics:
+        if worst_dir is not None and isinstance(metric, HumanMetric) and metric.worst:
+            written += write_worst(metric, Path(worst_dir) / type(metric).__name__)
+    return written
+
+
+def _saver(kind: type[HumanMetric], metric: dict, out: Path) -> dict:
+    saver = dict(type='SavePredictions', task=kind.task, prefix=f'saved_{kind.task}')
+    saver['out'] = str(out / ('results_pose.json' if kind.task == 'pose' else f'results_{kind.task}'))
+    if kind.task in ('pose', 'seg'):
+        # A metric without a vocabulary has its default.
+        saver['vocabulary'] = metric.get('vocabulary', {'pose': 'coco17', 'seg': 'parts28'}[kind.task])
+    for name in ('score_mode', 'keypoint_threshold'):
+        if name in metric:
+            saver[name] = metric[name]
+    return saver

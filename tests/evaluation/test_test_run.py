@@ -1,0 +1,111 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""``tools/test.py`` prints the tables, and what it saves gives the same tables without the model."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from in_process import TOOLS, run_tool
+from mmengine.evaluator import Evaluator
+from people import COCO, read_coco, samples_of
+from test_normal import ball
+
+from sapiens.datasets import ManifestWriter
+from sapiens.evaluation import EvaluationReport, evaluator_for_test, finish_test
+from sapiens.registry import METRICS, MODELS
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_options_reach_our_metrics_only(tmp_path):
+    theirs = dict(type='mmseg.IoUMetric') if 'mmseg.IoUMetric' in METRICS else dict(type='MAELoss')
+    config = [dict(type='KeypointAP', vocabulary='wholebody133', score_mode='bbox'), dict(type='PCK'), theirs]
+    found = evaluator_for_test(config, tmp_path, bootstrap=9, keep_worst=2)
+    assert found[0] == {**config[0], 'bootstrap': 9, 'keep_worst': 2} and found[2] == theirs
+    # One file of keypoints, in the first metric's vocabulary and with its scores.
+    assert len(found) == 4 and found[3]['vocabulary'] == 'wholebody133' and found[3]['score_mode'] == 'bbox'
+    assert 'bootstrap' not in config[0]
+    assert evaluator_for_test(dict(type='PartIoU')) == [dict(type='PartIoU')]
+
+
+def test_files_of_a_test(tmp_path, capsys):
+    metrics = evaluator_for_test(dict(type='KeypointAP', ann_file=str(COCO)), tmp_path, bootstrap=5, keep_worst=3)
+    evaluator = Evaluator([METRICS.build(metric) for metric in metrics])
+    samples = samples_of(read_coco(), 0.05)
+    evaluator.process(samples)
+    evaluator.evaluate(len(samples))
+    written = finish_test(evaluator, tmp_path, tmp_path / 'worst')
+    assert [path.name for path in written[:3]] == ['report.json', 'report.csv', 'report.md'] and len(written) == 6
+    assert 'Keypoint AP and AR' in capsys.readouterr().out
+    assert json.loads((tmp_path / 'report.json').read_text())['AP'] > 0
+    assert len(json.loads((tmp_path / 'results_pose.json').read_text())) == 12
+    assert isinstance(evaluator.metrics[0].report, EvaluationReport)
+
+
+CONFIG = """
+_base_ = ['{root}/configs/_base_/default_runtime.py']
+custom_hooks = []
+model = dict(
+    type='HumanEstimator',
+    backbone=dict(type='SapiensViT', img_size=(64, 48),
+                  arch=dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)),
+    heads=dict(
+        depth=dict(type='DepthHead', deconv_channels=(16,), conv_channels=(16,), loss=dict(type='SiLogLoss')),
+        normal=dict(type='NormalHead', deconv_channels=(16,), conv_channels=(16,), loss=dict(type='NormalLoss')),
+        seg=dict(type='PartHead', vocabulary='parts28', deconv_channels=(16,), conv_channels=(16,),
+                 loss=dict(type='WeightedCrossEntropy'))))
+test_dataloader = dict(
+    batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='HumanManifestDataset', data_root='{data}', part_vocabulary='parts28', test_mode=True,
+        input_size=(64, 48),
+        pipeline=[dict(type='LoadImage'), dict(type='Resize'), dict(type='LoadLabels', frame='original'),
+                  dict(type='PackHumanInputs')]))
+test_evaluator = [dict(type='DepthMetric'), dict(type='NormalMetric'), dict(type='PartIoU', vocabulary='parts28')]
+test_cfg = dict()
+"""
+
+
+def test_the_whole_way_on_made_data(tmp_path):
+    """A model of all dense tasks, untrained: test it, score its saved results again, get the same tables."""
+    normals, mask = ball(96, 72, 30, (46, 36))
+    normals = np.moveaxis(normals, 0, -1)
+    with ManifestWriter(tmp_path / 'data', parts='parts28', normal_bits=16) as writer:
+        for i in range(3):
+            image = np.full((96, 72, 3), 60 + 40 * i, np.uint8)
+            depth = np.where(mask, 3 - normals[..., 2] * 0.4, 0)
+            writer.write(f'{i:03d}', image, mask.astype(np.uint8) * 3, depth, normals, mask)
+    config = tmp_path / 'config.py'
+    config.write_text(CONFIG.format(root=ROOT, data=tmp_path / 'data'))
+    from sapiens.engine.config import load_config
+
+    torch.manual_seed(0)
+    torch.save({'state_dict': MODELS.build(load_config(str(config)).model).state_dict()}, tmp_path / 'model.pth')
+    options = ['--out', tmp_path / 'out', '--show-worst', '1', '--device', 'cpu']
+    command = [sys.executable, TOOLS / 'test.py', config, tmp_path / 'model.pth', *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = done.stdout
+    for expected in ('MiDaS protocol', 'Normals (angles in degrees)', 'Lower_Clothing', '3 images at original size'):
+        assert expected in text
+    live = json.loads((tmp_path / 'out' / 'report.json').read_text())
+    assert len(list((tmp_path / 'out' / 'worst').glob('*/001_*.png'))) == 3
+    for task in ('depth', 'normal', 'seg'):
+        out = tmp_path / f'{task}.json'
+        arguments = [
+            tmp_path / 'out' / f'results_{task}',
+            '--ann-file',
+            tmp_path / 'data',
+            '--task',
+            task,
+            '--json',
+            out,
+        ]
+        done = run_tool('eval_results.py', *arguments)
+        assert done.code == 0, done.error
+        again = json.loads(out.read_text())
+        own = {key.split('/')[1]: value for key, value in live.items() if key.startswith(f'{task}/')}
+        assert own and own == {key: again[key] for key in own}

@@ -1,0 +1,185 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""What the experiments share: runs of the tools that are not repeated once finished, tables, plots."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from rich.console import Console
+
+from sapiens.errors import UserError
+from sapiens.evaluation import EvaluationReport, Table, print_report, write_reports
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# Figures for which less is better; of the others more is.
+LESS_IS_BETTER = ('RMSE', 'AbsRel', 'SqRel', 'log10', 'mean', 'median', 'NME', 'EPE')
+
+
+def experiment_parser(description: str | None) -> argparse.ArgumentParser:
+    """Options that every experiment has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--pretrain', required=True, metavar='CONFIG', help='pretraining config (MAE)')
+    parser.add_argument('--finetune', required=True, nargs='+', metavar='CONFIG', help='configs of the tasks')
+    parser.add_argument('--pretrain-iters', type=int, help="iterations of every pretraining; default: the config's")
+    parser.add_argument('--finetune-iters', type=int, help="iterations of every finetuning; default: the config's")
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='of the finetuning; figures are their means')
+    parser.add_argument(
+        '--pretrain-options', nargs='+', default=[], metavar='KEY=VALUE', help='for the pretraining config'
+    )
+    parser.add_argument(
+        '--finetune-options', nargs='+', default=[], metavar='KEY=VALUE', help='for the finetuning configs'
+    )
+    parser.add_argument('--metrics', nargs='+', metavar='NAME', help='figures to show; default: two of each task')
+    parser.add_argument('--gpus', type=int, default=0, help='processes a run; 0: one, without a launcher')
+    parser.add_argument('--out', required=True, help='folder for the runs, the table and the plot')
+    return parser
+
+
+@dataclass
+class Lab:
+    """Starts runs and remembers the finished ones, so that a stopped experiment continues.
+
+    Attributes:
+        folder: Where each run has its folder.
+        gpus: Processes of a run; 0 = one, without a launcher.
+        log: Commands started, in order.
+    """
+
+    folder: Path
+    gpus: int = 0
+    log: list[list[str]] = field(default_factory=list)
+
+    def train(self, name: str, config: str, options: list[str], seed: int) -> Path:
+        """Train, unless the same command has finished before.
+
+        Returns:
+            The last checkpoint.
+
+        Raises:
+            UserError: The run failed; the message names its log.
+        """
+        target = self.folder / name
+        command = ['train', config, '--work-dir', str(target), '--resume', '--seed', str(seed)]
+        self._run(target, 'train', command, options)
+        pointer = target / 'last_checkpoint'
+        if not pointer.is_file():
+            raise UserError(f'{target}: the run ended without a checkpoint; see {target / "train.log"}')
+        path = Path(pointer.read_text().strip())
+        return path if path.is_absolute() else target / path.name
+
+    def test(self, name: str, config: str, checkpoint: Path, options: list[str]) -> dict[str, float]:
+        """Figures of a checkpoint by name."""
+        target = self.folder / name / 'test'
+        command = ['test', config, str(checkpoint), '--out', str(target), '--work-dir', str(target)]
+        self._run(target, 'test', command, options)
+        report = json.loads((target / 'report.json').read_text())
+        return {key.split('/')[-1]: value for key, value in report.items() if isinstance(value, (int, float))}
+
+    def _run(self, target: Path, tool: str, command: list[str], options: list[str]) -> None:
+        target.mkdir(parents=True, exist_ok=True)
+        command = [*command, *(['--cfg-options', *options] if options else [])]
+        done = target / f'{tool}.finished.json'
+        if done.is_file():
+            if json.loads(done.read_text()) == command:
+                return
+            raise UserError(f'{target}: holds a finished run of another command; choose another --out or delete it')
+        self.log.append(command)
+        script = str(REPOSITORY / 'tools' / f'{command[0]}.py')
+        start = [sys.executable, script, *command[1:]]
+        if self.gpus > 0:
+            script = str(REPOSITORY / 'tools' / f'dist_{command[0]}.sh')
+            positional = 2 if command[0] == 'train' else 3
+            start = ['bash', script, *command[1:positional], str(self.gpus), *command[positional:]]
+        print(f'{target}: {" ".join(command)}', flush=True)
+        log = target / f'{tool}.log'
+        with open(log, 'ab') as out:
+            code = subprocess.run(start, stdout=out, stderr=subprocess.STDOUT, cwd=os.getcwd()).returncode
+        if code:
+            last = log.read_text(errors='replace').strip().splitlines()[-1:] or ['']
+            raise UserError(f'{target}: {tool}.py ended with code {code} ({last[0][:200]}); see {log}')
+        done.write_text(json.dumps(command))
+
+
+def schedule_options(iterations: int | None, extra: list[str]) -> list[str]:
+    """Options that set the length of a run; one validation at its end."""
+    length = [] if iterations is None else [f'train_cfg.max_iters={iterations}', f'train_cfg.val_interval={iterations}']
+    return [*length, *extra]
+
+
+def finetune_and_test(lab: Lab, name: str, args: argparse.Namespace, checkpoint: Path | None) -> dict[str, dict]:
+    """Finetune every task from a pretrained encoder (None: from random weights) and test it.
+
+    Returns:
+        Config name -> mean figures over the seeds.
+    """
+    results: dict[str, dict] = {}
+    for config in args.finetune:
+        task = Path(config).stem
+        found = []
+        for seed in args.seeds:
+            run = f'{name}/{task}_seed{seed}'
+            options = schedule_options(args.finetune_iters, args.finetune_options)
+            start = [] if checkpoint is None else [f'load_from={checkpoint}']
+            last = lab.train(run, config, [*options, *start], seed)
+            found.append(lab.test(run, config, last, args.finetune_options))
+        common = [key for key in found[0] if all(key in figures for figures in found)]
+        results[task] = {key: sum(figures[key] for figures in found) / len(found) for key in common}
+    return results
+
+
+def chosen_columns(args: argparse.Namespace, results: dict[str, dict[str, dict]]) -> list[tuple[str, str]]:
+    """Pairs of task and figure for the columns of the table.
+
+    Raises:
+        UserError: A figure that no task has.
+    """
+    first = next(iter(results.values()))
+    columns = []
+    for task, figures in first.items():
+        names = [name for name in figures if not name.startswith('count')]
+        chosen = [name for name in names if args.metrics is None or name in args.metrics]
+        columns += [(task, name) for name in (chosen[:2] if args.metrics is None else chosen)]
+    if not columns:
+        known = sorted({name for figures in first.values() for name in figures})
+        raise UserError(f'--metrics {" ".join(args.metrics)}: no task has these; there are {", ".join(known)}')
+    return columns
+
+
+def make_report(
+    title: str, first_column: str, results: dict[str, dict[str, dict]], columns: list[tuple[str, str]], protocol: dict
+) -> EvaluationReport:
+    """The table of an experiment: one row a start, one column a figure."""
+    rows = [[name, *(found[task].get(metric) for task, metric in columns)] for name, found in results.items()]
+    names = [f'{task} {metric}' + (' (less is better)' if metric in LESS_IS_BETTER else '') for task, metric in columns]
+    table = Table(title, [first_column, *names], rows)
+    return EvaluationReport(title, 'experiment', {}, protocol, [table])
+
+
+def write_experiment(report: EvaluationReport, folder: Path, results: dict[str, Any]) -> None:
+    """Print the table; write it, and all figures of all runs."""
+    print_report(report, Console(width=160))
+    for kind in ('csv', 'md'):
+        print(f'written: {write_reports([report], folder / f"table.{kind}")}')
+    document = {'protocol': report.protocol, 'results': results}
+    (folder / 'table.json').write_text(json.dumps(document, indent=1) + '\n')
+    print(f'written: {folder / "table.json"}')
+
+
+def protocol_of(args: argparse.Namespace) -> dict[str, str]:
+    """What was run, for the header of the table."""
+    configured = 'as in the config'
+    return {
+        'pretraining': f'{args.pretrain}, {args.pretrain_iters or configured} iterations, the same for every row',
+        'finetuning': f'{", ".join(args.finetune)}, {args.finetune_iters or configured} iterations, '
+        f'the same for every row; seeds {", ".join(map(str, args.seeds))}',
+        'options': ' '.join([*args.pretrain_options, *args.finetune_options]) or 'none',
+    }
