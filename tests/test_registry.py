@@ -54,7 +54,9 @@ def test_typos_name_the_nearest(where, name, message):
 def test_mistakes_inside_a_nested_config_keep_their_message():
     config = dict(type='PoseHead', in_channels=8, vocabulary='coco18', codec=dict(type='UDPHeatmap'))
     with pytest.raises(UserError, match="unknown vocabulary 'coco18'"):
-        MODELS.build(dict(type='HumanEstimator', backbone=dict(type='SapiensViT', arch='tiny'), heads=dict(pose=config)))
+        MODELS.build(
+            dict(type='HumanEstimator', backbone=dict(type='SapiensViT', arch='tiny'), heads=dict(pose=config))
+        )
 
 
 def test_a_toolkit_that_is_not_installed(monkeypatch):

@@ -202,7 +202,9 @@ def test_broken_maps_give_finite_points(value):
 
 
 def test_invisible_and_missing_points_have_no_target():
-    keypoints = torch.tensor([[[30.0, 30.0], [float('nan'), float('nan')], [500.0, 30.0], [30.0, -200.0], [30.0, 30.0]]])
+    keypoints = torch.tensor(
+        [[[30.0, 30.0], [float('nan'), float('nan')], [500.0, 30.0], [30.0, -200.0], [30.0, 30.0]]]
+    )
     visible = torch.tensor([[0.0, 0.0, 2.0, 1.0, 2.0]])
     gx, gy, weights = SMALL.factors(keypoints, visible)
     assert weights.tolist() == [[0, 0, 0, 0, 1]]
