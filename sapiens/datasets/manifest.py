@@ -8,7 +8,9 @@ with one sample a line and paths relative to the folder, or webdataset-style tar
 
 from __future__ import annotations
 
+import heapq
 import io
+import itertools
 import json
 import os
 import tarfile
@@ -201,13 +203,13 @@ class ManifestWriter:
                 raise UserError(f'{path}: holds a manifest with another {", ".join(differing) or "layout"}; '
                                 'choose an empty folder')  # fmt: skip
         write_atomic(path, _dump({**meaning, 'files': ['manifest.jsonl'], **metadata}, indent=1))
-        self._lines = self._read_lines()
+        self._gathered = {key for key, _ in self._read_lines()}
 
     def __contains__(self, sample_id: str) -> bool:
-        return sample_id in self._lines or self._record_path(sample_id).exists()
+        return sample_id in self._gathered or self._record_path(sample_id).exists()
 
     def __len__(self) -> int:
-        return len(set(self._lines) | {p.stem for p in self._record_paths()})
+        return len(self._gathered | {p.stem for p in self._record_paths()})
 
     def write(
         self,
@@ -269,13 +271,15 @@ class ManifestWriter:
     def close(self) -> None:
         """Gather every finished sample into ``manifest.jsonl``."""
         records = self._record_paths()
-        self._lines = self._read_lines()
-        for path in records:
-            self._lines[path.stem] = path.read_bytes()
-        write_atomic(self.folder / 'manifest.jsonl', b''.join(self._lines[k] for k in sorted(self._lines)))
+        new = ((path.stem, path.read_bytes()) for path in records)
+        # Both are sorted, and neither need fit into memory.
+        merged = heapq.merge(self._read_lines(), new, key=lambda pair: pair[0])
+        groups = itertools.groupby(merged, key=lambda pair: pair[0])
+        write_atomic(self.folder / 'manifest.jsonl', (next(group)[1] for _, group in groups))
+        self._gathered |= {path.stem for path in records}
         for path in records:
             path.unlink()
-        if records:
+        if records and not any((self.folder / 'records').iterdir()):
             (self.folder / 'records').rmdir()
 
     def __enter__(self) -> ManifestWriter:
@@ -302,14 +306,13 @@ class ManifestWriter:
         return self.folder / 'records' / f'{sample_id}.json'
 
     def _record_paths(self) -> list[Path]:
-        return sorted((self.folder / 'records').glob('[!.]*.json'))
+        return sorted((self.folder / 'records').glob('[!.]*.json'), key=lambda path: path.stem)
 
-    def _read_lines(self) -> dict[str, bytes]:
+    def _read_lines(self) -> Iterator[tuple[str, bytes]]:
         path = self.folder / 'manifest.jsonl'
-        if not path.exists():
-            return {}
-        lines = {parse_json(line, readable_name(ref))['id']: line for ref, line in list_lines(path)}
-        return {k: line if line.endswith(b'\n') else line + b'\n' for k, line in lines.items()}
+        if path.exists():
+            for reference, line in list_lines(path):
+                yield parse_json(line, readable_name(reference))['id'], line.rstrip(b'\n') + b'\n'
 
 
 def pack_shards(source: str | Path, target: str | Path, samples_per_shard: int = 1000) -> list[Path]:

@@ -144,7 +144,12 @@ def test_killed_writer_resumes_and_torn_files_never_show(tmp_path):
     with m.ManifestWriter(tmp_path, keypoints='coco17', parts='parts28') as third:
         assert len(third) == 2
         third.write('c', **make_sample(rng))
+        (tmp_path / 'records').mkdir(exist_ok=True)
+        # as after a kill between gathering and removing the records
+        first_line = (tmp_path / 'manifest.jsonl').read_bytes().splitlines()[0]
+        (tmp_path / 'records/a.json').write_bytes(first_line + b'\n')
     assert [e['id'] for e in m.Manifest(tmp_path).entries()] == ['a', 'b', 'c']
+    assert not (tmp_path / 'records').exists()
 
 
 def test_failing_write_leaves_nothing(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from ...registry import TRANSFORMS
 from .fields import (
     IGNORE,
     Sample,
-    _square,
+    as_matrix,
     crop_sample,
     input_size_of,
     pad_sample,
@@ -278,4 +278,4 @@ def rotation_matrix(
 ) -> np.ndarray:
     """``(3, 3)``: turn clockwise by degrees and zoom, around a point (the middle of ``(H, W)`` by default)."""
     x, y = ((shape[1] - 1) / 2, (shape[0] - 1) / 2) if center is None else map(float, center)
-    return _square(cv2.getRotationMatrix2D((x, y), -degrees, zoom))
+    return as_matrix(cv2.getRotationMatrix2D((x, y), -degrees, zoom))

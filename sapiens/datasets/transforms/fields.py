@@ -87,7 +87,7 @@ def warp_sample(
     Returns:
         ``results``.
     """
-    matrix = _square(matrix)
+    matrix = as_matrix(matrix)
     for name in MAPS:
         if name in results:
             results[name] = warp_map(name, results[name], matrix, size, pad_img, pad_part)
@@ -239,12 +239,13 @@ def _vocabulary(results: Sample, key: str, field: str) -> Any:
 def _finish(results: Sample, matrix: np.ndarray, size: tuple[int, int]) -> Sample:
     if 'keypoints' in results:
         results['keypoints'] = warp_points(results['keypoints'], matrix)
-    results['warp_mat'] = matrix @ _square(results.get('warp_mat', np.eye(3)))
+    results['warp_mat'] = matrix @ as_matrix(results.get('warp_mat', np.eye(3)))
     results['img_shape'] = (int(size[0]), int(size[1]))
     return results
 
 
-def _square(matrix: np.ndarray) -> np.ndarray:
+def as_matrix(matrix: np.ndarray) -> np.ndarray:
+    """``(3, 3)`` or ``(2, 3)`` -> ``(3, 3)`` float64."""
     matrix = np.asarray(matrix, np.float64)
     return matrix if matrix.shape == (3, 3) else np.vstack([matrix, [0, 0, 1]])
 

@@ -15,7 +15,7 @@ from ...vocabularies import load_vocabulary
 from ..image_files import decode_image, is_jpeg, reduction_matrix, upright_size
 from ..label_files import decode_depth, decode_ids, decode_mask, decode_normals
 from ..storage import read_bytes, readable_name
-from .fields import IGNORE, Sample, _square, warp_map
+from .fields import IGNORE, Sample, as_matrix, warp_map
 from .topdown import fit_aspect
 
 KINDS = ('parts', 'depth', 'normals', 'mask')
@@ -106,7 +106,7 @@ class LoadLabels(BaseTransform):
 
     def transform(self, results: Sample) -> Sample:
         """Add ``part_map``, ``depth``, ``normals`` and ``mask`` as asked."""
-        matrix = _square(results['warp_mat'])
+        matrix = as_matrix(results['warp_mat'])
         moved = self.frame == 'current' and not np.array_equal(matrix, np.eye(3))
         for kind in self.kinds:
             label = self._load(kind, results)

@@ -15,7 +15,7 @@ from mmcv.transforms import BaseTransform
 from ...errors import UserError
 from ...registry import TRANSFORMS
 from ...vocabularies import KeypointVocabulary, load_vocabulary
-from .fields import IGNORE, Sample, _square, input_size_of, warp_sample
+from .fields import IGNORE, Sample, as_matrix, input_size_of, warp_sample
 
 _LOWER = re.compile(r'hip|knee|ankle|foot|toe|heel', re.IGNORECASE)
 
@@ -159,7 +159,7 @@ class TopdownAffine(BaseTransform):
         size = input_size_of(results, self.input_size, self)
         results['bbox_scale'] = fit_aspect(results['bbox_scale'], size)
         matrix = udp_matrix(results['bbox_center'], results['bbox_scale'], size, results.get('bbox_rotation', 0.0))
-        step = matrix @ np.linalg.inv(_square(results['warp_mat']))
+        step = matrix @ np.linalg.inv(as_matrix(results['warp_mat']))
         return warp_sample(results, step, size, **self.options)
 
 
