@@ -76,9 +76,10 @@ def make_photo(folder: Path) -> tuple[Path, np.ndarray]:
     large = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)[: SIZE_4K[0]]
     large = cv2.copyMakeBorder(large, 0, SIZE_4K[0] - large.shape[0], 0, 0, cv2.BORDER_REFLECT)
     grain = cv2.randn(np.zeros(large.shape, np.int16), 0, 14)
-    large = np.clip(large + grain, 0, 255).astype(np.uint8)
+    # Darker, so that the grain on the snow is not clipped away: without it a decoder has too little to do.
+    large = np.clip(0.8 * large + grain, 0, 255).astype(np.uint8)
     path = folder / 'photo.jpg'
-    cv2.imwrite(str(path), large, [cv2.IMWRITE_JPEG_QUALITY, 92])
+    cv2.imwrite(str(path), large, [cv2.IMWRITE_JPEG_QUALITY, 95])
     x, y, w, h = np.array(annotation['bbox']) * scale
     return path, np.float32([x, y, x + w, y + h])
 
