@@ -25,7 +25,7 @@ def main() -> None:
 
     from sapiens.engine import cli
     from sapiens.engine.files import replace_when_done, to_plain
-    from sapiens.evaluation import evaluator_for_test, finish_test
+    from sapiens.evaluation import evaluator_for_test, finish_test, protocol_of_run
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_common_options(parser)
@@ -62,7 +62,8 @@ def main() -> None:
     metrics = runner.test()
     if is_main_process():
         worst = Path(args.out or config.work_dir) / 'worst' if args.show_worst else None
-        for path in finish_test(runner.test_loop.evaluator, args.out, worst):
+        protocol = protocol_of_run(config, args.config, args.checkpoint)
+        for path in finish_test(runner.test_loop.evaluator, args.out, worst, protocol):
             print(f'written: {path}')
         if args.out:
             with replace_when_done(Path(args.out) / 'metrics.json') as temporary:

@@ -10,7 +10,7 @@ from .part_iou import PartIoU
 from .pck import PCK
 from .report import EvaluationReport, Table, collect_reports, print_report, write_reports
 from .saved import SavedMaps, SavePredictions
-from .testing import evaluator_for_test, finish_test
+from .testing import evaluator_for_test, finish_test, protocol_of_run
 from .worst import write_confusion, write_worst
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     'evaluator_for_test',
     'finish_test',
     'print_report',
+    'protocol_of_run',
     'write_confusion',
     'write_reports',
     'write_worst',

@@ -33,8 +33,9 @@ def boundary_counts(
     counts = np.zeros((num_classes, 4), np.int64)
     present = np.union1d(np.unique(prediction), np.unique(label))
     for c in present[present < num_classes]:
-        window = _window((prediction == c) | (label == c), tolerance)
-        outlines = [_outline(ids == c)[window] & judged[window] for ids in (prediction, label)]
+        # One pixel more than the tolerance: outlines are found with their neighbours.
+        window = _window((prediction == c) | (label == c), tolerance + 1)
+        outlines = [_outline(ids[window] == c) & judged[window] for ids in (prediction, label)]
         near = [_distance(outline) <= tolerance for outline in outlines]
         counts[c] = [(outlines[0] & near[1]).sum(), outlines[0].sum(), (outlines[1] & near[0]).sum(), outlines[1].sum()]
     return counts

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,7 @@ class KeypointAP(HumanMetric):
         by_image: dict = defaultdict(list)
         for detection in detections:
             by_image[detection.image_id].append(self._convert(detection))
+        images = {i: self._arrays(by_image.get(i, []), persons.persons[i]) for i in persons.image_ids}
         parts = self._parts()
         metrics: dict[str, float] = {}
         intervals: dict[str, tuple[float, float]] = {}
@@ -170,7 +172,7 @@ class KeypointAP(HumanMetric):
         table = Table('Keypoint AP and AR', ['Part', *FIGURES], rows, kind='fraction')
         whole_oks: dict = {}
         for part, indices in parts.items():
-            pools, oks = self._evaluate_part(part, indices, by_image, persons)
+            pools, oks = self._evaluate_part(part, indices, images)
             found = figures(pools)
             bounds = bootstrap_intervals(
                 len(persons.images), lambda w, pool=pools['all']: figures({'all': pool}, w), self.bootstrap, self.seed
@@ -248,35 +250,42 @@ class KeypointAP(HumanMetric):
         whole = {WHOLE: np.array(sorted(self.scored), np.int64)}
         return whole | groups if len(groups) > 1 else whole
 
-    def _evaluate_part(self, part: str, indices: np.ndarray, by_image: dict, persons: PersonSet) -> tuple[dict, dict]:
-        body = np.array([i for i in self.gt_vocabulary.groups.get('body', ()) if i in self.scored], np.int64)
-        extent = body if len(body) else indices
+    def _arrays(self, detections: list[Detection], people: list[Person]) -> _ImageArrays:
+        """One image as arrays, which every part is cut out of."""
+        count = self.gt_vocabulary.num_keypoints
+        body = [i for i in self.gt_vocabulary.groups.get('body', ()) if i in self.scored] or sorted(self.scored)
+        return _ImageArrays(
+            detections,
+            np.array([d.keypoints for d in detections]).reshape(-1, count, 2),
+            np.array([d.keypoint_scores > 0 for d in detections], bool).reshape(-1, count),
+            np.array([(_extent(d.keypoints[body]) if d.bbox is None else d.bbox)[2:].prod() for d in detections]),
+            np.array([p.keypoints for p in people]).reshape(-1, count, 3),
+            np.array([p.bbox for p in people]).reshape(-1, 4),
+            np.array([p.area for p in people]),
+            np.array([p.crowd for p in people], bool),
+        )
+
+    def _evaluate_part(
+        self, part: str, indices: np.ndarray, images: dict[Hashable, _ImageArrays]
+    ) -> tuple[dict[str, PooledMatches], dict[Hashable, ImageOKS]]:
+        """Matches of one part in every area range, and the OKS of every image."""
         sigmas = self.gt_vocabulary.sigmas[indices]
-        images: dict[str, list[ImageMatches]] = {name: [] for name in AREA_RANGES}
+        matches: dict[str, list[ImageMatches]] = {name: [] for name in AREA_RANGES}
         all_oks = {}
-        for image in persons.image_ids:
-            people = persons.persons[image]
+        for image, one in images.items():
+            scores = np.array([d.part_scores.get(_score_name(part), d.score) for d in one.detections], np.float64)
             # As xtcocotools: a detection that says of no point of the part that it sees it is none of the part.
-            found = [
-                d
-                for d in by_image.get(image, ())
-                if (d.keypoint_scores[indices] > 0).any() or not (d.keypoint_scores > 0).any()
-            ]
-            scores = np.array([d.part_scores.get(_score_name(part), d.score) for d in found], np.float64)
-            order = np.argsort(-scores, kind='stable')[:MAX_DETECTIONS]
-            found, scores = [found[i] for i in order], scores[order]
-            points = np.array([d.keypoints[indices] for d in found]).reshape(len(found), len(indices), 2)
-            areas = np.array([(_extent(d.keypoints[extent]) if d.bbox is None else d.bbox)[2:].prod() for d in found])
-            labels = np.array([p.keypoints[indices] for p in people]).reshape(len(people), len(indices), 3)
-            boxes = np.array([p.bbox for p in people]).reshape(-1, 4)
-            person_areas = np.array([p.area for p in people])
-            crowd = np.array([p.crowd for p in people], bool)
-            ignore = crowd | ~(labels[..., 2] > 0).any(1)
-            oks = oks_matrix(points, labels, boxes, person_areas, sigmas)
-            all_oks[image] = ImageOKS(oks, found, ignore)
+            keep = np.flatnonzero(one.seen[:, indices].any(1) | ~one.seen.any(1))
+            keep = keep[np.argsort(-scores[keep], kind='stable')[:MAX_DETECTIONS]]
+            labels = one.labels[:, indices]
+            ignore = one.crowd | ~(labels[..., 2] > 0).any(1)
+            oks = oks_matrix(one.points[keep][:, indices], labels, one.boxes, one.person_areas, sigmas)
+            all_oks[image] = ImageOKS(oks, [one.detections[i] for i in keep], ignore)
             for name, area_range in AREA_RANGES.items():
-                images[name].append(match_image(oks, scores, areas, person_areas, ignore, crowd, area_range))
-        return {name: PooledMatches.pool(matches) for name, matches in images.items()}, all_oks
+                matches[name].append(
+                    match_image(oks, scores[keep], one.areas[keep], one.person_areas, ignore, one.crowd, area_range)
+                )
+        return {name: PooledMatches.pool(group) for name, group in matches.items()}, all_oks
 
     def _add_hand(self, metrics: dict[str, float], rows: list[list]) -> None:
         hands = [row for row in rows if row[0] in ('left_hand', 'right_hand')]
@@ -307,6 +316,20 @@ class KeypointAP(HumanMetric):
         if self.bootstrap:
             protocol['intervals'] = f'95 %, bootstrap over images, {self.bootstrap} resamples, seed {self.seed}'
         return protocol
+
+
+@dataclass
+class _ImageArrays:
+    """Detections and persons of an image: points, which of them are seen, areas; labels, boxes, areas, crowds."""
+
+    detections: list[Detection]
+    points: np.ndarray
+    seen: np.ndarray
+    areas: np.ndarray
+    labels: np.ndarray
+    boxes: np.ndarray
+    person_areas: np.ndarray
+    crowd: np.ndarray
 
 
 def _extent(points: np.ndarray) -> np.ndarray:

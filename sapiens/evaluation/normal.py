@@ -32,8 +32,8 @@ def angular_error(prediction: np.ndarray, label: np.ndarray) -> np.ndarray:
     """
     p, n = np.asarray(prediction, np.float64), np.asarray(label, np.float64)
     with np.errstate(invalid='ignore', over='ignore'):
-        cross = np.linalg.norm(np.cross(p, n, axis=0), axis=0)
-        angle = np.degrees(np.arctan2(cross, (p * n).sum(0)))
+        x, y, z = p[1] * n[2] - p[2] * n[1], p[2] * n[0] - p[0] * n[2], p[0] * n[1] - p[1] * n[0]
+        angle = np.degrees(np.arctan2(np.sqrt(x * x + y * y + z * z), (p * n).sum(0)))
     useless = ~np.isfinite(p).all(0) | (p == 0).all(0)
     return np.where(useless, 90.0, angle)
 

@@ -21,7 +21,9 @@ CONVENTIONS = {
     'x-left y-up z-viewer': (-1, 1, 1),
 }
 OURS = 'x-right y-up z-viewer'
+# Pixels from the outline that are looked at, and the side that large images are thinned to.
 _BAND = 6.0
+_SIDE = 640
 
 
 @dataclass
@@ -56,6 +58,9 @@ def axis_evidence(normals: np.ndarray, mask: np.ndarray | None = None) -> AxisEv
         normals: ``(3, H, W)`` unit vectors, (0, 0, 0) where unknown.
         mask: ``(H, W)`` bool of people; None = wherever normals are known.
     """
+    step = max(1, max(normals.shape[1:]) // _SIDE)
+    normals = normals[:, ::step, ::step]
+    mask = None if mask is None else mask[::step, ::step]
     length = np.linalg.norm(normals, axis=0)
     known = np.isfinite(length) & (length > 0.5)
     inside = known if mask is None else known & mask

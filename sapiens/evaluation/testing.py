@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..registry import METRICS
 from .base import HumanMetric
 from .report import collect_reports, print_report, write_reports
@@ -47,11 +48,30 @@ def evaluator_for_test(
     return metrics + list(savers.values())
 
 
-def finish_test(evaluator: Any, out: str | Path | None = None, worst_dir: str | Path | None = None) -> list[Path]:
+def protocol_of_run(config: Any, config_file: str | Path, checkpoint: str | Path) -> dict[str, str]:
+    """What the tables of a test run must say to be cited: model, input, flip test, boxes."""
+    dataset = config.test_dataloader.dataset
+    flip = (config.model.get('test_cfg') or {}).get('flip_test', False)
+    protocol = {'model': f'{config_file}, {checkpoint}', 'toolkit': f'sapiens {__version__}'}
+    if dataset.get('input_size'):
+        protocol['input'] = 'x'.join(str(side) for side in dataset['input_size']) + ' (H x W)'
+    protocol['flip test'] = 'yes' if flip else 'no'
+    if dataset.get('type') == 'CocoKeypointDataset':
+        protocol['boxes'] = dataset.get('bbox_file') or 'annotated'
+    return protocol
+
+
+def finish_test(
+    evaluator: Any,
+    out: str | Path | None = None,
+    worst_dir: str | Path | None = None,
+    protocol: dict[str, str] | None = None,
+) -> list[Path]:
     """Print the tables; write ``report.json``, ``report.csv``, ``report.md`` and pictures. Main process only.
 
     Args:
         evaluator: The `mmengine.evaluator.Evaluator` that has been evaluated.
+        protocol: What the header says before the metric's own protocol (see `protocol_of_run`).
         out: Folder of the files; None writes none.
         worst_dir: Folder of the pictures of the worst images; None draws none.
 
@@ -60,6 +80,7 @@ def finish_test(evaluator: Any, out: str | Path | None = None, worst_dir: str | 
     """
     reports = [report for report in collect_reports(evaluator) if report.tables]
     for report in reports:
+        report.protocol = {**(protocol or {}), **report.protocol}
         print_report(report)
     written = []
     if out is not None and reports:

@@ -89,7 +89,14 @@ def test_the_whole_way_on_made_data(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     text = done.stdout
-    for expected in ('MiDaS protocol', 'Normals (angles in degrees)', 'Lower_Clothing', '3 images at original size'):
+    for expected in (
+        'MiDaS protocol',
+        'Normals (angles in degrees)',
+        'Lower_Clothing',
+        '3 images at original size',
+        'input: 64x48 (H x W)',
+        'flip test: no',
+    ):
         assert expected in text
     live = json.loads((tmp_path / 'out' / 'report.json').read_text())
     assert len(list((tmp_path / 'out' / 'worst').glob('*/001_*.png'))) == 3
