@@ -6,8 +6,8 @@ import sys
 import textwrap
 
 import pytest
-from mmengine.registry import DefaultScope
 from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import DefaultScope
 
 from sapiens import openmmlab, registry
 from sapiens.errors import MissingPackageError, UserError
