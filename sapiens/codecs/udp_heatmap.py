@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import math
+
+import cv2
+import numpy as np
 import torch
 
 from ..registry import CODECS
@@ -95,8 +99,14 @@ class UDPHeatmap:
             of the maps (at least 0).
         """
         batch, count, height, width = heatmaps.shape
-        peak, index = heatmaps.flatten(2).max(-1)
+        # The maxima of groups of rows first: one pass at the speed of the memory, where a search for the position over
+        # whole maps is several times slower.
+        length = width * math.gcd(height, 16)
+        groups = heatmaps.flatten(2).unflatten(2, (-1, length))
+        group = groups.amax(-1).argmax(-1)
+        peak, place = groups.gather(2, group[..., None, None].expand(-1, -1, 1, length))[..., 0, :].max(-1)
         peak = torch.nan_to_num(peak.float()).clamp(min=0)
+        index = group * length + place
         row, column = index // width, index % width
         window = self._blurred_window(heatmaps, row, column)
         # The blurred map is rescaled to the height of the raw one and clipped, so that noise far below the peak
@@ -148,11 +158,8 @@ class UDPHeatmap:
         maximum = window.amax((-1, -2))
         rows, columns = (((window.amin((-1, -2)) < 1e-3) & (peak > 1e-2)) | (peak > 50)).nonzero(as_tuple=True)
         if rows.numel():
-            kernel, half = self._kernel(window), self.blur_kernel_size // 2
-            maps = torch.nan_to_num(heatmaps[rows, columns][:, None].float())
-            maps = torch.nn.functional.conv2d(maps, kernel.view(1, 1, -1, 1), padding=(half, 0))
-            maps = torch.nn.functional.conv2d(maps, kernel.view(1, 1, 1, -1), padding=(0, half))
-            maximum = maximum.index_put((rows, columns), maps.amax((1, 2, 3)))
+            maps = torch.nan_to_num(heatmaps[rows, columns].float())
+            maximum = maximum.index_put((rows, columns), _blurred_maximum(maps, self._kernel(window)))
         return maximum
 
     @staticmethod
@@ -169,3 +176,20 @@ class UDPHeatmap:
         determinant = dxx * dyy - dxy * dxy
         step = -torch.stack([dyy * dx - dxy * dy, dxx * dy - dxy * dx], -1) / determinant[..., None]
         return torch.where(torch.isfinite(step).all(-1, keepdim=True), step, torch.zeros_like(step))
+
+
+def _blurred_maximum(maps: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    """Maxima ``(N,)`` of the maps ``(N, h, w)`` after a separable blur; zeros lie outside."""
+    if maps.device.type == 'cpu':
+        # Many times faster than a convolution of one channel.
+        taps = kernel.numpy()
+        blurred = np.empty(maps.shape[1:], np.float32)
+        maxima = [
+            cv2.sepFilter2D(one, -1, taps, taps, dst=blurred, borderType=cv2.BORDER_CONSTANT).max()
+            for one in maps.detach().numpy()
+        ]
+        return torch.from_numpy(np.array(maxima, np.float32))
+    half = len(kernel) // 2
+    maps = torch.nn.functional.conv2d(maps[:, None], kernel.view(1, 1, -1, 1), padding=(half, 0))
+    maps = torch.nn.functional.conv2d(maps, kernel.view(1, 1, 1, -1), padding=(0, half))
+    return maps.amax((1, 2, 3))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sapiens.codecs import UDPHeatmap
+from sapiens.codecs import UDPHeatmap, udp_heatmap
 from sapiens.registry import CODECS
 
 NUMBERS = np.load(Path(__file__).parents[1] / 'data' / 'parity' / 'udp.npz', allow_pickle=False)
@@ -274,7 +274,19 @@ def test_built_by_name_and_defaults():
         UDPHeatmap((64, 64), blur_kernel_size=10)
 
 
+def test_the_blur_of_other_devices_is_that_of_the_cpu():
+    maps, kernel = noisy(SMALL, 5, 0.1), SMALL._kernel(torch.ones(1))
+    expected = udp_heatmap._blurred_maximum(maps, kernel)
+
+    class Elsewhere(torch.Tensor):
+        device = torch.device('meta')
+
+    torch.testing.assert_close(
+        udp_heatmap._blurred_maximum(maps.as_subclass(Elsewhere), kernel).as_subclass(torch.Tensor), expected
+    )
+
+
 def test_decode_reads_only_windows(monkeypatch):
     """Whole maps are blurred only where clipping acts: for peaks like a trained model's, never."""
-    monkeypatch.setattr(torch.nn.functional, 'conv2d', lambda *a, **k: pytest.fail('a whole map was blurred'))
+    monkeypatch.setattr(udp_heatmap, '_blurred_maximum', lambda *_: pytest.fail('a whole map was blurred'))
     CODEC.decode(noisy(CODEC, 16, 0.005)[None])

@@ -80,7 +80,7 @@ def test_stripes_and_chunks_do_not_show(monkeypatch):
 
 
 def test_argmax_never_makes_a_map_of_all_logits(monkeypatch):
-    """Every tensor made on the way has a bounded size, whatever the original's: fewer numbers than one 4K channel set."""
+    """Every tensor made on the way has a bounded size, whatever the size of the original."""
     largest = 0
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):

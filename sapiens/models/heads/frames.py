@@ -99,51 +99,62 @@ def argmax_to_original(
     Returns:
         ``(H', W')`` uint8.
     """
-    channels, height, width = logits.shape
-    labels = logits.argmax(0)
-    # agree[y, x]: the cell with corners (y, x) .. (y + 1, x + 1) has one class
-    padded = F.pad(labels[None, None].float(), (0, 1, 0, 1), mode='replicate')[0, 0].long()
-    agree = (
-        (padded[:-1, :-1] == padded[1:, :-1])
-        & (padded[:-1, :-1] == padded[:-1, 1:])
-        & (padded[:-1, :-1] == padded[1:, 1:])
-    ).flatten()
-    flat_labels, flat_logits = labels.to(torch.uint8).flatten(), logits.flatten(1)
+    height, width = logits.shape[-2:]
+    labels = logits.argmax(0).to(torch.uint8)
+    # mixed[y, x]: the cell with corners (y, x) .. (y + 1, x + 1) has several classes
+    padded = F.pad(labels[None, None].float(), (0, 1, 0, 1), mode='replicate')[0, 0].to(torch.uint8)
+    mixed = (
+        (padded[:-1, :-1] != padded[1:, :-1])
+        | (padded[:-1, :-1] != padded[:-1, 1:])
+        | (padded[:-1, :-1] != padded[1:, 1:])
+    )
+    pixels = logits.flatten(1).T.contiguous()  # the logits of a pixel side by side
     out = torch.empty(ori_shape, dtype=torch.uint8, device=logits.device)
+    upright = bool((warp[0, 1] == 0) & (warp[1, 0] == 0))
     step = max(1, STRIPE // (8 * ori_shape[1]))
-    columns = torch.arange(ori_shape[1], device=logits.device, dtype=_exact(logits.device))
+    exact = _exact(logits.device)
+    columns = torch.arange(ori_shape[1], device=logits.device, dtype=exact)[None]
     for start in range(0, ori_shape[0], step):
-        rows = torch.arange(start, min(start + step, ori_shape[0]), device=logits.device, dtype=_exact(logits.device))
-        x, y = _source_coordinates(warp, rows[:, None], columns[None])
-        inside = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
-        x, y = x.clamp(0, width - 1).expand(inside.shape), y.clamp(0, height - 1).expand(inside.shape)
+        rows = torch.arange(start, min(start + step, ori_shape[0]), device=logits.device, dtype=exact)[:, None]
+        if upright:
+            # x depends on the column alone and y on the row alone: one row and one column of positions will do.
+            x, _ = _source_coordinates(warp, rows[:1], columns)
+            _, y = _source_coordinates(warp, rows, columns[:, :1])
+        else:
+            x, y = _source_coordinates(warp, rows, columns)
+        inside = ((x > -0.5) & (x < width - 0.5)) & ((y > -0.5) & (y < height - 0.5))
+        x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
         x0, y0 = x.long(), y.long()
-        corner = y0 * width + x0
-        stripe = flat_labels[corner]
-        mixed = (~agree[corner]).nonzero(as_tuple=True)
-        if mixed[0].numel():
-            stripe[mixed] = _interpolated_argmax(
-                flat_logits, corner[mixed], (x - x0)[mixed], (y - y0)[mixed], (height, width)
-            )
-        stripe[~inside] = outside
-        out[start : start + step] = stripe
+        stripe = _look_up(labels, y0, x0, upright)
+        at = (_look_up(mixed, y0, x0, upright) & inside).nonzero(as_tuple=True)
+        if at[0].numel():
+            # Positions are a row and a column, or one for every pixel.
+            by_row, by_column = ((at[0], 0), (0, at[1])) if upright else (at, at)
+            corner = y0[by_row] * width + x0[by_column]
+            stripe[at] = _interpolated_argmax(pixels, corner, (x - x0)[by_column], (y - y0)[by_row], (height, width))
+        out[start : start + step] = stripe.masked_fill_(~inside, outside)
     return out
 
 
+def _look_up(values: torch.Tensor, y: torch.Tensor, x: torch.Tensor, upright: bool) -> torch.Tensor:
+    """``values[y, x]``; of an upright frame, whose ``y`` is a column and whose ``x`` is a row, by whole rows."""
+    return values[y[:, 0]].index_select(1, x[0]) if upright else values[y, x]
+
+
 def _interpolated_argmax(
-    logits: torch.Tensor, corner: torch.Tensor, fx: torch.Tensor, fy: torch.Tensor, size: tuple[int, int]
+    pixels: torch.Tensor, corner: torch.Tensor, fx: torch.Tensor, fy: torch.Tensor, size: tuple[int, int]
 ) -> torch.Tensor:
-    """Argmax of ``(C, H W)`` logits mixed at points given by their upper left corner and fractions."""
+    """Argmax of ``(H W, C)`` logits mixed at points given by their upper left corner and fractions."""
     height, width = size
-    best = torch.empty(corner.shape[0], dtype=torch.uint8, device=logits.device)
-    chunk = max(1, STRIPE // logits.shape[0])
+    best = torch.empty(corner.shape[0], dtype=torch.uint8, device=pixels.device)
+    chunk = max(1, STRIPE // (8 * pixels.shape[1]))
     for start in range(0, corner.shape[0], chunk):
         part = slice(start, start + chunk)
         at = corner[part]
-        right = torch.where(at % width < width - 1, at + 1, at)
+        right = torch.where(at % width < width - 1, 1, 0)
         down = torch.where(at < (height - 1) * width, width, 0)
-        wx, wy = fx[part].to(logits.dtype), fy[part].to(logits.dtype)
-        top = torch.lerp(logits[:, at], logits[:, right], wx)
-        bottom = torch.lerp(logits[:, at + down], logits[:, right + down], wx)
-        best[part] = torch.lerp(top, bottom, wy).argmax(0).to(torch.uint8)
+        wx, wy = fx[part, None].to(pixels.dtype), fy[part, None].to(pixels.dtype)
+        top = torch.lerp(pixels[at], pixels[at + right], wx)
+        bottom = torch.lerp(pixels[at + down], pixels[at + down + right], wx)
+        best[part] = torch.lerp(top, bottom, wy).argmax(1).to(torch.uint8)
     return best
