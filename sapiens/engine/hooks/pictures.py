@@ -57,12 +57,29 @@ def _rgb(inputs: torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(inputs.permute(1, 2, 0).cpu().numpy())
 
 
+def _warp_label(label: torch.Tensor, warp: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+    """A label map of the original image, ``(H, W)`` or ``(C, H, W)``, in the network's input, for looking at."""
+    planes = label.cpu().numpy().reshape(-1, *label.shape[-2:])
+    planes = [
+        cv2.warpAffine(plane.astype(np.float32), np.asarray(warp)[:2], size[::-1], flags=cv2.INTER_NEAREST)
+        for plane in planes
+    ]
+    return torch.from_numpy(np.stack(planes)).reshape(*label.shape[:-2], *size).to(label.dtype)
+
+
 def _in_input_frame(samples: Sequence[Any]) -> list[Any]:
-    """Copies of samples, whose predictions will lie in the network's input instead of the original image."""
+    """Copies of samples whose maps and predictions lie in the network's input instead of the original image.
+
+    Test pipelines keep label maps in the original frame, where metrics compare.
+    """
     copies = []
     for sample in samples:
         sample = copy.deepcopy(sample)
         shape = sample.get('img_shape')
+        for field in ('gt_part_map', 'gt_depth', 'gt_normals', 'gt_mask'):
+            label = sample.get(field)
+            if label is not None and shape is not None and tuple(label.shape[-2:]) != tuple(shape):
+                sample.set_field(_warp_label(label, sample.warp_mat, tuple(shape)), field)
         info = dict(ori_shape=shape, warp_mat=np.eye(3)[:2])
         sample.set_metainfo({key: value for key, value in info.items() if value is not None})
         for key in ('bbox',):
