@@ -62,23 +62,22 @@ def _environment_of_slurm() -> None:
         env['MASTER_ADDR'] = nodes.stdout.split()[0]
 
 
-def shard_model(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
+def shard_model(model: nn.Module) -> nn.Module:
     """Shard parameters, gradients and optimiser state over all processes (PyTorch's FSDP2), in place.
 
-    Every transformer layer is one unit, the rest of the model another. Parameter names do not change.
+    Every transformer layer is one unit, the rest of the model another. Parameter names do not change. Parameters stay
+    in fp32 also under ``--amp``, where autocast converts them, so that validation without autocast works as ever.
 
     Args:
         model: With encoders that have ``layers`` and decoders that have ``decoder_blocks``.
-        dtype: Exchange parameters in this type (bf16 with ``--amp``); gradients are summed in fp32.
 
     Raises:
         UserError: This torch is too old.
     """
     try:
-        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+        from torch.distributed.fsdp import fully_shard
     except ImportError:
         raise UserError(f'--fsdp needs torch 2.6 or newer, this is {torch.__version__}') from None
-    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     mesh = dist.device_mesh.init_device_mesh(device, (dist.get_world_size(),))
     for module in list(model.modules()):
@@ -87,8 +86,8 @@ def shard_model(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module
             if isinstance(units, nn.ModuleList):
                 for unit in units:
                     if any(True for _ in unit.parameters()):
-                        fully_shard(unit, mesh=mesh, mp_policy=policy)
-    return fully_shard(model, mesh=mesh, mp_policy=policy)
+                        fully_shard(unit, mesh=mesh)
+    return fully_shard(model, mesh=mesh)
 
 
 def is_sharded(model: nn.Module) -> bool:

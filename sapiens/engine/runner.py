@@ -99,15 +99,14 @@ class SapiensRunner(Runner):
         )
 
     def _shard(self, model: nn.Module) -> nn.Module:
-        if not dist.is_initialized():
-            raise UserError('--fsdp shares a model between processes: start with tools/dist_train.sh CONFIG N --fsdp')
         hooks = [*(self.cfg.get('custom_hooks') or []), *(self.cfg.get('default_hooks') or {}).values()]
         if any(isinstance(h, dict) and str(h.get('type')).endswith(EMAHook.__name__) for h in hooks):
             raise UserError('EMAHook keeps a whole second model and does not work with --fsdp; remove one of them')
         wrapper = self.cfg.get('optim_wrapper') or {}
-        dtype = DTYPES.get(wrapper.get('dtype')) if 'MixedPrecision' in str(wrapper.get('type')) else None
-        if dtype == torch.float16:
+        if DTYPES.get(wrapper.get('dtype')) == torch.float16:
             raise UserError('--fsdp works with --amp bf16, not with fp16')
+        if not dist.is_initialized():
+            raise UserError('--fsdp shares a model between processes: start with tools/dist_train.sh CONFIG N --fsdp')
         # Initial weights are drawn while the model is whole, and are those of the main process everywhere.
         if hasattr(model, 'init_weights'):
             model.init_weights()
@@ -116,7 +115,7 @@ class SapiensRunner(Runner):
             moved = tensor.to(device)
             broadcast(moved)
             tensor.copy_(moved)
-        return shard_model(model, dtype).to(device)
+        return shard_model(model).to(device)
 
     def _init_model_weights(self) -> None:
         if not is_sharded(self.model):

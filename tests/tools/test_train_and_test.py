@@ -141,6 +141,7 @@ def test_a_wrong_config_is_one_line(call, tmp_path, text, message):
         ([TOY, '--launcher', 'pytorch'], 'start with tools/dist_train.sh'),
         ([TOY, '--launcher', 'slurm'], 'start with tools/slurm_train.sh'),
         ([TOY, '--fsdp'], '--fsdp shares a model between processes'),
+        ([TOY, '--fsdp', '--amp', 'fp16'], '--fsdp works with --amp bf16, not with fp16'),
         ([TOY, '--global-batch', '0'], '--global-batch 0 cannot be divided by 1 processes'),
     ],
 )
@@ -149,6 +150,26 @@ def test_a_wrong_option_is_one_line(call, args, message, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError, match=message):
         call('train', *args, '--work-dir', 'work')
+
+
+def test_a_moving_average_does_not_go_with_sharding(call, tmp_path):
+    config = variant(tmp_path, "custom_hooks = [dict(type='EMAHook')]")
+    with pytest.raises(UserError, match='EMAHook keeps a whole second model and does not work with --fsdp'):
+        call('train', config, '--fsdp', '--work-dir', 'work')
+
+
+def test_compiling_without_a_compiler(call, monkeypatch):
+    monkeypatch.setattr('shutil.which', lambda name: None)
+    with pytest.raises(UserError, match='--compile needs a C'):
+        call('train', TOY, '--compile', '--work-dir', 'work')
+
+
+def test_compiling_keeps_the_names_of_parameters(call, tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, 'compile', lambda self: compiled.append(type(self).__name__))
+    monkeypatch.setenv('CXX', sys.executable)
+    call('train', variant(tmp_path, 'train_cfg = dict(max_iters=1)'), '--compile', '--work-dir', 'work')
+    assert sorted(compiled) == ['NormalHead', 'PartHead', 'PoseHead', 'SapiensViT']
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
