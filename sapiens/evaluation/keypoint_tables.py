@@ -81,9 +81,8 @@ def keypoint_table(
                 distance = ((detection.keypoints - person.keypoints[:, :2]) ** 2).sum(1)
                 total += labelled * np.exp(-distance / constants / (person.area + np.spacing(1)) / 2)
     rows = [[vocabulary.names[i], int(count[i]), float(total[i] / count[i]) if count[i] else None] for i in scored]
-    return Table(
-        'Keypoints (KS: similarity with the best detection of each person)', ['Keypoint', 'labelled', 'KS'], rows
-    )
+    title = 'Keypoints (KS: similarity with the best detection of each person)'
+    return Table(title, ['Keypoint', 'labelled', 'KS'], rows, kind={'KS': 'fraction'})
 
 
 def undefined_notes(rows: list[list]) -> list[str]:
