@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -122,6 +123,8 @@ class EvaluationReport:
 def _plain(value: object) -> object:
     if isinstance(value, (bool, str, int)) or value is None:
         return value
+    if isinstance(value, np.integer):
+        return int(value)
     if isinstance(value, float) or hasattr(value, '__float__'):
         return float(value) if math.isfinite(float(value)) else None
     return str(value)
