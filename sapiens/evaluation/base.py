@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -114,6 +116,10 @@ class HumanMetric(BaseMetric):
         parts = [(True, record) for record in self.results] + [(False, item) for item in self._kept]
         directory = {'tmpdir': self.collect_dir} if self.collect_device == 'cpu' else {}
         items = collect_results(parts, sys.maxsize, self.collect_device, **directory) or []
+        if is_main_process():
+            # mmengine leaves the folder of its messages in the working directory.
+            with contextlib.suppress(OSError):
+                os.rmdir('.dist_test')
         return [item for is_record, item in items if is_record], [item for is_record, item in items if not is_record]
 
 

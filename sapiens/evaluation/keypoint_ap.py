@@ -49,8 +49,8 @@ class KeypointAP(HumanMetric):
         vocabulary: Vocabulary of the predictions.
         gt_vocabulary: Vocabulary of ``ann_file`` when it is another one; predictions are converted and only points
             that both have are scored (308 -> 133: the paper's 114 common points).
-        points: ``'all'``, or ``'common'``: only the points that ``keypoints308`` shares with the vocabulary that is
-            scored (for ``wholebody133`` the 114 common points), so that models of 133 and 308 points compare.
+        points: ``'all'``, or ``'common'``: only the 114 points that ``keypoints308`` and ``wholebody133`` share (those
+            of them that the scored vocabulary has), so that models of 133 and 308 points compare.
         score_mode: Score of a person: ``'bbox_keypoint'`` = box score x mean of the keypoint scores above
             ``keypoint_threshold``; ``'keypoint'`` = mean of all keypoint scores; ``'bbox'`` = box score.
         keypoint_threshold: In [0, 1].
@@ -87,8 +87,12 @@ class KeypointAP(HumanMetric):
         self.persons = None if ann_file is None else read_persons(ann_file, self.gt_vocabulary)
         self.sources = keypoint_map(self.vocabulary, self.gt_vocabulary, derived=False)
         self.scored = set(self.sources)
+        self.sigmas = self.gt_vocabulary.sigmas.astype(np.float64)
         if points == 'common':
-            self.scored &= set(keypoint_map('keypoints308', self.gt_vocabulary, derived=False))
+            common = common_points(self.gt_vocabulary)
+            self.scored &= set(common)
+            for point, sigma in common.items():
+                self.sigmas[point] = sigma
 
     def measure(self, sample: dict) -> dict:
         """Keep the person's points (original image pixels), scores and box; its labels too without ``ann_file``."""
@@ -195,7 +199,10 @@ class KeypointAP(HumanMetric):
             task=self.task,
             metrics=metrics,
             protocol=self._protocol(persons, given, len(detections), len(parts[WHOLE]), score_text, nms_threshold),
-            tables=[table, keypoint_table(self.gt_vocabulary, sorted(self.scored), persons, whole_oks)],
+            tables=[
+                table,
+                keypoint_table(self.gt_vocabulary.names, self.sigmas, sorted(self.scored), persons, whole_oks),
+            ],
             notes=notes + undefined_notes(rows),
             intervals=intervals,
             per_image=per_image,
@@ -269,7 +276,7 @@ class KeypointAP(HumanMetric):
         self, part: str, indices: np.ndarray, images: dict[Hashable, _ImageArrays]
     ) -> tuple[dict[str, PooledMatches], dict[Hashable, ImageOKS]]:
         """Matches of one part in every area range, and the OKS of every image."""
-        sigmas = self.gt_vocabulary.sigmas[indices]
+        sigmas = self.sigmas[indices]
         matches: dict[str, list[ImageMatches]] = {name: [] for name in AREA_RANGES}
         all_oks = {}
         for image, one in images.items():
@@ -286,6 +293,9 @@ class KeypointAP(HumanMetric):
                     match_image(oks, scores[keep], one.areas[keep], one.person_areas, ignore, one.crowd, area_range)
                 )
         return {name: PooledMatches.pool(group) for name, group in matches.items()}, all_oks
+
+    def _sigma_text(self) -> str:
+        return ' with the sigmas of COCO-WholeBody' if self.points == 'common' else ''
 
     def _add_hand(self, metrics: dict[str, float], rows: list[list]) -> None:
         hands = [row for row in rows if row[0] in ('left_hand', 'right_hand')]
@@ -309,7 +319,7 @@ class KeypointAP(HumanMetric):
         protocol = {
             'labels': f'{persons.source}: {len(persons.images)} images, {people} persons',
             'predictions': f'{given} persons; scores: {score_text}; suppression: {nms}',
-            'keypoints': f'{names}, {scored} points scored',
+            'keypoints': f'{names}, {scored} points scored' + self._sigma_text(),
             'figures': 'OKS-AP / AR at 0.50:0.05:0.95, 101 recall levels, at most 20 detections an image; '
             'M 32^2 to 96^2, L above 96^2 square pixels; parts evaluated as sets of their own, hand = mean of both',
         }
@@ -330,6 +340,20 @@ class _ImageArrays:
     boxes: np.ndarray
     person_areas: np.ndarray
     crowd: np.ndarray
+
+
+def common_points(vocabulary: KeypointVocabulary) -> dict[int, float]:
+    """The 114 points that 308 and 133 points have in common: id in a vocabulary -> sigma.
+
+    The vocabularies give some face points different sigmas. Where these points are compared, those of COCO-WholeBody
+    hold for both, so that the same persons score the same.
+    """
+    whole_body = load_vocabulary('wholebody133')
+    mapping = keypoint_map('keypoints308', whole_body, derived=False)
+    if vocabulary.name == 'keypoints308':
+        return {source: float(whole_body.sigmas[t]) for t, sources in mapping.items() for source in sources}
+    known = keypoint_map(whole_body, vocabulary, derived=False)
+    return {t: float(vocabulary.sigmas[t]) for t, (source,) in known.items() if source in mapping}
 
 
 def _extent(points: np.ndarray) -> np.ndarray:

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..vocabularies import KeypointVocabulary
 from .coco_files import Detection, PersonSet
 from .oks import FIGURES
 from .report import UNDEFINED, Table
@@ -66,12 +65,16 @@ def worst_images(
 
 
 def keypoint_table(
-    vocabulary: KeypointVocabulary, scored: list[int], persons: PersonSet, found: dict[Hashable, ImageOKS]
+    names: Sequence[str],
+    sigmas: np.ndarray,
+    scored: list[int],
+    persons: PersonSet,
+    found: dict[Hashable, ImageOKS],
 ) -> Table:
     """Per keypoint: how many are labelled and the mean similarity of the best detections; missed persons count 0."""
-    count = np.zeros(vocabulary.num_keypoints, np.int64)
-    total = np.zeros(vocabulary.num_keypoints)
-    constants = (vocabulary.sigmas.astype(np.float64) * 2) ** 2
+    count = np.zeros(len(names), np.int64)
+    total = np.zeros(len(names))
+    constants = (sigmas * 2) ** 2
     for image, one in found.items():
         for g in np.flatnonzero(~one.ignore):
             person, detection = persons.persons[image][g], one.best(g)
@@ -80,10 +83,9 @@ def keypoint_table(
             if detection is not None:
                 distance = ((detection.keypoints - person.keypoints[:, :2]) ** 2).sum(1)
                 total += labelled * np.exp(-distance / constants / (person.area + np.spacing(1)) / 2)
-    rows = [[vocabulary.names[i], int(count[i]), float(total[i] / count[i]) if count[i] else None] for i in scored]
-    return Table(
-        'Keypoints (KS: similarity with the best detection of each person)', ['Keypoint', 'labelled', 'KS'], rows
-    )
+    rows = [[names[i], int(count[i]), float(total[i] / count[i]) if count[i] else None] for i in scored]
+    title = 'Keypoints (KS: similarity with the best detection of each person)'
+    return Table(title, ['Keypoint', 'labelled', 'KS'], rows, kind={'KS': 'fraction'})
 
 
 def undefined_notes(rows: list[list]) -> list[str]:

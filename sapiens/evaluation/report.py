@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -122,6 +123,8 @@ class EvaluationReport:
 def _plain(value: object) -> object:
     if isinstance(value, (bool, str, int)) or value is None:
         return value
+    if isinstance(value, np.integer):
+        return int(value)
     if isinstance(value, float) or hasattr(value, '__float__'):
         return float(value) if math.isfinite(float(value)) else None
     return str(value)
@@ -129,14 +132,16 @@ def _plain(value: object) -> object:
 
 def print_report(report: EvaluationReport, console: Console | None = None, references: bool = True) -> None:
     """Print protocol, tables (with published rows below ours, marked) and notes."""
-    console = console or Console(width=max(120, Console().width))
+    if console is None:
+        # Files and pipes have no width of their own; there nothing should wrap.
+        console = Console() if Console().is_terminal else Console(width=170)
     console.print(f'\n[bold]{report.metric}[/bold] ({report.task})', highlight=False)
     for name, value in report.protocol.items():
         console.print(f'  {name}: {value}', highlight=False, markup=False)
     for number, table in enumerate(report.tables):
         shown = RichTable(title=table.title, box=box.SIMPLE_HEAVY, title_justify='left')
         for i, column in enumerate(table.heading()):
-            shown.add_column(column, justify='left' if i == 0 else 'right', no_wrap=i == 0)
+            shown.add_column(column, justify='left' if i == 0 else 'right', no_wrap=i == 0, overflow='fold')
         for cells in table.lines():
             shown.add_row(*cells, style='dim' if cells[0] == '  95 %' else None)
         for name, cells, source in _published(report, table) if references and number == 0 else []:

@@ -57,7 +57,9 @@ def evaluate(rank, world, tmp):
         share = -(-len(samples) // world)
         padded = (samples * 2)[: share * world]
         for metric in metrics:
-            metric.collect_dir = None if tmp is None else f'{tmp}/{type(metric).__name__}_{metric.prefix}'
+            # Both ways of gathering: a folder of one's own, and mmengine's.
+            if tmp is not None and metric.prefix != 'pose':
+                metric.collect_dir = f'{tmp}/{type(metric).__name__}_{metric.prefix}'
             own = padded[rank::world]
             for start in range(0, len(own), 2):
                 metric.process(None, own[start : start + 2])
@@ -96,7 +98,7 @@ def test_two_processes_equal_one(tmp_path, world):
     # Every process gets the figures (the report is the main one's).
     assert results[1][0] == {name: value for name, value in expected.items() if name.count('/') == 1}
     assert all('every labelled pixel is ignored' in message for _, message in results)
-    assert not list(tmp_path.glob('.dist_test/*'))
+    assert not (tmp_path / '.dist_test').exists()
 
 
 def test_padding_goes_and_real_duplicates_stay():

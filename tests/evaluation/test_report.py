@@ -54,7 +54,8 @@ def test_json_has_figures_on_top_and_no_nan(report, tmp_path):
     assert document['mIoU'] == 0.5 and document['mAcc'] is None
     assert document['protocol']['labels'] == 'three images'
     assert document['intervals_95'] == {'mIoU': [0.25, 0.75]}
-    assert document['per_image'] == [{'image': 3.0, 'mIoU': 0.25}]
+    assert document['per_image'] == [{'image': 3, 'mIoU': 0.25}]
+    assert isinstance(document['per_image'][0]['image'], int)
     other = EvaluationReport('DepthMetric', 'depth', {'RMSE': 0.1}, {}, [])
     document = json.loads(write_reports([report, other], tmp_path / 'b.json').read_text())
     assert document['seg/mIoU'] == 0.5 and document['depth/RMSE'] == 0.1 and len(document['reports']) == 2

@@ -15,6 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from runs import (
+    LESS_IS_BETTER,
     Lab,
     chosen_columns,
     experiment_parser,
@@ -67,7 +68,8 @@ def draw(results: dict, columns: list[tuple[str, str]], path: Path) -> Path:
         values = [found[task].get(metric) for found in results.values()]
         bars = axis.bar(list(results), [0 if v is None else v for v in values], color='#4c78a8')
         axis.bar_label(bars, [f'{v:.4g}' if v is not None else 'n/a' for v in values], fontsize=8)
-        axis.set_title(f'{task}\n{metric}', fontsize=9)
+        axis.margins(y=0.12)
+        axis.set_title(f'{task}\n{metric}' + (' (less is better)' if metric in LESS_IS_BETTER else ''), fontsize=9)
         axis.tick_params(axis='x', labelrotation=20, labelsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=150)
