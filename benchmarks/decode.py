@@ -37,16 +37,11 @@ def whole_map_decode(heatmaps: np.ndarray, codec: UDPHeatmap) -> tuple[np.ndarra
     flat = heatmaps.reshape(count, -1)
     index, scores = flat.argmax(1), flat.max(1)
     rows, columns = index // width, index % width
-    border = taps // 2
-    blurred = np.empty_like(heatmaps)
-    padded = np.zeros((height + 2 * border, width + 2 * border), np.float32)
-    for k in range(count):
-        padded[border:-border, border:-border] = heatmaps[k]
-        blurred[k] = cv2.GaussianBlur(padded, (taps, taps), 0)[border:-border, border:-border]
-        blurred[k] *= scores[k] / blurred[k].max()
-    np.clip(blurred, 1e-3, 50, blurred)
-    np.log(blurred, blurred)
-    log = np.pad(blurred, ((0, 0), (1, 1), (1, 1)), mode='edge')
+    half = taps // 2
+    blurred = np.stack([cv2.GaussianBlur(np.pad(m, half), (taps, taps), 0)[half:-half, half:-half] for m in heatmaps])
+    blurred *= (scores / blurred.max((1, 2)))[:, None, None]
+    log = np.log(np.clip(blurred, 1e-3, 50))
+    log = np.pad(log, ((0, 0), (1, 1), (1, 1)), mode='edge')
     every = np.arange(count)
 
     def at(dy: int, dx: int) -> np.ndarray:

@@ -158,8 +158,14 @@ class UDPHeatmap:
         maximum = window.amax((-1, -2))
         rows, columns = (((window.amin((-1, -2)) < 1e-3) & (peak > 1e-2)) | (peak > 50)).nonzero(as_tuple=True)
         if rows.numel():
-            maps = torch.nan_to_num(heatmaps[rows, columns].float())
-            maximum = maximum.index_put((rows, columns), _blurred_maximum(maps, self._kernel(window)))
+            kernel, maps = self._kernel(window), heatmaps.detach()
+            if maps.device.type == 'cpu':
+                # One by one: copying many maps would cost as much as blurring them.
+                each = zip(rows.tolist(), columns.tolist(), strict=True)
+                maxima = torch.cat([_blurred_maximum(maps[b, k : k + 1], kernel) for b, k in each])
+            else:
+                maxima = _blurred_maximum(maps[rows, columns], kernel)
+            maximum = maximum.index_put((rows, columns), maxima)
         return maximum
 
     @staticmethod
@@ -180,13 +186,14 @@ class UDPHeatmap:
 
 def _blurred_maximum(maps: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     """Maxima ``(N,)`` of the maps ``(N, h, w)`` after a separable blur; zeros lie outside."""
+    maps = torch.nan_to_num(maps.float())
     if maps.device.type == 'cpu':
         # Many times faster than a convolution of one channel.
         taps = kernel.numpy()
         blurred = np.empty(maps.shape[1:], np.float32)
         maxima = [
             cv2.sepFilter2D(one, -1, taps, taps, dst=blurred, borderType=cv2.BORDER_CONSTANT).max()
-            for one in maps.detach().numpy()
+            for one in maps.numpy()
         ]
         return torch.from_numpy(np.array(maxima, np.float32))
     half = len(kernel) // 2
