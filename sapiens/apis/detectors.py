@@ -22,10 +22,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
 from ..errors import MissingPackageError, UserError
-from ..openmmlab import prepare_toolkit, prepare_torchvision
 from ..registry import DETECTORS
 from .sources import Frame
 
@@ -134,7 +132,7 @@ class BoxFile:
     """Boxes from a JSON file.
 
     Either ``{image name: [[x1, y1, x2, y2(, score)], ...]}``, or COCO annotations, or a COCO result list
-    (``image_id``, ``bbox`` as x, y, width, height, ``score``) whose ``image_id`` is the image's name or the number in it.
+    (``image_id``, ``bbox`` as x, y, width, height, ``score``) whose ``image_id`` is the image's name or number.
 
     Args:
         path: The file.

@@ -52,9 +52,9 @@ def open_frames(source: Any, color: str | None = None, failures: list[Failure] |
 
     Args:
         source: Path of an image, folder, glob pattern (``'photos/*.jpg'``), video; camera number; array
-            ``(H, W, 3)``, ``(H, W)`` or ``(N, H, W, 3)`` uint8; PIL image; tensor ``(3, H, W)`` or ``(N, 3, H, W)``, uint8
-            or float in [0, 1]; `Frame`; or a list or generator of any of these.
-        color: ``'rgb'`` or ``'bgr'``: order of the channels of arrays, which must be said; tensors are RGB unless said.
+            ``(H, W, 3)``, ``(H, W)`` or ``(N, H, W, 3)`` uint8; PIL image; tensor ``(3, H, W)``, ``(N, 3, H, W)``,
+            uint8 or float in [0, 1]; `Frame`; or a list or generator of any of these.
+        color: ``'rgb'`` or ``'bgr'``: order of the channels of arrays, which must be said (tensors: RGB unless said).
         failures: Unreadable images of folders, globs and lists are appended here and skipped, and so is the break of a
             video; None raises them.
 
