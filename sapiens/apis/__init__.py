@@ -1,6 +1,7 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Use the models: `Inferencer`, detectors, sources, results."""
 
+from . import library_detectors as library_detectors
 from .detectors import Detections, build_detector
 from .inferencer import Inferencer
 from .loading import LoadedModel, load_model

@@ -84,7 +84,12 @@ def build_detector(spec: Any = None) -> Callable[[Frame], Detections]:
     return FixedBoxes(spec)
 
 
-def _import(name: str, package: str, what: str) -> ModuleType:
+def import_library(name: str, package: str, what: str) -> ModuleType:
+    """Import a module of an optional package.
+
+    Raises:
+        MissingPackageError: It cannot be imported; the message says how to get it.
+    """
     try:
         return importlib.import_module(name)
     except ImportError as error:
