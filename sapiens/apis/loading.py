@@ -128,6 +128,8 @@ def name_of_layout(layout: Layout, source: str) -> str:
     names = {('pose', 17): 'pose_17', ('pose', 133): 'pose_133', ('pose', 308): 'pose_308', ('seg', 20): 'seg_20',
              ('seg', 28): 'seg_28', ('depth', 1): 'depth', ('normal', 3): 'normal'}  # fmt: skip
     heads = list(layout.heads.items())
+    if not heads and layout.cls_token:
+        return 'mae'
     if len(heads) == 1 and heads[0] in names:
         return names[heads[0]]
     what = f'several heads ({layout})' if len(heads) > 1 else 'no head' if not heads else f'the head {layout}'
@@ -207,6 +209,8 @@ def load_model(
     if allow_partial and hasattr(network, 'heads'):
         for name in [n for n in network.heads if n not in layout.heads]:
             del network.heads[name]
+    if hasattr(network, 'neck') and not layout.decoder:
+        del network.neck  # an encoder alone, for its features
     fitted, report = fit_state_dict(network, state, meta, source=str(weights))
     del state
     network.load_state_dict(fitted, strict=True, assign=True)
