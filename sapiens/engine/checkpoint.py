@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .adapters import adapt, check_facts
 from .files import CheckpointError, find_state_dict, load_plain, read_checkpoint, save_plain
 
 __all__ = [
@@ -25,9 +26,6 @@ __all__ = [
     'resize_pos_embed',
     'save_plain',
 ]
-
-# Prefixes that wrappers (DDP, torch.compile, EMA) put before or between the names.
-_WRAPPERS = ('module.', '_orig_mod.')
 
 
 @dataclass
@@ -158,13 +156,6 @@ def infer_grid(patches: torch.Tensor, target_grid: tuple[int, int]) -> tuple[int
     return best
 
 
-def _strip_wrappers(name: str) -> str:
-    for wrapper in _WRAPPERS:
-        if name.startswith(wrapper):
-            return _strip_wrappers(name[len(wrapper) :])
-    return name.replace('._orig_mod.', '.').replace('.module.', '.') if '._orig_mod.' in name else name
-
-
 def _align_prefix(model_keys: set[str], state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Bring encoder-only files (no ``backbone.``) into a whole model, and whole files into a bare encoder."""
     if any(key in model_keys for key in state):
@@ -224,8 +215,8 @@ def fit_state_dict(
 
     Args:
         model: Anything whose encoder is ours; its values are not read.
-        state: Tensors by name, in our layout; prefixes of DDP and torch.compile are removed, ``backbone.`` is added
-            or removed as the model needs.
+        state: Tensors by name, in our layout or a published one (see `adapters`); prefixes of DDP and torch.compile
+            are removed, ``backbone.`` is added or removed as the model needs.
         meta: Plain data stored beside the weights; ``meta['sapiens']['patch_grid']`` is the source grid.
         allow_partial: Parts other than the encoder may be absent from the file as a whole (finetuning gives the
             model a new head). A part that is there must be there whole and fit.
@@ -240,8 +231,10 @@ def fit_state_dict(
         CheckpointError: A parameter is missing or does not fit; the message names expected and found.
     """
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    state = _align_prefix(set(expected), {_strip_wrappers(k): v for k, v in state.items()})
-    stored = (meta or {}).get('sapiens', {}).get('patch_grid') if meta else None
+    check_facts(model, state, meta, source, tuple(skip))
+    state = _align_prefix(set(expected), adapt(state, expected, source))
+    notes = (meta or {}).get('sapiens')
+    stored = notes.get('patch_grid') if isinstance(notes, Mapping) else None
     grid = source_grid or (tuple(stored) if stored else None)
 
     has_encoder = any(name.startswith('backbone.') for name in expected)
@@ -315,16 +308,18 @@ def load_model_weights(
     skip: Sequence[str] = (),
     source_grid: tuple[int, int] | None = None,
     meta: Mapping | None = None,
+    source: str = 'state dict',
 ) -> CoverageReport:
     """Load weights into a model, or fail before anything is changed.
 
     Args:
         model: Takes the weights in place.
-        path_or_state: Checkpoint file (see `read_checkpoint`) or a state dict, in our layout.
+        path_or_state: Checkpoint file (see `read_checkpoint`) or a state dict, in our layout or a published one.
         allow_partial: See `fit_state_dict`.
         skip: See `fit_state_dict`.
         source_grid: See `fit_state_dict`.
         meta: See `fit_state_dict`; a file brings its own.
+        source: Named in messages, for a state dict; its name may tell what the shapes do not.
 
     Returns:
         What was loaded, resized, missing and unexpected.
@@ -336,7 +331,7 @@ def load_model_weights(
         source = str(path_or_state)
         state, meta = read_checkpoint(path_or_state)
     else:
-        source, state = 'state dict', find_state_dict(path_or_state)
+        state = find_state_dict(path_or_state)
     fitted, report = fit_state_dict(
         model,
         state,

@@ -35,8 +35,9 @@ class PretrainedInit:
         if self.prefix:
             prefix = self.prefix.rstrip('.') + '.'
             state = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-        report = load_model_weights(module, state, allow_partial=True, skip=self.skip, meta=meta)
-        report.source = str(self.checkpoint)
+        report = load_model_weights(
+            module, state, allow_partial=True, skip=self.skip, meta=meta, source=str(self.checkpoint)
+        )
         print_log(str(report), logger='current')
         if hasattr(module, '_params_init_info'):
             from mmengine.model import update_init_info

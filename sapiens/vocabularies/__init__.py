@@ -8,6 +8,7 @@ from .loader import (
     VocabularyError,
     available_vocabularies,
     load_vocabulary,
+    parse_vocabulary,
 )
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     'convert_keypoints',
     'keypoint_map',
     'load_vocabulary',
+    'parse_vocabulary',
 ]

@@ -127,6 +127,20 @@ def _load(path: Path) -> KeypointVocabulary | PartVocabulary:
         raise VocabularyError(f'{path}: no such vocabulary file; give a path that exists or a shipped name') from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise VocabularyError(f'{path}: not valid JSON ({error}); mend the file') from None
+    return parse_vocabulary(document, path)
+
+
+def parse_vocabulary(document: object, path: str | Path) -> KeypointVocabulary | PartVocabulary:
+    """Check a vocabulary's document and make the vocabulary.
+
+    Args:
+        document: What a vocabulary file holds, see `load_vocabulary`; checkpoints carry the same.
+        path: Where it comes from, for messages.
+
+    Raises:
+        VocabularyError: A table that contradicts itself.
+    """
+    path = Path(path)
     if not isinstance(document, dict):
         raise VocabularyError(f'{path}: a vocabulary is a JSON object with "kind" and "keypoints" or "classes"')
     kind = document.get('kind', 'parts' if 'classes' in document else 'keypoints')

@@ -1,0 +1,166 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Put the outputs of an image's crops together: persons into a set, maps into the image's frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..structures import HumanDataSample
+from ..vocabularies import KeypointVocabulary, PartVocabulary
+from .detectors import Detections
+from .network import Crop
+from .results import DepthMap, ImageResult, KeypointSet, NormalMap, PartMap
+from .sources import Frame
+
+Outputs = list[tuple[Crop, HumanDataSample]]
+
+
+@dataclass
+class PendingImage:
+    """An image whose crops are under way.
+
+    Attributes:
+        frame: The image.
+        persons: Its persons; None when no task needs them.
+        vocabularies: Task -> vocabulary of its head.
+        mask: ``(H, W)`` bool given by the caller.
+        waiting: Crops that have not been run.
+        outputs: Task -> crops with their outputs.
+    """
+
+    frame: Frame
+    persons: Detections | None
+    vocabularies: dict[str, KeypointVocabulary | PartVocabulary | None]
+    mask: np.ndarray | None = None
+    waiting: int = 0
+    outputs: dict[str, Outputs] = field(default_factory=dict)
+
+
+def assemble(pending: PendingImage) -> ImageResult:
+    """Make the result of an image whose crops have all been run."""
+    frame, persons = pending.frame, pending.persons
+    result = ImageResult(frame.image, frame.name, frame.path, frame.index, frame.time)
+    if persons is not None:
+        result.boxes, result.box_scores = persons.boxes, persons.scores
+        ids = persons.ids if persons.ids is not None else np.arange(len(persons.boxes))
+        result.instance_ids = ids.astype(np.int64)
+    tasks = pending.vocabularies
+    if 'pose' in tasks:
+        result.keypoints = _keypoints(pending, result)
+    size, owner = result.size, None
+    if 'seg' in tasks:
+        result.parts, owner = _parts(pending, size)
+    people, source = pending.mask, 'given'
+    if people is None:
+        people, source = (result.parts.mask, 'parts') if result.parts is not None else (None, 'none')
+    if 'depth' in tasks:
+        data, valid = _values(pending, 'depth', size, owner)
+        valid = valid if people is None else valid & people
+        data = np.where(valid, data[..., 0], np.float32(np.nan))
+        result.depth = DepthMap(data, valid, source)
+    if 'normal' in tasks:
+        data, valid = _values(pending, 'normal', size, owner)
+        valid = (valid if people is None else valid & people) & (data != 0).any(-1)
+        result.normals = NormalMap(data * valid[..., None], valid, source)
+    return result
+
+
+def _keypoints(pending: PendingImage, result: ImageResult) -> KeypointSet:
+    vocabulary = pending.vocabularies['pose']
+    found = sorted(pending.outputs.get('pose', []), key=lambda item: item[0].person)
+    count = vocabulary.num_keypoints
+    return KeypointSet(
+        np.stack([s.pred_keypoints.numpy() for _, s in found]) if found else np.zeros((0, count, 2), np.float32),
+        np.stack([s.pred_keypoint_scores.numpy() for _, s in found]) if found else np.zeros((0, count), np.float32),
+        result.boxes,
+        result.box_scores,
+        result.instance_ids,
+        vocabulary,
+    )
+
+
+def _paste_order(pending: PendingImage, task: str) -> Outputs:
+    """Crops with outputs of that task, the persons of low score first, so that better ones cover them."""
+    outputs = [(c, s) for c, s in pending.outputs.get(task, []) if c.region[2] > c.region[0]
+               and c.region[3] > c.region[1]]  # fmt: skip
+    if pending.persons is None:
+        return outputs
+    return sorted(outputs, key=lambda item: pending.persons.scores[item[0].person] if item[0].person >= 0 else -1)
+
+
+def _window(region: tuple[int, int, int, int]) -> tuple[slice, slice]:
+    return slice(region[1], region[3]), slice(region[0], region[2])
+
+
+def _parts(pending: PendingImage, size: tuple[int, int]) -> tuple[PartMap, np.ndarray | None]:
+    """Part map, and the person that each pixel belongs to (-1 = none) where parts were found person by person."""
+    outputs = _paste_order(pending, 'seg')
+    ids = np.zeros(size, np.uint8)
+    scored = bool(outputs) and all('pred_part_scores' in sample for _, sample in outputs)
+    best = np.zeros(size, np.float32) if scored else None
+    owner = np.full(size, -1, np.int32)
+    for crop, sample in outputs:
+        window = _window(crop.region)
+        found = sample.pred_part_map.numpy()
+        taken = found > 0
+        if scored:
+            score = sample.pred_part_scores.numpy()
+            # A person's pixel is the one's who is surer of it; background scores only where nobody is.
+            taken &= (score > best[window]) | (ids[window] == 0)
+            background = (found == 0) & (ids[window] == 0)
+            best[window] = np.where(taken | background, score, best[window])
+        ids[window][taken] = found[taken]
+        owner[window][taken] = crop.person
+    by_person = any(crop.person >= 0 for crop, _ in outputs)
+    return PartMap(ids, pending.vocabularies['seg'], best), owner if by_person else None
+
+
+def _values(
+    pending: PendingImage, task: str, size: tuple[int, int], owner: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Map ``(H, W, C)`` of depth or normals and where it was predicted."""
+    field_name, channels = ('pred_depth', 1) if task == 'depth' else ('pred_normals', 3)
+    data, valid = np.zeros((*size, channels), np.float32), np.zeros(size, bool)
+    outputs = _paste_order(pending, task)
+    persons = [crop for crop, _ in outputs if crop.person >= 0]
+    whole = next((s.get(field_name).numpy().transpose(1, 2, 0) for c, s in outputs if c.person < 0), None)
+    if whole is not None and not persons:
+        return whole, np.ones(size, bool)
+    for crop, sample in outputs:
+        if crop.person < 0:
+            continue
+        window = _window(crop.region)
+        values = sample.get(field_name).numpy().transpose(1, 2, 0)
+        if owner is not None:
+            mine = owner[window] == crop.person
+        elif len(persons) == 1:
+            mine = np.ones(values.shape[:2], bool)
+        else:
+            mine = _inside(pending.persons.boxes[crop.person], crop.region)
+        if whole is not None and task == 'depth':
+            values = _align(values, whole[window], mine)
+        data[window][mine] = values[mine]
+        valid[window] |= mine
+    return data, valid
+
+
+def _inside(box: np.ndarray, region: tuple[int, int, int, int]) -> np.ndarray:
+    """Pixels of the region that lie in the box."""
+    x, y = np.arange(region[0], region[2]), np.arange(region[1], region[3])
+    return ((y >= box[1]) & (y <= box[3]))[:, None] & ((x >= box[0]) & (x <= box[2]))[None]
+
+
+def _align(values: np.ndarray, reference: np.ndarray, mine: np.ndarray) -> np.ndarray:
+    """Bring a person's relative depth to the scale and shift of the whole image's, by least squares.
+
+    A negative scale would turn the person inside out; then the mean alone is matched.
+    """
+    x, y = values[..., 0][mine].astype(np.float64), reference[..., 0][mine].astype(np.float64)
+    if not len(x):
+        return values
+    variance = x.var()
+    scale = float(((x - x.mean()) * (y - y.mean())).mean() / variance) if variance > 0 else 0.0
+    scale = scale if scale > 0 else 1.0
+    return (values * scale + (y.mean() - scale * x.mean())).astype(np.float32)

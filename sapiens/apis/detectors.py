@@ -1,0 +1,238 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Where the persons are: adapters of detectors, each imported only when it is asked for.
+
+A detector is a callable ``Frame -> Detections``. Register your own::
+
+    @DETECTORS.register_module()
+    class MyDetector:
+        def __call__(self, frame): return Detections(boxes, scores)
+
+    Inferencer('pose_308', weights='...', detector=dict(type='MyDetector'))
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..errors import MissingPackageError, UserError
+from ..registry import DETECTORS
+from .sources import Frame
+
+SHORT_NAMES = {
+    'whole': 'WholeImage',
+    'file': 'BoxFile',
+    'torchvision': 'TorchvisionDetector',
+    'transformers': 'TransformersDetector',
+    'mmdet': 'MMDetDetector',
+    'ultralytics': 'UltralyticsDetector',
+    'hog': 'HOGDetector',
+}
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Boxes ``(N, 4)`` float32 ``x1, y1, x2, y2`` and scores ``(N,)`` float32; ids ``(N,)`` int64 where tracked."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    ids: np.ndarray | None = None
+
+
+def make_detections(boxes: Any, scores: Any, threshold: float = 0.0, size: tuple[int, int] | None = None) -> Detections:
+    """Boxes and scores of any array kind, above a threshold, cut to the image, best first."""
+    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+    scores = np.asarray(scores, np.float32).reshape(-1)
+    if size is not None:
+        last = np.array([size[1] - 1, size[0] - 1] * 2, np.float32)
+        boxes = np.clip(boxes, 0, last)
+    good = (scores >= threshold) & np.isfinite(boxes).all(1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    order = np.argsort(-scores[good], kind='stable')
+    return Detections(boxes[good][order], scores[good][order])
+
+
+def build_detector(spec: Any = None) -> Callable[[Frame], Detections]:
+    """Make a detector.
+
+    Args:
+        spec: None or ``'whole'``; ``'hog'``; ``'file:boxes.json'``; ``'torchvision'``, ``'transformers:NAME'``,
+            ``'mmdet:CONFIG,CHECKPOINT'``, ``'ultralytics:FILE'``; a config dict; boxes ``(N, 4)``; or a callable.
+
+    Raises:
+        UserError: Unknown name, or a package that is not installed.
+    """
+    if spec is None:
+        return WholeImage()
+    if isinstance(spec, str):
+        name, _, argument = spec.partition(':')
+        if name not in SHORT_NAMES:
+            raise UserError(f"unknown detector '{name}'; known are {', '.join(SHORT_NAMES)}")
+        kind = DETECTORS.get(SHORT_NAMES[name])
+        return kind(*argument.split(',')) if argument else kind()
+    if isinstance(spec, dict):
+        return DETECTORS.build(dict(spec))
+    if callable(spec):
+        return spec
+    return FixedBoxes(spec)
+
+
+def import_library(name: str, package: str, what: str) -> ModuleType:
+    """Import a module of an optional package.
+
+    Raises:
+        MissingPackageError: It cannot be imported; the message says how to get it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingPackageError(
+            f"the detector '{what}' needs {package}: run `pip install {package}` ({error}); or use "
+            '--detector whole, or boxes from a file (--detector file:boxes.json)'
+        ) from None
+
+
+@DETECTORS.register_module()
+class WholeImage:
+    """One person who fills the image: right for photos of one person, and the default."""
+
+    def __call__(self, frame: Frame) -> Detections:
+        """One box around everything."""
+        height, width = frame.image.shape[:2]
+        return Detections(np.array([[0, 0, width - 1, height - 1]], np.float32), np.ones(1, np.float32))
+
+
+class FixedBoxes:
+    """The same boxes in every image.
+
+    Args:
+        boxes: ``(N, 4)`` or ``(4,)``: x1, y1, x2, y2.
+
+    Raises:
+        UserError: Not four numbers a box, or an empty box.
+    """
+
+    def __init__(self, boxes: Any) -> None:
+        try:
+            self.boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+        except (ValueError, TypeError):
+            raise UserError(f'boxes are x1,y1,x2,y2, not {boxes!r}') from None
+        if not ((self.boxes[:, 2:] > self.boxes[:, :2]).all() and np.isfinite(self.boxes).all()):
+            raise UserError(f'a box is x1,y1,x2,y2 with x2 > x1 and y2 > y1, not {self.boxes.tolist()}')
+
+    def __call__(self, frame: Frame) -> Detections:
+        """The boxes."""
+        return Detections(self.boxes, np.ones(len(self.boxes), np.float32))
+
+
+@DETECTORS.register_module()
+class BoxFile:
+    """Boxes from a JSON file.
+
+    Either ``{image name: [[x1, y1, x2, y2(, score)], ...]}``, or COCO annotations, or a COCO result list
+    (``image_id``, ``bbox`` as x, y, width, height, ``score``) whose ``image_id`` is the image's name or number.
+
+    Args:
+        path: The file.
+        threshold: Boxes with a lower score are left out.
+
+    Raises:
+        UserError: No such file, or none of these.
+    """
+
+    def __init__(self, path: str | Path, threshold: float | str = 0.3) -> None:
+        self.path, self.threshold = Path(path), float(threshold)
+        try:
+            document = json.loads(self.path.read_text(encoding='utf-8'))
+        except FileNotFoundError:
+            raise UserError(f'{path}: no such file of boxes') from None
+        except ValueError as error:
+            raise UserError(f'{path}: not valid JSON ({error})') from None
+        try:
+            self.boxes = self._read(document)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(
+                f'{path}: not a file of boxes ({error!r}); it is {{"image name": [[x1, y1, x2, y2, score], ...]}} or '
+                'COCO annotations or results'
+            ) from None
+
+    def _read(self, document: Any) -> dict[str, list[list[float]]]:
+        if isinstance(document, dict) and 'annotations' not in document:
+            return {Path(name).stem: [[*map(float, box)] for box in boxes] for name, boxes in document.items()}
+        names: dict[Any, str] = {}
+        entries = document
+        if isinstance(document, dict):
+            names = {image['id']: Path(image['file_name']).stem for image in document['images']}
+            entries = document['annotations']
+        boxes: dict[str, list[list[float]]] = {}
+        for entry in entries:
+            if entry.get('category_id', 1) != 1 or entry.get('iscrowd'):
+                continue
+            x, y, width, height = map(float, entry['bbox'])
+            name = names.get(entry['image_id'], str(entry['image_id']))
+            boxes.setdefault(name, []).append([x, y, x + width, y + height, float(entry.get('score', 1))])
+        return boxes
+
+    def __call__(self, frame: Frame) -> Detections:
+        """Boxes of that image; none when the file has none."""
+        keys = [frame.path.stem if frame.path else frame.name, frame.name]
+        keys += [key.lstrip('0') for key in keys if key.isdecimal()]
+        rows = next((self.boxes[key] for key in keys if key in self.boxes), [])
+        boxes = [row[:4] for row in rows]
+        return make_detections(boxes, [row[4] if len(row) > 4 else 1.0 for row in rows], self.threshold)
+
+
+@DETECTORS.register_module()
+class HOGDetector:
+    """OpenCV 4's built-in pedestrian detector: works offline, finds upright people seen whole.
+
+    Args:
+        threshold: Of its own score.
+        max_side: Larger images are shrunk for the search.
+
+    Raises:
+        MissingPackageError: OpenCV 5 no longer has it.
+    """
+
+    def __init__(self, threshold: float | str = 0.3, max_side: int | str = 800) -> None:
+        if not hasattr(cv2, 'HOGDescriptor'):
+            raise MissingPackageError(
+                f"OpenCV {cv2.__version__} has no HOG detector: run `pip install 'opencv-python<5'`, or use another "
+                'detector'
+            )
+        self.threshold, self.max_side = float(threshold), int(max_side)
+        self.hog = cv2.HOGDescriptor()
+        self.hog.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())
+
+    def __call__(self, frame: Frame) -> Detections:
+        """Detect, then drop boxes that overlap a better one by half."""
+        height, width = frame.image.shape[:2]
+        scale = min(1.0, self.max_side / max(height, width))
+        small = cv2.resize(frame.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        if min(small.shape[0] // 2, small.shape[1]) < 64:  # its window is 64 x 128
+            return make_detections([], [])
+        found, weights = self.hog.detectMultiScale(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), winStride=(8, 8))
+        found = np.asarray(found, np.float32).reshape(-1, 4) / scale
+        boxes = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:]], 1)
+        detections = make_detections(boxes, weights, self.threshold, (height, width))
+        keep = suppress(detections.boxes, 0.5)
+        return Detections(detections.boxes[keep], detections.scores[keep])
+
+
+def suppress(boxes: np.ndarray, overlap: float) -> np.ndarray:
+    """Indices of boxes, best first, that overlap no better kept one by more than that intersection over union."""
+    kept: list[int] = []
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    for i, box in enumerate(boxes):
+        low, high = np.maximum(box[:2], boxes[kept, :2]), np.minimum(box[2:], boxes[kept, 2:])
+        common = np.clip(high - low, 0, None).prod(1)
+        if not (common / (area[i] + area[kept] - common) > overlap).any():
+            kept.append(i)
+    return np.array(kept, np.int64)

@@ -1,0 +1,200 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Detectors of other libraries. Each library is imported when its detector is made, never before."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..engine.config import load_config
+from ..engine.files import read_checkpoint
+from ..errors import MissingPackageError, UserError
+from ..openmmlab import prepare_toolkit, prepare_torchvision
+from ..registry import DETECTORS
+from .detectors import Detections, import_library, make_detections
+from .sources import Frame
+
+
+def _device(device: str) -> str:
+    return ('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' else device
+
+
+@DETECTORS.register_module()
+class TorchvisionDetector:
+    """A detector of torchvision trained on COCO, whose class 1 is the person.
+
+    Args:
+        name: Function of ``torchvision.models.detection``.
+        weights: ``'DEFAULT'`` downloads torchvision's; else a file of them.
+        threshold: Boxes with a lower score are left out.
+        device: ``'auto'`` = a GPU if there is one.
+
+    Raises:
+        MissingPackageError: torchvision is not installed.
+        UserError: Unknown name, or the weights cannot be had.
+    """
+
+    def __init__(
+        self,
+        name: str = 'fasterrcnn_resnet50_fpn_v2',
+        weights: str = 'DEFAULT',
+        threshold: float = 0.5,
+        device: str = 'auto',
+    ) -> None:
+        if importlib.util.find_spec('torchvision') is not None:
+            prepare_torchvision()
+        models = import_library('torchvision.models.detection', 'torchvision', 'torchvision')
+        if not callable(getattr(models, name, None)):
+            raise UserError(f"torchvision has no detector '{name}', e.g. fasterrcnn_resnet50_fpn_v2")
+        try:
+            if weights == 'DEFAULT':
+                model = getattr(models, name)(weights='DEFAULT')
+            else:
+                model = getattr(models, name)(weights=None, weights_backbone=None)
+                model.load_state_dict(read_checkpoint(weights)[0])
+        except OSError as error:
+            raise UserError(f"the weights of torchvision's {name} cannot be downloaded ({error}); download them "
+                            "elsewhere and give the file: --detector torchvision:NAME,FILE") from None  # fmt: skip
+        except RuntimeError as error:
+            raise UserError(f"{weights}: not the weights of torchvision's {name} ({str(error)[:100]})") from None
+        self.device, self.threshold = _device(device), float(threshold)
+        self.model = model.eval().to(self.device)
+
+    @torch.inference_mode()
+    def __call__(self, frame: Frame) -> Detections:
+        """Persons of the image."""
+        image = torch.from_numpy(frame.image).permute(2, 0, 1).to(self.device).float() / 255
+        found = self.model([image])[0]
+        person = found['labels'] == 1
+        boxes, scores = found['boxes'][person].cpu().numpy(), found['scores'][person].cpu().numpy()
+        return make_detections(boxes, scores, self.threshold, frame.image.shape[:2])
+
+
+@DETECTORS.register_module()
+class TransformersDetector:
+    """Any object detector of Hugging Face transformers that knows persons, e.g. RT-DETR.
+
+    Args:
+        name: Model on the hub, or a folder; its weights must be safetensors.
+        threshold: Boxes with a lower score are left out.
+        device: ``'auto'`` = a GPU if there is one.
+
+    Raises:
+        MissingPackageError: transformers is not installed.
+        UserError: The model cannot be had, or has no class of persons.
+    """
+
+    def __init__(self, name: str = 'PekingU/rtdetr_r50vd', threshold: float = 0.5, device: str = 'auto') -> None:
+        if importlib.util.find_spec('torchvision') is not None:
+            prepare_torchvision()
+        library = import_library('transformers', 'transformers', 'transformers')
+        try:
+            self.processor = library.AutoImageProcessor.from_pretrained(name)
+            model = library.AutoModelForObjectDetection.from_pretrained(name, use_safetensors=True)
+        except (OSError, ValueError, ImportError) as error:
+            reason = ' '.join(str(error).split())[:160]
+            raise UserError(f"the detector '{name}' cannot be loaded ({reason}); give a folder that has it") from None
+        self.person = {int(i) for i, label in model.config.id2label.items() if str(label).lower() == 'person'}
+        if not self.person:
+            raise UserError(f"the detector '{name}' has no class 'person'")
+        self.device, self.threshold = _device(device), float(threshold)
+        self.model = model.eval().to(self.device)
+
+    @torch.inference_mode()
+    def __call__(self, frame: Frame) -> Detections:
+        """Persons of the image."""
+        inputs = self.processor(images=frame.image, return_tensors='pt', input_data_format='channels_last')
+        outputs = self.model(**{key: value.to(self.device) for key, value in inputs.items()})
+        found = self.processor.post_process_object_detection(
+            outputs, threshold=self.threshold, target_sizes=[frame.image.shape[:2]]
+        )[0]
+        person = [i for i, label in enumerate(found['labels'].tolist()) if label in self.person]
+        boxes, scores = found['boxes'][person].cpu().numpy(), found['scores'][person].cpu().numpy()
+        return make_detections(boxes, scores, self.threshold, frame.image.shape[:2])
+
+
+@DETECTORS.register_module()
+class MMDetDetector:
+    """A detector of mmdet trained on COCO (class 0 is the person), e.g. RTMDet. It needs mmcv with its operators.
+
+    Args:
+        config: Config file of mmdet.
+        checkpoint: Its weights.
+        threshold: Boxes with a lower score are left out.
+        device: ``'auto'`` = a GPU if there is one.
+
+    Raises:
+        MissingPackageError: mmdet, or mmcv with operators, is not installed.
+        UserError: No config or weights, or weights of another model.
+    """
+
+    def __init__(
+        self, config: str | None = None, checkpoint: str | None = None, threshold: float = 0.3, device: str = 'auto'
+    ) -> None:
+        if not config or not checkpoint:
+            raise UserError('mmdet needs its config and weights: --detector mmdet:CONFIG,CHECKPOINT')
+        prepare_toolkit('mmdet')
+        if importlib.util.find_spec('mmcv._ext') is None:
+            raise MissingPackageError(
+                'mmdet needs the compiled operators of mmcv, and this is mmcv-lite: install mmcv instead of it, or '
+                'use another detector'
+            )
+        from mmdet.registry import MODELS as MMDET_MODELS
+        from mmdet.utils import register_all_modules
+
+        register_all_modules(init_default_scope=False)
+        self.config = load_config(config)
+        self.model = MMDET_MODELS.build({**self.config.model, '_scope_': 'mmdet'})
+        result = self.model.load_state_dict(read_checkpoint(checkpoint)[0], strict=False)
+        if result.missing_keys:
+            raise UserError(
+                f"{checkpoint}: not the weights of {config}: '{result.missing_keys[0]}' is missing among "
+                f'{len(result.missing_keys)}'
+            )
+        self.model.cfg, self.threshold = self.config, float(threshold)
+        self.model.eval().to(_device(device))
+
+    def __call__(self, frame: Frame) -> Detections:
+        """Persons of the image."""
+        from mmdet.apis import inference_detector
+
+        found = inference_detector(self.model, np.ascontiguousarray(frame.image[..., ::-1])).pred_instances
+        person = found.labels == 0
+        boxes, scores = found.bboxes[person].cpu().numpy(), found.scores[person].cpu().numpy()
+        return make_detections(boxes, scores, self.threshold, frame.image.shape[:2])
+
+
+@DETECTORS.register_module()
+class UltralyticsDetector:
+    """A detector of ultralytics (YOLO) whose class 0 is the person.
+
+    Mind that ultralytics is under the AGPL and unpickles its weight files: use files that you trust.
+
+    Args:
+        weights: File of weights.
+        threshold: Boxes with a lower score are left out.
+        device: ``'auto'`` = a GPU if there is one.
+
+    Raises:
+        MissingPackageError: ultralytics is not installed.
+        UserError: No such file.
+    """
+
+    def __init__(self, weights: str = 'yolo11n.pt', threshold: float = 0.3, device: str = 'auto') -> None:
+        library = import_library('ultralytics', 'ultralytics', 'ultralytics')
+        if not Path(weights).is_file():
+            raise UserError(f'{weights}: no such weights of ultralytics; give the file: --detector ultralytics:FILE')
+        self.model, self.threshold, self.device = library.YOLO(weights), float(threshold), _device(device)
+
+    def __call__(self, frame: Frame) -> Detections:
+        """Persons of the image."""
+        picture = np.ascontiguousarray(frame.image[..., ::-1])
+        found = self.model.predict(picture, classes=[0], conf=self.threshold, device=self.device, verbose=False)[
+            0
+        ].boxes
+        return make_detections(
+            found.xyxy.cpu().numpy(), found.conf.cpu().numpy(), self.threshold, frame.image.shape[:2]
+        )

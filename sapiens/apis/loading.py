@@ -1,0 +1,232 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""From a model's name and a weights file to a network that is ready to run."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from ..engine.checkpoint import CoverageReport, fit_state_dict, read_checkpoint
+from ..engine.config import load_config
+from ..engine.layouts import Layout, recognise
+from ..errors import UserError
+from ..registry import MODELS
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+WEIGHTS_VARIABLE = 'SAPIENS_WEIGHTS'
+# Short names of models: what they predict -> (folder, suffix) of their configs.
+MODEL_NAMES = {
+    'pose_17': ('pose', '17kpt'),
+    'pose_133': ('pose', '133kpt'),
+    'pose_308': ('pose', '308kpt'),
+    'seg_20': ('seg', '20cls'),
+    'seg_28': ('seg', '28cls'),
+    'depth': ('depth', 'depth'),
+    'normal': ('normal', 'normal'),
+    'mae': ('pretrain', 'mae'),
+}
+_SIZES = ('tiny', '0.3b', '0.6b', '1b', '2b')
+
+
+@dataclass
+class LoadedModel:
+    """A network with what it was made from."""
+
+    network: nn.Module
+    config: Config
+    layout: Layout
+    report: CoverageReport
+    source: str
+
+
+def choose_device(device: str = 'auto') -> torch.device:
+    """``'auto'`` takes cuda, mps, cpu in that order.
+
+    Raises:
+        UserError: The device asked for is not there.
+    """
+    if device == 'auto':
+        device = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise UserError(f"device '{device}' is none of 'auto', 'cpu', 'cuda', 'cuda:N', 'mps'") from None
+    here = {'cuda': torch.cuda.is_available, 'mps': torch.backends.mps.is_available}.get(chosen.type, lambda: True)()
+    if not here:
+        raise UserError(f"device '{device}': PyTorch sees none here; leave it out ('auto') to use what there is")
+    if chosen.type == 'cuda' and (chosen.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device '{device}': there are {torch.cuda.device_count()} GPUs, counted from 0")
+    return chosen
+
+
+def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """``'auto'``: bfloat16 on GPUs that have it, float16 on older ones, float32 elsewhere.
+
+    Raises:
+        UserError: Unknown name.
+    """
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype == 'auto':
+        if device.type != 'cuda':
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+    names = {'float32': torch.float32, 'fp32': torch.float32, 'bfloat16': torch.bfloat16, 'bf16': torch.bfloat16,
+             'float16': torch.float16, 'fp16': torch.float16}  # fmt: skip
+    if dtype not in names:
+        raise UserError(f"dtype '{dtype}' is none of 'auto', {', '.join(map(repr, names))}")
+    return names[dtype]
+
+
+def find_config(name: str | Path, layout: Layout | None = None) -> Path:
+    """Config of a model by name.
+
+    Args:
+        name: Path of a config, its stem (``'sapiens_1b_308kpt'``), or a short name (`MODEL_NAMES`), with or without
+            a size (``'pose_308_1b'``).
+        layout: Of the weights; gives the size where the name does not.
+
+    Raises:
+        UserError: Unknown name (the nearest is named), or the size is nowhere said.
+    """
+    text = str(name)
+    if text.endswith('.py') or Path(text).is_file():
+        return Path(text)
+    stems = {path.stem: path for path in CONFIGS.glob('*/sapiens_*.py')}
+    if text in stems:
+        return stems[text]
+    found = re.fullmatch(rf'({"|".join(MODEL_NAMES)})(?:_({"|".join(map(re.escape, _SIZES))}))?', text)
+    if not found:
+        near = difflib.get_close_matches(text, [*MODEL_NAMES, *stems], n=1, cutoff=0.4)
+        hint = f"did you mean '{near[0]}'? " if near else ''
+        raise UserError(f"unknown model '{text}': {hint}known are {', '.join(MODEL_NAMES)} (also with a size: "
+                        "'pose_308_1b') and the configs in configs/")  # fmt: skip
+    folder, suffix = MODEL_NAMES[found.group(1)]
+    size = found.group(2) or (layout.arch if layout else None)
+    if size is None:
+        what = 'its weights have the widths of no shipped config' if layout else 'say its size too'
+        raise UserError(f"model '{text}': {what}; give the config (config='my_config.py') or e.g. '{text}_1b'")
+    return CONFIGS / folder / f'sapiens_{size}_{suffix}.py'
+
+
+def name_of_layout(layout: Layout, source: str) -> str:
+    """Short name of the model that weights are of.
+
+    Raises:
+        UserError: They are of none with a config.
+    """
+    names = {('pose', 17): 'pose_17', ('pose', 133): 'pose_133', ('pose', 308): 'pose_308', ('seg', 20): 'seg_20',
+             ('seg', 28): 'seg_28', ('depth', 1): 'depth', ('normal', 3): 'normal'}  # fmt: skip
+    heads = list(layout.heads.items())
+    if not heads and layout.cls_token:
+        return 'mae'
+    if len(heads) == 1 and heads[0] in names:
+        return names[heads[0]]
+    what = f'several heads ({layout})' if len(heads) > 1 else 'no head' if not heads else f'the head {layout}'
+    raise UserError(f"{source}: has {what}, of which no shipped config is made; give its config (config='...')")
+
+
+def find_weights(name: str, config: Path) -> Path:
+    """Weights of a model given by name alone: ``<config>.safetensors`` or ``.pth`` in a folder of weights.
+
+    Raises:
+        UserError: There are none; nothing runs on random weights.
+    """
+    folders = [Path(p) for p in (os.environ.get(WEIGHTS_VARIABLE), 'checkpoints', CONFIGS.parent / 'checkpoints') if p]
+    for folder in folders:
+        for suffix in ('.safetensors', '.pth'):
+            if (folder / f'{config.stem}{suffix}').is_file():
+                return folder / f'{config.stem}{suffix}'
+    raise UserError(
+        f"model '{name}': no weights ship with the toolkit, and there is no {config.stem}.safetensors or .pth in "
+        f"{' or '.join(map(str, folders[:-1] or folders))}; give weights='FILE' (published Sapiens checkpoints load as "
+        f'they are) or train it: python tools/train.py {config}'
+    )
+
+
+@contextmanager
+def parameters_without_memory() -> Iterator[None]:
+    """Modules built inside have their parameters on the meta device; buffers stay real."""
+    register = nn.Module.register_parameter
+
+    def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None and not parameter.is_meta:
+            parameter = nn.Parameter(parameter.to('meta'), requires_grad=parameter.requires_grad)
+        register(module, name, parameter)
+
+    nn.Module.register_parameter = on_meta
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register
+
+
+def load_model(
+    model: str | Path | None = None,
+    weights: str | Path | None = None,
+    config: str | Path | Config | None = None,
+    task: str | None = None,
+    allow_partial: bool = False,
+) -> LoadedModel:
+    """Build a model and fill it with weights, on the CPU, in the weights' own precision.
+
+    Args:
+        model: Name, see `find_config`; None: what the weights are.
+        weights: Checkpoint of any known layout; None: `find_weights`.
+        config: Config, instead of a name.
+        task: Task of a published dense head, where neither layout nor file name tells.
+        allow_partial: A head that the weights lack is left out of the model, instead of stopping.
+
+    Raises:
+        UserError: Unknown model, no weights, or weights of another model. Nothing runs on random weights.
+    """
+    if weights is None:
+        if model is None and config is None:
+            raise UserError("say which model: a name ('pose_308'), weights='FILE', or both")
+        if isinstance(config, Config):
+            raise UserError("a Config object needs weights='FILE'")
+        path = Path(config) if config is not None else find_config(model, _size_of_weights(str(model)))
+        weights = find_weights(str(model or config), path)
+        config = path
+    state, meta = read_checkpoint(weights)
+    layout = recognise(state, str(weights), meta, task)
+    if config is None:
+        config = find_config(model if model is not None else name_of_layout(layout, str(weights)), layout)
+    cfg = config if isinstance(config, Config) else load_config(config)
+    init_default_scope(cfg.get('default_scope', 'sapiens'))
+    with parameters_without_memory():
+        network = MODELS.build(cfg.model)
+    if allow_partial and hasattr(network, 'heads'):
+        for name in [n for n in network.heads if n not in layout.heads]:
+            del network.heads[name]
+    if hasattr(network, 'neck') and not layout.decoder:
+        del network.neck  # an encoder alone, for its features
+    fitted, report = fit_state_dict(network, state, meta, source=str(weights))
+    del state
+    network.load_state_dict(fitted, strict=True, assign=True)
+    network.requires_grad_(False).eval()
+    return LoadedModel(network, cfg, layout, report, str(weights))
+
+
+def _size_of_weights(name: str) -> Layout | None:
+    """For a name without a size: the largest size whose weights are at hand."""
+    if name not in MODEL_NAMES:
+        return None
+    suffix = MODEL_NAMES[name][1]
+    for size in reversed(_SIZES):
+        for folder in filter(
+            None, (os.environ.get(WEIGHTS_VARIABLE), 'checkpoints', str(CONFIGS.parent / 'checkpoints'))
+        ):
+            if any((Path(folder) / f'sapiens_{size}_{suffix}{s}').is_file() for s in ('.safetensors', '.pth')):
+                return Layout(published=False, arch=size, widths={})
+    return Layout(published=False, arch='1b', widths={})

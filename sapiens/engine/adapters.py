@@ -1,0 +1,227 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Published checkpoints in our names and ours in theirs, bit for bit.
+
+Encoder and MAE decoder have the published names already, so an adapter only renames heads:
+
+==================  =======================================  =========================
+published           ours                                     written for
+==================  =======================================  =========================
+``head.*``          ``heads.pose.*``                         mmpose (``TopdownPoseEstimator``)
+``decode_head.*``   ``heads.seg|depth|normal.*``             mmseg (``EncoderDecoder``)
+``conv_seg``        ``final_layer`` (dense heads)
+==================  =======================================  =========================
+
+`sapiens.engine.checkpoint.fit_state_dict` calls `adapt` for every checkpoint, wherever one is accepted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..vocabularies import KeypointVocabulary, PartVocabulary, parse_vocabulary
+from .files import CheckpointError, replace_when_done, save_plain, to_plain
+from .layouts import dense_task, plain_names, recognise, task_of_name
+
+TARGETS = ('sapiens', 'reference', 'safetensors', 'mmpose', 'mmseg')
+
+
+def to_ours(
+    state: Mapping[str, torch.Tensor], source: str = 'state dict', task: str | None = None
+) -> dict[str, torch.Tensor]:
+    """Rename a checkpoint of any known layout to our names; tensors stay as they are.
+
+    Args:
+        state: Tensors by name.
+        source: File, for messages and for what its name tells.
+        task: Task of a published dense head, where the caller knows.
+
+    Raises:
+        CheckpointError: Two parameters get one name, or the head cannot be told.
+    """
+    table = plain_names(state)
+    dense = {plain: state[name] for name, plain in table.items() if plain.startswith('decode_head.')}
+    if 'decode_head.conv_seg.weight' in dense:
+        count = sum(bool(re.fullmatch(r'decode_head\.deconv_layers\.\d+\.weight', n)) for n in dense)
+        task = dense_task(dense['decode_head.conv_seg.weight'].shape[0], count, source, task)
+    renamed: dict[str, torch.Tensor] = {}
+    for name, plain in table.items():
+        ours = re.sub(r'^head\.', 'heads.pose.', plain)
+        if task and plain.startswith('decode_head.'):
+            ours = f'heads.{task}.' + plain[len('decode_head.') :].replace('conv_seg.', 'final_layer.')
+        if ours in renamed:
+            raise CheckpointError(f"{source}: holds '{ours}' twice, with and without a prefix; give one model's file")
+        renamed[ours] = state[name]
+    return renamed
+
+
+def adapt(
+    state: Mapping[str, torch.Tensor], expected: Collection[str], source: str = 'state dict'
+) -> dict[str, torch.Tensor]:
+    """Bring a checkpoint into the names of a model.
+
+    Args:
+        state: Tensors by name, of any known layout.
+        expected: Names of the model: ours (``heads.*``), a bare encoder's, or those of another toolkit's model.
+        source: File, for messages.
+    """
+    tasks = {name.split('.')[1] for name in expected if name.startswith('heads.')}
+    dense = tasks & {'seg', 'depth', 'normal'}
+    if not tasks or not any(plain.startswith(('head.', 'decode_head.')) for plain in plain_names(state).values()):
+        return {plain: state[name] for name, plain in plain_names(state).items()}
+    # A model that has one dense head settles what the shapes leave open (a part head of three classes).
+    hint = next(iter(dense)) if dense == {'seg'} and task_of_name(source) == 'seg' else None
+    return to_ours(state, source, hint)
+
+
+def check_facts(model: nn.Module, state: Mapping[str, torch.Tensor], meta: Mapping | None, source: str,
+                skip: tuple[str, ...] = ()) -> None:  # fmt: skip
+    """Compare what no shape shows: the vocabulary of each head and, for a head that is loaded, the patch padding.
+
+    Args:
+        model: Takes the weights.
+        state: Tensors as in the file.
+        meta: Plain data stored beside the weights.
+        source: File, for messages.
+        skip: Prefixes of parameters that are not loaded.
+
+    Raises:
+        CheckpointError: Another vocabulary or padding; expected and found are named.
+    """
+    heads = getattr(model, 'heads', None)
+    if not isinstance(heads, nn.ModuleDict) or not {'backbone.pos_embed', 'backbone.patch_embed.projection.weight'} <= {
+        *plain_names(state).values()
+    }:
+        return
+    layout = recognise(state, source, meta)
+    skipped = tuple(skip)
+    loaded = [task for task in heads if task in layout.heads
+              and not (skipped and f'heads.{task}.final_layer.weight'.startswith(skipped))]  # fmt: skip
+    for task in loaded:
+        vocabulary = getattr(heads[task], 'vocabulary', None)
+        if vocabulary is None:
+            continue
+        expected, found = len(vocabulary.names), layout.heads[task]
+        name = layout.vocabularies.get(task)
+        if found != expected or (_noted(meta, task) and name != vocabulary.name):
+            what = 'keypoints' if task == 'pose' else 'classes'
+            raise CheckpointError(
+                f'{source}: its {task} head has {found} {what} ({name or "unknown vocabulary"}), the config expects '
+                f'{expected} ({vocabulary.name}); use the config of that vocabulary, or to train a new head skip it: '
+                f"load_skip=['heads.{task}.final_layer.']"
+            )
+    padding = getattr(getattr(getattr(model, 'backbone', None), 'patch_embed', None), 'padding', None)
+    known = layout.patch_padding
+    if loaded and None not in (padding, known) and padding != known:
+        raise CheckpointError(
+            f'{source}: was trained with patch_padding={known}, the config has patch_padding={padding}; set '
+            f'model.backbone.patch_padding={known} (if these weights differ from the published ones, note it in the '
+            f'file: tools/convert_checkpoint.py IN OUT --patch-padding {padding})'
+        )
+
+
+def _noted(meta: Mapping | None, task: str) -> bool:
+    notes = (meta or {}).get('sapiens')
+    kind = {'pose': 'keypoints', 'seg': 'parts'}.get(task)
+    return isinstance(notes, Mapping) and kind in (notes.get('vocabularies') or {})
+
+
+def to_published(state: Mapping[str, torch.Tensor], source: str = 'state dict') -> dict[str, torch.Tensor]:
+    """Rename our names to the published ones; the reverse of `to_ours`.
+
+    Raises:
+        CheckpointError: Several dense heads, which the published layout has no place for.
+    """
+    tasks = {name.split('.')[1] for name in state if name.startswith('heads.')}
+    dense = sorted(tasks - {'pose'})
+    if len(dense) > 1:
+        raise CheckpointError(
+            f'{source}: has heads {", ".join(sorted(tasks))}; a published file holds one dense head, convert one '
+            'with --task'
+        )
+    renamed = {}
+    for name, tensor in state.items():
+        if name.startswith('heads.pose.'):
+            name = 'head.' + name[len('heads.pose.') :]
+        elif name.startswith('heads.'):
+            name = 'decode_head.' + name.split('.', 2)[2].replace('final_layer.', 'conv_seg.')
+        renamed[name] = tensor
+    return renamed
+
+
+def vocabulary_note(vocabulary: KeypointVocabulary | PartVocabulary) -> dict[str, Any]:
+    """What mmpose and mmseg call ``dataset_meta``: names, symmetry and colours as their visualizers read them."""
+    if isinstance(vocabulary, PartVocabulary):
+        return dict(dataset_name=vocabulary.name, classes=list(vocabulary.names), palette=vocabulary.colors.tolist())
+    names = list(vocabulary.names)
+    return dict(
+        dataset_name=vocabulary.name,
+        num_keypoints=len(names),
+        keypoint_id2name=dict(enumerate(names)),
+        keypoint_name2id={name: i for i, name in enumerate(names)},
+        keypoint_colors=vocabulary.colors.tolist(),
+        flip_indices=vocabulary.swap.tolist(),
+        skeleton_links=vocabulary.skeleton.tolist(),
+        dataset_keypoint_weights=[1.0] * len(names),
+        sigmas=vocabulary.sigmas.tolist(),
+    )
+
+
+def save_converted(
+    state: Mapping[str, torch.Tensor], meta: Mapping, path: str | Path, target: str, source: str = 'state dict'
+) -> None:
+    """Write a checkpoint in our names in the layout of ``target``; the tensors' bytes do not change.
+
+    Args:
+        state: In our names.
+        meta: Plain data to keep beside the weights.
+        path: ``.safetensors``, or ``.pth`` / ``.pt``.
+        target: ``'sapiens'`` (our names), ``'safetensors'`` (our names, in that format), ``'reference'`` (published
+            names), ``'mmpose'`` or ``'mmseg'`` (published names, for a pose or a dense head, with ``dataset_meta``).
+        source: Named in messages.
+
+    Raises:
+        CheckpointError: The layout has no place for these heads, or the file's suffix does not fit.
+    """
+    path = Path(path)
+    if path.suffix not in ('.pth', '.pt', '.safetensors') or (
+        target == 'safetensors' and path.suffix != '.safetensors'
+    ):
+        wanted = '.safetensors' if target == 'safetensors' else '.pth, .pt or .safetensors'
+        raise CheckpointError(f'{path}: the name of the output must end in {wanted}')
+    meta = dict(meta)
+    tasks = {name.split('.')[1] for name in state if name.startswith('heads.')}
+    if (target == 'mmpose' and tasks != {'pose'}) or (target == 'mmseg' and (not tasks or 'pose' in tasks)):
+        kind = 'a pose head' if target == 'mmpose' else 'one dense head'
+        raise CheckpointError(f'{source}: {target} takes {kind}, this file has {", ".join(sorted(tasks)) or "no head"}')
+    if target in ('reference', 'mmpose', 'mmseg'):
+        state = to_published(state, source)
+    if target in ('mmpose', 'mmseg'):
+        documents = (meta.get('sapiens') or {}).get('vocabularies') or {}
+        document = next(iter(documents.values()), None)
+        if document:
+            meta['dataset_meta'] = vocabulary_note(parse_vocabulary(document, source))
+    if path.suffix == '.safetensors':
+        _save_safetensors(state, meta, path)
+    else:
+        save_plain({'state_dict': dict(state), 'meta': meta}, path)
+
+
+def _save_safetensors(state: Mapping[str, torch.Tensor], meta: Mapping, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    notes = {'format': 'pt', **{str(key): json.dumps(to_plain(value)) for key, value in meta.items()}}
+    tensors, seen = {}, set()
+    for name, tensor in state.items():
+        pointer = tensor.untyped_storage().data_ptr()
+        # The format has no shared memory: whatever lies in another tensor's storage is copied.
+        tensors[name] = tensor.clone() if pointer in seen or not tensor.is_contiguous() else tensor
+        seen.add(pointer)
+    with replace_when_done(path) as temporary:
+        save_file(tensors, str(temporary), metadata=notes)

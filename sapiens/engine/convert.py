@@ -1,0 +1,112 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Convert checkpoint files (tools/convert_checkpoint.py)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.registry import init_default_scope
+
+from ..errors import UserError
+from ..registry import MODELS
+from ..vocabularies import load_vocabulary
+from .adapters import save_converted, to_ours
+from .checkpoint import fit_state_dict
+from .config import load_config
+from .files import CheckpointError, read_checkpoint
+from .layouts import Layout, recognise
+from .state import describe_model, describe_vocabulary
+
+
+def convert_checkpoint(
+    source: str | Path,
+    target: str | Path,
+    to: str = 'sapiens',
+    config: str | Path | None = None,
+    task: str | None = None,
+    vocabulary: str | None = None,
+    patch_padding: int | None = None,
+    allow_partial: bool = False,
+) -> str:
+    """Convert one file.
+
+    Args:
+        source: File of any known layout.
+        target: File to write.
+        to: See `sapiens.engine.adapters.save_converted`.
+        config: The file must cover this config's model.
+        task: What a published dense head is; of a file with several heads, the one to keep.
+        vocabulary: Name or file of the head's vocabulary, where its number of outputs does not tell.
+        patch_padding: Where the layout does not tell.
+        allow_partial: See `fit_state_dict`.
+
+    Returns:
+        What was recognised and written, for people.
+
+    Raises:
+        CheckpointError: Unreadable, unknown, or not fitting.
+    """
+    state, meta = read_checkpoint(source)
+    layout = recognise(state, str(source), meta, task)
+    notes = dict(meta.get('sapiens') or {}) if isinstance(meta.get('sapiens'), dict) else {}
+    # A user's word on padding comes before what the published models have.
+    if patch_padding is not None:
+        notes['patch_padding'] = patch_padding
+    elif layout.patch_padding is not None:
+        notes.setdefault('patch_padding', layout.patch_padding)
+    ours = to_ours(state, str(source), task)
+    if task and f'heads.{task}.final_layer.weight' not in ours:
+        raise CheckpointError(f'{source}: has no {task} head (it is: {layout})')
+    if task:
+        ours = {n: t for n, t in ours.items() if not n.startswith('heads.') or n.startswith(f'heads.{task}.')}
+    notes['vocabularies'] = _vocabularies(notes, layout, vocabulary, str(source))
+    lines = [f'{source}: {layout}']
+    if config is not None:
+        model = build_on_meta(config)
+        known = {**meta, 'sapiens': {**notes}}
+        _, report = fit_state_dict(model, ours, known, allow_partial=allow_partial, source=str(source))
+        # The embedding is kept as it was trained; whoever loads the file resizes it.
+        facts = describe_model(model)
+        notes = {**facts, **{k: v for k, v in notes.items() if v}, 'patch_padding': facts['patch_padding']}
+        if report.resized:
+            notes.pop('patch_grid', None)
+        lines.append(str(report))
+    save_converted(ours, {**meta, 'sapiens': notes}, target, to, str(source))
+    lines.append(f'written: {target}')
+    return '\n'.join(lines)
+
+
+def _vocabularies(notes: dict, layout: Layout, given: str | None, source: str) -> dict[str, Any]:
+    """Documents of the heads' vocabularies: those noted in the file, the user's, or the published ones."""
+    documents = dict(notes.get('vocabularies') or {})
+    for task, kind in (('pose', 'keypoints'), ('seg', 'parts')):
+        count = layout.heads.get(task)
+        if count is None or kind in documents:
+            continue
+        name = layout.vocabularies.get(task)
+        if given is not None:
+            chosen = load_vocabulary(given)
+            if chosen.kind != kind or len(chosen.names) != count:
+                raise UserError(
+                    f"{source}: its {task} head has {count} outputs; --vocabulary '{chosen.name}' has "
+                    f'{len(chosen.names)} {chosen.kind}'
+                )
+            documents[kind] = describe_vocabulary(chosen)
+        elif name is not None:
+            documents[kind] = describe_vocabulary(load_vocabulary(name))
+        else:
+            raise CheckpointError(
+                f'{source}: no shipped vocabulary has {count} {kind}; write down theirs in a vocabulary file and give '
+                '--vocabulary FILE.json'
+            )
+    return documents
+
+
+def build_on_meta(config: str | Path) -> torch.nn.Module:
+    """The model of a config without memory for its parameters."""
+    config = load_config(config)
+    init_default_scope(config.get('default_scope', 'sapiens'))
+    with torch.device('meta'):
+        return MODELS.build(config.model)

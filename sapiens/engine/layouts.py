@@ -1,0 +1,210 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Recognise a checkpoint by the names and shapes of its parameters: task, size, vocabulary, patch padding.
+
+What the shapes tell is taken from them. Patch padding and the meaning of the classes are in no shape: they come from
+the file's own notes, from its name, or from the published models whose head has that many outputs; else they stay
+unknown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from .files import CheckpointError
+
+# Published heads: task -> outputs -> (vocabulary, patch padding).
+PUBLISHED = {
+    'pose': {17: ('coco17', 2), 133: ('wholebody133', 2), 308: ('keypoints308', 2)},
+    'seg': {20: ('parts20', 2), 28: ('parts28', 0)},
+    'depth': {1: (None, 0)},
+    'normal': {3: (None, 2)},
+}
+# (embed_dims, number of layers) -> size of the published family.
+SIZES = {(192, 6): 'tiny', (1024, 24): '0.3b', (1280, 32): '0.6b', (1536, 40): '1b', (1920, 48): '2b'}
+_WRAPPERS = ('module.', '_orig_mod.')
+_ENCODER = ('pos_embed', 'cls_token', 'patch_embed.', 'layers.', 'ln1.')
+_DECODER = ('mask_token', 'decoder_')
+# Words in file names that tell the task.
+_TASK_WORDS = {
+    'pose': r'pose|keypoint|kpt|coco|goliath_?308|wholebody',
+    'seg': r'seg|parts?(?![a-z])|\d+cls|lip|cihp|face',
+    'depth': r'depth',
+    'normal': r'normal',
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a checkpoint is.
+
+    Attributes:
+        published: Heads have the published names (``head.*``, ``decode_head.*``) instead of ours.
+        arch: Size of the family (``'1b'``), or None for other widths.
+        widths: ``embed_dims``, ``num_layers`` and ``feedforward_channels`` of the encoder.
+        heads: Task -> number of outputs.
+        vocabularies: Task -> name of the vocabulary, None where unknown.
+        patch_padding: 0, 2 or None where unknown.
+        cls_token: The position embedding has a cls row.
+        decoder: There is an MAE decoder.
+        tokens: Rows of the position embedding without the cls row.
+    """
+
+    published: bool
+    arch: str | None
+    widths: dict[str, int]
+    heads: dict[str, int] = field(default_factory=dict)
+    vocabularies: dict[str, str | None] = field(default_factory=dict)
+    patch_padding: int | None = None
+    cls_token: bool = False
+    decoder: bool = False
+    tokens: int = 0
+
+    def __str__(self) -> str:
+        heads = [
+            f'{task} ({count}' + (f', {self.vocabularies[task]})' if self.vocabularies.get(task) else ')')
+            for task, count in self.heads.items()
+        ]
+        size = self.arch or '{embed_dims} x {num_layers} layers'.format(**self.widths)
+        parts = [f'encoder {size}'] + (['MAE decoder'] if self.decoder else []) + heads
+        padding = 'unknown' if self.patch_padding is None else self.patch_padding
+        return f'{", ".join(parts)}, patch padding {padding}'
+
+
+def strip_wrappers(name: str) -> str:
+    """Remove what DDP and torch.compile put before or between the parts of a parameter's name."""
+    for wrapper in _WRAPPERS:
+        if name.startswith(wrapper):
+            return strip_wrappers(name[len(wrapper) :])
+    return name.replace('._orig_mod.', '.').replace('.module.', '.') if '._orig_mod.' in name else name
+
+
+def plain_names(names: Iterable[str]) -> dict[str, str]:
+    """Name in a file -> name with all prefixes as published: wrappers gone, ``backbone.`` and ``neck.`` there.
+
+    Lightning's ``model.`` goes when every name has it; a doubled ``backbone.backbone.`` becomes one.
+    """
+    table = {name: strip_wrappers(name) for name in names}
+    while table and all(plain.startswith('model.') for plain in table.values()):
+        table = {name: strip_wrappers(plain[len('model.') :]) for name, plain in table.items()}
+    for name, plain in table.items():
+        if plain.startswith('backbone.backbone.'):
+            plain = plain[len('backbone.') :]
+        elif plain.startswith(_ENCODER):
+            plain = f'backbone.{plain}'
+        elif plain.startswith(_DECODER):
+            plain = f'neck.{plain}'
+        # A whole model under `backbone.`: its heads are still heads.
+        found = re.match(r'backbone\.((?:head|decode_head|heads\.\w+|neck)\..*)', plain)
+        table[name] = found.group(1) if found else plain
+    return table
+
+
+def task_of_name(source: str) -> str | None:
+    """The one task that a file's name speaks of, or None."""
+    stem = Path(source).name.lower()
+    found = [task for task, words in _TASK_WORDS.items() if re.search(rf'(?<![a-z])(?:{words})', stem)]
+    if len(found) > 1 and 'normal' in found or 'depth' in found:  # "..._render_people_normal_..." and the like
+        found = [task for task in found if task in ('normal', 'depth')]
+    return found[0] if len(found) == 1 else None
+
+
+def dense_task(channels: int, deconvolutions: int, source: str, task: str | None = None) -> str:
+    """Task of a published ``decode_head`` with that many outputs.
+
+    Args:
+        channels: Outputs of its last layer.
+        deconvolutions: How many it has (4 in depth, 3 in the others).
+        source: File, for messages and for what its name tells.
+        task: What the caller says it is.
+
+    Raises:
+        CheckpointError: A 29-class head, or a head that could be of two tasks.
+    """
+    if channels == 29 and task in (None, 'seg'):
+        raise CheckpointError(
+            f'{source}: its part head has 29 classes, the vocabulary of a later release (eyeglasses are inserted at '
+            'id 2, so all later ids differ from those of parts28); use a 28-class checkpoint'
+        )
+    fitting = {'depth'} if channels == 1 and deconvolutions == 4 else {'normal'} if channels == 3 else set()
+    if channels > 1:
+        fitting.add('seg')
+    named = task or task_of_name(source)
+    if named in fitting:
+        return named
+    if task is not None:
+        raise CheckpointError(f"{source}: its dense head has {channels} output(s), which is no head of task '{task}'")
+    if channels == 3:
+        return 'normal'  # the published layout; three part classes must be asked for
+    if fitting == {'seg'} or fitting == {'depth'}:
+        return next(iter(fitting))
+    raise CheckpointError(
+        f'{source}: cannot tell the task of a dense head with {channels} output(s) and {deconvolutions} '
+        "deconvolutions; say it (task='depth' or 'seg')"
+    )
+
+
+def recognise(state: Mapping[str, torch.Tensor], source: str = '', meta: Mapping | None = None,
+              task: str | None = None) -> Layout:  # fmt: skip
+    """Recognise a checkpoint.
+
+    Args:
+        state: Tensors by name, as in the file.
+        source: Its path, for messages and for what its name tells.
+        meta: Plain data stored beside the weights; what it says comes first.
+        task: Task of a published dense head, where the caller knows.
+
+    Raises:
+        CheckpointError: No encoder of ours in it, or a head that cannot be told.
+    """
+    shapes = {plain: tuple(state[name].shape) for name, plain in plain_names(state).items()}
+    if 'backbone.patch_embed.projection.weight' not in shapes or 'backbone.pos_embed' not in shapes:
+        raise CheckpointError(
+            f'{source or "state dict"}: holds no Sapiens encoder (no patch_embed.projection.weight and pos_embed; it '
+            f"has e.g. '{next(iter(state), 'nothing')}'); give a checkpoint of a Sapiens model"
+        )
+    dims = shapes['backbone.patch_embed.projection.weight'][0]
+    layers = len({m.group(1) for m in (re.match(r'backbone\.layers\.(\d+)\.', n) for n in shapes) if m})
+    hidden = next(
+        (s[0] for n, s in shapes.items() if n.startswith('backbone.layers.0.ffn.layers.0.0.weight')), 4 * dims
+    )
+    cls_token = 'backbone.cls_token' in shapes
+    heads, published = {}, False
+    for name, shape in shapes.items():
+        ours = re.fullmatch(r'heads\.(\w+)\.final_layer\.weight', name)
+        if ours:
+            heads[ours.group(1)] = shape[0]
+        elif name == 'head.final_layer.weight':
+            heads['pose'], published = shape[0], True
+        elif name == 'decode_head.conv_seg.weight':
+            count = sum(bool(re.fullmatch(r'decode_head\.deconv_layers\.\d+\.weight', n)) for n in shapes)
+            heads[dense_task(shape[0], count, source or 'state dict', task)], published = shape[0], True
+    notes = (meta or {}).get('sapiens')
+    notes = notes if isinstance(notes, Mapping) else {}
+    facts = {task: _facts(task, count) for task, count in heads.items()}
+    padding = {fact[1] for fact in facts.values()}
+    return Layout(
+        published=published,
+        arch=SIZES.get((dims, layers)),
+        widths=dict(embed_dims=dims, num_layers=layers, feedforward_channels=hidden),
+        heads=heads,
+        vocabularies={task: _noted_vocabulary(notes, task) or fact[0] for task, fact in facts.items()},
+        patch_padding=notes.get('patch_padding', padding.pop() if published and len(padding) == 1 else None),
+        cls_token=cls_token,
+        decoder=any(name.startswith('neck.') for name in shapes),
+        tokens=shapes['backbone.pos_embed'][1] - int(cls_token),
+    )
+
+
+def _facts(task: str, count: int) -> tuple[str | None, int | None]:
+    return PUBLISHED.get(task, {}).get(count, (None, None))
+
+
+def _noted_vocabulary(notes: Mapping, task: str) -> str | None:
+    kind = {'pose': 'keypoints', 'seg': 'parts'}.get(task)
+    document = (notes.get('vocabularies') or {}).get(kind)
+    return document.get('name') if isinstance(document, Mapping) else None
