@@ -21,6 +21,7 @@ from .mesh import Material, Mesh, join
 from .posing import Pose
 from .sensor import Sensor, apply_sensor
 from .shading import SRGB_TO_LINEAR, Ground, expose, render_radiance
+from .zones import ZONE
 
 FRAMINGS = ('full', 'upper', 'face')
 
@@ -96,7 +97,7 @@ class Sample:
     rejected: Counter
 
 
-def draw_sample(assets: Assets, recipe: Recipe, seed: int, index: int, attempts: int = 60) -> Sample:
+def draw_sample(assets: Assets, recipe: Recipe, seed: int | tuple[int, ...], index: int, attempts: int = 60) -> Sample:
     """Draw, render, label and check sample ``index``; what fails is drawn again.
 
     Args:
@@ -109,9 +110,10 @@ def draw_sample(assets: Assets, recipe: Recipe, seed: int, index: int, attempts:
     Raises:
         UserError: No draw passed the checks.
     """
+    key = [*seed] if isinstance(seed, tuple) else [seed]
     rejected: Counter = Counter()
     for attempt in range(attempts):
-        rng = np.random.default_rng([seed, index, attempt])
+        rng = np.random.default_rng([*key, index, attempt])
         try:
             return _draw(assets, recipe, rng, rejected)
         except InvalidSample as error:
@@ -206,8 +208,6 @@ def _seat(figure: Figure, heading: float, rng: np.random.Generator) -> Mesh:
     names = [c[0] for c in contact.CAPSULES]
     pelvis = a[names.index('pelvis')]
     zone = figure.mesh.zone
-    from .zones import ZONE
-
     under = np.isin(zone, [ZONE['pelvis'], ZONE['upperleg.L'], ZONE['upperleg.R']])
     points = figure.mesh.vertices[np.unique(figure.mesh.faces[under])]
     near = points[np.linalg.norm(points[:, [0, 2]] - pelvis[[0, 2]], axis=1) < 0.22]
