@@ -7,6 +7,8 @@ They are not meant to look real.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from ..vocabularies import load_vocabulary
@@ -77,6 +79,7 @@ def _skeleton(rng: np.random.Generator) -> tuple[Skeleton, float]:
     ), scale
 
 
+@lru_cache(maxsize=16)
 def _ball(rings: int, segments: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Vertices ``(V, 3)``, faces and corner uv of a unit sphere, poles at +-y."""
     polar = np.linspace(0, np.pi, rings + 1)
@@ -90,7 +93,8 @@ def _ball(rings: int, segments: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
             c, d = a + segments, b + segments
             corner = {a: (k, r), b: (k + 1, r), c: (k, r + 1), d: (k + 1, r + 1)}
             for triangle in ((a, c, b), (b, c, d)):
-                if (r == 0 and triangle == (a, c, b)) or r == 0 or r < rings - 1 or triangle == (a, c, b):
+                # At the poles one of the two triangles has no area.
+                if (r > 0 or triangle == (b, c, d)) and (r < rings - 1 or triangle == (a, c, b)):
                     faces.append(triangle)
                     uv.append([(corner[i][0] / segments, 1 - corner[i][1] / rings) for i in triangle])
     return grid, np.array(faces, np.int32), np.array(uv, np.float32)

@@ -251,11 +251,12 @@ def render_radiance(
               np.float32(shadows.scale), np.float32(shadows.bias))  # fmt: skip
     out = np.zeros((height, width, 3), np.float32)
     covered = face_id >= 0
-    if backdrop is None:
-        _background(out, fine, covered, environment, ground, common)
-    else:
-        behind = cv2.resize(backdrop, (width, height), interpolation=cv2.INTER_LINEAR)
-        out[~covered] = behind[~covered]
+    if backdrop is None:  # smooth enough to need no supersampling
+        hidden = cv2.erode(covered.astype(np.uint8), np.ones((3, 3), np.uint8))
+        hidden = hidden.reshape(camera.size[0], samples, camera.size[1], samples).min((1, 3)) > 0
+        backdrop = _background(camera, hidden, environment, ground, common)
+    behind = cv2.resize(backdrop, (width, height), interpolation=cv2.INTER_LINEAR)
+    out[~covered] = behind[~covered]
     eye = fine.position.astype(np.float32)
     _shade(face_id, bary, scene.faces, scene.vertices, scene.normals, scene.vertices if rest is None else rest,
            scene.uv, scene.material, scene.texels, scene.table, scene.looks, SRGB_TO_LINEAR, eye, *common, out)  # fmt: skip
@@ -265,8 +266,8 @@ def render_radiance(
 
 
 def _background(
-    out: np.ndarray, camera: Camera, covered: np.ndarray, environment: Environment, ground: Ground, common: tuple
-) -> None:
+    camera: Camera, covered: np.ndarray, environment: Environment, ground: Ground, common: tuple
+) -> np.ndarray:
     rays = camera.rays()
     radiance = environment.radiance
     height, width = radiance.shape[:2]
@@ -275,9 +276,8 @@ def _background(
     padded = np.concatenate([radiance, radiance[:, :1]], 1)
     sky = cv2.remap(padded, (u % width).astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR,
                     borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
-    out[~covered] = sky[~covered]
     if ground.texture is None:
-        return
+        return sky
     drop = camera.position[1] - ground.height
     down = (rays[..., 1] < -1e-3) & ~covered & (drop > 0)
     with np.errstate(divide='ignore'):
@@ -293,11 +293,11 @@ def _background(
     pixel = distance / camera.intrinsics[0, 0] / np.maximum(-rays[..., 1], 0.02) / ground.scale * side
     blend = np.clip(pixel / 4, 0, 1)[..., None]
     albedo = albedo * (1 - blend) + texture.mean((0, 1)) * blend
-    light = np.zeros_like(out)
+    light = np.zeros_like(sky)
     _shadow_of_ground(down, points, *common, light)
     haze = np.clip(distance / 60, 0, 1)[..., None] ** 2
     floor = albedo * light / np.pi * (1 - haze) + sky * haze
-    out[down] = floor[down]
+    return np.where(down[..., None], floor, sky).astype(np.float32)
 
 
 def expose(radiance: np.ndarray, coverage: np.ndarray, brightness: float, contrast: float = 1.0) -> np.ndarray:
