@@ -27,7 +27,8 @@ class HumanDataSample(BaseDataElement):
 
     Labels:
         gt_keypoints (K, 2) float32: x, y in input pixels.
-        gt_keypoints_visible (K,) float32: 0 = unlabelled or outside (weight 0), else 1 hidden or 2 visible.
+        gt_keypoints_visible (K,) float32: 0 = unlabelled (weight 0), 1 hidden, 2 visible. Points
+            outside the input keep theirs; the codec leaves them out.
         gt_part_map (H, W) uint8: Part ids; 255 = ignore.
         gt_depth (1, H, W) float32: Metres (or any unit that grows with distance); 0 = unknown.
         gt_normals (3, H, W) float32: Unit vectors, x right, y up, z towards the viewer; (0, 0, 0) = unknown.

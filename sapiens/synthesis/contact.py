@@ -1,0 +1,161 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""What keeps a pose physical: feet on the ground, balance, and no limb inside another."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .posing import SIDES, Pose, bone_rotations
+from .skeleton import Skeleton, rotation
+
+CAPSULES: tuple[tuple[str, str, str, float], ...] = (
+    ('pelvis', 'root', 'spine04', 0.085),
+    ('chest', 'spine03', 'neck01', 0.095),
+    ('head', 'neck03', 'head', 0.09),
+    *[(f'{name}.{s}', f'{a}.{s}', f'{b}.{s}', r) for s in SIDES for name, a, b, r in (
+        ('upperarm', 'upperarm01', 'lowerarm01', 0.035), ('lowerarm', 'lowerarm01', 'wrist', 0.028),
+        ('hand', 'wrist', 'finger3-2', 0.024), ('upperleg', 'upperleg01', 'lowerleg01', 0.058),
+        ('lowerleg', 'lowerleg01', 'foot', 0.042), ('foot', 'foot', 'toe1-1', 0.036))],
+)  # fmt: skip
+"""Name, bones whose heads are the ends, radius in metres for a body 1.7 m tall; thinner than the flesh, since skin yields."""
+
+_JOINED = {
+    frozenset(pair)
+    for s in SIDES
+    for pair in (
+        ('chest', f'upperarm.{s}'), (f'upperarm.{s}', f'lowerarm.{s}'), (f'lowerarm.{s}', f'hand.{s}'),
+        ('pelvis', f'upperleg.{s}'), (f'upperleg.{s}', f'lowerleg.{s}'), (f'lowerleg.{s}', f'foot.{s}'),
+        ('head', f'upperarm.{s}'), ('chest', f'upperleg.{s}'), (f'upperleg.{s}', f'foot.{s}'),
+    )
+} | {frozenset(p) for p in (('pelvis', 'chest'), ('chest', 'head'), ('upperleg.L', 'upperleg.R'))}  # fmt: skip
+
+
+def joints(skeleton: Skeleton, transforms: np.ndarray) -> np.ndarray:
+    """``(B, 3)`` world positions of the bones' heads."""
+    return np.einsum('bij,bj->bi', transforms[:, :, :3], skeleton.heads) + transforms[:, :, 3]
+
+
+def capsules(skeleton: Skeleton, transforms: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ends ``(C, 3)``, ``(C, 3)`` and radii ``(C,)`` of the body's capsules in the world."""
+    at = joints(skeleton, transforms)
+    a = np.array([at[skeleton.index[c[1]]] for c in CAPSULES])
+    b = np.array([at[skeleton.index[c[2]]] for c in CAPSULES])
+    head = [c[0] for c in CAPSULES].index('head')
+    b[head] += (b[head] - a[head]) * 0.8  # up to the middle of the skull
+    scale = body_height(skeleton) / 1.7
+    return a, b, np.array([c[3] for c in CAPSULES]) * scale
+
+
+def body_height(skeleton: Skeleton) -> float:
+    """Roughly how tall the person is, metres."""
+    return float(skeleton.tails[skeleton.index['head'], 1] - skeleton.heads[skeleton.index['foot.L'], 1]) * 1.06
+
+
+def segment_distances(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """Distances ``(N, M)`` between segments a-b ``(N, 3)`` and c-d ``(M, 3)``."""
+    u, v = (b - a)[:, None], (d - c)[None]
+    w = a[:, None] - c[None]
+    uu, uv, vv = (u * u).sum(-1), (u * v).sum(-1), (v * v).sum(-1)
+    uw, vw = (u * w).sum(-1), (v * w).sum(-1)
+    denominator = np.maximum(uu * vv - uv * uv, 1e-12)
+    s = np.clip((uv * vw - vv * uw) / denominator, 0, 1)
+    t = np.clip((uv * s + vw) / np.maximum(vv, 1e-12), 0, 1)
+    s = np.clip((uv * t - uw) / np.maximum(uu, 1e-12), 0, 1)
+    return np.linalg.norm(w + s[..., None] * u - t[..., None] * v, axis=-1)
+
+
+def self_collision(skeleton: Skeleton, transforms: np.ndarray) -> float:
+    """Deepest overlap, metres, of two capsules of one body that are not joined; 0 or less = none."""
+    a, b, r = capsules(skeleton, transforms)
+    depth = r[:, None] + r[None] - segment_distances(a, b, a, b)
+    for i in range(len(CAPSULES)):
+        for j in range(i + 1):
+            if i == j or frozenset((CAPSULES[i][0], CAPSULES[j][0])) in _JOINED:
+                depth[i, j] = depth[j, i] = -1
+    return float(depth.max())
+
+
+def overlap(first: tuple, second: tuple) -> float:
+    """Deepest overlap, metres, between two bodies' capsules (each from `capsules`)."""
+    return float((first[2][:, None] + second[2][None] - segment_distances(*first[:2], *second[:2])).max())
+
+
+def _sole(skeleton: Skeleton, transforms: np.ndarray, side: str) -> float:
+    """Height of the lowest point of a foot: ankle less sole, ball, toes."""
+    foot, toe = skeleton.index[f'foot.{side}'], skeleton.index[f'toe1-1.{side}']
+    floor = min(skeleton.tails[:, 1].min(), skeleton.heads[toe, 1] - 0.01)
+    heel = skeleton.heads[foot] * [1, 0, 1] + [0, floor, -0.045]
+    ball = skeleton.heads[toe] * [1, 0, 1] + [0, floor, 0]
+    tip = ball + [0, 0, 0.06]
+    t = transforms[foot]
+    return min(float(t[1, :3] @ p + t[1, 3]) for p in (heel, ball, tip))
+
+
+def settle_feet(skeleton: Skeleton, pose: Pose) -> Pose:
+    """Flatten both soles and bend the longer leg until both feet stand equally low.
+
+    The feet of a step whose heel is off the ground (walking, running) are left alone.
+    """
+    angles = {k: np.array(v, np.float64) for k, v in pose.angles.items()}
+    pitch = np.degrees(np.arctan2(pose.tilt[2, 1], pose.tilt[1, 1]))
+    flat = pose.family not in ('walking', 'running')
+
+    def build() -> np.ndarray:
+        if flat:
+            for side in SIDES:
+                wanted = pitch + angles[f'knee.{side}'][0] - angles[f'hip.{side}'][0]
+                angles[f'ankle.{side}'] = np.array([wanted])
+        p = Pose(angles, pose.tilt, pose.family, pose.support).clipped()
+        return skeleton.transforms(bone_rotations(skeleton, p), pose.tilt, np.zeros(3))
+
+    if pose.family == 'running':
+        return pose
+    transforms = build()
+    left, right = _sole(skeleton, transforms, 'L'), _sole(skeleton, transforms, 'R')
+    long, target = ('L', right) if left < right else ('R', left)
+    if flat and abs(left - right) > 0.004:
+        low, high = 0.0, 70.0
+        knee, hip = angles[f'knee.{long}'][0], angles[f'hip.{long}'][0]
+        for _ in range(12):
+            middle = (low + high) / 2
+            angles[f'knee.{long}'] = np.array([knee + middle])
+            angles[f'hip.{long}'][0] = hip + middle * 0.5
+            if _sole(skeleton, build(), long) < target:
+                low = middle
+            else:
+                high = middle
+    build()
+    return Pose(angles, pose.tilt, pose.family, pose.support).clipped()
+
+
+def balanced(skeleton: Skeleton, transforms: np.ndarray, slack: float = 0.09) -> bool:
+    """Whether the centre of mass is above the feet, give or take ``slack`` metres."""
+    at = joints(skeleton, transforms)
+
+    def middle(first: str, second: str) -> np.ndarray:
+        return (at[skeleton.index[first]] + at[skeleton.index[second]]) / 2
+
+    mass = 0.5 * middle('root', 'spine01') + 0.08 * at[skeleton.index['head']]
+    for s in SIDES:
+        mass = (
+            mass
+            + 0.027 * middle(f'upperarm01.{s}', f'lowerarm01.{s}')
+            + 0.023 * middle(f'lowerarm01.{s}', f'wrist.{s}')
+        )
+        mass = (
+            mass + 0.10 * middle(f'upperleg01.{s}', f'lowerleg01.{s}') + 0.06 * middle(f'lowerleg01.{s}', f'foot.{s}')
+        )
+    soles = np.array([at[skeleton.index[f'{n}.{s}']] for s in SIDES for n in ('foot', 'toe1-1')])
+    low = soles[:, 1].min()
+    soles = soles[soles[:, 1] < low + 0.14][:, [0, 2]]
+    point = mass[[0, 2]]
+    # Distance to the box around the soles, turned with the feet's main axis.
+    centre = soles.mean(0)
+    axes = np.linalg.svd(soles - centre)[2]
+    local, span = axes @ (point - centre), np.abs((soles - centre) @ axes.T).max(0)
+    return bool((np.abs(local) <= span + slack).all())
+
+
+def turned(pose: Pose, degrees: float) -> np.ndarray:
+    """Root rotation of a pose after the person turns about the vertical."""
+    return rotation((0, 1, 0), degrees) @ pose.tilt

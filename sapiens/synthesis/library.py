@@ -1,0 +1,34 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Which assets a set is made of: the built-in fixture or a folder of prepared assets."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from ..errors import UserError
+from .scene import Assets
+
+DEFAULT_FOLDER = 'data/assets'
+
+
+@lru_cache(maxsize=2)
+def load_assets(name: str) -> Assets:
+    """Open assets.
+
+    Args:
+        name: ``'fixture'`` or a folder that ``tools/synthesis/prepare_assets.py`` made.
+
+    Raises:
+        UserError: There is no such folder, or a file in it is missing or changed.
+    """
+    if name == 'fixture':
+        from .fixture_assets import FixtureAssets
+
+        return FixtureAssets()
+    if not (Path(name) / 'manifest.json').is_file():
+        raise UserError(f'{name}: no prepared assets there; run "python tools/synthesis/prepare_assets.py --out {name}" '
+                        'first, or use --assets fixture')  # fmt: skip
+    from .makehuman.assets import MakeHumanAssets
+
+    return MakeHumanAssets(name)

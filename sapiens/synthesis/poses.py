@@ -1,0 +1,324 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Families of poses, each a distribution over joint angles: standing, walking, sitting, crouching, reaching, lying..."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .posing import SIDES, Pose, neutral
+from .skeleton import rotation
+
+Angles = dict[str, np.ndarray]
+
+
+def _jitter(angles: Angles, rng: np.random.Generator, strength: float = 1.0) -> None:
+    spread = {
+        'spine': 6,
+        'neck': 11,
+        'shoulder': 8,
+        'elbow': 9,
+        'forearm': 18,
+        'wrist': 11,
+        'hip': 4,
+        'knee': 4,
+        'ankle': 3,
+    }
+    for joint, values in angles.items():
+        if joint.startswith('fingers'):
+            continue
+        angles[joint] = values + rng.normal(0, spread[joint.split('.')[0]] * strength, np.shape(values))
+
+
+def _fingers(rng: np.random.Generator) -> np.ndarray:
+    """Curls of a hand that does something: relaxed, open, fist, pointing, pinching, counting, or at random."""
+    kind = rng.choice(
+        ['relaxed', 'open', 'fist', 'point', 'pinch', 'count', 'random'], p=[0.3, 0.2, 0.12, 0.1, 0.08, 0.08, 0.12]
+    )
+    if kind == 'relaxed':
+        base = np.array([15.0, 20, 26, 30, 33, 2])
+    elif kind == 'open':
+        base = np.array([2.0, 3, 2, 3, 4, 11])
+    elif kind == 'fist':
+        base = np.array([52.0, 82, 86, 86, 84, 0])
+    elif kind == 'point':
+        base = np.array([42.0, 3, 78, 82, 82, 2])
+    elif kind == 'pinch':
+        base = np.array([38.0, 52, 30, 22, 18, 4])
+    elif kind == 'count':
+        base = np.where(rng.random(6) < 0.5, 4.0, 82.0)
+        base[0], base[5] = rng.choice([5.0, 50.0]), 6
+    else:
+        base = np.concatenate([rng.uniform(0, 60, 1), rng.uniform(0, 85, 4), rng.uniform(0, 12, 1)])
+    return base + rng.normal(0, [4, 5, 5, 5, 5, 1.5])
+
+
+def _arm(angles: Angles, side: str, kind: str, rng: np.random.Generator) -> None:
+    """Put an arm somewhere; ``kind`` 'any' draws from all."""
+    u = rng.uniform
+    if kind == 'any':
+        kind = rng.choice(
+            ['hang', 'front', 'up', 'side', 'hip', 'wave', 'chest', 'face', 'back', 'carry', 'random'],
+            p=[0.2, 0.12, 0.1, 0.09, 0.07, 0.07, 0.08, 0.07, 0.04, 0.06, 0.10],
+        )
+    shoulder, elbow, forearm = {
+        'hang': ((u(6, 22), u(0, 60), u(-15, 25)), u(5, 35), u(70, 120)),
+        'front': ((u(45, 100), u(70, 105), u(-20, 20)), u(0, 70), u(60, 140)),
+        'up': ((u(125, 168), u(0, 100), u(-30, 30)), u(0, 60), u(50, 130)),
+        'side': ((u(60, 105), u(-20, 25), u(-30, 30)), u(0, 70), u(60, 140)),
+        'hip': ((u(38, 52), u(-5, 12), u(40, 62)), u(88, 112), u(60, 110)),
+        'wave': ((u(70, 120), u(0, 40), u(-70, -45)), u(60, 120), u(80, 140)),
+        'chest': ((u(25, 50), u(60, 100), u(35, 65)), u(80, 115), u(60, 120)),
+        'face': ((u(40, 75), u(70, 110), u(10, 50)), u(105, 140), u(30, 120)),
+        'back': ((u(20, 40), u(-35, -25), u(-10, 30)), u(10, 60), u(80, 140)),
+        'carry': ((u(5, 25), u(40, 90), u(-10, 15)), u(75, 110), u(10, 70)),
+        'random': ((u(5, 150), u(-30, 115), u(-60, 60)), u(0, 130), u(10, 160)),
+    }[kind]
+    angles[f'shoulder.{side}'] = np.array(shoulder)
+    angles[f'elbow.{side}'] = np.array([elbow])
+    angles[f'forearm.{side}'] = np.array([forearm])
+
+
+def _arms(angles: Angles, rng: np.random.Generator) -> None:
+    if rng.random() < 0.25:  # both do the same
+        state = rng.bit_generator.state
+        for side in SIDES:
+            rng.bit_generator.state = state
+            _arm(angles, side, 'any', rng)
+    else:
+        for side in SIDES:
+            _arm(angles, side, 'any', rng)
+
+
+def _look(angles: Angles, rng: np.random.Generator) -> None:
+    angles['neck'] = np.array([rng.normal(2, 13), rng.normal(0, 9), rng.normal(0, 24)])
+
+
+def standing(rng: np.random.Generator) -> Pose:
+    """On both feet, weight on one or both, arms anywhere."""
+    angles = neutral()
+    shift, width = rng.normal(0, 6), abs(rng.normal(5, 5))
+    for side, sign in (('L', 1), ('R', -1)):
+        angles[f'hip.{side}'] = np.array([rng.normal(4, 5), width - sign * shift * 0.5, rng.uniform(0, 18)])
+        angles[f'knee.{side}'] = np.array([abs(rng.normal(4, 7))])
+    angles['spine'] = np.array([rng.normal(3, 6), shift * 0.8, rng.normal(0, 9)])
+    _arms(angles, rng)
+    _look(angles, rng)
+    return Pose(angles, family='standing')
+
+
+def walking(rng: np.random.Generator) -> Pose:
+    """Some phase of a step, slow to running."""
+    angles = neutral()
+    phase, speed = rng.uniform(0, 2 * np.pi), rng.uniform(0.4, 1.6)
+    lead = rng.choice([-1, 1])
+    for side, sign in (('L', lead), ('R', -lead)):
+        swing = np.sin(phase) * sign
+        lift = max(np.cos(phase) * sign, 0)
+        angles[f'hip.{side}'] = np.array([4 + 24 * speed * swing + 14 * speed * lift, 2, 4])
+        angles[f'knee.{side}'] = np.array([6 + 38 * speed * lift + 16 * speed * max(-swing, 0)])
+        angles[f'ankle.{side}'] = np.array([-12 * speed * max(-swing, 0) + 4])
+        angles[f'shoulder.{side}'] = np.array([10 + 26 * speed * abs(swing), 90 if swing < 0 else -35, 0])
+        angles[f'elbow.{side}'] = np.array([15 + 38 * max(speed - 0.5, 0) + 12 * rng.random()])
+    angles['spine'] = np.array([3 + 9 * max(speed - 0.7, 0), 0, 7 * speed * np.sin(phase) * -lead])
+    _look(angles, rng)
+    if rng.random() < 0.3:
+        _arm(angles, rng.choice(SIDES), 'any', rng)
+    return Pose(angles, family='running' if speed > 1.25 else 'walking')
+
+
+def sitting(rng: np.random.Generator) -> Pose:
+    """On a seat."""
+    angles = neutral()
+    lean = rng.uniform(-12, 32)
+    for side in SIDES:
+        angles[f'hip.{side}'] = np.array([rng.uniform(78, 98), rng.uniform(2, 20), rng.uniform(-5, 15)])
+        angles[f'knee.{side}'] = np.array([rng.uniform(55, 105)])
+        angles[f'ankle.{side}'] = np.array([rng.uniform(-10, 10)])
+    angles['spine'] = np.array([max(lean, -10) * 0.8 + 10, rng.normal(0, 5), rng.normal(0, 10)])
+    kind = rng.choice(['lap', 'any'])
+    for side in SIDES:
+        if kind == 'lap':
+            angles[f'shoulder.{side}'] = np.array([rng.uniform(20, 38), rng.uniform(55, 90), rng.uniform(0, 25)])
+            angles[f'elbow.{side}'] = np.array([rng.uniform(40, 75)])
+            angles[f'forearm.{side}'] = np.array([rng.uniform(100, 150)])
+        else:
+            _arm(angles, side, 'any', rng)
+    _look(angles, rng)
+    return Pose(angles, rotation((1, 0, 0), rng.uniform(-14, 6)), 'sitting', 'seat')
+
+
+def floor_sitting(rng: np.random.Generator) -> Pose:
+    """On the floor: legs stretched, crossed or drawn up."""
+    angles = neutral()
+    kind = rng.choice(['stretched', 'crossed', 'drawn'])
+    for side in SIDES:
+        if kind == 'stretched':
+            hip, knee, foot = (
+                (rng.uniform(72, 88), rng.uniform(2, 22), rng.uniform(0, 20)),
+                rng.uniform(0, 25),
+                rng.uniform(-25, 5),
+            )
+        elif kind == 'crossed':
+            hip, knee, foot = (
+                (rng.uniform(82, 95), rng.uniform(36, 47), rng.uniform(30, 42)),
+                rng.uniform(105, 122),
+                rng.uniform(-20, 0),
+            )
+        else:
+            hip, knee, foot = (
+                (rng.uniform(98, 114), rng.uniform(2, 14), rng.uniform(-3, 8)),
+                rng.uniform(88, 120),
+                rng.uniform(-25, -5),
+            )
+        angles[f'hip.{side}'], angles[f'knee.{side}'], angles[f'ankle.{side}'] = (
+            np.array(hip),
+            np.array([knee]),
+            np.array([foot]),
+        )
+        _arm(angles, side, rng.choice(['hang', 'front', 'carry', 'chest', 'any']), rng)
+    angles['spine'] = np.array([rng.uniform(8, 34), rng.normal(0, 5), rng.normal(0, 9)])
+    _look(angles, rng)
+    return Pose(angles, rotation((1, 0, 0), rng.uniform(-22, 0)), 'floor_sitting', 'body')
+
+
+def crouching(rng: np.random.Generator) -> Pose:
+    """Deep in the knees on both feet."""
+    angles = neutral()
+    depth = rng.uniform(0.45, 1.0)
+    for side in SIDES:
+        angles[f'hip.{side}'] = np.array([112 * depth + rng.normal(0, 4), rng.uniform(4, 26), rng.uniform(0, 22)])
+        angles[f'knee.{side}'] = np.array([128 * depth + rng.normal(0, 4)])
+        angles[f'ankle.{side}'] = np.array([rng.uniform(8, 22)])
+        _arm(angles, side, rng.choice(['front', 'hang', 'chest', 'any'], p=[0.4, 0.2, 0.15, 0.25]), rng)
+    angles['spine'] = np.array([rng.uniform(12, 48) * depth, rng.normal(0, 5), rng.normal(0, 9)])
+    _look(angles, rng)
+    angles['neck'][0] -= 12
+    return Pose(angles, rotation((1, 0, 0), 26 * depth), 'crouching')
+
+
+def bending(rng: np.random.Generator) -> Pose:
+    """Bent forward over straight or soft legs, hands down."""
+    angles = neutral()
+    bend = rng.uniform(30, 85)
+    for side in SIDES:
+        angles[f'hip.{side}'] = np.array([bend * 0.75, rng.uniform(2, 14), rng.uniform(0, 12)])
+        angles[f'knee.{side}'] = np.array([abs(rng.normal(10, 10))])
+        angles[f'shoulder.{side}'] = np.array([rng.uniform(40, 100), rng.uniform(70, 105), rng.uniform(-10, 10)])
+        angles[f'elbow.{side}'] = np.array([rng.uniform(0, 50)])
+    angles['spine'] = np.array([rng.uniform(15, 50), rng.normal(0, 8), rng.normal(0, 12)])
+    _look(angles, rng)
+    angles['neck'][0] -= 15
+    return Pose(angles, rotation((1, 0, 0), bend * 0.75), 'bending')
+
+
+def reaching(rng: np.random.Generator) -> Pose:
+    """One or both hands stretched to something high, far or low."""
+    angles = neutral()
+    side = rng.choice(SIDES)
+    step = rng.uniform(-20, 34)
+    for s, sign in (('L', 1), ('R', -1)):
+        angles[f'hip.{s}'] = np.array([sign * step * 0.6 + 8, rng.uniform(3, 14), rng.uniform(0, 14)])
+        angles[f'knee.{s}'] = np.array([max(sign * step, 0) + 6])
+    for s in SIDES:
+        if s == side or rng.random() < 0.35:
+            angles[f'shoulder.{s}'] = np.array([rng.uniform(60, 165), rng.uniform(-10, 110), rng.uniform(-40, 40)])
+            angles[f'elbow.{s}'] = np.array([rng.uniform(0, 30)])
+        else:
+            _arm(angles, s, 'any', rng)
+    turn = 1 if side == 'R' else -1
+    angles['spine'] = np.array([rng.uniform(-8, 30), turn * rng.uniform(-6, 20), turn * rng.uniform(-8, 25)])
+    _look(angles, rng)
+    return Pose(angles, family='reaching')
+
+
+def kneeling(rng: np.random.Generator) -> Pose:
+    """On one or both knees."""
+    angles = neutral()
+    one = rng.random() < 0.5
+    side = rng.choice(SIDES)
+    for s in SIDES:
+        if one and s == side:
+            hip, knee, foot = (rng.uniform(80, 98), rng.uniform(2, 18), rng.uniform(0, 14)), rng.uniform(82, 100), 0.0
+        else:
+            hip, knee, foot = (rng.uniform(-6, 12), rng.uniform(2, 14), 0), rng.uniform(86, 112), -38.0
+        angles[f'hip.{s}'], angles[f'knee.{s}'], angles[f'ankle.{s}'] = (
+            np.array(hip),
+            np.array([knee]),
+            np.array([foot]),
+        )
+    angles['spine'] = np.array([rng.uniform(0, 28), rng.normal(0, 5), rng.normal(0, 10)])
+    _arms(angles, rng)
+    _look(angles, rng)
+    return Pose(angles, family='kneeling', support='body')
+
+
+def lying(rng: np.random.Generator) -> Pose:
+    """On the back, the belly or a side."""
+    angles = neutral()
+    kind = rng.choice(['back', 'belly', 'side'])
+    for side in SIDES:
+        if kind == 'side':
+            angles[f'hip.{side}'] = np.array([rng.uniform(10, 75), rng.uniform(-2, 6), rng.uniform(-5, 8)])
+            angles[f'knee.{side}'] = np.array([rng.uniform(15, 95)])
+            angles[f'shoulder.{side}'] = np.array([rng.uniform(30, 95), rng.uniform(70, 110), rng.uniform(-20, 20)])
+        else:
+            bent = kind == 'back' and rng.random() < 0.3
+            angles[f'hip.{side}'] = np.array(
+                [rng.uniform(40, 60) if bent else rng.uniform(-2, 5), rng.uniform(2, 22), rng.uniform(0, 25)]
+            )
+            angles[f'knee.{side}'] = np.array([rng.uniform(80, 110) if bent else rng.uniform(0, 12)])
+            angles[f'shoulder.{side}'] = np.array([rng.uniform(10, 150), rng.uniform(-3, 8), rng.uniform(-20, 20)])
+        angles[f'ankle.{side}'] = np.array([rng.uniform(-40, -10)])
+        angles[f'elbow.{side}'] = np.array([rng.uniform(5, 95)])
+    angles['spine'] = np.array([rng.uniform(-4, 8), rng.normal(0, 6), rng.normal(0, 8)])
+    angles['neck'] = np.array([rng.uniform(-5, 12), rng.normal(0, 8), rng.normal(0, 25)])
+    tilt = rotation((1, 0, 0), {'back': -90, 'belly': 90, 'side': -90}[kind])
+    if kind == 'side':
+        tilt = rotation((0, 0, 1), rng.choice([-90, 90])) @ rotation((1, 0, 0), 0)
+    return Pose(angles, tilt, f'lying_{kind}', 'body')
+
+
+def jumping(rng: np.random.Generator) -> Pose:
+    """In the air, or on one leg in a dance or a kick."""
+    angles = neutral()
+    for side in SIDES:
+        angles[f'hip.{side}'] = np.array([rng.uniform(-15, 85), rng.uniform(-5, 40), rng.uniform(-10, 30)])
+        angles[f'knee.{side}'] = np.array([rng.uniform(0, 105)])
+        angles[f'ankle.{side}'] = np.array([rng.uniform(-40, 5)])
+        _arm(angles, side, rng.choice(['up', 'side', 'front', 'random']), rng)
+    angles['spine'] = np.array([rng.uniform(-12, 25), rng.normal(0, 10), rng.normal(0, 14)])
+    _look(angles, rng)
+    return Pose(angles, rotation((1, 0, 0), rng.normal(0, 10)), 'jumping', 'air')
+
+
+FAMILIES: dict[str, tuple[Callable[[np.random.Generator], Pose], float]] = {
+    'standing': (standing, 0.27),
+    'walking': (walking, 0.16),
+    'sitting': (sitting, 0.12),
+    'reaching': (reaching, 0.12),
+    'crouching': (crouching, 0.08),
+    'bending': (bending, 0.06),
+    'floor_sitting': (floor_sitting, 0.06),
+    'kneeling': (kneeling, 0.04),
+    'lying': (lying, 0.05),
+    'jumping': (jumping, 0.04),
+}
+"""Family -> how to draw a pose of it, and how often it is drawn."""
+
+
+def draw(rng: np.random.Generator, families: tuple[str, ...] | None = None) -> Pose:
+    """Draw a pose within the joint limits.
+
+    Args:
+        rng: Source of randomness.
+        families: Keys of `FAMILIES` to choose from; default: all, with their weights.
+    """
+    names = list(families or FAMILIES)
+    weights = np.array([FAMILIES[n][1] for n in names])
+    pose = FAMILIES[names[rng.choice(len(names), p=weights / weights.sum())]][0](rng)
+    _jitter(pose.angles, rng, 0.5)
+    for side in SIDES:
+        pose.angles[f'fingers.{side}'] = _fingers(rng)
+    return pose.clipped()

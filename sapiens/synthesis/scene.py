@@ -1,0 +1,316 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Draw one sample: who, in what pose, where, under what light, seen from where. A pure function of seed and index."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from ..errors import UserError
+from . import contact, poses
+from .actor import Actor, Figure, pose_actor, transforms_of
+from .camera import Camera, frame_points
+from .environment import Environment, sample_lights, turn
+from .labels import InvalidSample, Labels, check, make_labels
+from .mesh import Material, Mesh, join
+from .posing import Pose
+from .sensor import Sensor, apply_sensor
+from .shading import SRGB_TO_LINEAR, Ground, expose, render_radiance
+from .zones import ZONE
+
+FRAMINGS = ('full', 'upper', 'face')
+
+
+class Assets(Protocol):
+    """Where people, light and floors come from."""
+
+    name: str
+
+    def actor(self, rng: np.random.Generator) -> Actor:
+        """A random person."""
+
+    def environment(self, rng: np.random.Generator) -> Environment:
+        """Random light."""
+
+    def ground(self, rng: np.random.Generator) -> np.ndarray:
+        """A random ``(h, w, 3)`` uint8 texture of the floor."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to draw.
+
+    Attributes:
+        size: ``(H, W)``.
+        framings: Of `FRAMINGS`; drawn evenly.
+        persons: Least and most people.
+        families: Pose families; None = all.
+        contact: People stand within reach of each other.
+        elevation: Range of the camera's elevation in degrees.
+        samples: Supersampling along each side; 0 = by size.
+        lights: Number of parallel lights; 0 = by size.
+        sensor: Strength of each sensor effect.
+        backgrounds: Files of the user's backgrounds.
+    """
+
+    size: tuple[int, int] = (1024, 768)
+    framings: tuple[str, ...] = FRAMINGS
+    persons: tuple[int, int] = (1, 4)
+    families: tuple[str, ...] | None = None
+    contact: bool = False
+    elevation: tuple[float, float] = (-12, 42)
+    samples: int = 0
+    lights: int = 0
+    sensor: Sensor = field(default_factory=Sensor)
+    backgrounds: tuple[str, ...] = ()
+
+
+PRESETS: dict[str, dict] = {
+    'thuman-like': dict(framings=FRAMINGS, persons=(1, 1), families=('standing', 'walking', 'reaching', 'bending'), elevation=(-8, 20)),
+    'hi4d-like': dict(framings=('full',), persons=(2, 2), contact=True, elevation=(-5, 25),
+                      families=('standing', 'walking', 'reaching')),
+}  # fmt: skip
+"""Evaluation sets in the manner of the paper's: single scans in three framings, pairs in close contact."""
+
+
+@dataclass
+class Sample:
+    """One finished picture.
+
+    Attributes:
+        image: ``(H, W, 3)`` uint8 RGB.
+        labels: Its labels.
+        camera: Its camera.
+        info: Framing, environment and so on, for the manifest.
+        rejected: Why earlier draws of this sample were thrown away -> how often.
+    """
+
+    image: np.ndarray
+    labels: Labels
+    camera: Camera
+    info: dict
+    rejected: Counter
+
+
+def draw_sample(assets: Assets, recipe: Recipe, seed: int | tuple[int, ...], index: int, attempts: int = 60) -> Sample:
+    """Draw, render, label and check sample ``index``; what fails is drawn again.
+
+    Args:
+        assets: Source of people, light and floors.
+        recipe: What to draw.
+        seed: Same seed and index = same sample, whatever was drawn before.
+        index: Number of the sample.
+        attempts: Draws before giving up.
+
+    Raises:
+        UserError: No draw passed the checks.
+    """
+    key = [*seed] if isinstance(seed, tuple) else [seed]
+    rejected: Counter = Counter()
+    for attempt in range(attempts):
+        rng = np.random.default_rng([*key, index, attempt])
+        try:
+            return _draw(assets, recipe, rng, rejected)
+        except InvalidSample as error:
+            rejected[str(error)] += 1
+    raise UserError(f'sample {index} of seed {seed} failed {attempts} times ({dict(rejected)}); relax the recipe')
+
+
+def _draw(assets: Assets, recipe: Recipe, rng: np.random.Generator, rejected: Counter) -> Sample:
+    count = int(rng.integers(recipe.persons[0], recipe.persons[1] + 1))
+    framing = str(rng.choice(recipe.framings))
+    figures, things = _crowd(assets, recipe, count, rng, rejected)
+    focus = int(rng.integers(count))
+    camera = _aim(figures, focus, framing, recipe, rng)
+    _clear_view(figures, camera)
+    scene = join([f.mesh for f in figures] + things, [*range(1, count + 1), *[0] * len(things)])
+    labels = make_labels(scene, figures, camera, min_pixels=max(40, int(np.prod(recipe.size) * 4e-4)))
+    if not labels.persons:
+        raise InvalidSample('nobody to be seen')
+    environment = turn(assets.environment(rng), rng.random())
+    small = max(recipe.size) <= 384
+    lights = sample_lights(environment, recipe.lights or (16 if small else 32), rng)
+    backdrop, ground = None, Ground(assets.ground(rng), float(rng.uniform(1.0, 3.5)))
+    if recipe.backgrounds and rng.random() < 0.85:
+        backdrop = _backdrop(recipe.backgrounds, camera.size, rng)
+    rest = np.concatenate([f.rest for f in figures] + [t.vertices for t in things])
+    radiance, coverage = render_radiance(
+        scene, camera, environment, lights, ground, backdrop,
+        samples=recipe.samples or 2, shadow_resolution=160 if small else 384, rest=rest,
+    )  # fmt: skip
+    if rng.random() < 0.35 and framing != 'full':
+        radiance = _defocus(radiance, coverage, rng.uniform(0.002, 0.008) * max(camera.size))
+    image = expose(radiance, coverage, float(rng.uniform(0.16, 0.42)), float(rng.uniform(0.92, 1.12)))
+    image = apply_sensor(image, recipe.sensor, rng)
+    check(labels, camera, image)
+    info = {'framing': framing, 'environment': environment.name, 'assets': assets.name}
+    return Sample(image, labels, camera, info, rejected)
+
+
+def _pose_for(actor: Actor, recipe: Recipe, rng: np.random.Generator, rejected: Counter) -> Pose:
+    """A pose without self-collision, settled on the ground and in balance."""
+    for _ in range(40):
+        pose = poses.draw(rng, recipe.families)
+        if pose.support == 'feet':
+            pose = contact.settle_feet(actor.skeleton, pose)
+        transforms = transforms_of(actor, pose, pose.tilt)
+        if contact.self_collision(actor.skeleton, transforms) > 0.012:
+            rejected['self-collision'] += 1
+        elif pose.support == 'feet' and pose.family != 'running' and not contact.balanced(actor.skeleton, transforms):
+            rejected['out of balance'] += 1
+        else:
+            return pose
+    raise InvalidSample('no pose without collision')
+
+
+def _crowd(
+    assets: Assets, recipe: Recipe, count: int, rng: np.random.Generator, rejected: Counter
+) -> tuple[list[Figure], list[Mesh]]:
+    """People who do not run through each other, and the seats of those who sit."""
+    figures: list[Figure] = []
+    things: list[Mesh] = []
+    spread = 0.3 if recipe.contact else 0.85
+    for number in range(count):
+        actor = assets.actor(rng)
+        pose = _pose_for(actor, recipe, rng, rejected)
+        clearance = float(rng.uniform(0.02, 0.35)) if pose.support == 'air' else 0.0
+        heading = float(rng.uniform(-180, 180)) if rng.random() < 0.45 else float(rng.normal(0, 35))
+        figure = None
+        for attempt in range(30):
+            place = np.zeros(2)
+            if number:
+                reach = spread * (0.8 + 0.06 * attempt) * np.sqrt(number)
+                around = rng.uniform(0, 2 * np.pi)
+                place = reach * np.array([np.sin(around), np.cos(around)]) * rng.uniform(0.7, 1.3)
+                if recipe.contact:  # face each other, more or less
+                    heading = float(np.degrees(np.arctan2(-place[0], -place[1])) + rng.normal(0, 30))
+            figure = pose_actor(actor, pose, heading, place, clearance)
+            if all(contact.overlap(figure.capsules, other.capsules) < 0.01 for other in figures):
+                break
+            figure = None
+        if figure is None:
+            rejected['people overlap'] += 1
+            raise InvalidSample('people overlap')
+        if pose.support == 'seat':
+            things.append(_seat(figure, heading, rng))
+        figures.append(figure)
+    return figures, things
+
+
+def _seat(figure: Figure, heading: float, rng: np.random.Generator) -> Mesh:
+    """A box under the thighs and buttocks of somebody who sits."""
+    a, b, r = figure.capsules
+    names = [c[0] for c in contact.CAPSULES]
+    pelvis = a[names.index('pelvis')]
+    zone = figure.mesh.zone
+    under = np.isin(zone, [ZONE['pelvis'], ZONE['upperleg.L'], ZONE['upperleg.R']])
+    points = figure.mesh.vertices[np.unique(figure.mesh.faces[under])]
+    near = points[np.linalg.norm(points[:, [0, 2]] - pelvis[[0, 2]], axis=1) < 0.22]
+    top = float(near[:, 1].min()) + 0.015 if len(near) else float(pelvis[1]) - 0.1
+    top = max(top, 0.03)
+    depth, width = rng.uniform(0.17, 0.24), rng.uniform(0.18, 0.32)
+    corners = np.array([[x, y, z] for y in (0, 1) for x in (-1, 1) for z in (-1, 1)], np.float64)
+    corners *= [width, top, depth]
+    angle = np.radians(heading)
+    c, s = np.cos(angle), np.sin(angle)
+    corners = corners @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]).T
+    corners[:, [0, 2]] += pelvis[[0, 2]] - 0.03 * np.array([s, c])
+    quads = np.array([[4, 5, 7, 6], [0, 1, 5, 4], [2, 6, 7, 3], [0, 4, 6, 2], [1, 3, 7, 5], [0, 2, 3, 1]])
+    vertices = corners[quads].reshape(-1, 3).astype(np.float32)
+    faces = np.concatenate([[[4 * i, 4 * i + 1, 4 * i + 2], [4 * i, 4 * i + 2, 4 * i + 3]] for i in range(6)]).astype(
+        np.int32
+    )
+    square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
+    uv = np.concatenate([[square[[0, 1, 2]], square[[0, 2, 3]]] for _ in range(6)]).astype(np.float32)
+    material = Material.plain(rng.integers(30, 220, 3))
+    zeros = np.zeros(len(faces), np.uint8)
+    return Mesh(vertices, faces, uv, zeros.astype(np.int32), zeros, [material])
+
+
+def _aim(figures: list[Figure], focus: int, framing: str, recipe: Recipe, rng: np.random.Generator) -> Camera:
+    """A random camera that frames the person in focus, or everybody."""
+    points = figures[focus].keypoints
+    body = figures[focus].mesh.vertices
+    if framing == 'face':
+        target, fill, focal = points[70:], rng.uniform(0.38, 0.75), rng.uniform(1.0, 2.6)
+    elif framing == 'upper':
+        target = np.concatenate([points[[0, 1, 2, 3, 4, 5, 6, 9, 10]], points[70:]])
+        fill, focal = rng.uniform(0.65, 1.0), rng.uniform(0.8, 2.2)
+    else:
+        everybody = len(figures) > 1 and rng.random() < 0.7
+        target = np.concatenate([f.mesh.vertices[::7] for f in figures]) if everybody else body[::3]
+        fill, focal = rng.uniform(0.6, 1.05), rng.uniform(0.7, 2.4)
+    facing = figures[focus].keypoints
+    front = np.cross(facing[5] - facing[6], np.array([0, 1.0, 0]))
+    azimuth = np.arctan2(front[0], front[2])
+    swing = (
+        rng.normal(0, 0.55)
+        if framing == 'face'
+        else rng.uniform(-np.pi, np.pi)
+        if rng.random() < 0.45
+        else rng.normal(0, 0.6)
+    )
+    elevation = np.radians(np.clip(rng.normal(6, 14), *recipe.elevation))
+    return frame_points(
+        target, recipe.size, fill, azimuth + swing, elevation, focal,
+        roll=float(np.radians(rng.normal(0, 5))), shift=tuple(rng.normal(0, 0.05, 2)),
+    )  # fmt: skip
+
+
+def _clear_view(figures: list[Figure], camera: Camera) -> None:
+    for figure in figures:
+        nearest = camera.to_camera(figure.mesh.vertices[::5])
+        inside = nearest[:, 2] < 0.2
+        if (inside & (np.linalg.norm(nearest, axis=1) < 0.45)).any():
+            raise InvalidSample('somebody is too near to the camera')
+
+
+def _backdrop(files: tuple[str, ...], size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    path = files[int(rng.integers(len(files)))]
+    image = cv2.imread(path, cv2.IMREAD_COLOR)
+    if image is None:
+        raise UserError(f'{path}: not a readable image; remove it from the folder of backgrounds')
+    height, width = size
+    scale = max(height / image.shape[0], width / image.shape[1]) * rng.uniform(1.0, 1.4)
+    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    image = cv2.copyMakeBorder(
+        image, 0, max(height - image.shape[0], 0), 0, max(width - image.shape[1], 0), cv2.BORDER_REFLECT
+    )
+    top, left = rng.integers(image.shape[0] - height + 1), rng.integers(image.shape[1] - width + 1)
+    crop = image[top : top + height, left : left + width, ::-1]
+    if rng.random() < 0.5:
+        crop = crop[:, ::-1]
+    return np.ascontiguousarray(SRGB_TO_LINEAR[crop] * 1.5)
+
+
+def _defocus(radiance: np.ndarray, coverage: np.ndarray, sigma: float) -> np.ndarray:
+    """Blur what is behind the people, and only that."""
+    weight = (1 - coverage)[..., None] + 1e-4
+    blurred = cv2.GaussianBlur(radiance * weight, (0, 0), sigma) / cv2.GaussianBlur(weight, (0, 0), sigma)[..., None]
+    alpha = coverage[..., None]
+    return radiance * alpha + blurred * (1 - alpha)
+
+
+def with_options(recipe: Recipe, **options) -> Recipe:
+    """The recipe with some fields replaced."""
+    return replace(recipe, **options)
+
+
+def background_files(folder: str | Path) -> tuple[str, ...]:
+    """Images of a folder, sorted.
+
+    Raises:
+        UserError: No folder, or no image in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f'{folder}: no such folder of backgrounds')
+    files = sorted(str(p) for p in folder.rglob('*') if p.suffix.lower() in ('.jpg', '.jpeg', '.png', '.webp', '.bmp'))
+    if not files:
+        raise UserError(f'{folder}: holds no image (.jpg, .png, .webp, .bmp)')
+    return tuple(files)

@@ -1,0 +1,320 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""From scene, camera and light to a picture: diffuse and glossy reflection, shadow maps, ground, background."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numba
+import numpy as np
+
+from .camera import Camera
+from .environment import Environment, Lights
+from .mesh import Scene
+from .rasterizer import rasterize, rasterize_parallel
+
+
+@dataclass
+class Ground:
+    """The horizontal plane y = ``height`` under the people.
+
+    Attributes:
+        texture: ``(h, w, 3)`` uint8 sRGB, tiled; None = no ground, the background shows below the horizon too.
+        scale: Metres that one tile covers.
+        height: Metres.
+    """
+
+    texture: np.ndarray | None
+    scale: float = 2.0
+    height: float = 0.0
+
+
+SRGB_TO_LINEAR = (((np.arange(256) / 255 + 0.055) / 1.055) ** 2.4).astype(np.float32)
+SRGB_TO_LINEAR[:11] = np.arange(11) / 255 / 12.92
+
+
+@numba.njit(cache=True, fastmath=True)
+def _noise(x, y, z):
+    """Value noise in [-1, 1] on a unit lattice."""
+    ix, iy, iz = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
+    fx, fy, fz = x - ix, y - iy, z - iz
+    fx, fy, fz = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy), fz * fz * (3 - 2 * fz)
+    total = 0.0
+    for dx in range(2):
+        for dy in range(2):
+            for dz in range(2):
+                h = ((ix + dx) * 374761393 + (iy + dy) * 668265263 + (iz + dz) * 2147483647) & 0x7FFFFFFF
+                h = ((h ^ (h >> 13)) * 1274126177) & 0x7FFFFFFF
+                value = ((h ^ (h >> 16)) & 0xFFFF) / 32767.5 - 1.0
+                weight = (fx if dx else 1 - fx) * (fy if dy else 1 - fy) * (fz if dz else 1 - fz)
+                total += value * weight
+    return total
+
+
+@numba.njit(cache=True, fastmath=True)
+def _lit(px, py, pz, nx, ny, nz, l, frames, maps, center, scale, bias):
+    """Whether light ``l`` reaches a point: 2x2 filtered shadow map."""
+    resolution = maps.shape[1]
+    qx, qy, qz = px - center[0] + nx * bias, py - center[1] + ny * bias, pz - center[2] + nz * bias
+    u = (qx * frames[l, 0, 0] + qy * frames[l, 0, 1] + qz * frames[l, 0, 2]) * scale + resolution * 0.5 - 0.5
+    v = (qx * frames[l, 1, 0] + qy * frames[l, 1, 1] + qz * frames[l, 1, 2]) * scale + resolution * 0.5 - 0.5
+    d = -(qx * frames[l, 2, 0] + qy * frames[l, 2, 1] + qz * frames[l, 2, 2]) - bias
+    iu, iv = int(np.floor(u)), int(np.floor(v))
+    if iu < 0 or iv < 0 or iu >= resolution - 1 or iv >= resolution - 1:
+        return 1.0
+    fu, fv = u - iu, v - iv
+    total = 0.0
+    if d <= maps[l, iv, iu]:
+        total += (1 - fu) * (1 - fv)
+    if d <= maps[l, iv, iu + 1]:
+        total += fu * (1 - fv)
+    if d <= maps[l, iv + 1, iu]:
+        total += (1 - fu) * fv
+    if d <= maps[l, iv + 1, iu + 1]:
+        total += fu * fv
+    return total
+
+
+@numba.njit(cache=True, fastmath=True)
+def _shade(face_id, bary, faces, vertices, normals, rest, uv, material, texels, table, looks, linear, eye,
+           light_dir, light_rgb, frames, maps, center, scale, bias, out):  # fmt: skip  # noqa: C901
+    height, width = face_id.shape
+    for y in range(height):
+        for x in range(width):
+            f = face_id[y, x]
+            if f < 0:
+                continue
+            a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+            wa, wb = bary[y, x, 0], bary[y, x, 1]
+            wc = 1 - wa - wb
+            px = wa * vertices[a, 0] + wb * vertices[b, 0] + wc * vertices[c, 0]
+            py = wa * vertices[a, 1] + wb * vertices[b, 1] + wc * vertices[c, 1]
+            pz = wa * vertices[a, 2] + wb * vertices[b, 2] + wc * vertices[c, 2]
+            nx = wa * normals[a, 0] + wb * normals[b, 0] + wc * normals[c, 0]
+            ny = wa * normals[a, 1] + wb * normals[b, 1] + wc * normals[c, 1]
+            nz = wa * normals[a, 2] + wb * normals[b, 2] + wc * normals[c, 2]
+            ex, ey, ez = eye[0] - px, eye[1] - py, eye[2] - pz
+            inv = 1.0 / np.sqrt(ex * ex + ey * ey + ez * ez + 1e-12)
+            ex, ey, ez = ex * inv, ey * inv, ez * inv
+            m = material[f]
+            bump = looks[m, 3]
+            if bump > 0:
+                rx = wa * rest[a, 0] + wb * rest[b, 0] + wc * rest[c, 0]
+                ry = wa * rest[a, 1] + wb * rest[b, 1] + wc * rest[c, 1]
+                rz = wa * rest[a, 2] + wb * rest[b, 2] + wc * rest[c, 2]
+                s = 220.0 if looks[m, 2] > 0 else 14.0
+                nx += bump * _noise(rx * s, ry * s, rz * s)
+                ny += bump * _noise(rx * s + 31.7, ry * s, rz * s)
+                nz += bump * _noise(rx * s, ry * s + 17.3, rz * s)
+            inv = 1.0 / np.sqrt(nx * nx + ny * ny + nz * nz + 1e-12)
+            nx, ny, nz = nx * inv, ny * inv, nz * inv
+            if nx * ex + ny * ey + nz * ez < -0.2:  # the back of an open surface
+                nx, ny, nz = -nx, -ny, -nz
+            # Bilinear texture look-up.
+            u = wa * uv[f, 0, 0] + wb * uv[f, 1, 0] + wc * uv[f, 2, 0]
+            v = wa * uv[f, 0, 1] + wb * uv[f, 1, 1] + wc * uv[f, 2, 1]
+            tw, th = table[m, 1], table[m, 2]
+            tu, tv = (u - np.floor(u)) * tw - 0.5, (1.0 - (v - np.floor(v))) * th - 0.5
+            iu, iv = int(np.floor(tu)), int(np.floor(tv))
+            fu, fv = tu - iu, tv - iv
+            r = g = bl = total = 0.0
+            for j in range(2):
+                for i in range(2):
+                    column, row = min(max(iu + i, 0), tw - 1), min(max(iv + j, 0), th - 1)
+                    t = table[m, 0] + row * tw + column
+                    w = (fu if i else 1 - fu) * (fv if j else 1 - fv)
+                    if table[m, 3] != 0:
+                        w = w * texels[t, 3] + 1e-6
+                    r += w * linear[texels[t, 0]]
+                    g += w * linear[texels[t, 1]]
+                    bl += w * linear[texels[t, 2]]
+                    total += w
+            r, g, bl = r / total, g / total, bl / total
+            dr = dg = db = sr = sg = sb = 0.0
+            skin, gloss, power = looks[m, 2], looks[m, 0], looks[m, 1]
+            wrap_r, wrap_g, wrap_b = 0.28 * skin, 0.12 * skin, 0.06 * skin
+            for l in range(light_dir.shape[0]):
+                lx, ly, lz = light_dir[l, 0], light_dir[l, 1], light_dir[l, 2]
+                cosine = nx * lx + ny * ly + nz * lz
+                if cosine <= -wrap_r:
+                    continue
+                lit = _lit(px, py, pz, nx, ny, nz, l, frames, maps, center, scale, bias)
+                if lit <= 0:
+                    continue
+                dr += lit * light_rgb[l, 0] * max(cosine + wrap_r, 0.0) / (1 + wrap_r)
+                dg += lit * light_rgb[l, 1] * max(cosine + wrap_g, 0.0) / (1 + wrap_g)
+                db += lit * light_rgb[l, 2] * max(cosine + wrap_b, 0.0) / (1 + wrap_b)
+                if cosine > 0 and gloss > 0:
+                    hx, hy, hz = lx + ex, ly + ey, lz + ez
+                    inv = 1.0 / np.sqrt(hx * hx + hy * hy + hz * hz + 1e-12)
+                    half = max((nx * hx + ny * hy + nz * hz) * inv, 0.0)
+                    s = lit * cosine * gloss * half**power * (power + 8) * 0.04
+                    sr += s * light_rgb[l, 0]
+                    sg += s * light_rgb[l, 1]
+                    sb += s * light_rgb[l, 2]
+            out[y, x, 0] = (r * dr + sr) / np.pi
+            out[y, x, 1] = (g * dg + sg) / np.pi
+            out[y, x, 2] = (bl * db + sb) / np.pi
+
+
+@numba.njit(cache=True, fastmath=True)
+def _shadow_of_ground(hit, points, light_dir, light_rgb, frames, maps, center, scale, bias, out):
+    """Irradiance on the ground (normal up) at each pixel where ``hit``."""
+    for y in range(hit.shape[0]):
+        for x in range(hit.shape[1]):
+            if not hit[y, x]:
+                continue
+            px, py, pz = points[y, x, 0], points[y, x, 1], points[y, x, 2]
+            for l in range(light_dir.shape[0]):
+                if light_dir[l, 1] <= 0:
+                    continue
+                s = _lit(px, py, pz, 0.0, 1.0, 0.0, l, frames, maps, center, scale, bias) * light_dir[l, 1]
+                out[y, x, 0] += s * light_rgb[l, 0]
+                out[y, x, 1] += s * light_rgb[l, 1]
+                out[y, x, 2] += s * light_rgb[l, 2]
+
+
+@dataclass
+class ShadowMaps:
+    """Depth of the scene seen from each light."""
+
+    frames: np.ndarray
+    maps: np.ndarray
+    center: np.ndarray
+    scale: float
+    bias: float
+
+
+def shadow_maps(scene: Scene, lights: Lights, resolution: int = 256) -> ShadowMaps:
+    """Render the scene's depth along each light.
+
+    Args:
+        scene: What casts shadows.
+        lights: L parallel lights.
+        resolution: Side of each map in pixels.
+    """
+    low, high = scene.vertices.min(0), scene.vertices.max(0)
+    center = ((low + high) / 2).astype(np.float32)
+    radius = float(np.linalg.norm(high - low)) / 2 + 0.02
+    scale = resolution * 0.49 / radius
+    frames = np.empty((len(lights.direction), 3, 3), np.float32)
+    maps = np.empty((len(frames), resolution, resolution), np.float32)
+    centred = scene.vertices - center
+    skip = scene.table[scene.material, 3] != 0
+    for i, d in enumerate(lights.direction):
+        side = np.cross(d, [1.0, 0, 0] if abs(d[1]) > 0.9 else [0, 1.0, 0])
+        side /= np.linalg.norm(side)
+        frames[i] = side, np.cross(d, side), d
+        points = centred @ frames[i].T
+        points[:, :2] = points[:, :2] * scale + (resolution * 0.5 - 0.5)
+        points[:, 2] *= -1
+        maps[i] = rasterize_parallel(np.ascontiguousarray(points), scene.faces, skip, resolution)
+    return ShadowMaps(frames, maps, center, scale, bias=1.2 / scale)
+
+
+def render_radiance(
+    scene: Scene,
+    camera: Camera,
+    environment: Environment,
+    lights: Lights,
+    ground: Ground,
+    backdrop: np.ndarray | None = None,
+    samples: int = 2,
+    shadow_resolution: int = 256,
+    rest: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Render linear radiance.
+
+    Args:
+        scene: The people and things.
+        camera: Where from.
+        environment: What is seen behind, and reflected.
+        lights: The same as parallel lights.
+        ground: The floor.
+        backdrop: ``(H, W, 3)`` linear picture to stand behind the people in place of environment and ground.
+        samples: Supersampling along each side.
+        shadow_resolution: Side of the shadow maps.
+        rest: ``(V, 3)`` unposed vertices that the fine relief sticks to; default: the posed ones.
+
+    Returns:
+        ``(H, W, 3)`` float32 linear RGB and ``(H, W)`` float32 coverage by people and things, 0 to 1.
+    """
+    fine = camera.supersampled(samples)
+    height, width = fine.size
+    points = fine.to_camera(scene.vertices)
+    depth, face_id, bary = rasterize(
+        points, scene.faces, fine.intrinsics, fine.size, scene.uv, scene.material, scene.texels, scene.table
+    )
+    shadows = shadow_maps(scene, lights, shadow_resolution)
+    common = (lights.direction, lights.irradiance, shadows.frames, shadows.maps, shadows.center,
+              np.float32(shadows.scale), np.float32(shadows.bias))  # fmt: skip
+    out = np.zeros((height, width, 3), np.float32)
+    covered = face_id >= 0
+    if backdrop is None:  # smooth enough to need no supersampling
+        hidden = cv2.erode(covered.astype(np.uint8), np.ones((3, 3), np.uint8))
+        hidden = hidden.reshape(camera.size[0], samples, camera.size[1], samples).min((1, 3)) > 0
+        backdrop = _background(camera, hidden, environment, ground, common)
+    behind = cv2.resize(backdrop, (width, height), interpolation=cv2.INTER_LINEAR)
+    out[~covered] = behind[~covered]
+    eye = fine.position.astype(np.float32)
+    _shade(face_id, bary, scene.faces, scene.vertices, scene.normals, scene.vertices if rest is None else rest,
+           scene.uv, scene.material, scene.texels, scene.table, scene.looks, SRGB_TO_LINEAR, eye, *common, out)  # fmt: skip
+    size = (camera.size[1], camera.size[0])
+    coverage = cv2.resize(covered.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    return cv2.resize(out, size, interpolation=cv2.INTER_AREA), coverage
+
+
+def _background(
+    camera: Camera, covered: np.ndarray, environment: Environment, ground: Ground, common: tuple
+) -> np.ndarray:
+    rays = camera.rays()
+    radiance = environment.radiance
+    height, width = radiance.shape[:2]
+    v = np.arccos(np.clip(rays[..., 1], -1, 1)) / np.pi * height - 0.5
+    u = (np.arctan2(rays[..., 0], rays[..., 2]) / (2 * np.pi)) % 1 * width - 0.5
+    padded = np.concatenate([radiance, radiance[:, :1]], 1)
+    sky = cv2.remap(padded, (u % width).astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR,
+                    borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
+    if ground.texture is None:
+        return sky
+    drop = camera.position[1] - ground.height
+    down = (rays[..., 1] < -1e-3) & ~covered & (drop > 0)
+    with np.errstate(divide='ignore'):
+        distance = np.where(down, -drop / rays[..., 1], 0)
+    down &= distance < 60
+    points = (camera.position + rays * distance[..., None]).astype(np.float32)
+    side = ground.texture.shape[0]
+    tu = (points[..., 0] / ground.scale * side) % side
+    tv = (points[..., 2] / ground.scale * ground.texture.shape[1]) % ground.texture.shape[1]
+    # Far away many texels fall into one pixel: fade to the mean colour instead of flickering.
+    texture = SRGB_TO_LINEAR[ground.texture]
+    albedo = cv2.remap(
+        texture, tu.astype(np.float32), tv.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
+    )
+    pixel = distance / camera.intrinsics[0, 0] / np.maximum(-rays[..., 1], 0.02) / ground.scale * side
+    blend = np.clip(pixel / 4, 0, 1)[..., None]
+    albedo = albedo * (1 - blend) + texture.mean((0, 1)) * blend
+    light = np.zeros_like(sky)
+    _shadow_of_ground(down, points, *common, light)
+    haze = np.clip(distance / 60, 0, 1)[..., None] ** 2
+    floor = albedo * light / np.pi * (1 - haze) + sky * haze
+    return np.where(down[..., None], floor, sky).astype(np.float32)
+
+
+def expose(radiance: np.ndarray, coverage: np.ndarray, brightness: float, contrast: float = 1.0) -> np.ndarray:
+    """Develop linear radiance into an 8-bit sRGB picture.
+
+    Args:
+        radiance: ``(H, W, 3)`` linear.
+        coverage: ``(H, W)``; the people decide the exposure.
+        brightness: Linear value, 0 to 1, that the people's median shall have.
+        contrast: Exponent around the middle.
+    """
+    luma = radiance @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+    on = coverage > 0.5
+    level = float(np.median(luma[on] if on.any() else luma))
+    x = radiance * (brightness / max(level, 1e-4))
+    x = x * (1 + x / 9.0) / (1 + x)  # rolls highlights off at 3 times white
+    x = np.clip(x * 1.25, 0, 1) ** (contrast / 2.2)
+    return (x * 255 + 0.5).astype(np.uint8)
