@@ -101,7 +101,7 @@ class UDPHeatmap:
         batch, count, height, width = heatmaps.shape
         # The maxima of groups of rows first: one pass at the speed of the memory, where a search for the position over
         # whole maps is several times slower.
-        length = width * math.gcd(height, 16)
+        length = width * math.gcd(height, 4)
         groups = heatmaps.flatten(2).unflatten(2, (-1, length))
         group = groups.amax(-1).argmax(-1)
         peak, place = groups.gather(2, group[..., None, None].expand(-1, -1, 1, length))[..., 0, :].max(-1)
