@@ -1,0 +1,299 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""People from the baked MakeHuman assets: body, face, skin, hair, clothes, shoes, eyes, teeth and tongue."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ...vocabularies import load_vocabulary
+from ..actor import PARTS, Actor, Layer
+from ..environment import Environment
+from ..fixture_assets import noise_texture
+from ..mesh import Material
+from ..zones import ZONE, ZONES, part_of_zone, zone_of_bone
+from . import dressing
+from .bake import verify
+from .body import BaseBody, expression, face_sliders, random_face, triangulate
+from .garments import helper_garments, sock_faces
+from .points import KeypointPlacer, load_table
+
+HAIR_COLORS = ((28, 22, 20), (45, 32, 25), (72, 48, 32), (105, 72, 45), (160, 120, 75), (205, 170, 115), (140, 65, 38), (150, 148, 145), (215, 212, 208))
+EYE_COLORS = ((70, 45, 28), (95, 62, 35), (120, 88, 50), (85, 95, 60), (70, 105, 135), (110, 130, 145), (45, 30, 22))
+
+
+class MakeHumanAssets:
+    """See `scene.Assets`.
+
+    Args:
+        folder: What ``prepare_assets.py`` made.
+
+    Raises:
+        UserError: A file is missing or changed.
+    """
+
+    name = 'makehuman'
+
+    def __init__(self, folder: str) -> None:
+        path = Path(folder)
+        verify(path)
+        self.body = BaseBody(path / 'body.npz')
+        with np.load(path / 'wardrobe.npz', allow_pickle=False) as file:
+            self.wardrobe = {k: file[k] for k in file.files}
+        with np.load(path / 'textures.npz', allow_pickle=False) as file:
+            self.textures = {k: file[k] for k in file.files}
+        with np.load(path / 'light.npz', allow_pickle=False) as file:
+            self.light = {k: file[k] for k in file.files}
+        self.kinds: dict[str, list[str]] = {}
+        for key in sorted({k.rsplit('/', 1)[0] for k in self.wardrobe}):
+            self.kinds.setdefault(key.split('/')[0], []).append(key.split('/')[1])
+        self.parts = {n: i for i, n in enumerate(load_vocabulary(PARTS).names)}
+        self.placer = KeypointPlacer(self.body, load_table())
+        self.sliders = face_sliders(self.body)
+        bone_zone = np.array([ZONE[zone_of_bone(b)] for b in self.body.bone_names], np.uint8)
+        strongest = np.argmax(self.body.skin_weights, 1)
+        self.vertex_zone = bone_zone[self.body.skin_bones[np.arange(len(strongest)), strongest]]
+        self._prepare_skin()
+
+    def environment(self, rng: np.random.Generator) -> Environment:
+        """One of the HDRIs."""
+        names = sorted(self.light)
+        name = names[int(rng.integers(len(names)))]
+        return Environment(self.light[name].astype(np.float32), name)
+
+    def ground(self, rng: np.random.Generator) -> np.ndarray:
+        """A random floor."""
+        return noise_texture(rng, 256)
+
+    def actor(self, rng: np.random.Generator) -> Actor:
+        """A random person."""
+        traits, race = self._traits(rng)
+        shape = self.body.shape(traits, race)
+        random_face(self.body, shape, rng, sliders=self.sliders)
+        skeleton = self.body.skeleton(shape * 0.1)
+        for name, weight in expression(rng).items():
+            self.body.add(shape, self.body.targets[f'action/{name}'], weight)
+        points = shape * 0.1
+        eyes = {s: self._eye(points, s) for s in 'LR'}
+        layers = self._layers(points, skeleton, eyes, traits, race, rng)
+        keypoints = self.placer.place(points, skeleton, eyes)
+        height = float(points[:13380, 1].max() - points[:13380, 1].min())
+        info = {k: round(float(v), 3) for k, v in {**traits, **race, 'height_m': height}.items()}
+        info['skin_tone'] = self._tone
+        return Actor(skeleton, layers, keypoints, self.placer.bones, self.placer.weights, {'assets': self.name, **info})
+
+    # --- who ---
+
+    def _traits(self, rng: np.random.Generator) -> tuple[dict[str, float], dict[str, float]]:
+        age = rng.choice([rng.uniform(0.36, 0.55), rng.uniform(0.6, 0.78), rng.uniform(0.78, 1.0)], p=[0.14, 0.56, 0.3])
+        gender = float(np.clip(rng.choice([0.0, 1.0]) + rng.normal(0, 0.12), 0, 1))
+        traits = {
+            'gender': gender,
+            'age': float(age),
+            'muscle': float(np.clip(rng.normal(0.5, 0.2), 0, 1)),
+            'weight': float(np.clip(rng.normal(0.5, 0.22), 0.05, 1)),
+            'height': float(np.clip(rng.normal(0.5, 0.2), 0.05, 0.95)),
+            'proportions': float(np.clip(rng.normal(0.6, 0.25), 0, 1)),
+            'cupsize': float(np.clip(rng.normal(0.5, 0.2), 0, 1)),
+        }
+        share = rng.dirichlet([0.35, 0.35, 0.35])
+        return traits, dict(zip(('african', 'asian', 'caucasian'), map(float, share), strict=True))
+
+    # --- surfaces ---
+
+    def _prepare_skin(self) -> None:
+        """Part of each face of the body, from bones, the lip mask and the way the jaw moves."""
+        faces = self.body.data['faces/body']
+        self.body_zone = dressing.face_zones(self.vertex_zone, faces)
+        part = np.array([self.parts[part_of_zone(z)] if z not in ('none', 'hat') else 0 for z in ZONES], np.uint8)[self.body_zone]
+        opened = np.zeros_like(self.body.template)
+        self.body.add(opened, self.body.targets['action/jawOpen'], 1.0)
+        drop = -opened[faces, 1].mean(1)
+        lips = (self.body.data['mask/lips'] > 110) & (self.body_zone == ZONE['head'])
+        limit = np.median(drop[lips])
+        # The two lips move apart: what drops with the jaw is the lower one.
+        lower = drop > (drop[lips].max() * 0.45 if drop[lips].max() > 0 else limit)
+        part[lips & lower], part[lips & ~lower] = self.parts['Lower_Lip'], self.parts['Upper_Lip']
+        self.body_part = part
+
+    @lru_cache(maxsize=64)  # noqa: B019 (one object a process)
+    def texture(self, key: str) -> np.ndarray:
+        """A texture ``(h, w, 4)`` uint8 RGBA; treat as read-only."""
+        image = cv2.imdecode(self.textures[key], cv2.IMREAD_UNCHANGED)
+        if image.ndim == 2:
+            image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+        if image.shape[2] == 3:
+            image = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
+        return np.ascontiguousarray(image[..., [2, 1, 0, 3]])
+
+    @lru_cache(maxsize=128)  # noqa: B019
+    def _bound(self, key: str) -> dict[str, np.ndarray]:
+        w = {f: self.wardrobe[f'{key}/{f}'] for f in ('refs', 'weights', 'offsets', 'faces', 'uv', 'hidden')}
+        w['bones'], w['skin'] = dressing.bound_skin(
+            w['refs'], w['weights'], self.body.skin_bones, self.body.skin_weights, len(self.body.bone_names)
+        )
+        strong = np.argmax(w['skin'], 1)
+        bone_zone = np.array([ZONE[zone_of_bone(b)] for b in self.body.bone_names], np.uint8)
+        w['zone'] = bone_zone[w['bones'][np.arange(len(strong)), strong]]
+        return w
+
+    def _eye(self, points: np.ndarray, side: str) -> tuple[np.ndarray, float]:
+        ball = points[self.body.data[f'group/helper-{side.lower()}-eye']]
+        centre = (ball.min(0) + ball.max(0)) / 2
+        return centre, float(np.ptp(ball[:, :2], axis=0).mean() / 2)
+
+    def _layer(self, key: str, points: np.ndarray, scale: float, part: np.ndarray | int, zone: np.ndarray | int,
+               material: Material) -> Layer:  # fmt: skip
+        w = self._bound(key)
+        faces, uv, origin = triangulate(w['faces'], w['uv'], np.arange(len(w['faces'])))
+        vertices = dressing.bind(w['refs'], w['weights'], w['offsets'], points, scale)
+        spread = [np.broadcast_to(v, (len(w['faces']),))[origin].astype(np.uint8) for v in (part, zone)]
+        return Layer(vertices.astype(np.float32), w['bones'], w['skin'], faces, uv, np.zeros(len(faces), np.int32),
+                     spread[0], spread[1], [material])  # fmt: skip
+
+    def _layers(self, points, skeleton, eyes, traits, race, rng) -> list[Layer]:
+        hidden = np.zeros(len(points), bool)
+        scale = float(np.clip(np.ptp(points[:13380, 1]) / 1.66, 0.6, 1.15))
+        waist = float(skeleton.head('spine05')[1] + 0.1 * scale)
+        layers: list[Layer] = []
+        female = traits['gender'] < 0.5
+        skin_key, tone = self._skin(traits, race, rng)
+        clothes = self._clothes(points, scale, waist, female, hidden, rng)
+        shoes, shod = self._shoes(points, scale, hidden, rng)
+        head = self._head(points, scale, eyes, female, race, traits, rng)
+        layers = [self._skin_layer(points, hidden, skin_key, tone, shod, rng), *clothes, *shoes, *head]
+        return layers
+
+    def _skin(self, traits: dict, race: dict, rng: np.random.Generator) -> tuple[str, np.ndarray]:
+        age = 'young' if traits['age'] < 0.74 else 'middleage' if traits['age'] < 0.88 else 'old'
+        dark = rng.random() < race['african'] * 1.1
+        sex = 'female' if traits['gender'] < 0.5 else 'male'
+        kind = f'skins/{age}_{"darkskinned" if dark else "lightskinned"}_{sex}_diffuse'
+        keys = [k for k in sorted(self.textures) if k.startswith(kind)]
+        low, high = (0.62, 1.25) if dark else (0.6, 1.08)
+        value = rng.uniform(low, high) if dark or rng.random() < 0.4 else rng.uniform(0.9, high)
+        tone = value * np.array([1.0, 1 - rng.uniform(-0.02, 0.06), 1 - rng.uniform(-0.02, 0.12)])
+        key = keys[int(rng.integers(len(keys)))]
+        return key, tone
+
+    def _skin_layer(self, points, hidden, key, tone, shod, rng) -> Layer:
+        faces = self.body.data['faces/body']
+        keep = ~hidden[faces].all(1)
+        part, zone = self.body_part.copy(), self.body_zone
+        texture = self.texture(key).copy()
+        texture[..., :3] = np.clip(texture[..., :3] * tone, 0, 255)
+        self._tone = round(float(np.median(texture[..., :3].mean(-1))), 1)
+        materials = [Material(texture, skin=True, gloss=0.16, shininess=14, bump=0.05)]
+        look = np.zeros(len(faces), np.int32)
+        socks = sock_faces(self.body, points, rng) if rng.random() < (0.5 if shod else 0.15) else None
+        if socks is not None:
+            for side, word in (('L', 'Left'), ('R', 'Right')):
+                mine = socks & np.isin(zone, [ZONE[f'foot.{side}'], ZONE[f'lowerleg.{side}']])
+                part[mine] = self.parts[f'{word}_Sock']
+            look[socks] = 1
+            color = dressing._cloth_color(rng)
+            materials.append(Material.plain(color, gloss=0.02, bump=0.1))
+        triangles, uv, origin = self.body.triangles('body', keep)
+        return Layer(points.astype(np.float32), self.body.skin_bones, self.body.skin_weights, triangles, uv,
+                     look[origin], part[origin], zone[origin], materials)  # fmt: skip
+
+    def _clothes(self, points, scale, waist, female, hidden, rng) -> list[Layer]:
+        upper, lower = self.parts['Upper_Clothing'], self.parts['Lower_Clothing']
+        if rng.random() < 0.45:
+            return [
+                self._helper_layer(points, garment, {'upper': upper, 'lower': lower}[garment.kind], hidden)
+                for garment in helper_garments(self.body, self.vertex_zone, points, female, rng)
+            ]
+        outfits = [k for k in self.kinds['clothes'] if not k.startswith(('shoes', 'fedora', 'hat'))]
+        liked = [k for k in outfits if k.startswith('female' if female else 'male')]
+        names = liked if liked and rng.random() < 0.85 else outfits
+        key = f'clothes/{names[int(rng.integers(len(names)))]}'
+        w = self._bound(key)
+        hidden[w['hidden']] = True
+        vertices = dressing.bind(w['refs'], w['weights'], w['offsets'], points, scale)
+        below = dressing.split_outfit(w['faces'], w['zone'], vertices, waist)
+        texture = dressing.recolour(self.texture(key), rng)
+        zone = dressing.face_zones(w['zone'], w['faces'])
+        return [self._layer(key, points, scale, np.where(below, lower, upper), zone,
+                            Material(texture, cutout=True, gloss=0.03, bump=0.10))]  # fmt: skip
+
+    def _helper_layer(self, points, garment, part: int, hidden: np.ndarray) -> Layer:
+        hidden[garment.covers] = True
+        uv = garment.uv
+        zone = dressing.face_zones(self.vertex_zone, garment.faces)
+        zone[zone == ZONE['head']] = ZONE['neck']
+        triangles = np.zeros(len(garment.faces), np.int32)
+        full = np.full(len(triangles), part, np.uint8)
+        return Layer(garment.vertices.astype(np.float32), self.body.skin_bones, self.body.skin_weights, garment.faces, uv,
+                     triangles, full, zone, [Material(garment.texture, gloss=0.03, bump=0.16)])  # fmt: skip
+
+    def _shoes(self, points, scale, hidden, rng) -> tuple[list[Layer], bool]:
+        names = [k for k in self.kinds['clothes'] if k.startswith('shoes')]
+        if not names or rng.random() < 0.14:
+            return [], False
+        key = f'clothes/{names[int(rng.integers(len(names)))]}'
+        w = self._bound(key)
+        hidden[w['hidden']] = True
+        left = dressing.bind(w['refs'], w['weights'], w['offsets'], points, scale)[w['faces'], 0].mean(1) > 0
+        part = np.where(left, self.parts['Left_Shoe'], self.parts['Right_Shoe'])
+        zone = np.where(left, ZONE['foot.L'], ZONE['foot.R'])
+        texture = dressing.recolour(self.texture(key), rng, pattern=False)
+        return [self._layer(key, points, scale, part, zone, Material(texture, gloss=0.12, shininess=30))], True
+
+    def _head(self, points, scale, eyes, female, race, traits, rng) -> list[Layer]:
+        face, head = self.parts['Face_Neck'], ZONE['head']
+        dark = race['african'] + race['asian'] > rng.random()
+        weights = np.array([3, 3, 1.5, 0.3, 0.1, 0.05, 0.1, 0, 0.0] if dark else [1.2, 1.5, 2, 2, 1.5, 1.2, 0.7, 0, 0.0])
+        if traits['age'] > 0.85:
+            weights[[7, 8]] += 4
+        color = np.array(HAIR_COLORS[rng.choice(len(weights), p=weights / weights.sum())], np.float64)
+        if rng.random() < 0.04:
+            color = rng.uniform(30, 230, 3)
+        color = color * rng.uniform(0.75, 1.25)
+        layers = []
+        iris = np.array(EYE_COLORS[int(rng.integers(2)) if dark and rng.random() < 0.85 else int(rng.integers(len(EYE_COLORS)))])
+        texture = dressing.iris_texture(iris * rng.uniform(0.8, 1.3), rng)
+        for side in 'LR':
+            layers.append(self._eye_layer(eyes[side], side, texture))
+        teeth = self.kinds['teeth'][int(rng.integers(len(self.kinds['teeth'])))]
+        w = self._bound(f'teeth/{teeth}')
+        lower = (w['refs'][w['faces'][:, 0], 0] < 15060)
+        layers.append(self._layer(f'teeth/{teeth}', points, scale, np.where(lower, self.parts['Lower_Teeth'], self.parts['Upper_Teeth']),
+                                  head, Material(self.texture(f'teeth/{teeth}'), gloss=0.3, shininess=40)))  # fmt: skip
+        layers.append(self._layer('tongue/tongue01', points, 1.0, self.parts['Tongue'], head,
+                                  Material(self.texture('tongue/tongue01'), gloss=0.25, shininess=30)))  # fmt: skip
+        for kind, shade in (('eyebrows', 0.8), ('eyelashes', 0.25)):
+            name = self.kinds[kind][int(rng.integers(len(self.kinds[kind])))]
+            picture = dressing.tint(self.texture(f'{kind}/{name}'), color * shade, 0.85)
+            layers.append(self._layer(f'{kind}/{name}', points, scale, face, head, Material(picture, cutout=True, gloss=0.0)))
+        hat = rng.random() < 0.06
+        bald = rng.random() < (0.02 if female else 0.1)
+        if not bald:
+            short = [k for k in self.kinds['hair'] if k.startswith(('short', 'afro'))]
+            long = [k for k in self.kinds['hair'] if not k.startswith(('short', 'afro'))]
+            pool = long if (female and rng.random() < 0.75) or rng.random() < 0.06 else short
+            if hat:
+                pool = [k for k in short if k.startswith('short')] or short
+            name = pool[int(rng.integers(len(pool)))]
+            picture = dressing.tint(self.texture(f'hair/{name}'), color, 0.9)
+            layers.append(self._layer(f'hair/{name}', points, scale, self.parts['Hair'], ZONE['hair'],
+                                      Material(picture, cutout=True, gloss=0.10, shininess=22)))  # fmt: skip
+        hats = [k for k in self.kinds['clothes'] if k.startswith('fedora')]
+        if hat and hats:
+            name = hats[int(rng.integers(len(hats)))]
+            picture = dressing.recolour(self.texture(f'clothes/{name}'), rng, pattern=False)
+            layers.append(self._layer(f'clothes/{name}', points, scale * 1.02, self.parts['Apparel'], ZONE['hat'],
+                                      Material(picture, gloss=0.02, bump=0.05)))  # fmt: skip
+        return layers
+
+    def _eye_layer(self, eye: tuple[np.ndarray, float], side: str, texture: np.ndarray) -> Layer:
+        vertices, faces, uv = dressing.eyeball(*eye)
+        bone = self.body.bone_names.index(f'eye.{side}')
+        n = len(faces)
+        return Layer(vertices.astype(np.float32), np.full((len(vertices), 1), bone, np.int16),
+                     np.ones((len(vertices), 1), np.float32), faces, uv, np.zeros(n, np.int32),
+                     np.full(n, self.parts['Face_Neck'], np.uint8), np.full(n, ZONE['head'], np.uint8),
+                     [Material(texture, gloss=0.9, shininess=120)])  # fmt: skip

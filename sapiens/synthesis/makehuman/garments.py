@@ -1,0 +1,126 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Shirts, trousers, shorts and skirts cut out of the base mesh's own cloth helpers, and socks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..rasterizer import vertex_normals
+from ..zones import ZONE
+from .body import BaseBody
+from .dressing import _cloth_color, weave
+
+
+@dataclass
+class Garment:
+    """A piece of clothing on a body at rest.
+
+    Attributes:
+        kind: 'upper' or 'lower'.
+        vertices: ``(V, 3)`` metres, one for each vertex of the base mesh.
+        faces: ``(F, 3)`` int32.
+        uv: ``(F, 3, 2)`` float32.
+        texture: ``(h, w, 4)`` uint8.
+        covers: ``(V,)`` bool; body vertices under it.
+    """
+
+    kind: str
+    vertices: np.ndarray
+    faces: np.ndarray
+    uv: np.ndarray
+    texture: np.ndarray
+    covers: np.ndarray
+
+
+def limb_progress(body: BaseBody) -> dict[str, np.ndarray]:
+    """How far along the arm (0 shoulder, 1 wrist) and the leg (0 hip, 1 ankle) each vertex of the template is."""
+    skeleton = body.skeleton(body.template * 0.1)
+    points = body.template * 0.1
+    out = {}
+    for name, chain in (('arm', ('upperarm01', 'lowerarm01', 'wrist')), ('leg', ('upperleg01', 'lowerleg01', 'foot'))):
+        value = np.zeros(len(points))
+        for side, sign in (('L', 1), ('R', -1)):
+            joints = [skeleton.head(f'{b}.{side}') for b in chain]
+            mine = points[:, 0] * sign > 0
+            for i, (a, b) in enumerate(zip(joints, joints[1:], strict=False)):
+                d = b - a
+                t = (points - a) @ d / (d @ d)
+                value[mine] = np.where((t > 0)[mine], np.maximum(value[mine], i * 0.5 + np.minimum(t[mine], 1.6) * 0.5), value[mine])
+        out[name] = value
+    return out
+
+
+def helper_garments(
+    body: BaseBody, vertex_zone: np.ndarray, points: np.ndarray, female: bool, rng: np.random.Generator
+) -> list[Garment]:
+    """A top and a bottom of random cut, fit, colour and pattern; men go without a top now and then."""
+    progress = limb_progress(body)
+    arms = np.isin(vertex_zone, [ZONE[f'{n}.{s}'] for n in ('upperarm', 'lowerarm', 'hand') for s in 'LR'])
+    legs = np.isin(vertex_zone, [ZONE[f'{n}.{s}'] for n in ('upperleg', 'lowerleg', 'foot') for s in 'LR'])
+    y = points[:, 1]
+    skeleton = body.skeleton(points)
+    waist = skeleton.head('spine05')[1] + rng.uniform(0.0, 0.05)
+    neck = skeleton.head('neck01')[1] - rng.uniform(-0.005, 0.035)
+    out = []
+    sleeve = float(rng.choice([0.06, rng.uniform(0.2, 0.48), rng.uniform(0.85, 0.97)], p=[0.2, 0.42, 0.38]))
+    tights, skirt = body.triangles('helper-tights')[0], body.triangles('helper-skirt')[0]
+    if female or rng.random() > 0.1:
+        hem = waist - rng.uniform(0.02, 0.16)
+        wear = np.where(arms, progress['arm'] < sleeve, (y > hem) & (y < neck))
+        out.append(_cut('upper', body, points, tights, wear, rng.uniform(0.004, 0.014), rng))
+    length = float(rng.choice([rng.uniform(0.22, 0.48), rng.uniform(0.6, 0.85), rng.uniform(0.9, 0.97)], p=[0.35, 0.1, 0.55]))
+    if female and rng.random() < 0.35:
+        low = np.interp(length, [0, 0.5, 1], [skeleton.head('upperleg01.L')[1], skeleton.head('lowerleg01.L')[1], skeleton.head('foot.L')[1]])
+        out.append(_cut('lower', body, points, skirt, y > low, rng.uniform(0.0, 0.01), rng))
+        if out[-1].faces.size:
+            return out
+        out.pop()
+    wear = np.where(legs, progress['leg'] < length, y < waist + 0.03) & ~arms
+    out.append(_cut('lower', body, points, tights, wear, rng.uniform(0.003, 0.010), rng))
+    return out
+
+
+def _cut(kind: str, body: BaseBody, points: np.ndarray, faces: np.ndarray, wear: np.ndarray, ease: float,
+         rng: np.random.Generator) -> Garment:  # fmt: skip
+    faces = faces[wear[faces].all(1)]
+    normals = vertex_normals(points, faces)
+    vertices = points + normals * ease
+    rest = body.template[faces] * 0.1  # the cut of the cloth does not depend on who wears it
+    uv = np.stack([rest[..., 0] * 0.9 + rest[..., 2] * 0.35 + 0.5, rest[..., 1] * 0.9 + 0.5], -1).astype(np.float32)
+    texture = np.full((192, 192, 4), 255, np.uint8)
+    base = np.broadcast_to(_cloth_color(rng), (192, 192, 3))
+    if rng.random() < 0.5:
+        mask = weave((192, 192), rng)[..., None]
+        base = base * (1 - mask) + _cloth_color(rng) * mask
+    texture[..., :3] = np.clip(base * rng.normal(1, 0.03, (192, 192, 1)), 0, 255)
+    # Body vertices well inside the garment need not be drawn: those next to a covered helper vertex.
+    covers = np.zeros(len(points), bool)
+    if len(faces):
+        used = np.unique(faces)
+        edge = np.unique(_border(faces))
+        inner = np.setdiff1d(used, edge)
+        from .nearest import nearest_distance
+
+        near = nearest_distance(body.template[:13380] * 0.1, body.template[inner] * 0.1) < 0.030
+        far = nearest_distance(body.template[:13380] * 0.1, body.template[edge] * 0.1) > 0.025
+        covers[:13380] = near & far & (kind != 'skirt')
+    return Garment(kind, vertices, faces, uv, texture, covers)
+
+
+def _border(faces: np.ndarray) -> np.ndarray:
+    """Vertices on the open edges of a mesh."""
+    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), 1)
+    unique, counts = np.unique(edges, axis=0, return_counts=True)
+    return unique[counts == 1].ravel()
+
+
+def sock_faces(body: BaseBody, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """``(F,)`` bool: faces of the body under a sock of random height."""
+    progress = limb_progress(body)['leg']
+    top = float(rng.uniform(0.72, 0.95))
+    faces = body.data['faces/body']
+    y = body.template[:, 1]
+    low = y < np.quantile(y[:13380], 0.45)
+    return (progress[faces].mean(1) > top) & low[faces].all(1)

