@@ -216,7 +216,7 @@ class Inferencer:
                 facts[i]['warp_mat'] = torch.as_tensor(np.asarray(warp)[:2], dtype=torch.float64)
             samples = [HumanDataSample(metainfo=fact) for fact in facts]
             every = list(range(len(samples)))
-            network.predict(inputs.to(self.device, self.dtype), samples, {task: every for task in network.tasks})
+            network.predict(inputs.to(self.device, self.dtype), samples, dict.fromkeys(network.tasks, every))
             for pending, sample in zip(line, samples, strict=True):
                 height, width = pending.frame.image.shape[:2]
                 for task in network.tasks:
