@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sapiens.errors import run_cli
+from sapiens.errors import UserError, run_cli
 
 
 def main() -> int:
@@ -31,7 +31,7 @@ def main() -> int:
     cli.add_options(parser)
     args = parser.parse_args()
     if not Path(args.video).is_file():
-        cli.missing_video(args.video)
+        raise UserError(f'{args.video}: no such video; check the path')
     inferencer = cli.build_inferencer(args)
     total = video_facts(args.video)[1] or None
     total = min(total, args.max_frames) if total and args.max_frames else total or args.max_frames

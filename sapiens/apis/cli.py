@@ -105,15 +105,6 @@ def add_video_options(parser: argparse.ArgumentParser) -> None:
     video.add_argument('--max-frames', type=int, help='stop after this many')
 
 
-def missing_video(path: str) -> None:
-    """Say that a video does not exist, before models are loaded for it.
-
-    Raises:
-        UserError: Always.
-    """
-    raise UserError(f'{path}: no such video; check the path')
-
-
 @contextmanager
 def frame_progress(total: int | None) -> Iterator[Callable[[], None]]:
     """A progress bar with frames per second; gives the function to call after each frame."""
