@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from ..errors import UserError
 from .inferencer import Inferencer
@@ -91,3 +94,30 @@ def report_failures(inferencer: Inferencer, done: int) -> int:
     for failure in inferencer.failures:
         print(f'  {failure.message}', file=sys.stderr)
     return SOME_FAILED
+
+
+def add_video_options(parser: argparse.ArgumentParser) -> None:
+    """Options of videos and cameras."""
+    video = parser.add_argument_group('video')
+    video.add_argument('--track', action='store_true', help='give persons ids that stay (ByteTrack)')
+    video.add_argument('--smooth', action='store_true', help='smooth keypoints over time (One-Euro filter)')
+    video.add_argument('--no-audio', action='store_true', help='leave the sound out')
+    video.add_argument('--max-frames', type=int, help='stop after this many')
+
+
+@contextmanager
+def frame_progress(total: int | None) -> Iterator[Callable[[], None]]:
+    """A progress bar with frames per second; gives the function to call after each frame."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn('{task.fields[rate]} fps'), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task('frames', total=total, rate='?')
+        begin, count = time.monotonic(), 0
+
+        def advance() -> None:
+            nonlocal count
+            count += 1
+            progress.update(task, advance=1, rate=f'{count / max(time.monotonic() - begin, 1e-6):.1f}')
+
+        yield advance

@@ -14,6 +14,7 @@ import torch
 from mmengine.config import Config
 
 from ..errors import UserError
+from ..structures import HumanDataSample
 from .assemble import PendingImage, assemble
 from .detectors import Detections, build_detector
 from .loading import LoadedModel, choose_device, choose_dtype, load_model
@@ -181,6 +182,47 @@ class Inferencer:
             pending.waiting += len(crops)
             queue += [(pending, crop) for crop in crops]
         return pending
+
+    def predict_inputs(
+        self,
+        inputs: torch.Tensor,
+        images: Sequence[np.ndarray] | None = None,
+        warps: Sequence[np.ndarray] | None = None,
+    ) -> list[ImageResult]:
+        """Run on inputs that are ready for the networks, for callers with a pipeline of their own.
+
+        Args:
+            inputs: ``(B, 3, H, W)`` float, normalised, at the networks' input size.
+            images: The original images, ``(H', W', 3)`` uint8 RGB; None: black ones of the inputs' size.
+            warps: ``(2, 3)`` each: pixel centres of the original -> input; None: the whole image was resized.
+
+        Raises:
+            UserError: The sizes do not fit.
+        """
+        size = tuple(inputs.shape[-2:])
+        wrong = next((n for n in self.networks if tuple(n.input_size) != size), None)
+        if inputs.ndim != 4 or wrong is not None:
+            raise UserError(f'inputs are (B, 3, {self.networks[0].input_size}), not {tuple(inputs.shape)}')
+        if images is None:
+            images = [np.zeros((*size, 3), np.uint8)] * len(inputs)
+        line = []
+        for i, image in enumerate(images):
+            box = np.array([[0, 0, image.shape[1] - 1, image.shape[0] - 1]], np.float32)
+            pending = PendingImage(Frame(image, f'image_{i:06d}', index=i), Detections(box, np.ones(1, np.float32)), {})
+            line.append(pending)
+        for network in self.networks:
+            facts = [dict(img_shape=size, ori_shape=image.shape[:2]) for image in images]
+            for i, warp in enumerate(warps if warps is not None else ()):
+                facts[i]['warp_mat'] = torch.as_tensor(np.asarray(warp)[:2], dtype=torch.float64)
+            samples = [HumanDataSample(metainfo=fact) for fact in facts]
+            every = list(range(len(samples)))
+            network.predict(inputs.to(self.device, self.dtype), samples, dict.fromkeys(network.tasks, every))
+            for pending, sample in zip(line, samples, strict=True):
+                height, width = pending.frame.image.shape[:2]
+                for task in network.tasks:
+                    pending.vocabularies[task] = getattr(network.heads[task], 'vocabulary', None)
+                    pending.outputs[task] = [(Crop(None, np.eye(3), (0, 0, width, height), (task,)), sample)]
+        return [assemble(pending) for pending in line]
 
     def extract(
         self,

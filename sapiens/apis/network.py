@@ -90,23 +90,27 @@ class Network:
     @torch.inference_mode()
     def run(self, crops: Sequence[Crop]) -> list[HumanDataSample]:
         """Predict; maps have the size of a crop's region, keypoints are pixels of the image."""
-        inputs = self._inputs(crops)
         samples = [HumanDataSample(metainfo=_frames(crop, self.input_size)) for crop in crops]
         rows = {
             task: [i for i, crop in enumerate(crops) if task in crop.tasks and (task == 'pose' or _area(crop.region))]
             for task in self.tasks
         }
+        self.predict(self._inputs(crops), samples, rows)
+        for crop, sample in zip(crops, samples, strict=True):
+            if 'pred_keypoints' in sample:
+                shift = sample.pred_keypoints.new_tensor(crop.region[:2])
+                sample.set_field(sample.pred_keypoints + shift, 'pred_keypoints')
+        return samples
+
+    @torch.inference_mode()
+    def predict(self, inputs: torch.Tensor, samples: list[HumanDataSample], rows: dict[str, list[int]]) -> None:
+        """Fill in the predictions of normalised inputs ``(B, 3, H, W)``; ``rows``: task -> inputs that it runs on."""
         outputs = self._heads(inputs, rows)
         if self.flip_test:
             mirrored = self._heads(inputs.flip(-1), rows)
             outputs = {task: (out + self.heads[task].flip_back(mirrored[task])) / 2 for task, out in outputs.items()}
         for task, output in outputs.items():
             self.heads[task].predict(output, [samples[i] for i in rows[task]])
-        for crop, sample in zip(crops, samples, strict=True):
-            if 'pred_keypoints' in sample:
-                shift = sample.pred_keypoints.new_tensor(crop.region[:2])
-                sample.set_field(sample.pred_keypoints + shift, 'pred_keypoints')
-        return samples
 
     def _inputs(self, crops: Sequence[Crop]) -> torch.Tensor:
         pixels = torch.from_numpy(np.stack([crop.pixels for crop in crops])).permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,109 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""A video through an `Inferencer` into a drawn video and a line of JSON per frame."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..engine.files import replace_when_done
+from ..errors import UserError
+from .inferencer import Inferencer
+from .results import ImageResult
+from .saving import describe_result
+from .sources import VIDEO_EXTENSIONS, Frame, open_frames
+from .tracking import Tracker, smooth
+from .video import VideoWriter, video_facts
+
+
+def stream_results(
+    inferencer: Inferencer,
+    source: Any,
+    tasks: list[str] | None = None,
+    track: bool = False,
+    smoothing: bool = False,
+    max_frames: int | None = None,
+) -> Iterator[ImageResult]:
+    """Results of a video or camera, frame by frame.
+
+    Args:
+        inferencer: Its ``failures`` tell where the video broke.
+        source: Video file or camera number.
+        tasks: Run only these.
+        track: Give persons ids that stay (see `Tracker`).
+        smoothing: Smooth keypoints over time (see `smooth`); with several persons it needs ``track``.
+        max_frames: Stop after this many.
+    """
+    detect = Tracker(inferencer.detector) if track else None
+    if max_frames is None:
+        results = inferencer(source, tasks=tasks, detect=detect)
+    else:
+        failures: list = []
+        frames: Iterator[Frame] = islice(open_frames(source, failures=failures), max_frames)
+        results = inferencer(frames, tasks=tasks, detect=detect)
+        inferencer.failures = failures
+    return smooth(results) if smoothing else iter(results)
+
+
+def render_video(
+    inferencer: Inferencer,
+    source: str | Path | int,
+    out: str | Path,
+    tasks: list[str] | None = None,
+    track: bool = False,
+    smoothing: bool = False,
+    audio: bool = True,
+    max_frames: int | None = None,
+    threshold: float = 0.3,
+    on_frame: Callable[[ImageResult, np.ndarray], bool | None] | None = None,
+) -> int:
+    """Draw the results into a video, with the sound of the original, and write ``OUT.jsonl`` beside it.
+
+    Both files appear when they are complete. An interruption (Ctrl-C) or error leaves nothing half written; a video
+    that breaks is written up to there, and the break is in ``inferencer.failures``.
+
+    Args:
+        inferencer: Runs the models.
+        source: Video file or camera number.
+        out: Video to write.
+        tasks: Run only these.
+        track: See `stream_results`.
+        smoothing: See `stream_results`.
+        audio: Keep the sound.
+        max_frames: Stop after this many.
+        threshold: Keypoints with a lower score are not drawn.
+        on_frame: Called with each result and its picture; True ends the video there.
+
+    Returns:
+        Number of frames written.
+    """
+    out = Path(out)
+    rate, sound = 30.0, None
+    if not isinstance(source, int):
+        if Path(source).suffix.lower() not in VIDEO_EXTENSIONS and Path(source).is_file():
+            raise UserError(f'{source}: is no video by its name ({", ".join(VIDEO_EXTENSIONS)}); use image_demo.py')
+        if Path(source).resolve() == out.resolve():
+            raise UserError(f'{out}: is the video itself; write the result to another name')
+        if Path(source).is_file():
+            rate, sound = video_facts(source)[0], source if audio else None
+    count = 0
+    with ExitStack() as stack:
+        lines_path = stack.enter_context(replace_when_done(out.with_suffix('.jsonl')))
+        lines = stack.enter_context(open(lines_path, 'w', encoding='utf-8'))
+        writer = stack.enter_context(VideoWriter(out, rate, sound))
+        for result in stream_results(inferencer, source, tasks, track, smoothing, max_frames):
+            picture = result.draw(threshold=threshold)
+            writer.write(picture)
+            lines.write(json.dumps(describe_result(result)) + '\n')
+            count += 1
+            if on_frame is not None and on_frame(result, picture):
+                break
+        if not count:
+            raise UserError(inferencer.failures[0].message if inferencer.failures else f'{source}: gave no frame')
+    return count

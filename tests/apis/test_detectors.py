@@ -1,0 +1,212 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Detectors: boxes in, boxes out, in the image's pixels; each library asked for only when needed."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import types
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from made_photos import photo
+
+from sapiens.apis import Detections, Frame, build_detector
+from sapiens.apis.detectors import suppress
+from sapiens.errors import MissingPackageError, UserError
+from sapiens.registry import DETECTORS
+
+FRAME = Frame(photo(120, 90), 'a')
+
+
+def installed(name):
+    return importlib.util.find_spec(name) is not None
+
+
+def test_default_is_one_person_who_fills_the_image():
+    found = build_detector()(FRAME)
+    assert found.boxes.tolist() == [[0, 0, 89, 119]] and found.scores.tolist() == [1]
+
+
+def test_boxes_as_they_are_and_own_detectors():
+    assert build_detector([1, 2, 30, 40])(FRAME).boxes.tolist() == [[1, 2, 30, 40]]
+    mine = Detections(np.zeros((0, 4)), np.zeros(0))
+    assert build_detector(lambda frame: mine)(FRAME) is mine
+    with pytest.raises(UserError, match='x2 > x1'):
+        build_detector([[30, 2, 1, 40]])
+    with pytest.raises(UserError, match='boxes are x1,y1,x2,y2'):
+        build_detector([[1, 2, 3]])
+
+    @DETECTORS.register_module(force=True)
+    class Corner:
+        def __init__(self, size):
+            self.size = size
+
+        def __call__(self, frame):
+            return Detections(np.array([[0, 0, self.size, self.size]], np.float32), np.ones(1, np.float32))
+
+    assert build_detector(dict(type='Corner', size=7))(FRAME).boxes.tolist() == [[0, 0, 7, 7]]
+
+
+@pytest.mark.parametrize('kind', ['plain', 'annotations', 'results'])
+def test_boxes_from_a_file(tmp_path, kind):
+    name, number = 'photos/000000000785.jpg', 785
+    entry = dict(image_id=number, category_id=1, bbox=[5, 6, 20, 30])
+    document = {
+        'plain': {name: [[5, 6, 25, 36, 0.9], [0, 0, 9, 9, 0.1]]},
+        'annotations': dict(images=[dict(id=number, file_name=name)], annotations=[entry]),
+        'results': [
+            {**entry, 'score': 0.9},
+            {**entry, 'bbox': [0, 0, 9, 9], 'score': 0.1},
+            {**entry, 'category_id': 2},
+        ],
+    }[kind]
+    (tmp_path / 'boxes.json').write_text(json.dumps(document))
+    detector = build_detector(f'file:{tmp_path}/boxes.json')
+    found = detector(Frame(FRAME.image, '000000000785'))
+    assert found.boxes.tolist() == [[5, 6, 25, 36]]
+    assert len(detector(Frame(FRAME.image, 'other')).boxes) == 0
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        (None, 'no such file of boxes'),
+        ('{', 'not valid JSON'),
+        ('[1]', 'not a file of boxes'),
+        ('{"a": 3}', 'not a file'),
+    ],
+)
+def test_bad_files_of_boxes(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / 'b.json').write_text(text)
+    with pytest.raises(UserError, match=f'b.json: {message}'):
+        build_detector(f'file:{tmp_path}/b.json')
+
+
+def test_unknown_detector():
+    with pytest.raises(UserError, match="unknown detector 'yolo'; known are whole, file, torchvision"):
+        build_detector('yolo')
+
+
+def test_suppression_keeps_the_best_of_each_heap():
+    boxes = np.array([[0, 0, 10, 10], [1, 1, 11, 11], [20, 0, 30, 10], [0, 0, 10, 9]], np.float32)
+    assert suppress(boxes, 0.5).tolist() == [0, 2]
+
+
+def test_hog_works_offline_or_says_why_not():
+    if not hasattr(cv2, 'HOGDescriptor'):
+        with pytest.raises(MissingPackageError, match='has no HOG detector'):
+            build_detector('hog')
+        return
+    photo_of_skier = cv2.imread('demo/images/000000000785.jpg')[..., ::-1]
+    found = build_detector('hog')(Frame(np.ascontiguousarray(photo_of_skier), 'skier'))
+    assert found.boxes.shape[1] == 4 and (np.diff(found.scores) <= 0).all()
+    # The skier stands at x 280 to 500; HOG must find somebody there.
+    centres = found.boxes[:, [0, 2]].mean(1)
+    assert ((centres > 280) & (centres < 500)).any()
+    assert len(build_detector('hog')(Frame(photo(50, 40), 'small')).boxes) == 0
+
+
+@pytest.mark.parametrize('name', ['torchvision', 'transformers', 'ultralytics'])
+def test_missing_library_says_what_to_install(monkeypatch, name):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda n, *a: None if n.startswith(name) else real(n, *a))
+    monkeypatch.setitem(sys.modules, name, None)
+    if name == 'torchvision':
+        monkeypatch.setitem(sys.modules, 'torchvision.models.detection', None)
+    with pytest.raises(MissingPackageError, match=f'pip install {name}'):
+        build_detector(f'{name}:x')
+
+
+def test_no_library_is_imported_before_it_is_asked_for():
+    # (mmengine itself imports transformers where it is installed.)
+    code = 'import sys, sapiens.apis; print([n for n in ("mmdet", "ultralytics", "av") if n in sys.modules])'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith('[]')
+
+
+@pytest.mark.skipif(not installed('torchvision'), reason='torchvision is not installed')
+def test_torchvision_weights_that_do_not_fit(tmp_path):
+    torch.save({'a': torch.zeros(1)}, tmp_path / 'w.pth')
+    with pytest.raises(UserError, match="w.pth: not the weights of torchvision's ssdlite320_mobilenet_v3_large"):
+        build_detector(f'torchvision:ssdlite320_mobilenet_v3_large,{tmp_path}/w.pth')
+    with pytest.raises(UserError, match="torchvision has no detector 'frcnn'"):
+        build_detector('torchvision:frcnn')
+
+
+@pytest.mark.skipif(not installed('torchvision'), reason='torchvision is not installed')
+def test_torchvision_boxes_of_persons(monkeypatch):
+    from sapiens.openmmlab import prepare_torchvision
+
+    prepare_torchvision()
+    import torchvision.models.detection as models
+
+    class Two(torch.nn.Module):
+        def forward(self, images):
+            assert images[0].shape == (3, 120, 90) and images[0].max() <= 1
+            boxes = torch.tensor([[1.0, 2, 30, 40], [5, 5, 50, 90], [0, 0, 9, 9]])
+            return [dict(boxes=boxes, labels=torch.tensor([1, 1, 3]), scores=torch.tensor([0.6, 0.9, 0.99]))]
+
+    monkeypatch.setattr(models, 'two', lambda weights: Two(), raising=False)
+    assert build_detector('torchvision:two')(FRAME).boxes.tolist() == [[5, 5, 50, 90], [1, 2, 30, 40]]
+
+
+@pytest.mark.skipif(not installed('transformers'), reason='transformers is not installed')
+def test_rt_detr_from_a_folder(tmp_path):
+    """A tiny RT-DETR with random weights: the plumbing, from the folder to boxes inside the image."""
+    from sapiens.openmmlab import prepare_torchvision
+
+    prepare_torchvision()
+    from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrImageProcessor, RTDetrResNetConfig
+
+    backbone = RTDetrResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1] * 4, layer_type='basic',
+                                  out_features=['stage2', 'stage3', 'stage4'])  # fmt: skip
+    config = RTDetrConfig(backbone_config=backbone, encoder_in_channels=[8, 16, 16], encoder_hidden_dim=16,
+                          encoder_ffn_dim=16, encoder_attention_heads=2, d_model=16, decoder_in_channels=[16, 16, 16],
+                          decoder_ffn_dim=16, decoder_layers=1, decoder_attention_heads=2, num_queries=20,
+                          num_labels=2, id2label={0: 'person', 1: 'dog'}, num_denoising=0)  # fmt: skip
+    RTDetrForObjectDetection(config).save_pretrained(tmp_path)
+    RTDetrImageProcessor(size=dict(height=64, width=64)).save_pretrained(tmp_path)
+    found = build_detector(dict(type='TransformersDetector', name=str(tmp_path), threshold=0.0))(FRAME)
+    assert len(found.boxes) and found.boxes.shape == (len(found.scores), 4)
+    assert (found.boxes >= 0).all() and (found.boxes[:, 2] <= 89).all() and (found.boxes[:, 3] <= 119).all()
+    config.id2label = {0: 'cat', 1: 'dog'}
+    config.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="has no class 'person'"):
+        build_detector(f'transformers:{tmp_path}')
+
+
+@pytest.mark.skipif(not installed('transformers'), reason='transformers is not installed')
+def test_transformers_model_that_does_not_exist(tmp_path):
+    with pytest.raises(UserError, match='cannot be loaded'):
+        build_detector(f'transformers:{tmp_path}')
+
+
+def test_ultralytics_boxes(monkeypatch, tmp_path):
+    class YOLO:
+        def __init__(self, weights):
+            assert weights.endswith('w.pt')
+
+        def predict(self, picture, classes, conf, device, verbose):
+            assert (picture[..., ::-1] == FRAME.image).all() and classes == [0]
+            return [types.SimpleNamespace(boxes=types.SimpleNamespace(xyxy=torch.tensor([[1.0, 2, 30, 400]]),
+                                                                      conf=torch.tensor([0.8])))]  # fmt: skip
+
+    monkeypatch.setitem(sys.modules, 'ultralytics', types.SimpleNamespace(YOLO=YOLO))
+    with pytest.raises(UserError, match='none.pt: no such weights'):
+        build_detector('ultralytics:none.pt')
+    (tmp_path / 'w.pt').write_bytes(b'x')
+    assert build_detector(f'ultralytics:{tmp_path}/w.pt')(FRAME).boxes.tolist() == [[1, 2, 30, 119]]
+
+
+@pytest.mark.openmmlab
+@pytest.mark.skipif(not installed('mmdet'), reason='mmdet is not installed')
+def test_mmdet_needs_config_weights_and_operators(tmp_path):
+    with pytest.raises(UserError, match='mmdet:CONFIG,CHECKPOINT'):
+        build_detector('mmdet')
+    if not installed('mmcv._ext'):
+        with pytest.raises(MissingPackageError, match='compiled operators of mmcv'):
+            build_detector('mmdet:rtmdet.py,rtmdet.pth')

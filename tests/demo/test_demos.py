@@ -1,0 +1,203 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""The scripts that users type: files, exit codes, one line for what is wrong."""
+
+import importlib.util
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from made_photos import photo
+
+needs_av = pytest.mark.skipif(importlib.util.find_spec('av') is None, reason='PyAV (av) is not installed')
+
+
+@pytest.fixture
+def image(tmp_path):
+    cv2.imwrite(str(tmp_path / 'a.png'), photo()[..., ::-1])
+    return tmp_path / 'a.png'
+
+
+def options(pair):
+    return '--config', pair[0], '--checkpoint', pair[1], '--device', 'cpu'
+
+
+def test_all_tasks_of_one_image(run, make_model, image, tmp_path):
+    model = options(make_model('pose', 'seg', 'depth', 'normal'))
+    code, out, err = run('image_demo.py', image, *model, '--out-dir', tmp_path / 'out')
+    assert (code, err) == (0, '')
+    for task in ('pose', 'seg', 'depth', 'normal'):
+        picture = cv2.imread(str(tmp_path / f'out/a_{task}.jpg'))
+        assert picture.shape == (120, 90, 3) and str(tmp_path / f'out/a_{task}.jpg') in out
+    assert len(json.loads((tmp_path / 'out/a.json').read_text())['persons'][0]['keypoints']) == 133
+
+
+def test_several_models_boxes_and_one_task(run, make_model, image, tmp_path):
+    models = (*options(make_model('pose'))[:4], *options(make_model('depth')))
+    boxes = ('--bbox', '5,5,60,110', '--bbox', '30,10,88,118')
+    code, _, _ = run('image_demo.py', image, *models, *boxes, '--out-dir', tmp_path / 'two', '--no-arrays')
+    assert code == 0 and len(json.loads((tmp_path / 'two/a_coco.json').read_text())) == 2
+    assert {p.name for p in (tmp_path / 'two').iterdir()} == {'a.json', 'a_coco.json', 'a_pose.jpg', 'a_depth.jpg'}
+    code, _, _ = run('image_demo.py', image, *models, '--task', 'depth', '--out-dir', tmp_path / 'one')
+    assert code == 0 and not (tmp_path / 'one/a_pose.jpg').exists() and (tmp_path / 'one/a_depth.png').exists()
+
+
+def test_three_bad_images_among_a_hundred(run, make_model, tmp_path):
+    folder = tmp_path / 'photos'
+    folder.mkdir()
+    good = cv2.imencode('.jpg', photo(64, 48))[1].tobytes()
+    for i in range(97):
+        (folder / f'{i:03d}.jpg').write_bytes(good)
+    (folder / '0bad.jpg').write_text('text')
+    (folder / '50bad.jpg').write_bytes(b'')
+    (folder / 'zbad.jpg').write_bytes(good[: len(good) // 2])
+    code, out, err = run('image_demo.py', folder, *options(make_model('pose')), '--no-flip-test', '--batch-size', 32,
+                         '--out-dir', tmp_path / 'out', '--no-arrays')  # fmt: skip
+    assert code == 3 and '97 image(s)' in out
+    lines = err.splitlines()
+    assert lines[0] == '97 done, 3 failed:' and len(lines) == 4
+    for line, name in zip(lines[1:], ('0bad.jpg', '50bad.jpg', 'zbad.jpg'), strict=True):
+        assert name in line
+    assert len(list((tmp_path / 'out').glob('*_pose.jpg'))) == 97
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['none.jpg'], 'none.jpg: no such file'),
+        (['a.png', '--task', 'seg'], "no model here does the task 'seg'"),
+        (['a.png', '--detector', 'magic'], "unknown detector 'magic'"),
+        (['a.png', '--detector', 'whole', '--bbox', '1,2,3,4'], 'give --bbox or --detector'),
+        (['a.png', '--checkpoint', 'b.pth'], '1 models and 2 checkpoints'),
+        (['a.png', '--model', 'pose_17'], 'give --model or --config'),
+    ],
+)
+def test_one_line_for_what_is_wrong(run, make_model, image, monkeypatch, arguments, message):
+    monkeypatch.chdir(image.parent)
+    code, _, err = run('image_demo.py', *arguments, *options(make_model('pose')), '--out-dir', 'out')
+    assert code == 1 and err.startswith('error: ') and err.count('\n') == 1 and message in err
+    assert not (image.parent / 'out').exists()
+
+
+def test_model_name_without_weights(run, image, monkeypatch):
+    monkeypatch.chdir(image.parent)
+    code, _, err = run('image_demo.py', image, '--model', 'normal_1b')
+    assert code == 1 and "model 'normal_1b': no weights ship with the toolkit" in err
+    code, _, err = run('image_demo.py', image)
+    assert code == 1 and 'say which model' in err
+
+
+def test_wrong_box_is_a_usage_error(run, image):
+    code, _, err = run('image_demo.py', image, '--bbox', '9,9,3,3')
+    assert code == 2 and "'9,9,3,3' is not x1,y1,x2,y2" in err
+
+
+# ---------------------------------------------------------------- MAE
+
+
+@pytest.fixture(scope='session')
+def mae_file(tmp_path_factory):
+    from sapiens.engine.config import load_config
+    from sapiens.registry import MODELS
+
+    model = load_config('configs/pretrain/sapiens_tiny_mae.py').model.to_dict()
+    torch.manual_seed(0)
+    network = MODELS.build({**model, 'type': 'sapiens.MAEPretrainer', '_scope_': 'sapiens'})
+    path = tmp_path_factory.mktemp('mae') / 'mae.pth'
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def test_mae_picture_has_a_row_per_ratio(run, mae_file, image, tmp_path):
+    code, out, _ = run(
+        'mae_demo.py', image, '--checkpoint', mae_file, '--mask-ratio', 0.5, 0.9, '--out', tmp_path / 'm.png'
+    )
+    picture = cv2.imread(str(tmp_path / 'm.png'))
+    assert code == 0 and 'm.png' in out
+    gap = 2
+    assert picture.shape == (2 * 256 + gap, 3 * 256 + 2 * gap, 3)
+    # Removed patches are mid-grey: about the ratio asked for, in the second column (labels aside).
+    for row, ratio in enumerate((0.5, 0.9)):
+        tile = picture[row * 258 : row * 258 + 256, 258:514][48:]
+        grey = (tile.reshape(13, 16, 16, 16, 3) == 128).all((1, 3, 4)).mean()
+        assert abs(grey - ratio) < 0.1
+    original = cv2.resize(cv2.imread(str(image)), (256, 256))
+    assert np.abs(picture[48:256, :256].astype(int) - original[48:]).mean() < 2
+
+
+def test_mae_refusals(run, mae_file, make_model, image, tmp_path):
+    encoder = {k: v for k, v in torch.load(mae_file, weights_only=True).items() if k.startswith('backbone.')}
+    torch.save(encoder, tmp_path / 'encoder.pth')
+    code, _, err = run('mae_demo.py', image, '--checkpoint', tmp_path / 'encoder.pth')
+    assert code == 1 and 'holds no MAE decoder' in err
+    code, _, err = run('mae_demo.py', image, '--checkpoint', mae_file, '--mask-ratio', 1.5)
+    assert code == 1 and '--mask-ratio lies in [0, 1), not 1.5' in err
+
+
+# ---------------------------------------------------------------- video
+
+
+@pytest.fixture
+def video(tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / 'v.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 48))
+    for i in range(8):
+        writer.write(photo(48, 64, seed=i))
+    writer.release()
+    return tmp_path / 'v.avi'
+
+
+@needs_av
+def test_video(run, make_model, video, tmp_path):
+    model = options(make_model('pose'))
+    code, out, err = run('video_demo.py', video, *model, '--smooth', '--out', tmp_path / 'o.mp4')
+    assert (code, err) == (0, '') and '8 frames' in out and 'fps' in out
+    assert len((tmp_path / 'o.jsonl').read_text().splitlines()) == 8 and (tmp_path / 'o.mp4').stat().st_size > 1000
+    code, _, err = run('video_demo.py', tmp_path / 'none.mp4', *model)
+    assert code == 1 and 'none.mp4: no such video' in err
+
+
+@needs_av
+def test_broken_video_has_its_own_exit_code(run, make_model, video, tmp_path):
+    data = video.read_bytes()
+    video.write_bytes(data[: len(data) * 2 // 3])
+    code, out, err = run('video_demo.py', video, *options(make_model('pose')), '--out', tmp_path / 'o.mp4')
+    assert code == 3 and 'v.avi: the video breaks after' in err
+    done = int(out.rpartition(' frames')[0].split()[-1])
+    assert 3 <= done < 8 and len((tmp_path / 'o.jsonl').read_text().splitlines()) == done
+
+
+def test_camera_that_is_not_there(run, make_model, tmp_path):
+    model = options(make_model('pose'))
+    if importlib.util.find_spec('av') is not None:
+        code, _, err = run('webcam_demo.py', 77, *model, '--no-window', '--out', tmp_path / 'o.mp4')
+        assert code == 1 and 'camera 77: cannot be opened' in err and not list(tmp_path.iterdir())
+    code, _, err = run('webcam_demo.py', 77, *model, '--no-window')
+    assert code == 1 and 'would do nothing' in err
+
+
+@needs_av
+def test_camera(run, make_model, tmp_path, monkeypatch):
+    """A camera of three frames: read through OpenCV, written as a video."""
+
+    class Camera:
+        def __init__(self, number):
+            self.frames = [photo(48, 64, seed=i) for i in range(3)]
+
+        def isOpened(self):
+            return True
+
+        def get(self, prop):
+            return 10.0
+
+        def read(self):
+            return (True, self.frames.pop()) if self.frames else (False, None)
+
+        def release(self):
+            pass
+
+    monkeypatch.setattr(cv2, 'VideoCapture', Camera)
+    code, out, err = run('webcam_demo.py', 0, *options(make_model('pose')), '--no-window', '--out', tmp_path / 'o.mp4')
+    assert (code, err) == (0, '') and '3 frames' in out
+    shutil.rmtree(tmp_path)
