@@ -198,7 +198,7 @@ def load_model(
         path = Path(config) if config is not None else find_config(model, _size_of_weights(str(model)))
         weights = find_weights(str(model or config), path)
         config = path
-    state, meta = read_checkpoint(weights)
+    state, meta = read_checkpoint(weights, mmap=True)
     layout = recognise(state, str(weights), meta, task)
     if config is None:
         config = find_config(model if model is not None else name_of_layout(layout, str(weights)), layout)

@@ -126,12 +126,13 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
     return state, meta
 
 
-def load_plain(path: str | Path, map_location: str | torch.device = 'cpu') -> Any:
+def load_plain(path: str | Path, map_location: str | torch.device = 'cpu', mmap: bool = False) -> Any:
     """Load a ``.pth`` file of tensors and plain data; nothing in it is run.
 
     Args:
         path: File written by ``torch.save``.
         map_location: Device of the tensors.
+        mmap: Map the file into memory instead of reading it (for files that nobody changes meanwhile).
 
     Returns:
         What the file holds, usually a dict.
@@ -150,7 +151,9 @@ def load_plain(path: str | Path, map_location: str | torch.device = 'cpu') -> An
         raise CheckpointError(f'{path}: {what}')
     try:
         with _allow_plain_data():
-            return torch.load(path, map_location=map_location, weights_only=True)
+            # Only the zip format can be mapped.
+            mapped = mmap and head.startswith(b'PK')
+            return torch.load(path, map_location=map_location, weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         asked = re.search(r'GLOBAL (\S+)', str(error))
         what = f'it asks for `{asked.group(1)}`' if asked else 'it holds more than tensors and plain data'
@@ -165,12 +168,13 @@ def load_plain(path: str | Path, map_location: str | torch.device = 'cpu') -> An
         ) from None
 
 
-def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
+def read_checkpoint(path: str | Path, mmap: bool = False) -> tuple[dict[str, torch.Tensor], dict]:
     """Read the weights of a checkpoint of any origin, on the CPU, without running code from it.
 
     Args:
         path: ``.safetensors``, or a ``torch.save`` file that holds a state dict, plain or under ``state_dict``,
             ``model`` or ``teacher``.
+        mmap: See `load_plain`; safetensors are always mapped.
 
     Returns:
         ``(state_dict, meta)``: tensors by name, and the plain data stored beside them (``{}`` when there are none).
@@ -182,7 +186,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
     _check_file(path)
     if path.suffix == '.safetensors':
         return _read_safetensors(path)
-    content = load_plain(path)
+    content = load_plain(path, mmap=mmap)
     state = find_state_dict(content)
     if not state:
         raise CheckpointError(f'{path}: holds no weights (no tensors by name); give a model checkpoint')

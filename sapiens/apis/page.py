@@ -1,0 +1,139 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""The page of demo/app.py: upload, choose task and model, compare by a slider, download."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import MissingPackageError, UserError
+from .inferencer import Inferencer
+from .results import ImageResult
+
+TITLES = {'pose': 'Pose', 'seg': 'Body parts', 'depth': 'Depth', 'normal': 'Surface normals'}
+
+
+class ModelShelf:
+    """Models by name, each loaded when it is first used; one stays in memory.
+
+    Args:
+        makers: Name -> function that makes its `Inferencer`.
+        tasks: Name -> tasks that it does.
+    """
+
+    def __init__(self, makers: dict[str, Callable[[], Inferencer]], tasks: dict[str, tuple[str, ...]]) -> None:
+        self.makers, self.tasks = makers, tasks
+        self._name: str | None = None
+        self._loaded: Inferencer | None = None
+
+    def get(self, name: str) -> Inferencer:
+        """The model of that name.
+
+        Raises:
+            UserError: There is none.
+        """
+        if name not in self.makers:
+            raise UserError(f"no model '{name}' here; there are {', '.join(self.makers)}")
+        if name != self._name:
+            self._loaded = None  # frees the memory of the one before
+            self._loaded, self._name = self.makers[name](), name
+        return self._loaded
+
+    def names(self, task: str) -> list[str]:
+        """Models that do a task."""
+        return [name for name, tasks in self.tasks.items() if task in tasks]
+
+
+def run_once(
+    shelf: ModelShelf, image: np.ndarray | None, task: str, name: str, detector: Any = None
+) -> tuple[np.ndarray, np.ndarray, str, ImageResult]:
+    """Run one task on one image and pack the files.
+
+    Args:
+        shelf: The models.
+        image: ``(H, W, 3)`` uint8 RGB.
+        task: Task.
+        name: Model.
+        detector: See `Inferencer`.
+
+    Returns:
+        Image, its picture, the path of a zip of all files, and the result.
+
+    Raises:
+        UserError: No image, or a model that does not do the task.
+    """
+    if image is None:
+        raise UserError('upload an image first')
+    (result,) = shelf.get(name)(image, color='rgb', tasks=[task])
+    folder = Path(tempfile.mkdtemp(prefix='sapiens_'))
+    try:
+        result.save(folder / 'results')
+        archive = shutil.make_archive(str(folder.with_suffix('')), 'zip', folder / 'results')
+    finally:
+        shutil.rmtree(folder)
+    return image, result.draw(task), archive, result
+
+
+def describe(result: ImageResult, task: str) -> str:
+    """One sentence about a result."""
+    height, width = result.size
+    if task == 'pose':
+        count = int((result.keypoints.scores >= 0.3).sum())
+        return f'{width} x {height}: {len(result.keypoints)} person(s), {count} keypoints above 0.3'
+    if task == 'seg':
+        ids = np.unique(result.parts.ids)
+        return f'{width} x {height}: ' + (', '.join(result.parts.vocabulary.names[i] for i in ids if i) or 'nobody')
+    source = (result.depth if task == 'depth' else result.normals).mask_source
+    note = 'everywhere (no part model ran, so the background is not masked)' if source == 'none' else 'on people'
+    return f'{width} x {height}: valid {note}'
+
+
+def build_page(shelf: ModelShelf, note: str = '') -> Any:
+    """The page as ``gradio.Blocks``.
+
+    Args:
+        shelf: The models.
+        note: Shown above everything, e.g. about demonstration weights.
+
+    Raises:
+        MissingPackageError: gradio is not installed.
+    """
+    try:
+        import gradio
+    except ImportError:
+        raise MissingPackageError("the page needs gradio: run `pip install -e '.[demo]'`") from None
+    tasks = [task for task in TITLES if shelf.names(task)]
+    with gradio.Blocks(title='Sapiens', analytics_enabled=False) as page:
+        gradio.Markdown('# Sapiens\nPose, body parts, depth and surface normals of people from one photo.\n\n' + note)
+        with gradio.Row():
+            with gradio.Column():
+                image = gradio.Image(type='numpy', image_mode='RGB', label='Photo', elem_id='photo')
+                task = gradio.Radio(
+                    [(TITLES[name], name) for name in tasks], value=tasks[0], label='Task', elem_id='task'
+                )
+                model = gradio.Dropdown(shelf.names(tasks[0]), label='Model', elem_id='model')
+                button = gradio.Button('Run', variant='primary', elem_id='run')
+            with gradio.Column():
+                slider = gradio.ImageSlider(label='Photo | result', type='numpy', format='png', elem_id='compare')
+                status = gradio.Textbox(label='Status', interactive=False, elem_id='status')
+                files = gradio.File(label='All files (JSON, npz, PNG, pictures)', elem_id='files')
+
+        def choose(name: str) -> Any:
+            names = shelf.names(name)
+            return gradio.Dropdown(choices=names, value=names[0])
+
+        def run(photo: np.ndarray | None, task_name: str, model_name: str) -> tuple:
+            try:
+                before, after, archive, result = run_once(shelf, photo, task_name, model_name)
+            except UserError as error:
+                raise gradio.Error(str(error)) from None
+            return (before, after), describe(result, task_name), archive
+
+        task.change(choose, task, model)
+        button.click(run, [image, task, model], [slider, status, files])
+    return page
