@@ -13,7 +13,9 @@ from .environment import Environment, procedural_sky
 
 def noise_texture(rng: np.random.Generator, side: int = 128) -> np.ndarray:
     """A tileable floor of random colours and grains. ``(side, side, 3)`` uint8."""
-    base = rng.integers(50, 200, 3).astype(np.float32)
+    # Floors are grey, brown or green, seldom bright.
+    grey = rng.uniform(45, 190)
+    base = (grey + rng.normal(0, 1, 3) * rng.choice([5, 14, 30], p=[0.5, 0.4, 0.1])).clip(20, 225).astype(np.float32)
     texture = np.zeros((side, side), np.float32)
     for octave in range(2, 7):
         cells = 2**octave

@@ -16,7 +16,7 @@ from ..fixture_assets import noise_texture
 from ..mesh import Material
 from ..zones import ZONE, ZONES, part_of_zone, zone_of_bone
 from . import dressing
-from .bake import verify
+from .bake import strongest, verify
 from .body import BaseBody, expression, face_sliders, random_face, triangulate
 from .garments import helper_garments, sock_faces
 from .points import KeypointPlacer, load_table
@@ -109,6 +109,12 @@ class MakeHumanAssets:
         faces = self.body.data['faces/body']
         self.body_zone = dressing.face_zones(self.vertex_zone, faces)
         part = np.array([self.parts[part_of_zone(z)] if z not in ('none', 'hat') else 0 for z in ZONES], np.uint8)[self.body_zone]
+        # Neck ends on a slanting plane, lower in front, not on a jagged line of bone weights.
+        centre = self.body.template[faces].mean(1) * 0.1
+        base = self.body.skeleton(self.body.template * 0.1).head('neck01')
+        trunk = np.isin(self.body_zone, [ZONE['neck'], ZONE['chest']])
+        above = centre[:, 1] > base[1] - 0.012 - 0.45 * (centre[:, 2] - base[2])
+        part[trunk] = np.where(above, self.parts['Face_Neck'], self.parts['Torso'])[trunk]
         opened = np.zeros_like(self.body.template)
         self.body.add(opened, self.body.targets['action/jawOpen'], 1.0)
         drop = -opened[faces, 1].mean(1)
@@ -186,7 +192,7 @@ class MakeHumanAssets:
         texture = self.texture(key).copy()
         texture[..., :3] = np.clip(texture[..., :3] * tone, 0, 255)
         self._tone = round(float(np.median(texture[..., :3].mean(-1))), 1)
-        materials = [Material(texture, skin=True, gloss=0.16, shininess=14, bump=0.05)]
+        materials = [Material(texture, skin=True, gloss=0.09, shininess=12, bump=0.05)]
         look = np.zeros(len(faces), np.int32)
         socks = sock_faces(self.body, points, rng) if rng.random() < (0.5 if shod else 0.15) else None
         if socks is not None:
@@ -222,13 +228,23 @@ class MakeHumanAssets:
 
     def _helper_layer(self, points, garment, part: int, hidden: np.ndarray) -> Layer:
         hidden[garment.covers] = True
-        uv = garment.uv
-        zone = dressing.face_zones(self.vertex_zone, garment.faces)
+        dense = np.zeros((len(garment.sources), len(self.body.bone_names)), np.float32)
+        rows = np.arange(len(dense))
+        for end, share in ((0, 1 - garment.mix), (1, garment.mix)):
+            for k in range(self.body.skin_bones.shape[1]):
+                v = garment.sources[:, end]
+                np.add.at(dense, (rows, self.body.skin_bones[v, k]), share * self.body.skin_weights[v, k])
+        new_bones, new_weights = strongest(dense)
+        used, faces = np.unique(garment.faces, return_inverse=True)
+        vertex_zone = np.concatenate([self.vertex_zone, self.vertex_zone[garment.sources[:, 0]]])
+        zone = dressing.face_zones(vertex_zone, garment.faces)
         zone[zone == ZONE['head']] = ZONE['neck']
-        triangles = np.zeros(len(garment.faces), np.int32)
-        full = np.full(len(triangles), part, np.uint8)
-        return Layer(garment.vertices.astype(np.float32), self.body.skin_bones, self.body.skin_weights, garment.faces, uv,
-                     triangles, full, zone, [Material(garment.texture, gloss=0.03, bump=0.16)])  # fmt: skip
+        return Layer(
+            garment.vertices[used].astype(np.float32), np.concatenate([self.body.skin_bones, new_bones])[used],
+            np.concatenate([self.body.skin_weights, new_weights])[used], faces.reshape(-1, 3).astype(np.int32), garment.uv,
+            np.zeros(len(garment.faces), np.int32), np.full(len(garment.faces), part, np.uint8), zone,
+            [Material(garment.texture, gloss=0.03, bump=0.16)],
+        )  # fmt: skip
 
     def _shoes(self, points, scale, hidden, rng) -> tuple[list[Layer], bool]:
         names = [k for k in self.kinds['clothes'] if k.startswith('shoes')]
@@ -279,8 +295,14 @@ class MakeHumanAssets:
                 pool = [k for k in short if k.startswith('short')] or short
             name = pool[int(rng.integers(len(pool)))]
             picture = dressing.tint(self.texture(f'hair/{name}'), color, 0.9)
-            layers.append(self._layer(f'hair/{name}', points, scale, self.parts['Hair'], ZONE['hair'],
-                                      Material(picture, cutout=True, gloss=0.10, shininess=22)))  # fmt: skip
+            layer = self._layer(f'hair/{name}', points, scale, self.parts['Hair'], ZONE['hair'],
+                                Material(picture, cutout=True, gloss=0.10, shininess=22))  # fmt: skip
+            if hat:  # what is under the hat is pressed flat: not drawn
+                brim = points[self.body.data['group/helper-l-eye'], 1].max() + 0.025 * scale
+                below = layer.vertices[layer.faces, 1].max(1) < brim
+                for field in ('faces', 'uv', 'material', 'part', 'zone'):
+                    setattr(layer, field, getattr(layer, field)[below])
+            layers.append(layer)
         hats = [k for k in self.kinds['clothes'] if k.startswith('fedora')]
         if hat and hats:
             name = hats[int(rng.integers(len(hats)))]

