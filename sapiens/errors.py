@@ -28,7 +28,7 @@ class MissingPackageError(UserError, ImportError):
 def run_cli(main: Callable[[], int | None]) -> None:
     """Run the main function of a script: a `UserError` becomes one line on stderr and exit code 1.
 
-    Files that cannot be opened, and arguments in a config that a class does not have, count as user errors too.
+    Files that cannot be opened, and parts of a config that cannot be built, count as user errors too.
 
     Args:
         main: Returns the exit code (None is 0).
@@ -41,8 +41,8 @@ def run_cli(main: Callable[[], int | None]) -> None:
         if error.filename is None:
             raise
         _fail(f'{error.filename}: {error.strerror}')
-    except TypeError as error:
-        message = _unknown_argument(error)
+    except (TypeError, KeyError) as error:
+        message = explain_config_error(error)
         if message is None:
             raise
         _fail(message)
@@ -52,11 +52,25 @@ def run_cli(main: Callable[[], int | None]) -> None:
         sys.exit(code or 0)
 
 
-def _unknown_argument(error: TypeError) -> str | None:
-    """One line for an argument in a config that the class does not have; None for any other error."""
-    match = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+def explain_config_error(error: TypeError | KeyError) -> str | None:
+    """One line for a part of a config without a type, or with an argument that its class does not have.
+
+    Args:
+        error: What building the part raised.
+
+    Returns:
+        None for any other error.
+    """
     builders = [f.frame for f in inspect.getinnerframes(error.__traceback__) if f.function == 'build_from_cfg']
-    built = builders[-1].f_locals.get('obj_cls') if builders else None
+    if not builders:
+        return None
+    if isinstance(error, KeyError):
+        if 'must contain the key "type"' not in str(error):
+            return None
+        part = builders[-1].f_locals
+        return f"config: a {part['registry'].name} needs a 'type', this has none: {dict(part['cfg'])}"
+    match = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    built = builders[-1].f_locals.get('obj_cls')
     if match is None or not inspect.isclass(built) or match[1] not in builders[-1].f_locals.get('args', {}):
         return None
     known = {
@@ -64,9 +78,9 @@ def _unknown_argument(error: TypeError) -> str | None:
         for parent in built.__mro__
         if '__init__' in vars(parent)
         for name in list(inspect.signature(parent.__init__).parameters)[1:]
-    }
+    } - {'args', 'kwargs'}
     near = difflib.get_close_matches(match[1], known, n=1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'?" if near else ''
+    hint = f"; did you mean '{near[0]}'?" if near else f'; it takes {", ".join(sorted(known))}'
     return f"config: {built.__name__} has no argument '{match[1]}'{hint}"
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Print parameters and FLOPs of a config, in the paper's convention and as they truly are.
 
-Usage: python tools/get_flops.py configs/pose/sapiens_1b_308kpt.py [--shape H W]
+Usage: python tools/get_flops.py configs/pose/sapiens_1b_308kpt.py [--shape H W] [--cfg-options key=value ...]
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.console import Console
 from rich.table import Table
 
-from sapiens.engine.config import load_config
-from sapiens.errors import run_cli
+from sapiens.engine.config import OptionsAction, load_config
+from sapiens.errors import UserError, run_cli
 from sapiens.models.complexity import count_flops, count_parameters
 
 
@@ -25,12 +25,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config')
     parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help="input size; the config's by default")
+    parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, help='overrides, e.g. a.b=1')
     args = parser.parse_args()
     import torch
 
     from sapiens.registry import MODELS
 
-    config = load_config(args.config)
+    config = load_config(args.config, args.cfg_options)
+    if config.get('model') is None:
+        raise UserError(f'{args.config}: has no model')
     with torch.device('meta'):
         model = MODELS.build(config.model)
     shape = tuple(args.shape or model.backbone.img_size)

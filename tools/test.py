@@ -49,6 +49,9 @@ def main() -> None:
         raise UserError(f'{args.config}: has no test_dataloader, there is nothing to test on')
     if not Path(args.checkpoint).is_file():
         raise UserError(f'{args.checkpoint}: no such checkpoint; check the path')
+    for option, folder in (('--out', args.out), ('--show-dir', args.show_dir)):
+        if folder and Path(folder).exists() and not Path(folder).is_dir():
+            raise UserError(f'{option} {folder}: is a file; give a folder')
     config.load_from, config.resume = args.checkpoint, False
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
         config[key] = None

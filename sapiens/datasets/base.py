@@ -48,7 +48,7 @@ class HumanDataset(BaseDataset):
         **kwargs: mmengine's: ``indices``, ``serialize_data``, ``lazy_init``, ``metainfo``, ``filter_cfg``.
 
     Raises:
-        UserError: Paths that do not exist or annotations that are malformed.
+        UserError: Paths that do not exist, annotations that are malformed, unknown vocabularies, or no sample at all.
     """
 
     def __init__(
@@ -75,6 +75,9 @@ class HumanDataset(BaseDataset):
             list_images(background)
         self.max_bad_fraction = max_bad_fraction
         self._bad_log = BadSampleLog()
+        for vocabulary in (keypoint_vocabulary, part_vocabulary):
+            if vocabulary is not None:
+                load_vocabulary(vocabulary)  # an unknown name is no fault of a sample
         # Built by our registry, so that names resolve with or without a Runner's default scope.
         built = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
         super().__init__(
@@ -107,6 +110,20 @@ class HumanDataset(BaseDataset):
     def parse_sample(self, info: dict[str, Any]) -> dict[str, Any]:
         """Turn an entry of ``load_data_list`` into a sample; runs in the worker, each time a sample is taken."""
         return info
+
+    def filter_data(self) -> list[dict[str, Any]]:
+        """The entries to use, by ``filter_cfg``.
+
+        Raises:
+            UserError: Nothing is left.
+        """
+        kept = super().filter_data()
+        if not kept:
+            raise UserError(
+                f'{self.describe()}: the data set is empty; check the file, its filters and, for keypoints, that the '
+                'persons have boxes and labelled points'
+            )
+        return kept
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """The sample as it enters the pipeline."""

@@ -59,13 +59,19 @@ class CocoKeypointDataset(HumanDataset):
             raise UserError(f'{self.ann_file}: lacks {", ".join(sorted(missing))}; give a COCO-style annotation file')
         try:
             images = {image['id']: image for image in document['images']}
-        except (KeyError, TypeError):
+            absent = [key for key, image in images.items() if not isinstance(image.get('file_name'), str)]
+        except (KeyError, TypeError, AttributeError):
             raise UserError(f'{self.ann_file}: every image needs an "id"; mend the file') from None
+        if absent:
+            raise UserError(f'{self.ann_file}: image {absent[0]} has no "file_name"; mend the file')
+        annotations = document['annotations']
+        if not isinstance(annotations, list) or not all(isinstance(a, dict) for a in annotations):
+            raise UserError(f'{self.ann_file}: "annotations" is no list of {{...}}; mend the file')
         people = {c['id'] for c in document.get('categories', []) if c.get('name') == 'person' or 'keypoints' in c}
         if self.bbox_file and self.test_mode:
             return self._detections(images, people)
         entries = []
-        for annotation in document['annotations']:
+        for annotation in annotations:
             if people and annotation.get('category_id') not in people:
                 continue
             entry = self._person(annotation, images)
@@ -103,7 +109,7 @@ class CocoKeypointDataset(HumanDataset):
         entries = []
         for number, detection in enumerate(detections):
             where = f'{path}: box {number}'
-            absent = {'image_id', 'bbox', 'score'} - set(detection)
+            absent = {'image_id', 'bbox', 'score'} - set(detection if isinstance(detection, dict) else ())
             if absent or detection['image_id'] not in images:
                 raise UserError(f'{where} lacks {", ".join(sorted(absent))}' if absent else f'{where} belongs to image '
                                 f'{detection["image_id"]}, which {self.ann_file} does not list')  # fmt: skip
@@ -125,9 +131,10 @@ class CocoKeypointDataset(HumanDataset):
     @staticmethod
     def _clip(bbox: Any, image: dict[str, Any], where: str) -> np.ndarray | None:
         """x, y, w, h -> x1, y1, x2, y2 inside the image; None when nothing is left."""
-        if np.shape(bbox) != (4,):
+        box = as_numbers(bbox)
+        if box is None or box.shape != (4,):
             raise UserError(f'{where} needs a "bbox" of four numbers x, y, width, height')
-        x, y, w, h = np.asarray(bbox, np.float64)
+        x, y, w, h = box
         limit = np.array([image.get('width', np.inf), image.get('height', np.inf)] * 2)
         corners = np.clip([x, y, x + w, y + h], 0, limit)
         return corners.astype(np.float32) if (corners[2:] > corners[:2]).all() else None
@@ -150,6 +157,8 @@ def join_keypoints(annotation: dict[str, Any], count: int, where: str) -> np.nda
     values = annotation.get('keypoints')
     if values is None:
         return None
+    if not isinstance(values, list):
+        raise UserError(f'{where} has "keypoints" that are no list of numbers; mend the file')
     if len(values) == 17 * 3 and count == 133 and 'foot_kpts' in annotation:
         parts = [(values, 17)]
         for name, number in WHOLEBODY_FIELDS:
@@ -162,10 +171,22 @@ def join_keypoints(annotation: dict[str, Any], count: int, where: str) -> np.nda
     if len(values) != 3 * count:
         raise UserError(f'{where} has {len(values) / 3:g} keypoints, the vocabulary has {count}; '
                         'choose the keypoint_vocabulary of the file')  # fmt: skip
-    points = np.array(values, np.float32).reshape(count, 3)
+    points = as_numbers(values)
+    if points is None or points.ndim != 1:
+        raise UserError(f'{where} has keypoints that are no numbers; mend the file')
+    points = points.astype(np.float32).reshape(count, 3)
     # Some tools write confidences for v: anything above 0 is labelled.
     points[:, 2] = np.where(points[:, 2] > 0, np.where(points[:, 2] > 1, 2, 1), 0)
     return points
+
+
+def as_numbers(values: Any) -> np.ndarray | None:
+    """Values from JSON as float64, in whatever shape they nest; None when some are no numbers or rows differ."""
+    try:
+        array = np.array(values)
+    except ValueError:
+        return None
+    return array.astype(np.float64) if array.dtype.kind in 'iuf' else None
 
 
 def read_json(path: str | Path) -> Any:

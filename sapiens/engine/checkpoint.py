@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from ..models.backbones.pos_embed import resize_grid
 from .adapters import adapt, check_facts
 from .files import CheckpointError, find_state_dict, load_plain, read_checkpoint, save_plain
 
@@ -105,10 +105,7 @@ def resize_pos_embed(
             f'{source_grid[0]}x{source_grid[1]} and {source_extra} extra token(s)'
         )
     extra, patches = pos_embed[:, :source_extra], pos_embed[:, source_extra:]
-    if tuple(source_grid) != tuple(target_grid):
-        planes = patches.float().reshape(1, *source_grid, -1).permute(0, 3, 1, 2)
-        planes = F.interpolate(planes, size=tuple(target_grid), mode='bicubic', align_corners=False)
-        patches = planes.flatten(2).transpose(1, 2).to(pos_embed.dtype)
+    patches = resize_grid(patches, source_grid, target_grid)
     extra = extra[:, :target_extra]
     lacking = target_extra - extra.shape[1]
     if lacking:

@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-import inspect
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -16,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from ..errors import UserError
+from ..errors import UserError, explain_config_error
 from ..openmmlab import prepare_torchvision
 from ..registry import RUNNERS
 from .config import OptionsAction, load_config
@@ -126,22 +123,8 @@ def build_runner(config: Config) -> Runner:
         if 'runner_type' in config:
             return RUNNERS.build(config)
         return SapiensRunner.from_cfg(config)
-    except TypeError as error:
-        raise _argument_error(error) from error
-
-
-def _argument_error(error: TypeError) -> Exception:
-    found = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
-    if not found:
-        return error
-    owner, wrong = found.groups()
-    known: list[str] = []
-    trace = error.__traceback__
-    while trace is not None:
-        kind = trace.tb_frame.f_locals.get('obj_cls')
-        if inspect.isclass(kind) and kind.__name__ == owner:
-            known = list(inspect.signature(kind.__init__).parameters)
-        trace = trace.tb_next
-    near = difflib.get_close_matches(wrong, known, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else (f'; it takes {", ".join(known[1:])}' if known else '')
-    return UserError(f"config: {owner} has no argument '{wrong}'{hint}")
+    except (TypeError, KeyError) as error:
+        message = explain_config_error(error)
+        if message is None:
+            raise
+        raise UserError(message) from error

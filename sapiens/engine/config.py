@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import difflib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,9 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         try:
             config.merge_from_dict(dict(options))
         except (KeyError, TypeError, IndexError, AttributeError) as error:
-            raise ConfigError(f'--cfg-options: does not fit {path}: {error}') from None
+            # mmengine quotes the whole list or dict.
+            reason = re.sub(r'\s*[\[{].*', '', str(error).strip('"'))
+            raise ConfigError(f'--cfg-options: {" ".join(options)} does not fit {path}: {reason}') from None
     return config
 
 
