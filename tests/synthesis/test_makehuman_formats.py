@@ -59,7 +59,12 @@ def test_mhclo(tmp_path):
 
 def test_three_js_proxy(tmp_path):
     document = {
-        'metadata': {'ref_vIdxs': [[0, 1, 2]] * 4, 'weights': [[1, 0, 0]] * 4, 'offsets': [[0, 0, 0]] * 4, 'deleteVerts': [0, 1, 0]},
+        'metadata': {
+            'ref_vIdxs': [[0, 1, 2]] * 4,
+            'weights': [[1, 0, 0]] * 4,
+            'offsets': [[0, 0, 0]] * 4,
+            'deleteVerts': [0, 1, 0],
+        },
         'uvs': [[0, 0, 1, 0, 1, 1, 0, 1]],
         'faces': [11, 0, 1, 2, 3, 0, 0, 1, 2, 3, 10, 0, 1, 2, 0, 0, 1, 2],
     }

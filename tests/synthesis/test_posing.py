@@ -36,7 +36,11 @@ def flat():
 @pytest.mark.parametrize('side', ['L', 'R'])
 def test_arm_directions(skeleton, side):
     sign = 1 if side == 'L' else -1
-    for shoulder, expected in (((0, 0, 0), (0, -1, 0)), ((90, 90, 0), (0, 0, 1)), ((40, 0, 0), (sign * np.sin(np.radians(40)), -np.cos(np.radians(40)), 0))):
+    for shoulder, expected in (
+        ((0, 0, 0), (0, -1, 0)),
+        ((90, 90, 0), (0, 0, 1)),
+        ((40, 0, 0), (sign * np.sin(np.radians(40)), -np.cos(np.radians(40)), 0)),
+    ):
         angles = flat()
         angles[f'shoulder.{side}'] = np.array(shoulder, float)
         at = joints(skeleton, angles)

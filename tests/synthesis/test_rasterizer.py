@@ -16,7 +16,9 @@ K = np.array([[140.0, 0, 63.5], [0, 140.0, 47.5], [0, 0, 1]])
 def sphere(rings, segments, radius, centre):
     polar = np.linspace(0, np.pi, rings + 1)[:, None]
     around = np.arange(segments) / segments * 2 * np.pi
-    unit = np.stack(np.broadcast_arrays(np.sin(polar) * np.cos(around), np.cos(polar), np.sin(polar) * np.sin(around)), -1)
+    unit = np.stack(
+        np.broadcast_arrays(np.sin(polar) * np.cos(around), np.cos(polar), np.sin(polar) * np.sin(around)), -1
+    )
     index = np.arange((rings + 1) * segments).reshape(rings + 1, segments)
     a, b = index[:-1], index[1:]
     c, d = np.roll(a, -1, 1), np.roll(b, -1, 1)
@@ -58,7 +60,9 @@ def test_vertex_normals_of_a_sphere_point_outwards():
 
 def test_slanted_plane_is_exact():
     normal, offset = np.array([0.3, -0.2, -1.0]), -2.0
-    corners = np.array([[x, y, (offset - normal[0] * x - normal[1] * y) / normal[2]] for x, y in ((-3, -3), (3, -3), (3, 3), (-3, 3))])
+    corners = np.array(
+        [[x, y, (offset - normal[0] * x - normal[1] * y) / normal[2]] for x, y in ((-3, -3), (3, -3), (3, 3), (-3, 3))]
+    )
     faces = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
     depth, face_id, _ = rasterize(corners, faces, K, SIZE)
     exact = offset / (rays() @ normal)
@@ -92,7 +96,9 @@ def test_agrees_with_embree():
 
     mesh = trimesh.Trimesh(points, faces, process=False)
     d = rays().reshape(-1, 3)
-    hits, ray, tri = RayMeshIntersector(mesh, scale_to_box=False).intersects_location(np.zeros_like(d), d, multiple_hits=False)
+    hits, ray, tri = RayMeshIntersector(mesh, scale_to_box=False).intersects_location(
+        np.zeros_like(d), d, multiple_hits=False
+    )
     traced = np.full(len(d), np.inf)
     traced[ray] = hits[:, 2]
     both = np.isfinite(traced) & (face_id.ravel() >= 0)

@@ -77,7 +77,9 @@ def test_the_data_set_reads_it(rendered, per):
 
 
 def test_train_and_val_folders(tmp_path):
-    done = render('--out', tmp_path, '--num', 3, '--size', '96x72', '--assets', 'fixture', '--samples', 1, '--persons', 1)
+    done = render(
+        '--out', tmp_path, '--num', 3, '--size', '96x72', '--assets', 'fixture', '--samples', 1, '--persons', 1
+    )
     assert done.returncode == 0, done.stderr
     train, val = (json.loads((tmp_path / s / 'manifest.json').read_text()) for s in ('train', 'val'))
     assert train['synthesis']['stream'] != val['synthesis']['stream']

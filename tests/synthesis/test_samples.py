@@ -119,7 +119,9 @@ def test_people_do_not_share_pixels_and_occlusion_hides(samples):
             seen = k[k[:, 2] == 2]
             # Nothing that the other person covers entirely counts as visible.
             for x, y, _ in seen:
-                window = sample.labels.instances[max(int(round(y)) - 1, 0) : int(round(y)) + 2, max(int(round(x)) - 1, 0) : int(round(x)) + 2]
+                window = sample.labels.instances[
+                    max(int(round(y)) - 1, 0) : int(round(y)) + 2, max(int(round(x)) - 1, 0) : int(round(x)) + 2
+                ]
                 assert (window == number).any()
             assert other.size == len(hidden)
 

