@@ -200,7 +200,8 @@ def check_keypoints(sample: dict[str, Any], size: tuple[int, int] | None) -> Ite
             first = np.flatnonzero(outside)[0]
             yield 'keypoints off the image', (f'{outside.sum()} labelled points, first {vocabulary.names[first]} at '
                                               f'{points[first].round().tolist()}')  # fmt: skip
-    reason = swapped_sides(points, visible, vocabulary)
+    # Hidden points of somebody seen from behind are labelled too; only what is seen tells the sides.
+    reason = swapped_sides(points, visible & (sample['keypoints_visible'] > 1), vocabulary)
     if reason:
         yield 'left and right swapped?', reason
 

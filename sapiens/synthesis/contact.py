@@ -156,6 +156,18 @@ def balanced(skeleton: Skeleton, transforms: np.ndarray, slack: float = 0.09) ->
     return bool((np.abs(local) <= span + slack).all())
 
 
+_RESTS_ON = {'floor_sitting': (('root',), 0.20), 'kneeling': (('lowerleg01.L', 'lowerleg01.R'), 0.13), 'lying': (('root',), 0.24)}
+"""What carries people who are not on their feet, and how high (for 1.7 m) that joint may be above the lowest joint."""
+
+
+def rests(skeleton: Skeleton, transforms: np.ndarray, family: str) -> bool:
+    """Whether what should carry the body is down on the ground rather than held up by a stray limb."""
+    names, most = _RESTS_ON.get(family.split('_')[0] if family.startswith('lying') else family, ((), 0.0))
+    heights = joints(skeleton, transforms)[:, 1]
+    low, scale = heights.min(), body_height(skeleton) / 1.7
+    return not names or min(heights[skeleton.index[n]] for n in names) - low <= most * scale
+
+
 def turned(pose: Pose, degrees: float) -> np.ndarray:
     """Root rotation of a pose after the person turns about the vertical."""
     return rotation((0, 1, 0), degrees) @ pose.tilt

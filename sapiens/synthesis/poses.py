@@ -153,34 +153,20 @@ def floor_sitting(rng: np.random.Generator) -> Pose:
     """On the floor: legs stretched, crossed or drawn up."""
     angles = neutral()
     kind = rng.choice(['stretched', 'crossed', 'drawn'])
+    back = rng.uniform(10, 22) if kind == 'drawn' else rng.uniform(0, 18)
     for side in SIDES:
-        if kind == 'stretched':
-            hip, knee, foot = (
-                (rng.uniform(72, 88), rng.uniform(2, 22), rng.uniform(0, 20)),
-                rng.uniform(0, 25),
-                rng.uniform(-25, 5),
-            )
+        if kind == 'stretched':  # thighs level with the floor
+            hip, knee, foot = (90 - back, rng.uniform(2, 22), rng.uniform(0, 20)), rng.uniform(0, 8), rng.uniform(-25, 5)
         elif kind == 'crossed':
-            hip, knee, foot = (
-                (rng.uniform(82, 95), rng.uniform(36, 47), rng.uniform(30, 42)),
-                rng.uniform(105, 122),
-                rng.uniform(-20, 0),
-            )
-        else:
-            hip, knee, foot = (
-                (rng.uniform(98, 114), rng.uniform(2, 14), rng.uniform(-3, 8)),
-                rng.uniform(88, 120),
-                rng.uniform(-25, -5),
-            )
-        angles[f'hip.{side}'], angles[f'knee.{side}'], angles[f'ankle.{side}'] = (
-            np.array(hip),
-            np.array([knee]),
-            np.array([foot]),
-        )
+            hip, knee, foot = (88 - back, rng.uniform(36, 47), rng.uniform(30, 42)), rng.uniform(108, 125), rng.uniform(-20, 0)
+        else:  # thighs rise as much as shins fall, so that feet and buttocks are level
+            rise = rng.uniform(28, 26 + back)
+            hip, knee, foot = (90 + rise - back, rng.uniform(2, 14), rng.uniform(-3, 8)), 2 * rise, -rise / 2
+        angles[f'hip.{side}'], angles[f'knee.{side}'], angles[f'ankle.{side}'] = np.array(hip), np.array([knee]), np.array([foot])
         _arm(angles, side, rng.choice(['hang', 'front', 'carry', 'chest', 'any']), rng)
     angles['spine'] = np.array([rng.uniform(8, 34), rng.normal(0, 5), rng.normal(0, 9)])
     _look(angles, rng)
-    return Pose(angles, rotation((1, 0, 0), rng.uniform(-22, 0)), 'floor_sitting', 'body')
+    return Pose(angles, rotation((1, 0, 0), -back), 'floor_sitting', 'body')
 
 
 def crouching(rng: np.random.Generator) -> Pose:

@@ -145,7 +145,7 @@ def _draw(assets: Assets, recipe: Recipe, rng: np.random.Generator, rejected: Co
     )  # fmt: skip
     if rng.random() < 0.35 and framing != 'full':
         radiance = _defocus(radiance, coverage, rng.uniform(0.002, 0.008) * max(camera.size))
-    image = expose(radiance, coverage, float(rng.uniform(0.16, 0.42)), float(rng.uniform(0.92, 1.12)))
+    image = expose(radiance, coverage, float(rng.uniform(0.14, 0.34)), float(rng.uniform(0.92, 1.12)))
     image = apply_sensor(image, recipe.sensor, rng)
     check(labels, camera, image)
     info = {'framing': framing, 'environment': environment.name, 'assets': assets.name}
@@ -163,6 +163,8 @@ def _pose_for(actor: Actor, recipe: Recipe, rng: np.random.Generator, rejected: 
             rejected['self-collision'] += 1
         elif pose.support == 'feet' and pose.family != 'running' and not contact.balanced(actor.skeleton, transforms):
             rejected['out of balance'] += 1
+        elif not contact.rests(actor.skeleton, transforms, pose.family):
+            rejected['floating'] += 1
         else:
             return pose
     raise InvalidSample('no pose without collision')

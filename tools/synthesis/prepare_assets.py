@@ -9,16 +9,19 @@ Usage: python tools/synthesis/prepare_assets.py [--out data/assets] [--assets-di
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+# inspect.py beside this script must not hide the standard library's `inspect`.
+sys.path = [p for p in sys.path if Path(p or '.').resolve() != Path(__file__).resolve().parent]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 import argparse
 import json
 import shutil
 import subprocess
-import sys
 import tarfile
 import zipfile
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from sapiens.errors import UserError, run_cli
 

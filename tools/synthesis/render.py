@@ -10,13 +10,16 @@ Usage: python tools/synthesis/render.py --out data/synthetic --num 2000 --size 1
 
 from __future__ import annotations
 
-import argparse
-import re
 import sys
-from collections import Counter
 from pathlib import Path
 
+# inspect.py beside this script must not hide the standard library's `inspect`.
+sys.path = [p for p in sys.path if Path(p or '.').resolve() != Path(__file__).resolve().parent]
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import argparse
+import re
+from collections import Counter
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn

@@ -75,7 +75,7 @@ class BaseBody:
             weight = 1.0
             for word in words:
                 weight *= share.get(word, 0.0)
-                if weight < 1e-4:
+                if weight < 2e-3:  # moves nothing by a millimetre
                     break
             else:
                 self.add(points, target, weight)

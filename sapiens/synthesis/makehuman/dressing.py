@@ -96,7 +96,7 @@ def recolour(texture: np.ndarray, rng: np.random.Generator, pattern: bool = True
     if rng.random() < 0.12:
         return texture
     out = texture.copy()
-    luma = texture[..., :3].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    luma = cv2.cvtColor(np.ascontiguousarray(texture[..., :3]), cv2.COLOR_RGB2GRAY).astype(np.float32)
     seen = luma[texture[..., 3] > 128]
     middle = float(np.median(seen)) if seen.size else 128.0
     shade = np.clip(luma / max(middle, 12.0), 0.25, 1.9)[..., None]
@@ -155,7 +155,7 @@ def tint(texture: np.ndarray, color: np.ndarray, strength: float) -> np.ndarray:
     """Move a texture's colour towards ``color`` (sRGB), keeping its light and dark."""
     out = texture.copy()
     rgb = texture[..., :3].astype(np.float32)
-    luma = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
+    luma = cv2.cvtColor(np.ascontiguousarray(texture[..., :3]), cv2.COLOR_RGB2GRAY).astype(np.float32)
     on = texture[..., 3] > 128
     middle = max(float(np.median(luma[on])) if on.any() else 128.0, 8.0)
     goal = np.asarray(color, np.float32) * np.clip(luma / middle, 0.2, 2.2)[..., None]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from ..rasterizer import vertex_normals
 from ..zones import ZONE
 from .body import BaseBody
 from .dressing import _cloth_color, weave
-from .nearest import nearest_distance
+from .nearest import nearest
 
 
 @dataclass
@@ -38,6 +39,14 @@ class Garment:
     covers: np.ndarray
 
 
+@lru_cache(maxsize=1)
+def nearest_cloth(body: BaseBody) -> np.ndarray:
+    """For each vertex of the body's skin the nearest vertex of the tights helper."""
+    cloth = np.unique(body.data['faces/helper-tights'])
+    return cloth[nearest(body.template[:13380], body.template[cloth])]
+
+
+@lru_cache(maxsize=1)
 def limb_progress(body: BaseBody) -> dict[str, np.ndarray]:
     """How far along the arm (0 shoulder, 1 wrist) and the leg (0 hip, 1 ankle) each vertex of the template is."""
     skeleton = body.skeleton(body.template * 0.1)
@@ -51,9 +60,7 @@ def limb_progress(body: BaseBody) -> dict[str, np.ndarray]:
             for i, (a, b) in enumerate(zip(joints, joints[1:], strict=False)):
                 d = b - a
                 t = (points - a) @ d / (d @ d)
-                value[mine] = np.where(
-                    (t > 0)[mine], np.maximum(value[mine], i * 0.5 + np.minimum(t[mine], 1.6) * 0.5), value[mine]
-                )
+                value[mine] = np.where((t > 0)[mine], np.maximum(value[mine], i * 0.5 + np.minimum(t[mine], 1.6) * 0.5), value[mine])
         out[name] = value
     return out
 
@@ -71,30 +78,24 @@ def helper_garments(
     neck = skeleton.head('neck01')[1] - rng.uniform(-0.005, 0.035)
     out = []
     sleeve = float(rng.choice([0.06, rng.uniform(0.2, 0.48), rng.uniform(0.85, 0.97)], p=[0.2, 0.42, 0.38]))
-    tights, skirt = body.triangles('helper-tights')[0], body.triangles('helper-skirt')[0]
     if female or rng.random() > 0.1:
         hem = waist - rng.uniform(0.02, 0.16)
         wear = np.where(arms, 0.3 * (sleeve - progress['arm']), np.minimum(y - hem, neck - y))
-        out.append(_cut('upper', body, points, tights, wear, rng.uniform(0.004, 0.014), rng))
-    length = float(
-        rng.choice([rng.uniform(0.22, 0.48), rng.uniform(0.6, 0.85), rng.uniform(0.9, 0.97)], p=[0.35, 0.1, 0.55])
-    )
+        out.append(_cut('upper', body, points, 'helper-tights', wear, rng.uniform(0.004, 0.014), rng))
+    length = float(rng.choice([rng.uniform(0.22, 0.48), rng.uniform(0.6, 0.85), rng.uniform(0.9, 0.97)], p=[0.35, 0.1, 0.55]))
     if female and rng.random() < 0.35:
-        low = np.interp(
-            length,
-            [0, 0.5, 1],
-            [skeleton.head('upperleg01.L')[1], skeleton.head('lowerleg01.L')[1], skeleton.head('foot.L')[1]],
-        )
-        out.append(_cut('lower', body, points, skirt, y - low, rng.uniform(0.0, 0.01), rng))
+        low = np.interp(length, [0, 0.5, 1], [skeleton.head('upperleg01.L')[1], skeleton.head('lowerleg01.L')[1], skeleton.head('foot.L')[1]])
+        out.append(_cut('lower', body, points, 'helper-skirt', y - low, rng.uniform(0.0, 0.01), rng))
         return out
     wear = np.where(legs, 0.5 * (length - progress['leg']), np.where(arms, -1.0, waist + 0.03 - y))
-    out.append(_cut('lower', body, points, tights, wear, rng.uniform(0.003, 0.010), rng))
+    out.append(_cut('lower', body, points, 'helper-tights', wear, rng.uniform(0.003, 0.010), rng))
     return out
 
 
-def _cut(kind: str, body: BaseBody, points: np.ndarray, faces: np.ndarray, wear: np.ndarray, ease: float,
-         rng: np.random.Generator) -> Garment:  # fmt: skip
-    faces, sources, mix = clip(faces, wear)
+def _cut(
+    kind: str, body: BaseBody, points: np.ndarray, group: str, keep: np.ndarray, ease: float, rng: np.random.Generator
+) -> Garment:
+    faces, sources, mix = clip(body.triangles(group)[0], keep)
     both = np.concatenate([points, _between(points, sources, mix)])
     vertices = both + vertex_normals(both, faces) * ease
     # The cut of the cloth does not depend on who wears it.
@@ -107,12 +108,10 @@ def _cut(kind: str, body: BaseBody, points: np.ndarray, faces: np.ndarray, wear:
         mask = weave((192, 192), rng)[..., None]
         base = base * (1 - mask) + _cloth_color(rng) * mask
     texture[..., :3] = np.clip(base * rng.normal(1, 0.03, (192, 192, 1)), 0, 255)
-    # Body vertices well inside the garment need not be drawn.
+    # Body vertices well inside the garment need not be drawn; a skirt is too loose to hide anything.
     covers = np.zeros(len(points), bool)
-    used, edge = np.unique(faces), np.arange(len(points), len(both))
-    inner = used[used < len(points)]
-    skin = body.template[:13380] * 0.1
-    covers[:13380] = (nearest_distance(skin, template[inner]) < 0.03) & (nearest_distance(skin, template[edge]) > 0.03)
+    if group == 'helper-tights':
+        covers[:13380] = keep[nearest_cloth(body)] > 0.02
     return Garment(kind, vertices, sources, mix, faces, uv, texture, covers)
 
 

@@ -1,5 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Distances between point sets."""
+"""Nearest neighbours between point sets."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ def _nearest(points, others, out):
             d = dx * dx + dy * dy + dz * dz
             if d < best:
                 best = d
-        out[i] = np.sqrt(best)
+                out[i] = j
 
 
-def nearest_distance(points: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """For each of ``points`` (N, 3) the distance to the nearest of ``others`` (M, 3); infinity where M = 0."""
-    out = np.full(len(points), np.inf)
-    if len(others):
-        _nearest(np.ascontiguousarray(points, np.float64), np.ascontiguousarray(others, np.float64), out)
+def nearest(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """For each of ``points`` (N, 3) the index of the nearest of ``others`` (M, 3); M > 0."""
+    out = np.zeros(len(points), np.int64)
+    _nearest(np.ascontiguousarray(points, np.float64), np.ascontiguousarray(others, np.float64), out)
     return out
