@@ -3,6 +3,7 @@
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -179,6 +180,34 @@ def test_toolkit_layouts_carry_their_metadata(tmp_path):
         convert_checkpoint(tmp_path / 'pose.pth', tmp_path / 'x.pth', to='safetensors')
 
 
+@pytest.mark.openmmlab
+def test_mmpose_loads_what_was_converted_for_it(tmp_path):
+    pytest.importorskip('mmpose')
+    from mmengine.registry import DefaultScope
+    from mmengine.runner import load_checkpoint
+    from mmpose.registry import MODELS as MMPOSE_MODELS
+
+    import sapiens.bridges  # noqa: F401
+
+    model = estimator('pose')
+    torch.save(model.state_dict(), tmp_path / 'ours.pth')
+    convert_checkpoint(tmp_path / 'ours.pth', tmp_path / 'theirs.pth', to='mmpose', patch_padding=2)
+    codec = dict(type='UDPHeatmap', input_size=(48, 64), heatmap_size=(12, 16), sigma=2)
+    config = dict(
+        type='TopdownPoseEstimator',
+        backbone=dict(type='sapiens.SapiensViT', arch=TINY, img_size=(64, 48), patch_padding=2),
+        head=dict(type='HeatmapHead', in_channels=32, out_channels=17, deconv_out_channels=(8, 8),
+                  deconv_kernel_sizes=(4, 4), conv_out_channels=(8,), conv_kernel_sizes=(1,), decoder=codec),
+    )  # fmt: skip
+    with DefaultScope.overwrite_default_scope('mmpose'):
+        theirs = MMPOSE_MODELS.build(config)
+    load_checkpoint(theirs, str(tmp_path / 'theirs.pth'), map_location='cpu')
+    assert same(theirs.backbone.state_dict(), model.backbone.state_dict())
+    # Their head has the same convolutions under the same names (and norms with parameters, where ours have none).
+    for name in ('deconv_layers.0.weight', 'deconv_layers.3.weight', 'conv_layers.0.weight', 'final_layer.bias'):
+        assert torch.equal(theirs.head.state_dict()[name], model.heads.pose.state_dict()[name])
+
+
 # ---------------------------------------------------------------- refusals
 
 
@@ -246,12 +275,19 @@ def test_task_of_file_names(name, task):
 # ---------------------------------------------------------------- tool
 
 
-def run_tool(*args):
-    command = [sys.executable, str(ROOT / 'tools/convert_checkpoint.py'), *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True)
+@pytest.fixture
+def run_tool(capsys, monkeypatch):
+    def run(*arguments):
+        monkeypatch.setattr(sys, 'argv', ['convert_checkpoint.py', *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / 'tools/convert_checkpoint.py'), run_name='__main__')
+        out, err = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, end.value.code or 0, out, err)
+
+    return run
 
 
-def test_tool_converts_says_what_it_is_and_fails_in_one_line(tmp_path):
+def test_tool_converts_says_what_it_is_and_fails_in_one_line(run_tool, tmp_path):
     model = MODELS.build({**load_tiny(), 'type': 'sapiens.HumanEstimator'})
     save_file(published(model), str(tmp_path / 'a.safetensors'))
     config, other = ROOT / 'configs/depth/sapiens_tiny_depth.py', ROOT / 'configs/seg/sapiens_tiny_28cls.py'
