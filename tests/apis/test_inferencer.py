@@ -116,9 +116,12 @@ def test_sources_of_many_keep_order_and_have_own_names(pose, photos, tmp_path):
     other = tmp_path / 'more'
     other.mkdir()
     cv2.imwrite(str(other / '0.png'), photo()[..., ::-1])
+    cv2.imwrite(str(other / '0_1.png'), photo()[..., ::-1])
     results = list(pose([photos, other, photo()], color='rgb'))
-    assert [r.name for r in results] == ['0', '1', '2', '3', '4', '0_1', 'image_000002']
-    assert [r.index for r in results] == list(range(7))
+    assert [r.name for r in results] == ['0', '1', '2', '3', '4', '0_1', '0_1_1', 'image_000002']
+    assert [r.index for r in results] == list(range(8))
+    cv2.imwrite(str(photos / '9.png'), photo()[..., ::-1])
+    assert len(list(pose(photos))) == 6, 'what was added since is seen'
 
 
 @pytest.mark.parametrize(
