@@ -147,6 +147,33 @@ def test_encoder_file_with_cls_row_and_square_grid_starts_finetuning():
     assert torch.equal(model.backbone.layers[1].ffn.layers[1].weight, encoder.layers[1].ffn.layers[1].weight)
 
 
+def test_published_file_in_init_cfg(tmp_path):
+    model, other = estimator('normal'), estimator('normal')
+    torch.save({'state_dict': published(model)}, tmp_path / 'normal.pth')
+    for parameter in other.parameters():
+        torch.nn.init.zeros_(parameter)
+    other.init_cfg = dict(type='sapiens.Pretrained', checkpoint=str(tmp_path / 'normal.pth'))
+    other.init_weights()
+    assert same(model.state_dict(), other.state_dict())
+
+
+def test_published_file_in_load_from(tmp_path):
+    """Through the runner's own loading, as `load_from` and tools/test.py do."""
+    from types import SimpleNamespace
+
+    from sapiens.engine.runner import SapiensRunner
+
+    model, other = estimator('depth', padding=0), estimator('depth', padding=0)
+    torch.save({'state_dict': {f'module.{k}': v for k, v in published(model).items()}}, tmp_path / 'depth.pth')
+    for parameter in other.parameters():
+        torch.nn.init.zeros_(parameter)
+    runner = SapiensRunner.__new__(SapiensRunner)
+    runner.model, runner.cfg, runner._train_loop, runner.optim_wrapper, runner._hooks = other, {}, None, None, []
+    runner.logger = SimpleNamespace(info=lambda text: None)
+    runner.load_checkpoint(str(tmp_path / 'depth.pth'))
+    assert same(model.state_dict(), other.state_dict())
+
+
 @pytest.mark.parametrize('task', ['pose', 'seg', 'depth', 'normal'])
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 def test_both_directions_bit_for_bit(tmp_path, task, suffix):
