@@ -26,11 +26,14 @@ def main() -> int:
     parser.add_argument('source', help='image, folder, or pattern in quotes')
     parser.add_argument('--out-dir', default='outputs', help='folder for the results; default: outputs')
     parser.add_argument('--no-arrays', action='store_true', help='write no npz and no PNG maps')
+    parser.add_argument(
+        '--masks', help='folder of PNGs named like the images: people, where depth and normals are valid'
+    )
     cli.add_options(parser)
     args = parser.parse_args()
     inferencer = cli.build_inferencer(args)
     done = 0
-    for result in inferencer(args.source, tasks=args.task):
+    for result in inferencer(args.source, tasks=args.task, masks=args.masks):
         files = result.save(args.out_dir, arrays=not args.no_arrays, threshold=args.threshold)
         done += 1
         print(f'{result.path or result.name}: {len(result.boxes)} person(s) -> {", ".join(map(str, files))}')

@@ -63,14 +63,37 @@ def open_frames(source: Any, color: str | None = None, failures: list[Failure] |
     """
     if color not in (None, 'rgb', 'bgr'):
         raise UserError(f"color is 'rgb' or 'bgr', not {color!r}")
-    used: dict[str, int] = {}
+    names = _Names()
     for index, frame in enumerate(_frames(source, color, failures)):
         frame.index = index if frame.time is None else frame.index
-        # Names become names of files: photos/a.jpg and more/a.jpg must not overwrite each other.
-        count = used.get(frame.name, 0)
-        used[frame.name] = count + 1
-        frame.name = f'{frame.name}_{count}' if count else frame.name
+        frame.name = names.unique(frame)
         yield frame
+
+
+class _Names:
+    """Names of frames become names of files: photos/a.jpg and more/a.jpg must not overwrite each other."""
+
+    def __init__(self) -> None:
+        self.used: set[str] = set()
+        self.videos: dict[Path | None, tuple[str, str]] = {}
+
+    def unique(self, frame: Frame) -> str:
+        """The frame's name, with a number if it is taken."""
+        if frame.time is None or frame.path is None:
+            return self._take(frame.name) if frame.time is None else frame.name
+        # One name for a whole video, since an endless one has endless frames.
+        if frame.path not in self.videos:
+            self.videos[frame.path] = frame.path.stem, self._take(frame.path.stem)
+        stem, taken = self.videos[frame.path]
+        return taken + frame.name.removeprefix(stem)
+
+    def _take(self, name: str) -> str:
+        count, candidate = 0, name
+        while candidate in self.used:
+            count += 1
+            candidate = f'{name}_{count}'
+        self.used.add(candidate)
+        return candidate
 
 
 def _frames(source: Any, color: str | None, failures: list[Failure] | None) -> Iterator[Frame]:
@@ -131,7 +154,8 @@ def read_image(path: str | Path) -> np.ndarray:
 def _from_path(text: str, failures: list[Failure] | None) -> Iterator[Frame]:
     path = Path(text).expanduser()
     if path.is_dir():
-        yield from _from_files(list_images(str(path)), failures)
+        # Without its cache: a folder may have changed since the last call.
+        yield from _from_files(list_images.__wrapped__(str(path)), failures)
     elif path.suffix.lower() in VIDEO_EXTENSIONS and path.is_file():
         yield from _from_video(path, failures)
     elif not path.exists() and any(c in text for c in '*?['):

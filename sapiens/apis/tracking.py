@@ -37,7 +37,9 @@ class Tracker:
 
             self._update = ByteTrack().update_with_detections
         else:
-            raise MissingPackageError('tracking needs ByteTrack: run `pip install trackers`')
+            raise MissingPackageError(
+                "tracking needs ByteTrack: run `pip install trackers`, or with numpy 1 `pip install 'supervision<0.28'`"
+            )
 
     def __call__(self, frame: Frame) -> Detections:
         """Persons with ids; those that the tracker is not sure of yet have none (-1)."""

@@ -108,7 +108,7 @@ def task_of_name(source: str) -> str | None:
     """The one task that a file's name speaks of, or None."""
     stem = Path(source).name.lower()
     found = [task for task, words in _TASK_WORDS.items() if re.search(rf'(?<![a-z])(?:{words})', stem)]
-    if len(found) > 1 and 'normal' in found or 'depth' in found:  # "..._render_people_normal_..." and the like
+    if len(found) > 1:  # the data's name may stand beside: "..._face_normal_..."
         found = [task for task in found if task in ('normal', 'depth')]
     return found[0] if len(found) == 1 else None
 

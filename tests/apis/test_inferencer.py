@@ -2,6 +2,7 @@
 """Inferencer: sources, batches, persons, one encoder pass, results, features, refusals."""
 
 import json
+import os
 
 import cv2
 import numpy as np
@@ -115,9 +116,12 @@ def test_sources_of_many_keep_order_and_have_own_names(pose, photos, tmp_path):
     other = tmp_path / 'more'
     other.mkdir()
     cv2.imwrite(str(other / '0.png'), photo()[..., ::-1])
+    cv2.imwrite(str(other / '0_1.png'), photo()[..., ::-1])
     results = list(pose([photos, other, photo()], color='rgb'))
-    assert [r.name for r in results] == ['0', '1', '2', '3', '4', '0_1', 'image_000002']
-    assert [r.index for r in results] == list(range(7))
+    assert [r.name for r in results] == ['0', '1', '2', '3', '4', '0_1', '0_1_1', 'image_000002']
+    assert [r.index for r in results] == list(range(8))
+    cv2.imwrite(str(photos / '9.png'), photo()[..., ::-1])
+    assert len(list(pose(photos))) == 6, 'what was added since is seen'
 
 
 @pytest.mark.parametrize(
@@ -202,6 +206,22 @@ def test_person_crop_equals_the_crop_alone(make_model):
     assert (both.parts.ids[area] == one.parts.ids[area]).mean() > 0.99
     valid = both.normals.valid[area] & one.normals.valid[area]
     np.testing.assert_allclose(both.normals.data[area][valid], one.normals.data[area][valid], atol=1e-4)
+
+
+def test_depth_of_persons_is_brought_to_one_scale(make_model):
+    """Each person's values are an increasing affine map of what is predicted for that person alone."""
+    image, boxes = photo(120, 200), np.array([[10, 10, 60, 100], [120, 20, 180, 110]], np.float32)
+    model = make_model('depth', 'normal')
+    (both,) = Inferencer(*model, device='cpu', per_person=True, detector=boxes)(image, color='rgb')
+    (whole,) = Inferencer(*model, device='cpu')(image, color='rgb')
+    for box in boxes:
+        (alone,) = Inferencer(*model, device='cpu', per_person=True, detector=[box])(image, color='rgb')
+        x1, y1, x2, y2 = box.astype(int)
+        mine = np.s_[y1 : y2 + 1, x1 : x2 + 1]
+        slope, shift = np.polyfit(alone.depth.data[mine].ravel(), both.depth.data[mine].ravel(), 1)
+        assert slope > 0
+        np.testing.assert_allclose(alone.depth.data[mine] * slope + shift, both.depth.data[mine], atol=1e-4)
+        assert both.depth.data[mine].mean() == pytest.approx(whole.depth.data[mine].mean(), abs=1e-4)
 
 
 def test_nobody_found(every):
@@ -403,6 +423,18 @@ def test_text_file_and_truncated_safetensors(make_model, tmp_path):
     (tmp_path / 'half.safetensors').write_bytes(data[: len(data) // 2])
     with pytest.raises(UserError, match='half.safetensors: not a whole safetensors file'):
         Inferencer(config, tmp_path / 'half.safetensors', device='cpu')
+
+
+def test_malicious_pickle_runs_nothing(make_model, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / 'trace'),)
+
+    state = torch.load(make_model('pose')[1], weights_only=True)
+    torch.save({**state, 'extra': Evil()}, tmp_path / 'evil.pth')
+    with pytest.raises(UserError, match='evil.pth: refused'):
+        Inferencer(make_model('pose')[0], tmp_path / 'evil.pth', device='cpu')
+    assert not (tmp_path / 'trace').exists()
 
 
 def test_partial_checkpoint_leaves_the_missing_head_out(make_model):

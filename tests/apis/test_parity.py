@@ -94,3 +94,28 @@ def test_normals(tmp_path):
     for result, expected in zip(model.predict_inputs(inputs, blank()), data['pred_ori'], strict=True):
         unit = expected / np.linalg.norm(expected, axis=0)  # the reference normalises when it draws
         np.testing.assert_allclose(result.normals.data[::4, ::4].transpose(2, 0, 1), unit, atol=2e-3)
+
+
+def test_maps_of_the_reference_viewer(make_model):
+    """Raw maps of the heads, through a given mask, against what the reference's image viewer saves and draws.
+
+    The viewer resamples seg and normal maps straight to the image, the reference's own test code by way of the input's
+    size; we follow the latter (see the tests above), which differs on maps of noise. Depth is at the input's size.
+    """
+    data = arrays('viewer')
+    pairs = [make_model(task) for task in ('seg', 'depth', 'normal')]
+    model = Inferencer(*zip(*pairs, strict=True), device='cpu', flip_test=False)
+    for network, name in zip(model.networks, ('seg_logits', 'depth_pred', 'normal_pred'), strict=True):
+        (head,) = network.heads.values()
+        raw = torch.from_numpy(data[name])[None]
+        head.forward = lambda feats, raw=raw: raw
+    (result,) = model(data['img'], color='bgr', masks=data['seg_mask'])
+    mask = data['seg_mask']
+    assert (result.depth.valid == mask).all()
+    np.testing.assert_allclose(result.depth.data[mask], data['depth_map'][mask], atol=1e-5)
+    picture = result.draw('depth').astype(int)
+    assert np.abs(picture - data['depth_picture'])[mask].mean() < 1.0
+    assert (picture[~mask] == data['depth_picture'][~mask]).all(), 'the same grey off the person'
+    assert (result.parts.ids == data['seg_pred']).mean() > 0.9
+    cosine = (result.normals.data * data['normal_map']).sum(-1)[mask]
+    assert np.median(cosine) > 0.995 and cosine.mean() > 0.97

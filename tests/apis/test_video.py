@@ -3,6 +3,7 @@
 
 import importlib.util
 import json
+import struct
 
 import cv2
 import numpy as np
@@ -52,6 +53,24 @@ def test_frames_have_numbers_and_times(tmp_path):
     assert frames[25].time == pytest.approx(1.0) and frames[25].name == 'v_000025'
     red = (frames[7].image[..., 0].astype(int) - frames[7].image[..., 1]) > 80
     assert abs(np.argwhere(red).mean(0)[1] - 16.5) < 1.5, 'RGB, and the square where it was drawn'
+
+
+@needs_av
+def test_videos_of_phones_are_upright(tmp_path):
+    """The track's matrix says: show it turned a quarter clockwise."""
+    file = tmp_path / 'v.mp4'
+    make_video(file, 3, audio=False)
+    data = bytearray(file.read_bytes())
+    identity = struct.pack('>9i', 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    at = data.index(identity, data.index(b'tkhd'))
+    data[at : at + 36] = struct.pack('>9i', 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    file.write_bytes(data)
+    image = next(open_frames(file)).image
+    assert image.shape == (80, 64, 3)
+    red = np.argwhere(image[..., 0].astype(int) - image[..., 1] > 80)
+    # Rows 20 to 39 of 64 at the left edge become columns 24 to 43 at the top.
+    np.testing.assert_allclose(red.min(0), [0, 24], atol=1)
+    np.testing.assert_allclose(red.max(0), [19, 43], atol=1)
 
 
 @needs_av

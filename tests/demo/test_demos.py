@@ -63,6 +63,20 @@ def test_three_bad_images_among_a_hundred(run, make_model, tmp_path):
     assert len(list((tmp_path / 'out').glob('*_pose.jpg'))) == 97
 
 
+def test_given_masks(run, make_model, image, tmp_path):
+    mask = np.zeros((120, 90), np.uint8)
+    mask[30:80, 20:60] = 255
+    (tmp_path / 'masks').mkdir()
+    cv2.imwrite(str(tmp_path / 'masks/a.png'), mask)
+    model = options(make_model('depth', 'normal'))
+    code, _, _ = run('image_demo.py', image, *model, '--masks', tmp_path / 'masks', '--out-dir', tmp_path / 'out')
+    with np.load(tmp_path / 'out/a.npz') as arrays:
+        assert code == 0 and (arrays['depth_valid'] == (mask > 0)).all()
+    (tmp_path / 'masks/a.png').unlink()
+    code, _, err = run('image_demo.py', image, *model, '--masks', tmp_path / 'masks', '--out-dir', tmp_path / 'out')
+    assert code == 1 and 'a.png: no such mask' in err
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [

@@ -3,6 +3,7 @@
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -146,6 +147,33 @@ def test_encoder_file_with_cls_row_and_square_grid_starts_finetuning():
     assert torch.equal(model.backbone.layers[1].ffn.layers[1].weight, encoder.layers[1].ffn.layers[1].weight)
 
 
+def test_published_file_in_init_cfg(tmp_path):
+    model, other = estimator('normal'), estimator('normal')
+    torch.save({'state_dict': published(model)}, tmp_path / 'normal.pth')
+    for parameter in other.parameters():
+        torch.nn.init.zeros_(parameter)
+    other.init_cfg = dict(type='sapiens.Pretrained', checkpoint=str(tmp_path / 'normal.pth'))
+    other.init_weights()
+    assert same(model.state_dict(), other.state_dict())
+
+
+def test_published_file_in_load_from(tmp_path):
+    """Through the runner's own loading, as `load_from` and tools/test.py do."""
+    from types import SimpleNamespace
+
+    from sapiens.engine.runner import SapiensRunner
+
+    model, other = estimator('depth', padding=0), estimator('depth', padding=0)
+    torch.save({'state_dict': {f'module.{k}': v for k, v in published(model).items()}}, tmp_path / 'depth.pth')
+    for parameter in other.parameters():
+        torch.nn.init.zeros_(parameter)
+    runner = SapiensRunner.__new__(SapiensRunner)
+    runner.model, runner.cfg, runner._train_loop, runner.optim_wrapper, runner._hooks = other, {}, None, None, []
+    runner.logger = SimpleNamespace(info=lambda text: None)
+    runner.load_checkpoint(str(tmp_path / 'depth.pth'))
+    assert same(model.state_dict(), other.state_dict())
+
+
 @pytest.mark.parametrize('task', ['pose', 'seg', 'depth', 'normal'])
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 def test_both_directions_bit_for_bit(tmp_path, task, suffix):
@@ -177,6 +205,34 @@ def test_toolkit_layouts_carry_their_metadata(tmp_path):
         convert_checkpoint(tmp_path / 'pose.pth', tmp_path / 'x.pth', to='mmseg')
     with pytest.raises(CheckpointError, match='x.pth: the name of the output must end in .safetensors'):
         convert_checkpoint(tmp_path / 'pose.pth', tmp_path / 'x.pth', to='safetensors')
+
+
+@pytest.mark.openmmlab
+def test_mmpose_loads_what_was_converted_for_it(tmp_path):
+    pytest.importorskip('mmpose')
+    from mmengine.registry import DefaultScope
+    from mmengine.runner import load_checkpoint
+    from mmpose.registry import MODELS as MMPOSE_MODELS
+
+    import sapiens.bridges  # noqa: F401
+
+    model = estimator('pose')
+    torch.save(model.state_dict(), tmp_path / 'ours.pth')
+    convert_checkpoint(tmp_path / 'ours.pth', tmp_path / 'theirs.pth', to='mmpose', patch_padding=2)
+    codec = dict(type='UDPHeatmap', input_size=(48, 64), heatmap_size=(12, 16), sigma=2)
+    config = dict(
+        type='TopdownPoseEstimator',
+        backbone=dict(type='sapiens.SapiensViT', arch=TINY, img_size=(64, 48), patch_padding=2),
+        head=dict(type='HeatmapHead', in_channels=32, out_channels=17, deconv_out_channels=(8, 8),
+                  deconv_kernel_sizes=(4, 4), conv_out_channels=(8,), conv_kernel_sizes=(1,), decoder=codec),
+    )  # fmt: skip
+    with DefaultScope.overwrite_default_scope('mmpose'):
+        theirs = MMPOSE_MODELS.build(config)
+    load_checkpoint(theirs, str(tmp_path / 'theirs.pth'), map_location='cpu')
+    assert same(theirs.backbone.state_dict(), model.backbone.state_dict())
+    # Their head has the same convolutions under the same names (and norms with parameters, where ours have none).
+    for name in ('deconv_layers.0.weight', 'deconv_layers.3.weight', 'conv_layers.0.weight', 'final_layer.bias'):
+        assert torch.equal(theirs.head.state_dict()[name], model.heads.pose.state_dict()[name])
 
 
 # ---------------------------------------------------------------- refusals
@@ -246,12 +302,19 @@ def test_task_of_file_names(name, task):
 # ---------------------------------------------------------------- tool
 
 
-def run_tool(*args):
-    command = [sys.executable, str(ROOT / 'tools/convert_checkpoint.py'), *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True)
+@pytest.fixture
+def run_tool(capsys, monkeypatch):
+    def run(*arguments):
+        monkeypatch.setattr(sys, 'argv', ['convert_checkpoint.py', *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / 'tools/convert_checkpoint.py'), run_name='__main__')
+        out, err = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, end.value.code or 0, out, err)
+
+    return run
 
 
-def test_tool_converts_says_what_it_is_and_fails_in_one_line(tmp_path):
+def test_tool_converts_says_what_it_is_and_fails_in_one_line(run_tool, tmp_path):
     model = MODELS.build({**load_tiny(), 'type': 'sapiens.HumanEstimator'})
     save_file(published(model), str(tmp_path / 'a.safetensors'))
     config, other = ROOT / 'configs/depth/sapiens_tiny_depth.py', ROOT / 'configs/seg/sapiens_tiny_28cls.py'
