@@ -15,14 +15,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.console import Console
 from rich.panel import Panel
 
 from sapiens.errors import UserError, run_cli
 
+ROOT = Path(__file__).resolve().parents[1]
 CONFIG = 'configs/multitask/sapiens_tiny_quickstart.py'
 DATA, WORK, OUT = 'data/quickstart', 'work_dirs/quickstart', 'outputs/demo'
 
