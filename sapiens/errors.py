@@ -5,9 +5,17 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable
+from types import FrameType
+
+CONFIG_ERRORS = (TypeError, KeyError, ValueError, AttributeError, IndexError, AssertionError)
+"""What a wrong value in a config can raise where it is used first."""
+
+# Functions, of mmengine and ours, that build what a config describes.
+_BUILDER = re.compile(r'build_(from_cfg|(train_|val_|test_)?(dataloader|loop)|optim_wrapper|param_scheduler|evaluator)')
 
 
 class UserError(ValueError):
@@ -28,7 +36,8 @@ class MissingPackageError(UserError, ImportError):
 def run_cli(main: Callable[[], int | None]) -> None:
     """Run the main function of a script: a `UserError` becomes one line on stderr and exit code 1.
 
-    Files that cannot be opened, and parts of a config that cannot be built, count as user errors too.
+    Files that cannot be opened, and parts of a config that cannot be built, count as user errors too;
+    with ``SAPIENS_TRACEBACK=1`` in the environment the latter show their traceback.
 
     Args:
         main: Returns the exit code (None is 0).
@@ -41,9 +50,9 @@ def run_cli(main: Callable[[], int | None]) -> None:
         if error.filename is None:
             raise
         _fail(f'{error.filename}: {error.strerror}')
-    except (TypeError, KeyError) as error:
+    except CONFIG_ERRORS as error:
         message = explain_config_error(error)
-        if message is None:
+        if message is None or os.environ.get('SAPIENS_TRACEBACK'):
             raise
         _fail(message)
     except KeyboardInterrupt:
@@ -52,36 +61,51 @@ def run_cli(main: Callable[[], int | None]) -> None:
         sys.exit(code or 0)
 
 
-def explain_config_error(error: TypeError | KeyError) -> str | None:
-    """One line for a part of a config without a type, or with an argument that its class does not have.
+def explain_config_error(error: Exception) -> str | None:
+    """One line for an error that came up while a part of a config was being built.
+
+    That is a part without a type, an argument that its class does not have, or a value that it does not take.
 
     Args:
-        error: What building the part raised.
+        error: One of `CONFIG_ERRORS`.
 
     Returns:
-        None for any other error.
+        None when nothing was being built.
     """
-    builders = [f.frame for f in inspect.getinnerframes(error.__traceback__) if f.function == 'build_from_cfg']
+    frames = [info.frame for info in inspect.getinnerframes(error.__traceback__)]
+    builders = [f for f in frames if _BUILDER.fullmatch(f.f_code.co_name)]
     if not builders:
         return None
-    if isinstance(error, KeyError):
-        if 'must contain the key "type"' not in str(error):
-            return None
-        part = builders[-1].f_locals
-        return f"config: a {part['registry'].name} needs a 'type', this has none: {dict(part['cfg'])}"
-    match = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-    built = builders[-1].f_locals.get('obj_cls')
-    if match is None or not inspect.isclass(built) or match[1] not in builders[-1].f_locals.get('args', {}):
-        return None
-    known = {
-        name
-        for parent in built.__mro__
-        if '__init__' in vars(parent)
-        for name in list(inspect.signature(parent.__init__).parameters)[1:]
-    } - {'args', 'kwargs'}
-    near = difflib.get_close_matches(match[1], known, n=1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'?" if near else f'; it takes {", ".join(sorted(known))}'
-    return f"config: {built.__name__} has no argument '{match[1]}'{hint}"
+    last = builders[-1]
+    if isinstance(error, KeyError) and 'must contain the key "type"' in str(error):
+        return f"config: a {last.f_locals['registry'].name} needs a 'type', this has none: {dict(last.f_locals['cfg'])}"
+    wrong = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    built = last.f_locals.get('obj_cls')
+    owner = None
+    if wrong:
+        inherits = inspect.isclass(built) and wrong[1] in {parent.__name__ for parent in built.__mro__}
+        owner = built if inherits else _find_class(wrong[1], frames)
+    if owner is not None:
+        known = {
+            name
+            for parent in owner.__mro__
+            if '__init__' in vars(parent)
+            for name in list(inspect.signature(parent.__init__).parameters)[1:]
+        } - {'args', 'kwargs'}
+        near = difflib.get_close_matches(wrong[2], known, n=1, cutoff=0.5)
+        hint = f"; did you mean '{near[0]}'?" if near else f'; it takes {", ".join(sorted(known))}'
+        return f"config: {owner.__name__} has no argument '{wrong[2]}'{hint}"
+    what = built.__name__ if inspect.isclass(built) else last.f_code.co_name.removeprefix('build_')
+    return f'config: {what}: {type(error).__name__}: {error} (SAPIENS_TRACEBACK=1 shows where)'
+
+
+def _find_class(name: str, frames: list[FrameType]) -> type | None:
+    """The class of that name that some frame knows."""
+    for frame in reversed(frames):
+        for value in (*frame.f_locals.values(), *frame.f_globals.values()):
+            if inspect.isclass(value) and value.__name__ == name:
+                return value
+    return None
 
 
 def _fail(message: str, code: int = 1) -> None:

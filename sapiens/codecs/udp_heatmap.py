@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 
+from ..errors import UserError
 from ..registry import CODECS
 
 
@@ -38,6 +39,9 @@ class UDPHeatmap:
             raise ValueError(f'blur_kernel_size must be odd, not {blur_kernel_size}')
         self.input_size = tuple(input_size)
         self.heatmap_size = tuple(heatmap_size or (n // 4 for n in self.input_size))
+        if min(self.heatmap_size) < 2:
+            h, w = self.heatmap_size
+            raise UserError(f'UDPHeatmap: heatmaps of {h} x {w} are too small; check img_size of the backbone')
         self.sigma = self.heatmap_size[1] / 32 if sigma is None else float(sigma)
         self.blur_kernel_size = blur_kernel_size
 

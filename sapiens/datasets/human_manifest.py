@@ -11,6 +11,7 @@ from ..errors import UserError
 from ..registry import DATASETS
 from ..vocabularies import convert_keypoints, load_vocabulary
 from .base import HumanDataset
+from .coco_keypoints import as_numbers
 from .manifest import Manifest
 from .storage import readable_name
 
@@ -65,8 +66,12 @@ class HumanManifestDataset(HumanDataset):
             if self.sample_per == 'image':
                 entries.append(base)
                 continue
-            for number, person in enumerate(entry['fields'].get('persons') or []):
-                if self.test_mode or any(p[2] > 0 for p in person.get('keypoints') or []):
+            persons = entry['fields'].get('persons') or []
+            where = readable_name(entry['record'])
+            if not isinstance(persons, list) or not all(isinstance(person, dict) for person in persons):
+                raise UserError(f'{where}: "persons" must be a list of {{...}}; mend the line')
+            for number, person in enumerate(persons):
+                if self.test_mode or _is_labelled(person, f'{where}: person {number}'):
                     entries.append({**base, 'person': number, 'ann_id': f'{entry["id"]}/{number}'})
         return entries
 
@@ -82,9 +87,10 @@ class HumanManifestDataset(HumanDataset):
         if number is None:
             return info
         person = record['persons'][number]
-        if np.shape(person.get('bbox')) != (4,):
+        bbox = as_numbers(person.get('bbox'))
+        if bbox is None or bbox.shape != (4,):
             raise UserError(f'{name}: person {number} needs a "bbox" of x, y, width, height')
-        x, y, w, h = person['bbox']
+        x, y, w, h = bbox
         info.update(bbox=np.array([x, y, x + w, y + h], np.float32), bbox_score=1.0)
         if self.keypoint_vocabulary is not None:
             info.update(self._keypoints(person, f'{name}: person {number}'))
@@ -94,7 +100,10 @@ class HumanManifestDataset(HumanDataset):
         vocabulary = load_vocabulary(self.keypoint_vocabulary)
         source = load_vocabulary(self.file_vocabulary) if self.file_vocabulary else vocabulary
         values = person.get('keypoints')
-        points = np.zeros((source.num_keypoints, 3), np.float32) if values is None else np.array(values, np.float32)
+        points = np.zeros((source.num_keypoints, 3)) if values is None else as_numbers(values)
+        if points is None:
+            raise UserError(f'{where} has keypoints that are no [x, y, v]; mend the line')
+        points = points.astype(np.float32)
         if points.shape != (source.num_keypoints, 3):
             raise UserError(
                 f"{where}: keypoints are {points.shape}, '{source.name}' asks for {(source.num_keypoints, 3)}"
@@ -103,3 +112,11 @@ class HumanManifestDataset(HumanDataset):
         if source.name != vocabulary.name:
             points, visible = convert_keypoints(points, visible, source, vocabulary)
         return {'keypoints': np.nan_to_num(points), 'keypoints_visible': visible}
+
+
+def _is_labelled(person: dict[str, Any], where: str) -> bool:
+    """Whether a person has a labelled keypoint."""
+    try:
+        return any(point[2] > 0 for point in person.get('keypoints') or [])
+    except (TypeError, IndexError):
+        raise UserError(f'{where} has keypoints that are no [x, y, v]; mend the line') from None

@@ -89,6 +89,11 @@ class Manifest:
         if self.header['normal_axes'] not in NORMAL_AXES:
             raise UserError(f"{self.path}: unknown normal_axes '{self.header['normal_axes']}'; "
                             f'known are {", ".join(map(repr, NORMAL_AXES))}')  # fmt: skip
+        files, scale = self.header['files'], self.header['depth_scale']
+        if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
+            raise UserError(f'{self.path}: "files" must be a list of file names, not {files!r}')
+        if not isinstance(scale, (int, float)) or not scale > 0:
+            raise UserError(f'{self.path}: "depth_scale" must be a number above 0 (metres per unit), not {scale!r}')
 
     def entries(self, parse: bool = True) -> Iterator[dict[str, Any]]:
         """Walk the samples.

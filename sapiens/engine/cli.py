@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from ..errors import UserError, explain_config_error
+from ..errors import CONFIG_ERRORS, UserError, explain_config_error
 from ..openmmlab import prepare_torchvision
 from ..registry import RUNNERS
 from .config import OptionsAction, load_config
@@ -123,8 +123,8 @@ def build_runner(config: Config) -> Runner:
         if 'runner_type' in config:
             return RUNNERS.build(config)
         return SapiensRunner.from_cfg(config)
-    except (TypeError, KeyError) as error:
-        message = explain_config_error(error)
-        if message is None:
+    except CONFIG_ERRORS as error:
+        message = None if isinstance(error, UserError) else explain_config_error(error)
+        if message is None or os.environ.get('SAPIENS_TRACEBACK'):
             raise
         raise UserError(message) from error

@@ -1,6 +1,6 @@
 # Any folder of images: data/pretrain/. A list of files: ann_file='list.txt'. Tar shards: type='ShardImageDataset',
-# shards='{000000..000127}.tar'. Validation watches the loss on the first 256 images; give it a folder of its own if
-# you can.
+# shards='{000000..000127}.tar'. Validation watches the loss on the first 256 images (unreadable ones are
+# skipped as in training); give it a folder of its own if you can.
 _base_ = '../pipelines/mae.py'
 train_dataloader = dict(
     batch_size=16,
@@ -23,7 +23,6 @@ val_dataloader = dict(
         type='ImageFolderDataset',
         data_root='data/pretrain/',
         indices=256,
-        test_mode=True,
         input_size=(1024, 1024),
         pipeline={{_base_.test_pipeline}},
     ),

@@ -67,6 +67,10 @@ class PoseHead(DeconvHead):
         if keypoints.shape[1] != output.shape[1]:
             raise UserError(f"the data have {keypoints.shape[1]} keypoints, but the head's vocabulary "
                             f"'{self.vocabulary.name}' has {output.shape[1]}")  # fmt: skip
+        if tuple(output.shape[-2:]) != self.codec.heatmap_size:
+            (h, w), (height, width) = output.shape[-2:], self.codec.heatmap_size
+            raise UserError(f'PoseHead gives {h} x {w} heatmaps, its codec asks for {height} x {width}: each of '
+                            'deconv_channels doubles the size of the features')  # fmt: skip
         heatmaps = output[chosen] if len(chosen) < len(samples) else output
         gx, gy, weights = self.codec.factors(keypoints, visible)
         loss = self.loss_module(heatmaps, (gx, gy), weights)

@@ -1,0 +1,36 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""A way to use the scripts as a user does, without the seconds that a new process takes to import torch."""
+
+import importlib.util
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.visualization import Visualizer
+
+from sapiens.errors import run_cli
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def run_script(capsys, monkeypatch):
+    """``run_script('tools/train.py', *arguments)`` -> namespace of code, out and err."""
+
+    def call(script, *arguments):
+        path = ROOT / script
+        spec = importlib.util.spec_from_file_location(f'script_{path.stem}', path)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setattr(sys, 'argv', [path.name, *map(str, arguments)])
+        capsys.readouterr()
+        for kind in (MMLogger, MessageHub, Visualizer):  # of runs that began in the same second
+            kind._instance_dict.clear()
+        with pytest.raises(SystemExit) as end:
+            spec.loader.exec_module(module)
+            run_cli(module.main)
+        out, err = capsys.readouterr()
+        return types.SimpleNamespace(code=end.value.code or 0, out=out, err=err)
+
+    return call
