@@ -39,10 +39,16 @@ class BadSampleLog:
 
     def read(self) -> list[dict[str, Any]]:
         """Every bad sample once, as ``{'index', 'path', 'reason'}``, by index."""
+        return [record for _, record in sorted({r['index']: r for r in self.since(0)[0]}.items())]
+
+    def since(self, offset: int) -> tuple[list[dict[str, Any]], int]:
+        """Every failure noted after an offset (0 is the beginning), and the offset to go on from."""
         if not self.path.exists():
-            return []
-        records = (json.loads(line) for line in self.path.read_text().splitlines())
-        return [record for _, record in sorted({r['index']: r for r in records}.items())]
+            return [], offset
+        with open(self.path, 'rb') as file:
+            file.seek(offset)
+            lines = file.read()
+        return [json.loads(line) for line in lines.splitlines()], offset + len(lines)
 
 
 def collect_bad_samples(dataset: Any) -> list[dict[str, Any]]:

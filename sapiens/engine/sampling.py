@@ -9,7 +9,6 @@ that carries its number; `SeededDataset` seeds Python, numpy and torch with it w
 from __future__ import annotations
 
 import copy
-import multiprocessing
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from mmengine.dist import get_dist_info
 from mmengine.registry import FUNCTIONS
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from ..datasets.bad_samples import leave_bad_samples
+from ..datasets.bad_samples import BadSampleLog, leave_bad_samples
 from ..errors import UserError
 from ..registry import DATA_SAMPLERS, DATASETS
 
@@ -182,7 +181,7 @@ class SeededDataset(Dataset):
     def __init__(self, dataset: Dataset, seed: int, max_tries: int = 20) -> None:
         self.dataset, self.seed, self.max_tries = dataset, seed, max_tries
         leave_bad_samples(dataset)
-        self.reports = multiprocessing.get_context().SimpleQueue()
+        self.reports = BadSampleLog()
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -200,7 +199,7 @@ class SeededDataset(Dataset):
                 try:
                     return self.dataset[choice]
                 except (UserError, OSError) as error:
-                    self.reports.put((choice, ' '.join(str(error).split())[:500]))
+                    self.reports.add(choice, '', ' '.join(str(error).split())[:500])
                     last = error
                 choice = random.randrange(len(self.dataset))
         raise UserError(f'{self.max_tries} samples in a row cannot be read; the last: {last}')

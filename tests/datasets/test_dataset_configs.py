@@ -60,7 +60,8 @@ def test_base_config_gives_samples(world, name, monkeypatch):
         loader = config[f'{split}_dataloader']
         loader.dataset.input_size = size
         data = DATASETS.build(loader.dataset)
-        assert len(data) > 0 and data.test_mode == (split != 'train')
+        # Pretraining skips unreadable images also in validation.
+        assert len(data) > 0 and data.test_mode == (split != 'train' and name != 'mae')
         np.random.seed(0)
         out = data[0]
         assert out['inputs'].shape == (3, *size)

@@ -132,6 +132,7 @@ class BadSampleHook(Hook):
         self.bad_draws = 0
         self.draws = 0
         self._seen = 0.0
+        self._read = 0
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Collect what the workers report."""
@@ -139,8 +140,8 @@ class BadSampleHook(Hook):
         dataset = runner.train_dataloader.dataset
         if not isinstance(dataset, SeededDataset):
             return
-        while not dataset.reports.empty():
-            index, message = dataset.reports.get()
+        found, self._read = dataset.reports.since(self._read)
+        for index, message in ((record['index'], record['reason']) for record in found):
             if index not in self.bad:
                 runner.logger.warning(f'Sample {index} skipped: {message}')
             self.bad[index] = message
@@ -152,8 +153,11 @@ class BadSampleHook(Hook):
         """List them."""
         self._check(runner)
         if self.everywhere:
+            first = '; '.join(list(self.everywhere.values())[:5])
+            more = '; ...' if len(self.everywhere) > 5 else ''
             runner.logger.warning(
-                f'{len(self.everywhere)} unreadable samples were replaced; they are listed in {self._path(runner)}'
+                f'{len(self.everywhere)} of {len(runner.train_dataloader.dataset)} samples could not be read and were '
+                f'replaced: {first}{more}; all are listed in {self._path(runner)}'
             )
 
     def _check(self, runner: Any) -> None:
