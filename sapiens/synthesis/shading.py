@@ -313,7 +313,8 @@ def expose(radiance: np.ndarray, coverage: np.ndarray, brightness: float, contra
     """
     luma = radiance @ np.array([0.2126, 0.7152, 0.0722], np.float32)
     on = coverage > 0.5
-    level = float(np.median(luma[on] if on.any() else luma))
+    # People decide, but a white world around dark clothes must not burn out altogether.
+    level = max(float(np.median(luma[on] if on.any() else luma)), 0.22 * float(np.quantile(luma, 0.85)))
     x = radiance * (brightness / max(level, 1e-4))
     x = x * (1 + x / 9.0) / (1 + x)  # rolls highlights off at 3 times white
     x = np.clip(x * 1.25, 0, 1) ** (contrast / 2.2)

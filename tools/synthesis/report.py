@@ -1,0 +1,45 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Draw a contact sheet and statistics of a rendered set: poses, scales, visibility, class pixels, skin tones, ages.
+
+Usage: python tools/synthesis/report.py data/synthetic/train --out report
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# inspect.py beside this script must not hide the standard library's `inspect`.
+sys.path = [p for p in sys.path if Path(p or '.').resolve() != Path(__file__).resolve().parent]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import argparse
+
+import cv2
+
+from sapiens.errors import UserError, run_cli
+
+
+def main() -> None:
+    """Write ``sheet.jpg`` and ``statistics.png``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('folder', help='a manifest folder, e.g. data/synthetic/train')
+    parser.add_argument('--out', required=True, help='folder for the pictures')
+    parser.add_argument('--samples', type=int, default=8, help='samples on the sheet')
+    parser.add_argument('--height', type=int, default=384, help='height of a sample on the sheet, pixels')
+    args = parser.parse_args()
+    from sapiens.synthesis.report import collect, contact_sheet, plot
+
+    stats = collect(args.folder)
+    if not stats['samples']:
+        raise UserError(f'{args.folder}: holds no finished sample; run render.py first')
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    sheet = contact_sheet(args.folder, args.samples, args.height)
+    cv2.imwrite(str(out / 'sheet.jpg'), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    cv2.imwrite(str(out / 'statistics.png'), plot(stats)[..., ::-1])
+    print(f'{out}: sheet.jpg and statistics.png of {stats["samples"]} samples')
+
+
+if __name__ == '__main__':
+    run_cli(main)
