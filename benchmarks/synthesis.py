@@ -21,12 +21,13 @@ from sapiens.errors import run_cli
 
 
 def main() -> None:
-    """Measure; the first sample, which compiles, does not count."""
+    """Measure what a long run costs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--assets', default='data/assets', help="folder made by prepare_assets.py, or 'fixture'")
     parser.add_argument('--size', default='256x192', help='HEIGHTxWIDTH')
     parser.add_argument('--num', type=int, default=20)
     parser.add_argument('--persons', default='1-4')
+    parser.add_argument('--warm-up', type=int, default=15, help='samples before measuring: compile, fill the caches')
     args = parser.parse_args()
     from sapiens.synthesis.library import load_assets
     from sapiens.synthesis.scene import Recipe, draw_sample
@@ -35,7 +36,8 @@ def main() -> None:
     low, _, high = args.persons.partition('-')
     recipe = Recipe(size=tuple(map(int, args.size.split('x'))), persons=(int(low), int(high or low)))
     assets = load_assets(args.assets)
-    draw_sample(assets, recipe, 1, 0)
+    for index in range(args.warm_up):
+        draw_sample(assets, recipe, 1, index)
     times, people = [], 0
     for index in range(args.num):
         start = time.process_time()

@@ -17,7 +17,7 @@ CAPSULES: tuple[tuple[str, str, str, float], ...] = (
         ('hand', 'wrist', 'finger3-2', 0.024), ('upperleg', 'upperleg01', 'lowerleg01', 0.058),
         ('lowerleg', 'lowerleg01', 'foot', 0.042), ('foot', 'foot', 'toe1-1', 0.036))],
 )  # fmt: skip
-"""Name, bones whose heads are the ends, radius in metres for a body 1.7 m tall; thinner than the flesh, since skin yields."""
+"""Name, bones whose heads are the ends, radius in metres for a body 1.7 m tall; thinner than flesh: skin yields."""
 
 _JOINED = {
     frozenset(pair)
@@ -156,7 +156,11 @@ def balanced(skeleton: Skeleton, transforms: np.ndarray, slack: float = 0.09) ->
     return bool((np.abs(local) <= span + slack).all())
 
 
-_RESTS_ON = {'floor_sitting': (('root',), 0.20), 'kneeling': (('lowerleg01.L', 'lowerleg01.R'), 0.13), 'lying': (('root',), 0.24)}
+_RESTS_ON = {
+    'floor_sitting': (('root',), 0.20),
+    'kneeling': (('lowerleg01.L', 'lowerleg01.R'), 0.13),
+    'lying': (('root',), 0.24),
+}
 """What carries people who are not on their feet, and how high (for 1.7 m) that joint may be above the lowest joint."""
 
 

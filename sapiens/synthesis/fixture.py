@@ -251,8 +251,8 @@ def build(rng: np.random.Generator) -> Actor:
         b.ellipsoid(middle, np.diag([0.045, 0.042, 0.125]) * scale, f'foot.{s}', part, material, detail=8)
     gap = float(rng.choice([0.0, rng.uniform(0.004, 0.02)], p=[0.6, 0.4]))
     places = _face(gap)
-    _head(b, scale, dict(skin=skin, lip=lip, hair=hair, white=white, tooth=tooth, iris=iris, black=black, tongue=tongue),
-          gap, rng)  # fmt: skip
+    looks = dict(skin=skin, lip=lip, hair=hair, white=white, tooth=tooth, iris=iris, black=black, tongue=tongue)
+    _head(b, scale, looks, gap, rng)
     keypoints, bones = _keypoints(skeleton, scale, places)
     traits = {'assets': 'fixture', 'height': round(1.7 * scale, 3), 'skin_tone': round(float(tone.mean()), 1)}
     return Actor(skeleton, [b.layer()], keypoints, bones[:, None], np.ones((len(bones), 1), np.float32), traits)
@@ -305,9 +305,16 @@ def _face(gap: float) -> dict[str, np.ndarray]:
     def put(name: str, x: float, y: float, lift: float = 0.002) -> None:
         out[name] = _on_face(np.array(x), np.array(y), lift)
 
-    for name, y in (('center_of_glabella', 1.636), ('center_of_nose_root', 1.62), ('midpoint_2_of_nose_bridge', 1.613),
-                    ('midpoint_1_of_nose_bridge', 1.606), ('midpoint_3_of_nose_bridge', 1.6),
-                    ('tip_of_nose_bridge', 1.594), ('center_of_labiomental_groove', 1.527), ('tip_of_chin', 1.505)):  # fmt: skip
+    for name, y in (
+        ('center_of_glabella', 1.636),
+        ('center_of_nose_root', 1.62),
+        ('midpoint_2_of_nose_bridge', 1.613),
+        ('midpoint_1_of_nose_bridge', 1.606),
+        ('midpoint_3_of_nose_bridge', 1.6),
+        ('tip_of_nose_bridge', 1.594),
+        ('center_of_labiomental_groove', 1.527),
+        ('tip_of_chin', 1.505),
+    ):
         put(name, 0, y)
     out['tip_of_nose'] = np.array([0, 1.583, 0.125])
     out['bottom_center_of_nose'] = np.array([0, 1.566, 0.115])

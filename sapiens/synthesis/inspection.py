@@ -26,16 +26,22 @@ class View:
     groups: tuple[str, ...]
 
 
+_LIPS = ('lip', 'mouth', 'cupid', 'nostril', 'nose')
+_FACE = ('eyebrow', 'chin', 'glabella', 'groove', *_LIPS)
 _EYE = ('lash', 'eyelid_line', 'crease', 'iris', 'pupil')
 _EAR = ('crus', 'antihelix', 'helix', 'tragus', 'concha', 'ear_lobe', 'midpoint_between')
 VIEWS: tuple[View, ...] = (
-    View('face', ('tip_of_nose',), 0, 0, 0.22, ('eyebrow', 'nose', 'nostril', 'lip', 'mouth', 'cupid', 'chin', 'glabella', 'groove'), ('face',)),
-    *[View(f'{s}_eye', (f'{s}_center_of_pupil',), a, 0, 0.05, tuple(f'{s}_' for _ in (0,)), ('face',)) for s, a in (('l', 0), ('r', 0))],
-    *[View(f'{s}_ear', (f'{s}_deepest_point_of_concha',), a, 0, 0.085, _EAR, ('face',)) for s, a in (('l', 75), ('r', -75))],
-    View('lips', ('center_of_upper_inner_lip',), 0, -5, 0.07, ('lip', 'mouth', 'cupid', 'nostril', 'nose'), ('face',)),
-    View('lips_side', ('center_of_upper_inner_lip',), 55, 0, 0.08, ('lip', 'mouth', 'cupid', 'nostril', 'nose'), ('face',)),
-    *[View(f'{w}_hand', (f'{w}_middle_finger_third_joint',), a, 40, 0.22, (w,), (f'{w}_hand',)) for w, a in (('left', 75), ('right', -75))],
-    *[View(f'{w}_foot', (f'{w}_heel',), a, 25, 0.4, (w,), ('foot', 'body')) for w, a in (('left', 40), ('right', -40))],
+    View('face', ('tip_of_nose',), 0, 0, 0.22, _FACE, ('face',)),
+    View('l_eye', ('l_center_of_pupil',), 0, 0, 0.05, ('l_',), ('face',)),
+    View('r_eye', ('r_center_of_pupil',), 0, 0, 0.05, ('r_',), ('face',)),
+    View('l_ear', ('l_deepest_point_of_concha',), 75, 0, 0.085, _EAR, ('face',)),
+    View('r_ear', ('r_deepest_point_of_concha',), -75, 0, 0.085, _EAR, ('face',)),
+    View('lips', ('center_of_upper_inner_lip',), 0, -5, 0.07, _LIPS, ('face',)),
+    View('lips_side', ('center_of_upper_inner_lip',), 55, 0, 0.08, _LIPS, ('face',)),
+    View('left_hand', ('left_middle_finger_third_joint',), 75, 40, 0.22, ('left',), ('left_hand',)),
+    View('right_hand', ('right_middle_finger_third_joint',), -75, 40, 0.22, ('right',), ('right_hand',)),
+    View('left_foot', ('left_heel',), 40, 25, 0.4, ('left',), ('foot', 'body')),
+    View('right_foot', ('right_heel',), -40, 25, 0.4, ('right',), ('foot', 'body')),
     View('body', ('left_hip', 'right_hip'), 0, 0, 1.9, ('',), ('body', 'foot', 'extra')),
     View('body_side', ('left_hip', 'right_hip'), 90, 0, 1.9, ('',), ('body', 'foot', 'extra')),
     View('body_back', ('left_hip', 'right_hip'), 180, 0, 1.9, ('',), ('body', 'foot', 'extra')),
@@ -43,7 +49,9 @@ VIEWS: tuple[View, ...] = (
 """What to look at; the sides of the eyes and ears are chosen by the names of the points."""
 
 
-def draw_view(view: View, points: np.ndarray, faces: np.ndarray, keypoints: np.ndarray, resolution: int = 900) -> np.ndarray:
+def draw_view(
+    view: View, points: np.ndarray, faces: np.ndarray, keypoints: np.ndarray, resolution: int = 900
+) -> np.ndarray:
     """Draw one view.
 
     Args:
@@ -86,6 +94,15 @@ def draw_view(view: View, points: np.ndarray, faces: np.ndarray, keypoints: np.n
             color = tuple(int(c) for c in vocabulary.colors[i])
             cv2.circle(picture, (int(x), int(y)), 4, (255, 70, 60), -1)
             cv2.circle(picture, (int(x), int(y)), 2, color, -1)
-            cv2.putText(picture, str(i), (int(x) + 5, int(y) - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (110, 255, 110), 1, cv2.LINE_AA)
+            cv2.putText(
+                picture,
+                str(i),
+                (int(x) + 5, int(y) - 4),
+                cv2.FONT_HERSHEY_SIMPLEX,
+                0.4,
+                (110, 255, 110),
+                1,
+                cv2.LINE_AA,
+            )
     cv2.putText(picture, view.name, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 255, 255), 1, cv2.LINE_AA)
     return picture

@@ -111,8 +111,8 @@ def open_writer(job: Job) -> ManifestWriter:
 def _describe(job: Job) -> dict:
     recipe = asdict(job.recipe)
     recipe['backgrounds'] = len(job.recipe.backgrounds)
-    return json.loads(json.dumps({**recipe, 'seed': job.seed, 'stream': job.stream, 'assets': load_assets(job.assets).name,
-                                  'normal_bits': job.normal_bits}))  # fmt: skip
+    recipe.update(seed=job.seed, stream=job.stream, assets=load_assets(job.assets).name, normal_bits=job.normal_bits)
+    return json.loads(json.dumps(recipe))
 
 
 _WRITERS: dict[str, ManifestWriter] = {}

@@ -27,8 +27,8 @@ def load_assets(name: str) -> Assets:
 
         return FixtureAssets()
     if not (Path(name) / 'manifest.json').is_file():
-        raise UserError(f'{name}: no prepared assets there; run "python tools/synthesis/prepare_assets.py --out {name}" '
-                        'first, or use --assets fixture')  # fmt: skip
+        command = f'python tools/synthesis/prepare_assets.py --out {name}'
+        raise UserError(f'{name}: no prepared assets there; run "{command}" first, or use --assets fixture')
     from .makehuman.assets import MakeHumanAssets
 
     return MakeHumanAssets(name)

@@ -1,5 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Families of poses, each a distribution over joint angles: standing, walking, sitting, crouching, reaching, lying..."""
+"""Families of poses, each a distribution over joint angles: standing, walking, sitting, reaching, lying..."""
 
 from __future__ import annotations
 
@@ -156,13 +156,25 @@ def floor_sitting(rng: np.random.Generator) -> Pose:
     back = rng.uniform(10, 22) if kind == 'drawn' else rng.uniform(0, 18)
     for side in SIDES:
         if kind == 'stretched':  # thighs level with the floor
-            hip, knee, foot = (90 - back, rng.uniform(2, 22), rng.uniform(0, 20)), rng.uniform(0, 8), rng.uniform(-25, 5)
+            hip, knee, foot = (
+                (90 - back, rng.uniform(2, 22), rng.uniform(0, 20)),
+                rng.uniform(0, 8),
+                rng.uniform(-25, 5),
+            )
         elif kind == 'crossed':
-            hip, knee, foot = (88 - back, rng.uniform(36, 47), rng.uniform(30, 42)), rng.uniform(108, 125), rng.uniform(-20, 0)
+            hip, knee, foot = (
+                (88 - back, rng.uniform(36, 47), rng.uniform(30, 42)),
+                rng.uniform(108, 125),
+                rng.uniform(-20, 0),
+            )
         else:  # thighs rise as much as shins fall, so that feet and buttocks are level
             rise = rng.uniform(28, 26 + back)
             hip, knee, foot = (90 + rise - back, rng.uniform(2, 14), rng.uniform(-3, 8)), 2 * rise, -rise / 2
-        angles[f'hip.{side}'], angles[f'knee.{side}'], angles[f'ankle.{side}'] = np.array(hip), np.array([knee]), np.array([foot])
+        angles[f'hip.{side}'], angles[f'knee.{side}'], angles[f'ankle.{side}'] = (
+            np.array(hip),
+            np.array([knee]),
+            np.array([foot]),
+        )
         _arm(angles, side, rng.choice(['hang', 'front', 'carry', 'chest', 'any']), rng)
     angles['spine'] = np.array([rng.uniform(8, 34), rng.normal(0, 5), rng.normal(0, 9)])
     _look(angles, rng)

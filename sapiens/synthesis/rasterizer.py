@@ -16,7 +16,7 @@ NEAR = 0.05
 
 
 @numba.njit(cache=True, fastmath=False)
-def _raster_perspective(points, faces, fx, fy, cx, cy, uv, material, texels, table, depth, face_id, bary):  # noqa: C901
+def _raster_perspective(points, faces, fx, fy, cx, cy, uv, material, texels, table, depth, face_id, bary):
     height, width = depth.shape
     for f in range(faces.shape[0]):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]

@@ -23,12 +23,12 @@ def contact_sheet(folder: str | Path, count: int = 8, height: int = 384, columns
     for entry, _ in zip(manifest.entries(), range(count), strict=False):
         read = {k: read_bytes(v) for k, v in entry['files'].items()}
         image = cv2.imdecode(np.frombuffer(read['image'], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-        depth = decode_depth(read['depth'], manifest.header['depth_scale'])
+        depth = decode_depth(read['depth'], 'depth', manifest.header['depth_scale'])
         known = depth > 0
         near, far = depth[known].min(), depth[known].max()
         ramp = (255 * (1 - (depth - near) / max(far - near, 1e-6))).clip(0, 255).astype(np.uint8)
         colored = cv2.applyColorMap(ramp, cv2.COLORMAP_INFERNO)[..., ::-1] * known[..., None].astype(np.uint8)
-        normals = decode_normals(read['normals'])
+        normals = decode_normals(read['normals'], 'normals')
         lit = ((normals + 1) * 127.5).astype(np.uint8) * np.any(normals != 0, -1)[..., None].astype(np.uint8)
         drawn = np.ascontiguousarray(image).copy()
         for person in entry['fields']['persons']:
@@ -36,8 +36,10 @@ def contact_sheet(folder: str | Path, count: int = 8, height: int = 384, columns
                 if v:
                     color = tuple(int(c) for c in points.colors[k]) if v == 2 else (110, 110, 110)
                     cv2.circle(drawn, (round(x), round(y)), max(image.shape[0] // 400, 1), color, -1, cv2.LINE_AA)
-        row = np.concatenate([image, colored, lit, parts.colors[decode_ids(read['parts'])], drawn], 1)
-        tiles.append(cv2.resize(row, (round(row.shape[1] * height / row.shape[0]), height), interpolation=cv2.INTER_AREA))
+        row = np.concatenate([image, colored, lit, parts.colors[decode_ids(read['parts'], 'parts')], drawn], 1)
+        tiles.append(
+            cv2.resize(row, (round(row.shape[1] * height / row.shape[0]), height), interpolation=cv2.INTER_AREA)
+        )
     width = max(t.shape[1] for t in tiles)
     tiles = [np.pad(t, ((0, 0), (0, width - t.shape[1]), (0, 0))) for t in tiles]
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
@@ -53,9 +55,9 @@ def collect(folder: str | Path, most: int = 5000) -> dict:
     """
     manifest = Manifest(folder)
     points = load_vocabulary(manifest.header['keypoints']).num_keypoints
-    out = {'samples': 0, 'persons': Counter(), 'poses': Counter(), 'framings': Counter(), 'light': Counter(),
-           'rejected': Counter(), 'visibility': np.zeros((points, 3), np.int64), 'scale': [], 'skin_tone': [], 'age': [],
-           'gender': [], 'pixels': np.zeros(256, np.int64)}  # fmt: skip
+    out: dict = {name: Counter() for name in ('persons', 'poses', 'framings', 'light', 'rejected')}
+    out.update({name: [] for name in ('scale', 'skin_tone', 'age', 'gender')})
+    out.update(samples=0, visibility=np.zeros((points, 3), np.int64), pixels=np.zeros(256, np.int64))
     for entry, _ in zip(manifest.entries(), range(most), strict=False):
         fields = entry['fields']
         out['samples'] += 1
@@ -71,7 +73,9 @@ def collect(folder: str | Path, most: int = 5000) -> dict:
             for name in ('skin_tone', 'age', 'gender'):
                 if name in person.get('traits', {}):
                     out[name].append(person['traits'][name])
-        out['pixels'] += np.bincount(decode_ids(read_bytes(entry['files']['parts'])).ravel(), minlength=256)
+        out['pixels'] += np.bincount(
+            decode_ids(read_bytes(entry['files']['parts']), entry['files']['parts']).ravel(), minlength=256
+        )
     return out
 
 
@@ -106,8 +110,9 @@ def plot(stats: dict, parts: str = 'parts28') -> np.ndarray:
     axes[4].barh(names[1:], np.maximum(share, 1e-7), log=True)
     axes[4].tick_params(axis='y', labelsize=6)
     axes[4].set_title("part of people's pixels")
-    for axis, name, title in ((axes[5], 'scale', 'height of boxes / height of the picture'), (axes[6], 'skin_tone', 'skin tone, 0 to 255'),
-                              (axes[7], 'age', 'age (1/3 child, 2/3 young, 1 old)'), (axes[8], 'gender', 'gender (0 female, 1 male)')):  # fmt: skip
+    titles = {'scale': 'height of boxes / height of the picture', 'skin_tone': 'skin tone, 0 to 255',
+              'age': 'age (1/3 child, 2/3 young, 1 old)', 'gender': 'gender (0 female, 1 male)'}  # fmt: skip
+    for axis, (name, title) in zip(axes[5:], titles.items(), strict=True):
         axis.hist(stats[name], bins=30)
         axis.set_title(title)
     canvas = FigureCanvasAgg(figure)

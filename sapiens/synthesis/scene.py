@@ -71,10 +71,20 @@ class Recipe:
 
 
 PRESETS: dict[str, dict] = {
-    'thuman-like': dict(framings=FRAMINGS, persons=(1, 1), families=('standing', 'walking', 'reaching', 'bending'), elevation=(-8, 20)),
-    'hi4d-like': dict(framings=('full',), persons=(2, 2), contact=True, elevation=(-5, 25),
-                      families=('standing', 'walking', 'reaching')),
-}  # fmt: skip
+    'thuman-like': dict(
+        framings=FRAMINGS,
+        persons=(1, 1),
+        families=('standing', 'walking', 'reaching', 'bending'),
+        elevation=(-8, 20),
+    ),
+    'hi4d-like': dict(
+        framings=('full',),
+        persons=(2, 2),
+        contact=True,
+        elevation=(-5, 25),
+        families=('standing', 'walking', 'reaching'),
+    ),
+}
 """Evaluation sets in the manner of the paper's: single scans in three framings, pairs in close contact."""
 
 

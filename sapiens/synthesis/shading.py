@@ -53,32 +53,40 @@ def _noise(x, y, z):
 
 
 @numba.njit(cache=True, fastmath=True)
-def _lit(px, py, pz, nx, ny, nz, l, frames, maps, center, scale, bias):
-    """Whether light ``l`` reaches a point: 2x2 filtered shadow map."""
+def _lit(px, py, pz, nx, ny, nz, light, frames, maps, center, scale, bias):
+    """Whether light number ``light`` reaches a point: 2x2 filtered shadow map."""
     resolution = maps.shape[1]
     qx, qy, qz = px - center[0] + nx * bias, py - center[1] + ny * bias, pz - center[2] + nz * bias
-    u = (qx * frames[l, 0, 0] + qy * frames[l, 0, 1] + qz * frames[l, 0, 2]) * scale + resolution * 0.5 - 0.5
-    v = (qx * frames[l, 1, 0] + qy * frames[l, 1, 1] + qz * frames[l, 1, 2]) * scale + resolution * 0.5 - 0.5
-    d = -(qx * frames[l, 2, 0] + qy * frames[l, 2, 1] + qz * frames[l, 2, 2]) - bias
+    u = (
+        (qx * frames[light, 0, 0] + qy * frames[light, 0, 1] + qz * frames[light, 0, 2]) * scale
+        + resolution * 0.5
+        - 0.5
+    )
+    v = (
+        (qx * frames[light, 1, 0] + qy * frames[light, 1, 1] + qz * frames[light, 1, 2]) * scale
+        + resolution * 0.5
+        - 0.5
+    )
+    d = -(qx * frames[light, 2, 0] + qy * frames[light, 2, 1] + qz * frames[light, 2, 2]) - bias
     iu, iv = int(np.floor(u)), int(np.floor(v))
     if iu < 0 or iv < 0 or iu >= resolution - 1 or iv >= resolution - 1:
         return 1.0
     fu, fv = u - iu, v - iv
     total = 0.0
-    if d <= maps[l, iv, iu]:
+    if d <= maps[light, iv, iu]:
         total += (1 - fu) * (1 - fv)
-    if d <= maps[l, iv, iu + 1]:
+    if d <= maps[light, iv, iu + 1]:
         total += fu * (1 - fv)
-    if d <= maps[l, iv + 1, iu]:
+    if d <= maps[light, iv + 1, iu]:
         total += (1 - fu) * fv
-    if d <= maps[l, iv + 1, iu + 1]:
+    if d <= maps[light, iv + 1, iu + 1]:
         total += fu * fv
     return total
 
 
 @numba.njit(cache=True, fastmath=True)
 def _shade(face_id, bary, faces, vertices, normals, rest, uv, material, texels, table, looks, linear, eye,
-           light_dir, light_rgb, frames, maps, center, scale, bias, out):  # fmt: skip  # noqa: C901
+           light_dir, light_rgb, frames, maps, center, scale, bias, out):  # fmt: skip
     height, width = face_id.shape
     for y in range(height):
         for x in range(width):
@@ -134,25 +142,25 @@ def _shade(face_id, bary, faces, vertices, normals, rest, uv, material, texels, 
             dr = dg = db = sr = sg = sb = 0.0
             skin, gloss, power = looks[m, 2], looks[m, 0], looks[m, 1]
             wrap_r, wrap_g, wrap_b = 0.28 * skin, 0.12 * skin, 0.06 * skin
-            for l in range(light_dir.shape[0]):
-                lx, ly, lz = light_dir[l, 0], light_dir[l, 1], light_dir[l, 2]
+            for light in range(light_dir.shape[0]):
+                lx, ly, lz = light_dir[light, 0], light_dir[light, 1], light_dir[light, 2]
                 cosine = nx * lx + ny * ly + nz * lz
                 if cosine <= -wrap_r:
                     continue
-                lit = _lit(px, py, pz, nx, ny, nz, l, frames, maps, center, scale, bias)
+                lit = _lit(px, py, pz, nx, ny, nz, light, frames, maps, center, scale, bias)
                 if lit <= 0:
                     continue
-                dr += lit * light_rgb[l, 0] * max(cosine + wrap_r, 0.0) / (1 + wrap_r)
-                dg += lit * light_rgb[l, 1] * max(cosine + wrap_g, 0.0) / (1 + wrap_g)
-                db += lit * light_rgb[l, 2] * max(cosine + wrap_b, 0.0) / (1 + wrap_b)
+                dr += lit * light_rgb[light, 0] * max(cosine + wrap_r, 0.0) / (1 + wrap_r)
+                dg += lit * light_rgb[light, 1] * max(cosine + wrap_g, 0.0) / (1 + wrap_g)
+                db += lit * light_rgb[light, 2] * max(cosine + wrap_b, 0.0) / (1 + wrap_b)
                 if cosine > 0 and gloss > 0:
                     hx, hy, hz = lx + ex, ly + ey, lz + ez
                     inv = 1.0 / np.sqrt(hx * hx + hy * hy + hz * hz + 1e-12)
                     half = max((nx * hx + ny * hy + nz * hz) * inv, 0.0)
                     s = lit * cosine * gloss * half**power * (power + 8) * 0.04
-                    sr += s * light_rgb[l, 0]
-                    sg += s * light_rgb[l, 1]
-                    sb += s * light_rgb[l, 2]
+                    sr += s * light_rgb[light, 0]
+                    sg += s * light_rgb[light, 1]
+                    sb += s * light_rgb[light, 2]
             out[y, x, 0] = (r * dr + sr) / np.pi
             out[y, x, 1] = (g * dg + sg) / np.pi
             out[y, x, 2] = (bl * db + sb) / np.pi
@@ -166,13 +174,13 @@ def _shadow_of_ground(hit, points, light_dir, light_rgb, frames, maps, center, s
             if not hit[y, x]:
                 continue
             px, py, pz = points[y, x, 0], points[y, x, 1], points[y, x, 2]
-            for l in range(light_dir.shape[0]):
-                if light_dir[l, 1] <= 0:
+            for light in range(light_dir.shape[0]):
+                if light_dir[light, 1] <= 0:
                     continue
-                s = _lit(px, py, pz, 0.0, 1.0, 0.0, l, frames, maps, center, scale, bias) * light_dir[l, 1]
-                out[y, x, 0] += s * light_rgb[l, 0]
-                out[y, x, 1] += s * light_rgb[l, 1]
-                out[y, x, 2] += s * light_rgb[l, 2]
+                s = _lit(px, py, pz, 0.0, 1.0, 0.0, light, frames, maps, center, scale, bias) * light_dir[light, 1]
+                out[y, x, 0] += s * light_rgb[light, 0]
+                out[y, x, 1] += s * light_rgb[light, 1]
+                out[y, x, 2] += s * light_rgb[light, 2]
 
 
 @dataclass
@@ -258,8 +266,23 @@ def render_radiance(
     behind = cv2.resize(backdrop, (width, height), interpolation=cv2.INTER_LINEAR)
     out[~covered] = behind[~covered]
     eye = fine.position.astype(np.float32)
-    _shade(face_id, bary, scene.faces, scene.vertices, scene.normals, scene.vertices if rest is None else rest,
-           scene.uv, scene.material, scene.texels, scene.table, scene.looks, SRGB_TO_LINEAR, eye, *common, out)  # fmt: skip
+    _shade(
+        face_id,
+        bary,
+        scene.faces,
+        scene.vertices,
+        scene.normals,
+        scene.vertices if rest is None else rest,
+        scene.uv,
+        scene.material,
+        scene.texels,
+        scene.table,
+        scene.looks,
+        SRGB_TO_LINEAR,
+        eye,
+        *common,
+        out,
+    )
     size = (camera.size[1], camera.size[0])
     coverage = cv2.resize(covered.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     return cv2.resize(out, size, interpolation=cv2.INTER_AREA), coverage

@@ -8,7 +8,7 @@ ZONES = (
     'upperarm.L', 'lowerarm.L', 'hand.L', 'upperleg.L', 'lowerleg.L', 'foot.L',
     'upperarm.R', 'lowerarm.R', 'hand.R', 'upperleg.R', 'lowerleg.R', 'foot.R', 'hat',
 )  # fmt: skip
-"""Names of the zones; the index is the id. Clothes have the zone of the limb that they cover; hair and hats their own."""
+"""Names of the zones; the index is the id. Clothes have the zone of the limb they cover; hair and hats their own."""
 
 ZONE = {name: i for i, name in enumerate(ZONES)}
 

@@ -80,7 +80,7 @@ def test_keypoint_table_is_complete_and_mirrored():
     table = json.loads((DATA / 'keypoints_makehuman.json').read_text())['points']
     vocabulary = load_vocabulary('keypoints308')
     assert set(table) == set(vocabulary.names)
-    for name, entry in table.items():
+    for entry in table.values():
         if 'vertices' in entry:
             assert sum(entry['weights']) == pytest.approx(1, abs=2e-3) and max(entry['vertices']) < 19158
     assert table['left_wrist']['bone'] == 'wrist.L' and table['right_wrist']['bone'] == 'wrist.R'

@@ -29,7 +29,7 @@ def front(framing):
         k = sample.labels.persons[0]['keypoints']
         eyes = k[[NAMES.index('left_eye'), NAMES.index('right_eye')]]
         if (eyes[:, 2] == 2).all() and abs(eyes[0, 0] - eyes[1, 0]) > 8 * abs(eyes[0, 1] - eyes[1, 1]):
-            return sample, {n: p for n, p in zip(NAMES, k, strict=True)}
+            return sample, dict(zip(NAMES, k, strict=True))
     raise AssertionError('nobody looks at us')
 
 

@@ -1,4 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+# ruff: noqa: E402 (the path has to be mended first)
 """Draw the 308 keypoints on the bare body from several sides: every eye, ear, lip line, hand and foot.
 
 Usage: python tools/synthesis/inspect.py --out keypoint_pictures [--assets data/assets] [--open-mouth 0.6]

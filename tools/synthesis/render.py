@@ -1,4 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+# ruff: noqa: E402 (the path has to be mended first)
 """Render synthetic people with exact labels into manifest folders that the data sets read.
 
 Writes OUT/train and OUT/val (or OUT itself with --val-fraction 0). Run the same command again to go on after an

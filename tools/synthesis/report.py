@@ -1,4 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+# ruff: noqa: E402 (the path has to be mended first)
 """Draw a contact sheet and statistics of a rendered set: poses, scales, visibility, class pixels, skin tones, ages.
 
 Usage: python tools/synthesis/report.py data/synthetic/train --out report

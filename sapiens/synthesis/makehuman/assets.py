@@ -201,9 +201,9 @@ class MakeHumanAssets:
         faces = self.body.data['faces/body']
         keep = ~hidden[faces].all(1)
         part, zone = self.body_part.copy(), self.body_zone
-        texture = self.texture(key).copy()
-        texture[..., :3] = np.clip(texture[..., :3] * tone, 0, 255)
-        self._tone = round(float(np.median(texture[..., :3].mean(-1))), 1)
+        ramp = np.clip(np.arange(256)[:, None] * np.append(tone, 1.0), 0, 255).astype(np.uint8).reshape(256, 1, 4)
+        texture = cv2.LUT(self.texture(key), ramp)
+        self._tone = round(float(np.median(texture[::8, ::8, :3].mean(-1))), 1)
         materials = [Material(texture, skin=True, gloss=0.09, shininess=12, bump=0.05)]
         look = np.zeros(len(faces), np.int32)
         socks = sock_faces(self.body, points, rng) if rng.random() < (0.5 if shod else 0.15) else None
@@ -252,11 +252,16 @@ class MakeHumanAssets:
         zone = dressing.face_zones(vertex_zone, garment.faces)
         zone[zone == ZONE['head']] = ZONE['neck']
         return Layer(
-            garment.vertices[used].astype(np.float32), np.concatenate([self.body.skin_bones, new_bones])[used],
-            np.concatenate([self.body.skin_weights, new_weights])[used], faces.reshape(-1, 3).astype(np.int32), garment.uv,
-            np.zeros(len(garment.faces), np.int32), np.full(len(garment.faces), part, np.uint8), zone,
+            garment.vertices[used].astype(np.float32),
+            np.concatenate([self.body.skin_bones, new_bones])[used],
+            np.concatenate([self.body.skin_weights, new_weights])[used],
+            faces.reshape(-1, 3).astype(np.int32),
+            garment.uv,
+            np.zeros(len(garment.faces), np.int32),
+            np.full(len(garment.faces), part, np.uint8),
+            zone,
             [Material(garment.texture, gloss=0.03, bump=0.16)],
-        )  # fmt: skip
+        )
 
     def _shoes(self, points, scale, hidden, rng) -> tuple[list[Layer], bool]:
         names = [k for k in self.kinds['clothes'] if k.startswith('shoes')]
@@ -293,8 +298,16 @@ class MakeHumanAssets:
         teeth = self.kinds['teeth'][int(rng.integers(len(self.kinds['teeth'])))]
         w = self._bound(f'teeth/{teeth}')
         lower = w['refs'][w['faces'][:, 0], 0] < 15060
-        layers.append(self._layer(f'teeth/{teeth}', points, scale, np.where(lower, self.parts['Lower_Teeth'], self.parts['Upper_Teeth']),
-                                  head, Material(self.texture(f'teeth/{teeth}'), gloss=0.3, shininess=40)))  # fmt: skip
+        layers.append(
+            self._layer(
+                f'teeth/{teeth}',
+                points,
+                scale,
+                np.where(lower, self.parts['Lower_Teeth'], self.parts['Upper_Teeth']),
+                head,
+                Material(self.texture(f'teeth/{teeth}'), gloss=0.3, shininess=40),
+            )
+        )
         layers.append(self._layer('tongue/tongue01', points, 1.0, self.parts['Tongue'], head,
                                   Material(self.texture('tongue/tongue01'), gloss=0.25, shininess=30)))  # fmt: skip
         for kind, shade in (('eyebrows', 0.8), ('eyelashes', 0.25)):

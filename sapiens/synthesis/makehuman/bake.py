@@ -214,7 +214,7 @@ def bake_wardrobe(folder: Path, allow: dict, out: Path, sources: Sources, extra:
             sources.use(path, f'--assets-dir: {path.relative_to(extra)}', "the user's own")
             textures[f'skins/{path.stem}'] = _png(path)
     np.savez_compressed(out / 'wardrobe.npz', **arrays)
-    np.savez(out / 'textures.npz', **{k: v for k, v in textures.items()})
+    np.savez(out / 'textures.npz', **textures)
 
 
 def _png(path: Path, most: int = 1024) -> np.ndarray:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -103,9 +102,8 @@ def triangulate(faces: np.ndarray, uv: np.ndarray, chosen: np.ndarray) -> tuple[
     triangles = np.concatenate([faces[:, first], faces[:, second]])
     corners = np.concatenate([uv[:, first], uv[:, second]])
     origin = np.concatenate([chosen, chosen])
-    good = np.array([len(set(t)) == 3 for t in map(tuple, triangles)]) if len(triangles) < 64 else (
-        (triangles[:, 0] != triangles[:, 1]) & (triangles[:, 1] != triangles[:, 2]) & (triangles[:, 0] != triangles[:, 2])
-    )  # fmt: skip
+    a, b, c = triangles.T
+    good = (a != b) & (b != c) & (a != c)
     return triangles[good].astype(np.int32), corners[good].astype(np.float32), origin[good]
 
 

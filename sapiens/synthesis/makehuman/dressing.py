@@ -95,25 +95,20 @@ def recolour(texture: np.ndarray, rng: np.random.Generator, pattern: bool = True
     """
     if rng.random() < 0.12:
         return texture
-    out = texture.copy()
-    luma = cv2.cvtColor(np.ascontiguousarray(texture[..., :3]), cv2.COLOR_RGB2GRAY).astype(np.float32)
-    seen = luma[texture[..., 3] > 128]
-    middle = float(np.median(seen)) if seen.size else 128.0
-    shade = np.clip(luma / max(middle, 12.0), 0.25, 1.9)[..., None]
-    saturation = texture[..., :3].max(-1).astype(int) - texture[..., :3].min(-1)
-    color = _cloth_color(rng)
-    if rng.random() < 0.35 and saturation.mean() > 25:  # turn the hue, keep the design
-        hsv = cv2.cvtColor(texture[..., :3], cv2.COLOR_RGB2HSV)
+    rgb = np.ascontiguousarray(texture[..., :3])
+    luma = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    if rng.random() < 0.35 and np.ptp(rgb[::4, ::4].astype(int), axis=-1).mean() > 25:  # turn the hue, keep the design
+        hsv = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)
         hsv[..., 0] = (hsv[..., 0].astype(int) + int(rng.integers(180))) % 180
         hsv[..., 2] = np.clip(hsv[..., 2] * rng.uniform(0.7, 1.5), 0, 255)
-        out[..., :3] = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
-        return out
-    base = np.broadcast_to(color, texture[..., :3].shape)
+        return np.dstack([cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), texture[..., 3]])
+    shade = np.clip(np.arange(256) / max(_median(luma, texture[..., 3]), 12.0), 0.25, 1.9)[:, None] ** 0.9
+    out = _by_luma(luma, shade * _cloth_color(rng))
     if pattern and rng.random() < 0.5:
-        mask = weave(texture.shape[:2], rng)[..., None]
-        base = base * (1 - mask) + _cloth_color(rng) * mask
-    out[..., :3] = np.clip(base * shade**0.9, 0, 255)
-    return out
+        mask = cv2.merge([weave(texture.shape[:2], rng)] * 3)
+        other = _by_luma(luma, shade * _cloth_color(rng))
+        out = (out * (1 - mask) + other * mask).astype(np.uint8)
+    return np.dstack([out, texture[..., 3]])
 
 
 def _cloth_color(rng: np.random.Generator) -> np.ndarray:
@@ -153,18 +148,27 @@ def weave(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 def tint(texture: np.ndarray, color: np.ndarray, strength: float) -> np.ndarray:
     """Move a texture's colour towards ``color`` (sRGB), keeping its light and dark."""
-    out = texture.copy()
-    rgb = texture[..., :3].astype(np.float32)
-    luma = cv2.cvtColor(np.ascontiguousarray(texture[..., :3]), cv2.COLOR_RGB2GRAY).astype(np.float32)
-    on = texture[..., 3] > 128
-    middle = max(float(np.median(luma[on])) if on.any() else 128.0, 8.0)
-    goal = np.asarray(color, np.float32) * np.clip(luma / middle, 0.2, 2.2)[..., None]
-    out[..., :3] = np.clip(rgb * (1 - strength) + goal * strength, 0, 255)
-    return out
+    rgb = np.ascontiguousarray(texture[..., :3])
+    luma = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    shade = np.clip(np.arange(256) / max(_median(luma, texture[..., 3]), 8.0), 0.2, 2.2)
+    goal = _by_luma(luma, shade[:, None] * np.asarray(color, np.float64))
+    return np.dstack([cv2.addWeighted(rgb, 1 - strength, goal, strength, 0), texture[..., 3]])
+
+
+def _median(luma: np.ndarray, alpha: np.ndarray) -> float:
+    """Median of an 8-bit picture where it is opaque; 128 where nothing is."""
+    counts = cv2.calcHist([luma], [0], (alpha > 128).astype(np.uint8), [256], [0, 256]).ravel().cumsum()
+    return float(np.searchsorted(counts, counts[-1] / 2)) if counts[-1] else 128.0
+
+
+def _by_luma(luma: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """Look colours ``(256, 3)`` up by brightness: ``(h, w, 3)`` uint8."""
+    table = np.clip(colors + 0.5, 0, 255).astype(np.uint8).reshape(256, 1, 3)
+    return cv2.LUT(cv2.merge([luma, luma, luma]), table)
 
 
 def iris_texture(color: np.ndarray, rng: np.random.Generator, side: int = 128) -> np.ndarray:
-    """Sclera, iris and pupil around the centre of a square; `IRIS` and `PUPIL` are the radii in parts of its half side."""
+    """Sclera, iris and pupil around the centre of a square; `IRIS` and `PUPIL` are radii in half sides."""
     y, x = (np.mgrid[:side, :side] - (side - 1) / 2) / (side / 2)
     r, a = np.hypot(x, y), np.arctan2(y, x)
     streak = 0.8 + 0.35 * np.interp((a / (2 * np.pi)) % 1 * 64, np.arange(65), np.append(rng.random(64), 0.5))

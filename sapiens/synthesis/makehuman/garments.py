@@ -60,7 +60,9 @@ def limb_progress(body: BaseBody) -> dict[str, np.ndarray]:
             for i, (a, b) in enumerate(zip(joints, joints[1:], strict=False)):
                 d = b - a
                 t = (points - a) @ d / (d @ d)
-                value[mine] = np.where((t > 0)[mine], np.maximum(value[mine], i * 0.5 + np.minimum(t[mine], 1.6) * 0.5), value[mine])
+                value[mine] = np.where(
+                    (t > 0)[mine], np.maximum(value[mine], i * 0.5 + np.minimum(t[mine], 1.6) * 0.5), value[mine]
+                )
         out[name] = value
     return out
 
@@ -82,9 +84,15 @@ def helper_garments(
         hem = waist - rng.uniform(0.02, 0.16)
         wear = np.where(arms, 0.3 * (sleeve - progress['arm']), np.minimum(y - hem, neck - y))
         out.append(_cut('upper', body, points, 'helper-tights', wear, rng.uniform(0.004, 0.014), rng))
-    length = float(rng.choice([rng.uniform(0.22, 0.48), rng.uniform(0.6, 0.85), rng.uniform(0.9, 0.97)], p=[0.35, 0.1, 0.55]))
+    length = float(
+        rng.choice([rng.uniform(0.22, 0.48), rng.uniform(0.6, 0.85), rng.uniform(0.9, 0.97)], p=[0.35, 0.1, 0.55])
+    )
     if female and rng.random() < 0.35:
-        low = np.interp(length, [0, 0.5, 1], [skeleton.head('upperleg01.L')[1], skeleton.head('lowerleg01.L')[1], skeleton.head('foot.L')[1]])
+        low = np.interp(
+            length,
+            [0, 0.5, 1],
+            [skeleton.head('upperleg01.L')[1], skeleton.head('lowerleg01.L')[1], skeleton.head('foot.L')[1]],
+        )
         out.append(_cut('lower', body, points, 'helper-skirt', y - low, rng.uniform(0.0, 0.01), rng))
         return out
     wear = np.where(legs, 0.5 * (length - progress['leg']), np.where(arms, -1.0, waist + 0.03 - y))

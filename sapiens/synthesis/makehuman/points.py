@@ -2,8 +2,8 @@
 """Where the 308 keypoints are on the MakeHuman body: a data file of vertices, bone ends and circles on the eyes.
 
 Each entry of ``data/keypoints_makehuman.json`` is one of ``{"vertices": [...], "weights": [...]}``,
-``{"bone": NAME, "end": "head" | "tail"}`` and ``{"eye": "L" | "R", "ring": "centre" | "iris" | "pupil", "clock": degrees}``
-(0 = the person's left, 90 = up).
+``{"bone": NAME, "end": "head" | "tail"}`` and
+``{"eye": "L" | "R", "ring": "centre" | "iris" | "pupil", "clock": degrees}`` (0 = the person's left, 90 = up).
 """
 
 from __future__ import annotations

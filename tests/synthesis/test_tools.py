@@ -1,0 +1,47 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""The viewer of keypoints and the report of a set."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip('numba')
+
+from sapiens.synthesis.job import Job, run
+from sapiens.synthesis.report import collect, contact_sheet
+from sapiens.synthesis.scene import Recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_report_counts_what_is_there(tmp_path):
+    recipe = Recipe(size=(96, 72), persons=(2, 2), samples=1, lights=6, framings=('full',))
+    run([Job(str(tmp_path), 3, 1, 0, recipe, 'fixture')], 1, lambda *_: None)
+    stats = collect(tmp_path)
+    people = sum(k * v for k, v in stats['persons'].items())
+    assert stats['samples'] == 3 and sum(stats['poses'].values()) == people
+    assert (stats['visibility'].sum(1) == people).all()
+    assert stats['pixels'].sum() == 3 * 96 * 72
+    sheet = contact_sheet(tmp_path, 3, 96, 1)
+    assert sheet.shape == (288, 5 * 72, 3) and sheet.std() > 10
+
+
+def test_viewer_draws_every_view(tmp_path):
+    command = [sys.executable, str(ROOT / 'tools/synthesis/inspect.py'), '--out', str(tmp_path), '--assets', 'fixture']
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in ('face', 'l_ear', 'right_hand', 'body_back'):
+        picture = cv2.imread(str(tmp_path / f'{name}.png'))
+        red = (picture[..., 2].astype(int) - picture[..., 1] > 100).sum()
+        assert picture.shape == (900, 900, 3) and red > 20, name
+    assert np.ptp(cv2.imread(str(tmp_path / 'all.png'))) > 100
+
+
+def test_report_of_nothing_is_one_line(tmp_path):
+    command = [sys.executable, str(ROOT / 'tools/synthesis/report.py'), str(tmp_path), '--out', str(tmp_path / 'r')]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and 'manifest.json' in done.stderr and 'Traceback' not in done.stderr
