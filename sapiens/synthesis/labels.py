@@ -100,8 +100,8 @@ def visible_keypoints(
 ) -> np.ndarray:
     """``(308, 3)`` x, y and 2 = visible, 1 = hidden, 0 = outside of the picture (then x = y = 0).
 
-    A keypoint is visible where the surface seen within one pixel of it is this person's, belongs to a zone that shows
-    the keypoint, and is not farther in front of it than the keypoint lies under the skin.
+    A keypoint is visible where the surface seen at its pixel (on the outline: next to it) is this person's, belongs
+    to a zone that shows the keypoint, and is not farther in front of it than the keypoint lies under the skin.
     """
     shown, tolerance = keypoint_rules()
     tolerance = tolerance * figure.height / 1.7
@@ -111,12 +111,14 @@ def visible_keypoints(
     inside = (depth > 0) & (image > -0.5).all(-1) & (image < [width - 0.5, height - 0.5]).all(-1)
     seen = np.zeros(len(image), bool)
     x, y = np.rint(np.where(inside[:, None], image, 0)).astype(int).T
-    pixel = depth / camera.intrinsics[0, 0]
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            r, c = np.clip(y + dy, 0, height - 1), np.clip(x + dx, 0, width - 1)
-            near = z[r, c] > depth - tolerance - pixel
-            seen |= (instances[r, c] == number) & shown[np.arange(len(x)), zones[r, c]] & near
+    slope = depth / camera.intrinsics[0, 0]  # how much a slanting surface may gain within a pixel, metres
+    own = instances[y, x] == number
+    for dy, dx in ((0, 0), *((a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if a or b)):
+        r, c = np.clip(y + dy, 0, height - 1), np.clip(x + dx, 0, width - 1)
+        near = z[r, c] > depth - tolerance - slope
+        found = (instances[r, c] == number) & shown[np.arange(len(x)), zones[r, c]] & near
+        # Neighbours speak only for points whose own pixel falls off the person's outline.
+        seen |= found if (dy, dx) == (0, 0) else found & ~own
     visibility = np.where(inside, np.where(seen, 2, 1), 0)
     xy = np.clip(image, 0, [width - 1, height - 1])
     return np.concatenate([np.where(inside[:, None], xy, 0), visibility[:, None]], -1).astype(np.float32)
