@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from ..errors import UserError
 from ..vocabularies import load_vocabulary
-from .actor import PARTS, Figure, keypoint_rules
+from .actor import KEYPOINTS, PARTS, Figure, keypoint_rules
 from .camera import TO_LABEL_AXES, Camera
 from .mesh import Scene
 from .rasterizer import interpolate, rasterize
@@ -119,9 +120,29 @@ def visible_keypoints(
         found = (instances[r, c] == number) & shown[np.arange(len(x)), zones[r, c]] & near
         # Neighbours speak only for points whose own pixel falls off the person's outline.
         seen |= found if (dy, dx) == (0, 0) else found & ~own
+    for ring, eye in _eyes():
+        # At a grazing view the tolerances would show the iris of an eye that looks away: its ring is seen from behind.
+        x0, y0 = image[ring].T
+        if (x0 * np.roll(y0, -1) - y0 * np.roll(x0, -1)).sum() >= 0:
+            seen[eye] = False
     visibility = np.where(inside, np.where(seen, 2, 1), 0)
     xy = np.clip(image, 0, [width - 1, height - 1])
     return np.concatenate([np.where(inside[:, None], xy, 0), visibility[:, None]], -1).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _eyes() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each eye the border of the iris, anticlockwise from 3 o'clock, and all points of iris and pupil."""
+    names = load_vocabulary(KEYPOINTS).names
+    clock = ('3', 'midpoint_1', '12', 'midpoint_4', '9', 'midpoint_3', '6', 'midpoint_2')
+    out = []
+    for side in 'lr':
+        ring = np.array([names.index(f'{side}_border_of_iris_{place}') for place in clock])
+        points = [
+            i for i, n in enumerate(names) if n.startswith(f'{side}_') and n.split('_of_')[-1][:4] in ('iris', 'pupi')
+        ]
+        out.append((ring, np.array(points)))
+    return out
 
 
 def check(labels: Labels, camera: Camera, image: np.ndarray) -> None:

@@ -158,3 +158,18 @@ def test_check_refuses_broken_labels(damage, message):
     damage(sample)
     with pytest.raises(InvalidSample, match=message):
         check(sample.labels, sample.camera, sample.image)
+
+
+def test_an_iris_is_never_seen_from_behind():
+    clock = ('3', 'midpoint_1', '12', 'midpoint_4', '9', 'midpoint_3', '6', 'midpoint_2')
+    recipe = with_options(RECIPE, size=(96, 72), persons=(1, 4))
+    seen = 0
+    for index in (2, 3, 11, 14, 15):  # somebody in profile, whose far eye is less than a pixel under the skin
+        for person in draw_sample(FixtureAssets(), recipe, 2, index).labels.persons:
+            for side in 'lr':
+                ring = person['keypoints'][[NAMES.index(f'{side}_border_of_iris_{c}') for c in clock]]
+                if (ring[:, 2] == 2).all():
+                    x, y = (ring[:, :2].astype(float) - ring[0, :2]).T
+                    assert (x * np.roll(y, -1) - y * np.roll(x, -1)).sum() < 0
+                    seen += 1
+    assert seen > 2

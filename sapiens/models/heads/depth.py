@@ -38,7 +38,7 @@ class DepthHead(DeconvHead):
         super().__init__(in_channels, 1, deconv_channels, conv_channels, dropout, init_cfg)
         # The loss takes logarithms: from 0, half the outputs would start where it is cut off and the others where its
         # gradient is extreme. Targets lie in [0, 1].
-        torch.nn.init.constant_(self.final_layer.bias, 0.5)
+        torch.nn.init.constant_(self.final_layer.bias, 0.1)
         self.loss_module = MODELS.build(loss or dict(type='sapiens.SiLogLoss'))
 
     def flip_back(self, output: torch.Tensor) -> torch.Tensor:

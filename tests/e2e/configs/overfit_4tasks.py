@@ -16,7 +16,7 @@ model = dict(
     ),
     heads=dict(
         pose=dict(deconv_channels=(48, 48), conv_channels=(48, 48)),
-        seg=dict(deconv_channels=(48, 48, 48), conv_channels=(48, 48), dropout=0.0),
+        seg=dict(deconv_channels=(48, 48, 48), conv_channels=(48, 48), dropout=0.0, loss=dict(class_weight=None)),
         depth=dict(deconv_channels=(48, 48, 32, 32), conv_channels=(32, 32), dropout=0.0),
         normal=dict(deconv_channels=(48, 48, 48), conv_channels=(48, 48), dropout=0.0),
     ),
