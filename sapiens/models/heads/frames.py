@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from ...structures import HumanDataSample
+from ...structures.geometry import to_original
 
 STRIPE = 2**22  # numbers that a stripe of resampled rows may hold
 
@@ -32,9 +33,7 @@ def _resize_map(source: tuple[int, int], target: tuple[int, int]) -> torch.Tenso
 
 def points_to_original(points: torch.Tensor, warp: torch.Tensor) -> torch.Tensor:
     """``(K, 2)`` input pixels -> ``(K, 2)`` original pixels, on the CPU."""
-    points = points.cpu()
-    linear, shift = warp[:, :2], warp[:, 2]
-    return torch.linalg.solve(linear, (points.double() - shift).T).T.float()
+    return torch.from_numpy(to_original(points, warp)).float()
 
 
 def _is_resize(warp: torch.Tensor, input_shape: tuple, ori_shape: tuple) -> bool:
