@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .posing import SIDES, Pose, bone_rotations
+from .posing import SIDES, Pose, bone_rotations, clip, leg_rotations
 from .skeleton import Skeleton, rotation
 
 CAPSULES: tuple[tuple[str, str, str, float], ...] = (
@@ -100,17 +100,20 @@ def settle_feet(skeleton: Skeleton, pose: Pose) -> Pose:
     pitch = np.degrees(np.arctan2(pose.tilt[2, 1], pose.tilt[1, 1]))
     flat = pose.family not in ('walking', 'running')
 
-    def build() -> np.ndarray:
-        if flat:
-            for side in SIDES:
+    rotations = bone_rotations(skeleton, pose)
+
+    def build(sides: tuple[str, ...]) -> np.ndarray:
+        for side in sides:
+            if flat:
                 wanted = pitch + angles[f'knee.{side}'][0] - angles[f'hip.{side}'][0]
                 angles[f'ankle.{side}'] = np.array([wanted])
-        p = Pose(angles, pose.tilt, pose.family, pose.support).clipped()
-        return skeleton.transforms(bone_rotations(skeleton, p), pose.tilt, np.zeros(3))
+            leg = {joint: angles[f'{joint}.{side}'] for joint in ('hip', 'knee', 'ankle')}
+            leg_rotations(rotations, skeleton, {f'{j}.{side}': clip(j, v) for j, v in leg.items()}, side)
+        return skeleton.transforms(rotations, pose.tilt, np.zeros(3))
 
     if pose.family == 'running':
         return pose
-    transforms = build()
+    transforms = build(SIDES)
     left, right = _sole(skeleton, transforms, 'L'), _sole(skeleton, transforms, 'R')
     long, target = ('L', right) if left < right else ('R', left)
     if flat and abs(left - right) > 0.004:
@@ -120,11 +123,10 @@ def settle_feet(skeleton: Skeleton, pose: Pose) -> Pose:
             middle = (low + high) / 2
             angles[f'knee.{long}'] = np.array([knee + middle])
             angles[f'hip.{long}'][0] = hip + middle * 0.5
-            if _sole(skeleton, build(), long) < target:
+            if _sole(skeleton, build((long,)), long) < target:
                 low = middle
             else:
                 high = middle
-    build()
     return Pose(angles, pose.tilt, pose.family, pose.support).clipped()
 
 

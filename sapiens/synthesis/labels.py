@@ -68,8 +68,7 @@ def make_labels(scene: Scene, figures: list[Figure], camera: Camera, min_pixels:
     view = np.stack([-(columns - k[0, 2]) / k[0, 0], (rows - k[1, 2]) / k[1, 1], np.ones(camera.size)], -1)
     back = (normals * view).sum(-1) < 0
     # Cloth and hair are seen from inside too; there the visible side is the other one.
-    inside = back & _seen_from_inside(points, scene.faces, face_id)
-    normals[inside] *= -1
+    normals[back] *= np.where(_seen_from_inside(points, scene.faces[face_id[back]]), -1, 1)[:, None]
     persons, order = [], np.zeros(256, np.uint8)
     for number, figure in enumerate(figures, 1):
         mask = instances == number
@@ -90,10 +89,9 @@ def make_labels(scene: Scene, figures: list[Figure], camera: Camera, min_pixels:
     return Labels(parts, instances, depth, normals.astype(np.float32), persons, zones)
 
 
-def _seen_from_inside(points: np.ndarray, faces: np.ndarray, face_id: np.ndarray) -> np.ndarray:
+def _seen_from_inside(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
     a, b, c = (points[faces[:, i]] for i in range(3))
-    away = (np.cross(b - a, c - a) * a).sum(-1) > 0
-    return np.append(away, False)[face_id]
+    return (np.cross(b - a, c - a) * a).sum(-1) > 0
 
 
 def visible_keypoints(

@@ -22,11 +22,11 @@ knee, ankle  flexion; toes up                           straight; sole at a righ
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .skeleton import Skeleton, rotation, unit
+from .skeleton import Skeleton, cross, rotation, unit
 
 SIDES = ('L', 'R')
 LIMITS: dict[str, tuple[tuple[float, float], ...]] = {
@@ -62,11 +62,13 @@ class Pose:
 
     def clipped(self) -> Pose:
         """The nearest pose within `LIMITS`."""
-        angles = {}
-        for joint, values in self.angles.items():
-            low, high = np.array(LIMITS[joint.split('.')[0]]).T
-            angles[joint] = np.clip(np.atleast_1d(np.asarray(values, np.float64)), low, high)
-        return Pose(angles, self.tilt, self.family, self.support)
+        return replace(self, angles={joint: clip(joint.split('.')[0], v) for joint, v in self.angles.items()})
+
+
+def clip(joint: str, angles: np.ndarray) -> np.ndarray:
+    """Angles of a joint (a key of `LIMITS`), brought within its limits."""
+    low, high = np.array(LIMITS[joint]).T
+    return np.minimum(np.maximum(np.atleast_1d(np.asarray(angles, np.float64)), low), high)
 
 
 def within_limits(pose: Pose) -> bool:
@@ -106,7 +108,7 @@ def bone_rotations(skeleton: Skeleton, pose: Pose) -> dict[str, np.ndarray]:
     for side in SIDES:
         _arm(out, skeleton, pose.angles, side)
         _hand(out, skeleton, pose.angles, side)
-        _leg(out, skeleton, pose.angles, side)
+        leg_rotations(out, skeleton, pose.angles, side)
     return {name: r for name, r in out.items() if name in skeleton.index}
 
 
@@ -122,7 +124,7 @@ def _column(out: dict, bones: tuple, angles: np.ndarray, shares: tuple) -> None:
 
 def _frame(direction: np.ndarray, hinge: np.ndarray) -> np.ndarray:
     hinge = unit(hinge - direction * (hinge @ direction))
-    return np.stack([direction, hinge, np.cross(direction, hinge)], 1)
+    return np.stack([direction, hinge, cross(direction, hinge)], 1)
 
 
 def _arm(out: dict, skeleton: Skeleton, angles: dict, side: str) -> None:
@@ -131,11 +133,11 @@ def _arm(out: dict, skeleton: Skeleton, angles: dict, side: str) -> None:
     upper = unit(skeleton.head(f'lowerarm01.{side}') - skeleton.head(f'upperarm01.{side}'))
     fore = unit(skeleton.head(f'wrist.{side}') - skeleton.head(f'lowerarm01.{side}'))
     front = np.array([0.0, 0, 1])
-    hinge = unit(np.cross(upper, front))
+    hinge = unit(cross(upper, front))
     # Where the arm shall go: from hanging, swing up in the given plane.
     p = np.radians(plane)
     outward = np.array([sign * np.cos(p), 0, np.sin(p)])
-    swing = rotation(np.cross((0, -1, 0), outward), elevation)
+    swing = rotation(cross((0, -1, 0), outward), elevation)
     target = _frame(swing @ np.array([0.0, -1, 0]), swing @ np.array([-1.0, 0, 0]))
     full = target @ _frame(upper, hinge).T
     girdle = rotation((0, 0, sign), max(elevation - 45, 0) * 0.22 * np.cos(p) + max(elevation - 90, 0) * 0.1)
@@ -146,19 +148,19 @@ def _arm(out: dict, skeleton: Skeleton, angles: dict, side: str) -> None:
     out[f'upperarm01.{side}'] = girdle.T @ full @ half
     out[f'upperarm02.{side}'] = half.T @ turn
     # The rest pose may hold the elbow bent: take that off first.
-    rest_bend = np.degrees(np.arctan2(np.cross(upper, fore) @ hinge, upper @ fore))
+    rest_bend = np.degrees(np.arctan2(cross(upper, fore) @ hinge, upper @ fore))
     bend = rotation(hinge, float(angles[f'elbow.{side}'][0]) - rest_bend)
     out[f'lowerarm01.{side}'] = bend
     along, palm, _ = hand_axes(skeleton, side)
-    flex_side = np.cross(hinge, fore)
+    flex_side = cross(hinge, fore)
     flat = palm - fore * (palm @ fore)
-    rest_turn = np.degrees(np.arctan2(np.cross(flex_side, flat) @ fore, flex_side @ flat)) * -sign
+    rest_turn = np.degrees(np.arctan2(cross(flex_side, flat) @ fore, flex_side @ flat)) * -sign
     turn = float(angles[f'forearm.{side}'][0]) - rest_turn
     out[f'lowerarm02.{side}'] = rotation(fore, -sign * turn * 0.5)
     flex, deviation = angles[f'wrist.{side}']
     # The hand rests in line with the forearm or not: straighten, then bend.
     rest_flex = np.degrees(np.arctan2(fore @ palm, fore @ along))
-    across = np.cross(along, palm)
+    across = cross(along, palm)
     out[f'wrist.{side}'] = (
         rotation(fore, -sign * turn * 0.5) @ rotation(across, flex + rest_flex * 0.8) @ rotation(palm, deviation * sign)
     )
@@ -170,7 +172,7 @@ def hand_axes(skeleton: Skeleton, side: str) -> tuple[np.ndarray, np.ndarray, np
     along = unit(skeleton.head(f'finger3-1.{side}') - wrist)
     radial = skeleton.head(f'finger2-1.{side}') - skeleton.head(f'finger5-1.{side}')
     radial = unit(radial - along * (along @ radial))
-    palm = np.cross(along, radial) * (1.0 if side == 'L' else -1.0)
+    palm = cross(along, radial) * (1.0 if side == 'L' else -1.0)
     return along, palm, radial
 
 
@@ -182,7 +184,7 @@ def _hand(out: dict, skeleton: Skeleton, angles: dict, side: str) -> None:
         base, middle = skeleton.head(f'finger{finger}-1.{side}'), skeleton.head(f'finger{finger}-2.{side}')
         direction = unit(middle - base)
         towards = palm if finger > 1 else unit(palm * 0.6 - radial * 0.8)
-        axis = unit(np.cross(direction, towards))
+        axis = unit(cross(direction, towards))
         # Curl is measured from the rest pose's light bend.
         shares = (0.8, 1.0, 0.65) if finger > 1 else (0.3, 0.6, 0.9)
         for joint, share in enumerate(shares, 1):
@@ -192,7 +194,8 @@ def _hand(out: dict, skeleton: Skeleton, angles: dict, side: str) -> None:
             out[f'finger{finger}-1.{side}'] = fan @ out[f'finger{finger}-1.{side}']
 
 
-def _leg(out: dict, skeleton: Skeleton, angles: dict, side: str) -> None:
+def leg_rotations(out: dict, skeleton: Skeleton, angles: dict, side: str) -> None:
+    """Put the rotations of one leg's bones into ``out``, for `bone_rotations` and whoever moves a leg alone."""
     sign = 1.0 if side == 'L' else -1.0
     flexion, abduction, outward = angles[f'hip.{side}']
     thigh = unit(skeleton.head(f'lowerleg01.{side}') - skeleton.head(f'upperleg01.{side}'))
@@ -210,7 +213,7 @@ def _leg(out: dict, skeleton: Skeleton, angles: dict, side: str) -> None:
 
 def _align(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Smallest rotation that takes one unit vector to another."""
-    axis = np.cross(source, target)
+    axis = cross(source, target)
     sine = np.linalg.norm(axis)
     if sine < 1e-8:
         return np.eye(3)

@@ -208,16 +208,16 @@ def shadow_maps(scene: Scene, lights: Lights, resolution: int = 256) -> ShadowMa
     scale = resolution * 0.49 / radius
     frames = np.empty((len(lights.direction), 3, 3), np.float32)
     maps = np.empty((len(frames), resolution, resolution), np.float32)
-    centred = scene.vertices - center
+    centred = (scene.vertices - center) * np.float32(scale)
     skip = scene.table[scene.material, 3] != 0
     for i, d in enumerate(lights.direction):
         side = np.cross(d, [1.0, 0, 0] if abs(d[1]) > 0.9 else [0, 1.0, 0])
         side /= np.linalg.norm(side)
         frames[i] = side, np.cross(d, side), d
-        points = centred @ frames[i].T
-        points[:, :2] = points[:, :2] * scale + (resolution * 0.5 - 0.5)
-        points[:, 2] *= -1
-        maps[i] = rasterize_parallel(np.ascontiguousarray(points), scene.faces, skip, resolution)
+        # Pixel x, pixel y and distance in one product.
+        points = centred @ (frames[i] * np.array([[1], [1], [-1 / scale]], np.float32)).T
+        points[:, :2] += resolution * 0.5 - 0.5
+        maps[i] = rasterize_parallel(points, scene.faces, skip, resolution)
     return ShadowMaps(frames, maps, center, scale, bias=1.2 / scale)
 
 

@@ -7,6 +7,7 @@ it turns everything below the bone about the bone's head. So no bone needs axes 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numba
@@ -47,19 +48,36 @@ class Skeleton:
         Returns:
             ``(B, 3, 4)`` float64: rest positions to world positions.
         """
-        turn = np.empty((len(self.names), 3, 3))
-        place = np.empty((len(self.names), 3))
-        for i, name in enumerate(self.names):
-            p = self.parents[i]
+        local = np.tile(np.eye(3), (len(self.names), 1, 1))
+        for name, turn in rotations.items():
+            if name in self.index:
+                local[self.index[name]] = turn
+        out = np.empty((len(self.names), 3, 4))
+        root, move = np.ascontiguousarray(root, np.float64), np.asarray(move, np.float64)
+        _chain(self.parents, np.ascontiguousarray(self.heads, np.float64), local, root, move, out)
+        return out
+
+
+@numba.njit(cache=True)
+def _chain(parents, heads, local, root, move, out):
+    place = np.empty_like(heads)
+    for i in range(len(parents)):
+        p = parents[i]
+        for j in range(3):
             if p < 0:
-                turn[i], place[i] = root, move
+                place[i, j] = move[j]
             else:
-                turn[i] = turn[p]
-                place[i] = place[p] + turn[p] @ (self.heads[i] - self.heads[p])
-            if name in rotations:
-                turn[i] = turn[i] @ rotations[name]
-        offset = place - np.einsum('bij,bj->bi', turn, self.heads)
-        return np.concatenate([turn, offset[..., None]], -1)
+                place[i, j] = place[p, j]
+                for k in range(3):
+                    place[i, j] += out[p, j, k] * (heads[i, k] - heads[p, k])
+            for k in range(3):
+                out[i, j, k] = 0.0
+                for m in range(3):
+                    out[i, j, k] += (root[j, m] if p < 0 else out[p, j, m]) * local[i, m, k]
+        for j in range(3):
+            out[i, j, 3] = place[i, j]
+            for k in range(3):
+                out[i, j, 3] -= out[i, j, k] * heads[i, k]
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -97,12 +115,26 @@ def skin(points: np.ndarray, bones: np.ndarray, weights: np.ndarray, transforms:
 
 def rotation(axis: np.ndarray, degrees: float) -> np.ndarray:
     """Rotation ``(3, 3)`` by ``degrees`` about ``axis`` (right-handed)."""
-    x, y, z = np.asarray(axis, np.float64) / np.linalg.norm(axis)
-    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + s * k + (1 - c) * (k @ k)
+    # Plain numbers: a person takes hundreds of these, and numpy's overhead on three numbers is ten times the work.
+    x, y, z = (float(v) for v in axis)
+    length = math.sqrt(x * x + y * y + z * z)
+    x, y, z = x / length, y / length, z / length
+    angle = math.radians(degrees)
+    c, s = math.cos(angle), math.sin(angle)
+    t = 1 - c
+    return np.array([
+        [t * x * x + c, t * x * y - s * z, t * x * z + s * y],
+        [t * x * y + s * z, t * y * y + c, t * y * z - s * x],
+        [t * x * z - s * y, t * y * z + s * x, t * z * z + c],
+    ])  # fmt: skip
 
 
 def unit(vector: np.ndarray) -> np.ndarray:
     """The vector with length 1."""
-    return vector / np.linalg.norm(vector)
+    return vector / math.sqrt(vector @ vector)
+
+
+def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cross product of two single vectors; numpy's own spends most of its time on shapes."""
+    (ax, ay, az), (bx, by, bz) = a, b
+    return np.array([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])

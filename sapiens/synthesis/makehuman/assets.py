@@ -84,8 +84,8 @@ class MakeHumanAssets:
         shape = self.body.shape(traits, race)
         random_face(self.body, shape, rng, sliders=self.sliders)
         skeleton = self.body.skeleton(shape * 0.1)
-        for name, weight in expression(rng).items():
-            self.body.add(shape, self.body.targets[f'action/{name}'], weight)
+        actions = expression(rng)
+        self.body.add_all(shape, {self.body.targets[f'action/{name}']: weight for name, weight in actions.items()})
         points = shape * 0.1
         eyes = {s: self._eye(points, s) for s in 'LR'}
         layers = self._layers(points, skeleton, eyes, traits, race, rng)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numba
 import numpy as np
 
 from ..skeleton import Skeleton
@@ -49,9 +50,13 @@ class BaseBody:
 
     def add(self, points: np.ndarray, target: int, weight: float) -> None:
         """Add a shape target, in place, decimetres."""
-        a, b = self.data['target_starts'][target : target + 2]
-        offsets = self.data['target_offsets'][a:b] * np.float32(self.data['target_scales'][target] * weight)
-        points[self.data['target_ids'][a:b]] += offsets
+        self.add_all(points, {target: weight})
+
+    def add_all(self, points: np.ndarray, weights: dict[int, float]) -> None:
+        """Add several shape targets, in place, decimetres."""
+        targets = np.fromiter(weights, np.int64, len(weights))
+        scales = self.data['target_scales'][targets] * np.fromiter(weights.values(), np.float64, len(weights))
+        _add(points, *(self.data[f'target_{name}'] for name in ('ids', 'offsets', 'starts')), targets, scales)
 
     def shape(self, traits: dict[str, float], race: dict[str, float]) -> np.ndarray:
         """Vertices ``(V, 3)`` in decimetres of a person at rest.
@@ -69,7 +74,7 @@ class BaseBody:
             basis = np.eye(len(anchors))
             for i, (word, _) in enumerate(anchors):
                 share[word] = float(np.interp(value, places[order], basis[i][order]))
-        points = self.template.copy()
+        weights = {}
         for words, target in self.macro:
             weight = 1.0
             for word in words:
@@ -77,7 +82,9 @@ class BaseBody:
                 if weight < 2e-3:  # moves nothing by a millimetre
                     break
             else:
-                self.add(points, target, weight)
+                weights[target] = weight
+        points = self.template.copy()
+        self.add_all(points, weights)
         return points
 
     def skeleton(self, points: np.ndarray) -> Skeleton:
@@ -94,6 +101,14 @@ class BaseBody:
         faces, uv = self.data[f'faces/{group}'], self.data[f'uv/{group}']
         chosen = np.arange(len(faces)) if keep is None else np.flatnonzero(keep)
         return triangulate(faces[chosen], uv[chosen], chosen)
+
+
+@numba.njit(cache=True)
+def _add(points, ids, offsets, starts, targets, scales):
+    for t in range(len(targets)):
+        for i in range(starts[targets[t]], starts[targets[t] + 1]):
+            for k in range(3):
+                points[ids[i], k] += offsets[i, k] * scales[t]
 
 
 def triangulate(faces: np.ndarray, uv: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -125,12 +140,13 @@ def random_face(
     body: BaseBody, points: np.ndarray, rng: np.random.Generator, sliders: list, strength: float = 0.45
 ) -> None:
     """Change the features of the face a little, in place."""
+    weights: dict[int, float] = {}
     for ways in sliders:
         way = ways[int(rng.integers(len(ways)))]
-        weight = float(np.clip(abs(rng.normal(0, strength * 0.5)), 0, strength))
+        weight = float(min(abs(rng.normal(0, strength * 0.5)), strength))
         if rng.random() < 0.5:
-            for target in way:
-                body.add(points, target, weight)
+            weights.update(dict.fromkeys(way, weight))
+    body.add_all(points, weights)
 
 
 def expression(rng: np.random.Generator) -> dict[str, float]:
