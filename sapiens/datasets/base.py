@@ -38,7 +38,8 @@ class HumanDataset(BaseDataset):
         data_prefix: Folders inside ``data_root`` by use, e.g. ``dict(img='val2017/')``.
         pipeline: Transforms (configs or callables).
         input_size: ``(H, W)`` of the network's input, for every transform that is not told another.
-        labels: Dense labels that `LoadLabels` reads, of ``'parts'``, ``'depth'``, ``'normals'``, ``'mask'``; None = all.
+        labels: Dense labels that `LoadLabels` reads, of ``'parts'``, ``'depth'``, ``'normals'``, ``'mask'``;
+            None = all.
         keypoint_vocabulary: Name or file of the vocabulary of the keypoints.
         part_vocabulary: Name or file of the vocabulary of the part ids.
         label_map: Part ids of the files -> ids of ``part_vocabulary``, a dict or a list; ids that it does not name
