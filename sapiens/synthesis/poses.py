@@ -270,6 +270,10 @@ def lying(rng: np.random.Generator) -> Pose:
             angles[f'shoulder.{side}'] = np.array([rng.uniform(10, 150), rng.uniform(-3, 8), rng.uniform(-20, 20)])
         angles[f'ankle.{side}'] = np.array([rng.uniform(-40, -10)])
         angles[f'elbow.{side}'] = np.array([rng.uniform(5, 95)])
+        if kind == 'belly':  # arms flat beside or above the head, a shin may be up
+            angles[f'knee.{side}'] = np.array([rng.uniform(0, 100) if rng.random() < 0.4 else rng.uniform(0, 10)])
+            angles[f'shoulder.{side}'][1:] = rng.uniform(-14, -4), rng.uniform(40, 70)
+            angles[f'elbow.{side}'] = np.array([rng.uniform(2, 16)])
     angles['spine'] = np.array([rng.uniform(-4, 8), rng.normal(0, 6), rng.normal(0, 8)])
     angles['neck'] = np.array([rng.uniform(-5, 12), rng.normal(0, 8), rng.normal(0, 25)])
     tilt = rotation((1, 0, 0), {'back': -90, 'belly': 90, 'side': -90}[kind])
@@ -306,16 +310,16 @@ FAMILIES: dict[str, tuple[Callable[[np.random.Generator], Pose], float]] = {
 """Family -> how to draw a pose of it, and how often it is drawn."""
 
 
-def draw(rng: np.random.Generator, families: tuple[str, ...] | None = None) -> Pose:
-    """Draw a pose within the joint limits.
-
-    Args:
-        rng: Source of randomness.
-        families: Keys of `FAMILIES` to choose from; default: all, with their weights.
-    """
+def choose_family(rng: np.random.Generator, families: tuple[str, ...] | None = None) -> str:
+    """One of ``families``, keys of `FAMILIES` (default: all), by their weights."""
     names = list(families or FAMILIES)
     weights = np.array([FAMILIES[n][1] for n in names])
-    pose = FAMILIES[names[rng.choice(len(names), p=weights / weights.sum())]][0](rng)
+    return names[rng.choice(len(names), p=weights / weights.sum())]
+
+
+def draw(rng: np.random.Generator, family: str) -> Pose:
+    """Draw a pose of a family, a key of `FAMILIES`, within the joint limits."""
+    pose = FAMILIES[family][0](rng)
     _jitter(pose.angles, rng, 0.5)
     for side in SIDES:
         pose.angles[f'fingers.{side}'] = _fingers(rng)

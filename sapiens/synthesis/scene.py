@@ -136,8 +136,7 @@ def _draw(assets: Assets, recipe: Recipe, rng: np.random.Generator, rejected: Co
     framing = str(rng.choice(recipe.framings))
     figures, things = _crowd(assets, recipe, count, rng, rejected)
     focus = int(rng.integers(count))
-    camera = _aim(figures, focus, framing, recipe, rng)
-    _clear_view(figures, camera)
+    camera = _clear_view(figures, focus, framing, recipe, rng, rejected)
     scene = join([f.mesh for f in figures] + things, [*range(1, count + 1), *[0] * len(things)])
     labels = make_labels(scene, figures, camera, min_pixels=max(40, int(np.prod(recipe.size) * 4e-4)))
     if not labels.persons:
@@ -164,8 +163,10 @@ def _draw(assets: Assets, recipe: Recipe, rng: np.random.Generator, rejected: Co
 
 def _pose_for(actor: Actor, recipe: Recipe, rng: np.random.Generator, rejected: Counter) -> Pose:
     """A pose without self-collision, settled on the ground and in balance."""
+    # The family stays: some are refused more often than others, and would become rare.
+    family = poses.choose_family(rng, recipe.families)
     for _ in range(40):
-        pose = poses.draw(rng, recipe.families)
+        pose = poses.draw(rng, family)
         if pose.support == 'feet':
             pose = contact.settle_feet(actor.skeleton, pose)
         transforms = transforms_of(actor, pose, pose.tilt)
@@ -274,12 +275,18 @@ def _aim(figures: list[Figure], focus: int, framing: str, recipe: Recipe, rng: n
     )  # fmt: skip
 
 
-def _clear_view(figures: list[Figure], camera: Camera) -> None:
-    for figure in figures:
-        nearest = camera.to_camera(figure.mesh.vertices[::5])
-        inside = nearest[:, 2] < 0.2
-        if (inside & (np.linalg.norm(nearest, axis=1) < 0.45)).any():
-            raise InvalidSample('somebody is too near to the camera')
+def _clear_view(
+    figures: list[Figure], focus: int, framing: str, recipe: Recipe, rng: np.random.Generator, rejected: Counter
+) -> Camera:
+    """A camera that nobody stands in."""
+    bodies = np.concatenate([f.mesh.vertices[::5] for f in figures])
+    for _ in range(8):
+        camera = _aim(figures, focus, framing, recipe, rng)
+        near = camera.to_camera(bodies)
+        if not ((near[:, 2] < 0.2) & (np.linalg.norm(near, axis=1) < 0.45)).any():
+            return camera
+        rejected['somebody is too near to the camera'] += 1
+    raise InvalidSample('no camera has a clear view')
 
 
 def _backdrop(files: tuple[str, ...], size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
