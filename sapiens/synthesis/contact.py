@@ -133,6 +133,19 @@ def settle_feet(skeleton: Skeleton, pose: Pose) -> Pose:
 def balanced(skeleton: Skeleton, transforms: np.ndarray, slack: float = 0.09) -> bool:
     """Whether the centre of mass is above the feet, give or take ``slack`` metres."""
     at = joints(skeleton, transforms)
+    soles = np.array([at[skeleton.index[f'{n}.{s}']] for s in SIDES for n in ('foot', 'toe1-1')])
+    low = soles[:, 1].min()
+    soles = soles[soles[:, 1] < low + 0.14][:, [0, 2]]
+    point = centre_of_mass(skeleton, at)[[0, 2]]
+    # Distance to the box around the soles, turned with the feet's main axis.
+    centre = soles.mean(0)
+    axes = np.linalg.svd(soles - centre)[2]
+    local, span = axes @ (point - centre), np.abs((soles - centre) @ axes.T).max(0)
+    return bool((np.abs(local) <= span + slack).all())
+
+
+def centre_of_mass(skeleton: Skeleton, at: np.ndarray) -> np.ndarray:
+    """Centre of mass ``(3,)``; ``at`` are the joints, see `joints`."""
 
     def middle(first: str, second: str) -> np.ndarray:
         return (at[skeleton.index[first]] + at[skeleton.index[second]]) / 2
@@ -147,15 +160,39 @@ def balanced(skeleton: Skeleton, transforms: np.ndarray, slack: float = 0.09) ->
         mass = (
             mass + 0.10 * middle(f'upperleg01.{s}', f'lowerleg01.{s}') + 0.06 * middle(f'lowerleg01.{s}', f'foot.{s}')
         )
-    soles = np.array([at[skeleton.index[f'{n}.{s}']] for s in SIDES for n in ('foot', 'toe1-1')])
-    low = soles[:, 1].min()
-    soles = soles[soles[:, 1] < low + 0.14][:, [0, 2]]
-    point = mass[[0, 2]]
-    # Distance to the box around the soles, turned with the feet's main axis.
-    centre = soles.mean(0)
-    axes = np.linalg.svd(soles - centre)[2]
-    local, span = axes @ (point - centre), np.abs((soles - centre) @ axes.T).max(0)
-    return bool((np.abs(local) <= span + slack).all())
+    return mass
+
+
+def settle_body(points: np.ndarray, mass: np.ndarray, most: float) -> np.ndarray | None:
+    """The small rotation after which a rigid body rests on the ground instead of balancing on one limb.
+
+    It rests where its centre of mass is lowest above its lowest point; found by steps of halving size.
+
+    Args:
+        points: ``(N, 3)`` on the body's surface, metres, y up.
+        mass: ``(3,)`` centre of mass.
+        most: Largest turn about each axis, degrees; who would have to turn farther falls over.
+
+    Returns:
+        ``(3, 3)``, about the x axis, then about z; None for who falls over.
+    """
+
+    # Towards a third point of contact a body rolls over two others, in any direction.
+    angles = np.arange(24) / 24 * 2 * np.pi
+    around = np.concatenate([[[0, 0]], np.stack([np.cos(angles), np.sin(angles)], 1)])
+    best, step = np.zeros(2), 6.0
+    while step > 0.1:
+        turns = best + step * around
+        x, z = np.radians(turns).T
+        up = np.stack([np.sin(z), np.cos(z) * np.cos(x), -np.cos(z) * np.sin(x)], 1)  # second rows of the rotations
+        height = up @ mass - (up @ points.T).min(1)
+        chosen = int(np.argmin(height))
+        best = turns[chosen]
+        if np.abs(best).max() > most:
+            return None
+        if chosen == 0:
+            step /= 2
+    return rotation((0, 0, 1), best[1]) @ rotation((1, 0, 0), best[0])
 
 
 _RESTS_ON = {
