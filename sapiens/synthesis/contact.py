@@ -176,7 +176,6 @@ def settle_body(points: np.ndarray, mass: np.ndarray, most: float) -> np.ndarray
     Returns:
         ``(3, 3)``, about the x axis, then about z; None for who falls over.
     """
-
     # Towards a third point of contact a body rolls over two others, in any direction.
     angles = np.arange(24) / 24 * 2 * np.pi
     around = np.concatenate([[[0, 0]], np.stack([np.cos(angles), np.sin(angles)], 1)])
