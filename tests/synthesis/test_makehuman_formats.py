@@ -13,7 +13,7 @@ pytest.importorskip('numba')
 
 from sapiens import synthesis
 from sapiens.errors import UserError
-from sapiens.synthesis.makehuman import bake, colors, dressing, garments
+from sapiens.synthesis.makehuman import bake, colors, dressing
 from sapiens.synthesis.makehuman.formats import read_mhclo, read_obj, read_target, read_three_proxy
 from sapiens.vocabularies import load_vocabulary
 
@@ -90,23 +90,6 @@ def test_allow_list_has_no_user_contributions():
     files = json.loads((DATA / 'cc0_allowlist.json').read_text())['files']
     assert len(files) == 363
     assert not any('harvey' in f.lower() for f in files)
-
-
-def test_hems_are_cut_straight():
-    n = 6
-    x, y = np.meshgrid(np.arange(n), np.arange(n))
-    index = np.arange(n * n).reshape(n, n)
-    faces = np.concatenate([
-        np.stack([index[:-1, :-1], index[:-1, 1:], index[1:, 1:]], -1).reshape(-1, 3),
-        np.stack([index[:-1, :-1], index[1:, 1:], index[1:, :-1]], -1).reshape(-1, 3),
-    ])  # fmt: skip
-    points = np.stack([x.ravel(), y.ravel()], -1).astype(float)
-    cut, sources, mix = garments.clip(faces, 2.3 - points[:, 1])
-    both = np.concatenate([points, points[sources[:, 0]] * (1 - mix[:, None]) + points[sources[:, 1]] * mix[:, None]])
-    a, b, c = (both[cut[:, i]] for i in range(3))
-    area = 0.5 * ((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0])
-    assert area.sum() == pytest.approx(2.3 * (n - 1)) and (area > -1e-9).all()
-    assert both[np.unique(cut), 1].max() == pytest.approx(2.3)
 
 
 def test_components():

@@ -21,8 +21,9 @@ from . import colors, dressing
 from .bake import verify
 from .body import BaseBody, expression, face_sliders, random_face, triangulate
 from .cloth import random_fit, smoothstep
+from .cover import push_out
 from .garments import Garment, helper_garments
-from .nearest import nearest
+from .nearest import nearest, nearest_and_distance
 from .outfit import Outfit, make_outfit
 from .points import KeypointPlacer, load_table
 from .surface import bare, make_surface, press_in, put_socks
@@ -185,14 +186,18 @@ class MakeHumanAssets:
     def _layers(self, points, skeleton, eyes, traits, race, rng) -> list[Layer]:
         # How far inside of the borders of what is worn each vertex lies, metres.
         depth = np.full(len(points), -1.0)
+        thick = np.zeros(len(points))
         scale = float(np.clip(np.ptp(points[:13380, 1]) / 1.66, 0.6, 1.15))
         waist = float(skeleton.head('spine05')[1] + 0.1 * scale)
         female = traits['gender'] < 0.5
         normals = vertex_normals(points, self.skin_faces)
         skin_key, tone = self._skin(traits, race, rng)
-        clothes = self._clothes(points, normals, scale, waist, female, depth, rng)
+        clothes = self._clothes(points, normals, scale, waist, female, depth, thick, rng)
         shoes, shod = self._shoes(points, scale, depth, rng)
         head = self._head(points, scale, eyes, female, race, traits, rng)
+        for layer in head:  # long hair lies on clothes
+            if (layer.zone == ZONE['hair']).all():
+                _lay_over(layer, points[:13380], normals, thick)
         return [self._skin_layer(points, normals, depth, scale, skin_key, tone, shod, rng), *clothes, *shoes, *head]
 
     def _skin(self, traits: dict, race: dict, rng: np.random.Generator) -> tuple[str, np.ndarray]:
@@ -223,12 +228,13 @@ class MakeHumanAssets:
         return Layer(vertices.astype(np.float32), surface.bones, surface.weights, surface.faces[keep],
                      surface.uv[keep], look[keep], surface.part[keep], surface.zone[keep], materials)  # fmt: skip
 
-    def _clothes(self, points, normals, scale, waist, female, depth, rng) -> list[Layer]:
+    def _clothes(self, points, normals, scale, waist, female, depth, thick, rng) -> list[Layer]:
         upper, lower = self.parts['Upper_Clothing'], self.parts['Lower_Clothing']
         if rng.random() < 0.45:
             worn = helper_garments(self.body, points, female, rng)
             for garment in worn:
                 depth[:13380] = np.maximum(depth[:13380], garment.depth)
+                thick[:13380] = np.maximum(thick[:13380], garment.thick)
             return [_garment_layer(g, {'upper': upper, 'lower': lower}[g.kind]) for g in worn]
         outfits = [k for k in self.kinds['clothes'] if not k.startswith(('shoes', 'fedora', 'hat'))]
         liked = [k for k in outfits if k.startswith('female' if female else 'male')]
@@ -249,6 +255,7 @@ class MakeHumanAssets:
             for mine, kind in pair
         ]
         depth[:13380] = np.maximum(depth[:13380], outfit.depth - 1.5 * fit.loose * smoothstep(outfit.depth, 0, 0.06))
+        thick[:13380] = np.where(outfit.depth > 0, fit.loose + fit.folds + 0.015, 0.0) * scale
         below = below[outfit.origin]
         return [Layer(
             outfit.dress(points, normals, scale, fit, shape).astype(np.float32), outfit.bones, outfit.skin,
@@ -349,3 +356,13 @@ def _garment_layer(garment: Garment, part: int) -> Layer:
                  np.zeros(count, np.int32), np.full(count, part, np.uint8),
                  dressing.face_zones(garment.zone, garment.faces),
                  [Material(garment.texture, gloss=0.03, bump=0.16)])  # fmt: skip
+
+
+def _lay_over(layer: Layer, skin: np.ndarray, normals: np.ndarray, thick: np.ndarray) -> None:
+    """Lift hair that would lie in clothes, which stand ``thick`` off the skin, on top of them."""
+    low = np.flatnonzero(layer.vertices[:, 1] < skin[thick[: len(skin)] > 0, 1].max(initial=-10.0) + 0.02)
+    if not len(low):
+        return
+    twin, away = nearest_and_distance(layer.vertices[low], skin)
+    least = np.where((thick[twin] > 0) & (away < 0.1), thick[twin] + 0.005, -1.0)
+    layer.vertices[low] = push_out(layer.vertices[low], skin[twin], normals[twin], least)

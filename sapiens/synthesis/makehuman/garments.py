@@ -32,6 +32,7 @@ class Garment:
         zone: ``(V,)`` uint8.
         texture: ``(h, w, 4)`` uint8.
         depth: ``(13380,)`` how far inside of the garment's borders each vertex of the skin lies, metres.
+        thick: ``(13380,)`` about how far the cloth stands off it there, metres; 0 where there is none.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Garment:
     zone: np.ndarray
     texture: np.ndarray
     depth: np.ndarray
+    thick: np.ndarray
 
 
 @lru_cache(maxsize=4)
@@ -108,7 +110,7 @@ def helper_garments(body: BaseBody, points: np.ndarray, female: bool, rng: np.ra
     )
     if female and rng.random() < 0.35:
         low = np.interp(
-            length,
+            max(length, 0.36),
             [0, 0.5, 1],
             [skeleton.head('upperleg01.L')[1], skeleton.head('lowerleg01.L')[1], skeleton.head('foot.L')[1]],
         )
@@ -176,7 +178,9 @@ class _Dresser:
         self.height = np.where(worn, np.maximum(self.height, ((points - self.base) * self.normals).sum(1)), self.height)
         self.outside = np.where(worn[:, None], points, self.outside)
         depth = (wear - 1.5 * fit.loose * free)[s.skin_twin]
-        return _finish(kind, s, points, wear, texture, depth)
+        # The helper itself lies up to a centimetre off the skin.
+        thick = np.where(wear > 0, self.height + 0.01, 0.0)[s.skin_twin]
+        return _finish(kind, s, points, wear, texture, depth, thick)
 
 
 def _skirt(
@@ -186,8 +190,11 @@ def _skirt(
     s = suit(body, 'helper-skirt')
     twin = _twins(body)
     base = s.positions(points)
+    high = base[:, 1].max()
+    # The front of a skirt that stands far off the thighs would float above them when somebody sits.
+    flare = 0.25 + 0.5 * smoothstep(high - low, 0.4 * scale, 0.9 * scale)
+    base[:, 2] = _narrow(base, tights.base, flare)
     out = push_out(base, tights.outside[twin], tights.normals[twin], fit.ease)
-    high = out[:, 1].max()
     hold = out[:, 1] > high - 0.02 * scale
     normals = hanging(vertex_normals(out, s.faces), s.links, s.frame.share)
     out = drape(out, normals, np.zeros(len(out)), s.links, hold, 14)
@@ -199,7 +206,20 @@ def _skirt(
     legs = np.isin(tights.suit.zone[tights.suit.skin_twin],
                    [ZONE['pelvis'], *(ZONE[f'{n}.{c}'] for n in ('upperleg', 'lowerleg') for c in 'LR')])  # fmt: skip
     depth = np.where(legs, np.minimum(y - low - 0.12 * scale, high - 0.02 - y), -1.0)
-    return _finish('lower', s, out, wear, texture, depth)
+    return _finish('lower', s, out, wear, texture, depth, np.zeros(13380))
+
+
+def _narrow(points: np.ndarray, body: np.ndarray, share: float) -> np.ndarray:
+    """New z of a skirt's ``points`` (N, 3): only ``share`` of how far it stands out in front of ``body`` (M, 3)."""
+    low, step = body[:, 1].min(), 0.02
+    row = ((body[:, 1] - low) / step).astype(int)
+    front = np.full(row.max() + 2, -1.0)
+    centre = np.abs(body[:, 0]) < np.abs(points[:, 0]).max() * 0.8
+    np.maximum.at(front, row[centre], body[centre, 2])
+    heights = low + (np.arange(len(front)) + 0.5) * step
+    known = front > -1
+    edge = np.interp(points[:, 1], heights[known], front[known]) + 0.008
+    return np.where(points[:, 2] > edge, edge + share * (points[:, 2] - edge), points[:, 2])
 
 
 @lru_cache(maxsize=1)
@@ -209,8 +229,9 @@ def _twins(body: BaseBody) -> np.ndarray:
 
 
 def _finish(
-    kind: str, s: Suit, points: np.ndarray, wear: np.ndarray, texture: np.ndarray, depth: np.ndarray
-) -> Garment:
+    kind: str, s: Suit, points: np.ndarray, wear: np.ndarray, texture: np.ndarray, depth: np.ndarray,
+    thick: np.ndarray,
+) -> Garment:  # fmt: skip
     """Cut a garment out of a dressed suit."""
     near = (wear[s.faces] > 0).any(1)
     c = cut(s.faces[near], wear)
@@ -227,6 +248,7 @@ def _finish(
         np.concatenate([s.zone, s.zone[c.sources[:, 0]]])[used],
         texture,
         depth,
+        thick,
     )
 
 
