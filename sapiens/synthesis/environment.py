@@ -70,6 +70,12 @@ def turn(environment: Environment, fraction: float) -> Environment:
     return Environment(np.roll(environment.radiance, round(fraction * width), axis=1), environment.name)
 
 
+def washed(environment: Environment, saturation: float) -> Environment:
+    """An environment with less colour: 1 = as it is, 0 = grey. Small panoramas exaggerate it."""
+    grey = (environment.radiance @ LUMA)[..., None]
+    return Environment(grey + np.float32(saturation) * (environment.radiance - grey), environment.name)
+
+
 def sample_lights(environment: Environment, count: int, rng: np.random.Generator) -> Lights:
     """Draw parallel lights in proportion to the energy of each direction (systematic sampling, little noise).
 

@@ -15,7 +15,7 @@ from ..errors import UserError
 from . import contact, poses
 from .actor import Actor, Figure, pose_actor, surface_points, transforms_of
 from .camera import Camera, frame_points
-from .environment import Environment, sample_lights, turn
+from .environment import Environment, sample_lights, turn, washed
 from .ground import SRGB_TO_LINEAR, Ground
 from .labels import InvalidSample, Labels, check, make_labels
 from .mesh import Material, Mesh, join
@@ -142,7 +142,7 @@ def _draw(assets: Assets, recipe: Recipe, rng: np.random.Generator, rejected: Co
     labels = make_labels(scene, figures, camera, min_pixels=max(40, int(np.prod(recipe.size) * 4e-4)))
     if not labels.persons:
         raise InvalidSample('nobody to be seen')
-    environment = turn(assets.environment(rng), rng.random())
+    environment = washed(turn(assets.environment(rng), rng.random()), rng.uniform(0.4, 0.75))
     small = max(recipe.size) <= 384
     lights = sample_lights(environment, recipe.lights or (16 if small else 32), rng)
     ground = assets.ground(rng)

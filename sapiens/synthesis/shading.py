@@ -93,8 +93,8 @@ def _shade(face_id, bary, faces, vertices, normals, rest, uv, material, texels, 
                 rx = wa * rest[a, 0] + wb * rest[b, 0] + wc * rest[c, 0]
                 ry = wa * rest[a, 1] + wb * rest[b, 1] + wc * rest[c, 1]
                 rz = wa * rest[a, 2] + wb * rest[b, 2] + wc * rest[c, 2]
-                s = 220.0 if looks[m, 2] > 0 or looks[m, 4] > 0 else 14.0
-                sy = 18.0 if looks[m, 4] > 0 else s
+                s = 480.0 if looks[m, 4] > 0 else 220.0 if looks[m, 2] > 0 else 14.0
+                sy = 12.0 if looks[m, 4] > 0 else s
                 nx += bump * _noise(rx * s, ry * sy, rz * s)
                 ny += bump * _noise(rx * s + 31.7, ry * sy, rz * s)
                 nz += bump * _noise(rx * s, ry * sy + 17.3, rz * s)
@@ -124,7 +124,7 @@ def _shade(face_id, bary, faces, vertices, normals, rest, uv, material, texels, 
             r, g, bl = r / total, g / total, bl / total
             dr = dg = db = sr = sg = sb = 0.0
             skin, gloss, power = looks[m, 2], looks[m, 0], looks[m, 1]
-            wrap_r, wrap_g, wrap_b = 0.28 * skin, 0.12 * skin, 0.06 * skin
+            wrap_r, wrap_g, wrap_b = 0.20 * skin, 0.13 * skin, 0.10 * skin
             for light in range(light_dir.shape[0]):
                 lx, ly, lz = light_dir[light, 0], light_dir[light, 1], light_dir[light, 2]
                 cosine = nx * lx + ny * ly + nz * lz

@@ -223,7 +223,7 @@ class MakeHumanAssets:
         keep = ~(self._extended(hidden.astype(np.float32)) > 0.99)[self.skin_faces].all(1)
         part, zone = self.skin_part.copy(), self.body_zone[self.skin_origin]
         ramp = np.clip(np.arange(256)[:, None] * np.append(tone, 1.0), 0, 255).astype(np.uint8).reshape(256, 1, 4)
-        texture = cv2.LUT(self.texture(key), ramp)
+        texture = cv2.LUT(colors.less_colour(self.texture(key), 0.78), ramp)
         self._tone = round(float(np.median(texture[::8, ::8, :3].mean(-1))), 1)
         materials = [Material(texture, skin=True, gloss=0.09, shininess=12, bump=0.05)]
         look = np.zeros(len(part), np.int32)
@@ -360,7 +360,7 @@ class MakeHumanAssets:
                 pool = [k for k in short if k.startswith('short')] or short
             name = pool[int(rng.integers(len(pool)))]
             picture = colors.tint(self.texture(f'hair/{name}'), color, 0.9, contrast=0.6)
-            look = Material(picture, cutout=True, gloss=0.07, shininess=14, bump=0.45, fibre=True)
+            look = Material(picture, cutout=True, gloss=0.07, shininess=14, bump=0.4, fibre=True)
             layer = self._layer(f'hair/{name}', points, scale, self.parts['Hair'], ZONE['hair'], look)
             if hat:  # what is under the hat is pressed flat: not drawn
                 brim = points[self.body.data['group/helper-l-eye'], 1].max() + 0.025 * scale

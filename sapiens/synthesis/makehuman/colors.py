@@ -146,6 +146,15 @@ def tint(texture: np.ndarray, color: np.ndarray, strength: float, contrast: floa
     return out
 
 
+def less_colour(texture: np.ndarray, saturation: float) -> np.ndarray:
+    """A texture ``(h, w, 4)`` uint8 whose colours are nearer to grey; 1 = as it is."""
+    grey = (1 - saturation) * np.array([0.299, 0.587, 0.114])
+    matrix = np.zeros((4, 4))
+    matrix[:3, :3] = saturation * np.eye(3) + grey
+    matrix[3, 3] = 1
+    return cv2.transform(texture, matrix)
+
+
 def _median(luma: np.ndarray, alpha: np.ndarray) -> float:
     """Median of an 8-bit picture where it is opaque; 128 where nothing is."""
     counts = cv2.calcHist([luma], [0], (alpha > 128).astype(np.uint8), [256], [0, 256]).ravel().cumsum()
