@@ -155,8 +155,10 @@ def _draw(assets: Assets, recipe: Recipe, rng: np.random.Generator, rejected: Co
     radiance, coverage = render_radiance(
         scene, camera, environment, lights, ground, backdrop,
         samples=recipe.samples or 2, shadow_resolution=160 if small else 384, rest=rest,
+        # At least about a pixel of the panorama: its grid must not be seen.
+        blur=camera.intrinsics[0, 0] * 2 * np.pi / max(environment.radiance.shape[1], 512) * rng.uniform(0.8, 1.8),
     )  # fmt: skip
-    if rng.random() < 0.35 and framing != 'full':
+    if backdrop is not None and rng.random() < 0.35 and framing != 'full':
         radiance = _defocus(radiance, coverage, rng.uniform(0.002, 0.008) * max(camera.size))
     image = expose(radiance * balance, coverage, float(rng.uniform(0.09, 0.2)), float(rng.uniform(0.85, 1.05)))
     image = apply_sensor(image, recipe.sensor, rng)

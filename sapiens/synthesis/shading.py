@@ -11,7 +11,8 @@ import numpy as np
 
 from .camera import Camera
 from .environment import Environment, Lights
-from .ground import SRGB_TO_LINEAR, Ground
+from .ground import SRGB_TO_LINEAR, Ground, contact_shade
+from .lens import defocus
 from .mesh import Scene
 from .rasterizer import rasterize, rasterize_parallel
 
@@ -177,6 +178,15 @@ class ShadowMaps:
     bias: float
 
 
+def opaque(scene: Scene) -> np.ndarray:
+    """Faces that cast shadows, ``(F,)`` bool: all but those whose middle is a hole of a cut-out texture."""
+    table = scene.table[scene.material]
+    u, v = (scene.uv.mean(1) % 1).T
+    column = np.minimum((u * table[:, 1]).astype(np.int64), table[:, 1] - 1)
+    row = np.clip(((1 - v) * table[:, 2]).astype(np.int64), 0, table[:, 2] - 1)
+    return (table[:, 3] == 0) | (scene.texels[table[:, 0] + row * table[:, 1] + column, 3] >= 128)
+
+
 def shadow_maps(scene: Scene, lights: Lights, resolution: int = 256) -> ShadowMaps:
     """Render the scene's depth along each light.
 
@@ -192,7 +202,7 @@ def shadow_maps(scene: Scene, lights: Lights, resolution: int = 256) -> ShadowMa
     frames = np.empty((len(lights.direction), 3, 3), np.float32)
     maps = np.empty((len(frames), resolution, resolution), np.float32)
     centred = (scene.vertices - center) * np.float32(scale)
-    skip = scene.table[scene.material, 3] != 0
+    skip = ~opaque(scene)
     for i, d in enumerate(lights.direction):
         side = np.cross(d, [1.0, 0, 0] if abs(d[1]) > 0.9 else [0, 1.0, 0])
         side /= np.linalg.norm(side)
@@ -214,6 +224,7 @@ def render_radiance(
     samples: int = 2,
     shadow_resolution: int = 256,
     rest: np.ndarray | None = None,
+    blur: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Render linear radiance.
 
@@ -227,6 +238,7 @@ def render_radiance(
         samples: Supersampling along each side.
         shadow_resolution: Side of the shadow maps.
         rest: ``(V, 3)`` unposed vertices that the fine relief sticks to; default: the posed ones.
+        blur: Radius in pixels to which the lens spreads a far point when the people are in focus; a backdrop stays.
 
     Returns:
         ``(H, W, 3)`` float32 linear RGB and ``(H, W)`` float32 coverage by people and things, 0 to 1.
@@ -245,7 +257,8 @@ def render_radiance(
     if backdrop is None:  # smooth enough to need no supersampling
         hidden = cv2.erode(covered.astype(np.uint8), np.ones((3, 3), np.uint8))
         hidden = hidden.reshape(camera.size[0], samples, camera.size[1], samples).min((1, 3)) > 0
-        backdrop = _background(camera, hidden, environment, ground, common)
+        focus = float(np.median(depth[covered])) if covered.any() else 1e3
+        backdrop = _background(camera, hidden, environment, ground, common, scene, focus, blur)
     behind = cv2.resize(backdrop, (width, height), interpolation=cv2.INTER_LINEAR)
     out[~covered] = behind[~covered]
     eye = fine.position.astype(np.float32)
@@ -272,8 +285,9 @@ def render_radiance(
 
 
 def _background(
-    camera: Camera, covered: np.ndarray, environment: Environment, ground: Ground, common: tuple
-) -> np.ndarray:
+    camera: Camera, covered: np.ndarray, environment: Environment, ground: Ground, common: tuple,
+    scene: Scene, focus: float, blur: float,
+) -> np.ndarray:  # fmt: skip
     rays = camera.rays()
     radiance = environment.radiance
     height, width = radiance.shape[:2]
@@ -283,7 +297,7 @@ def _background(
     sky = cv2.remap(padded, (u % width).astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR,
                     borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
     if ground.texture is None:
-        return sky
+        return defocus(sky, ~covered, np.full(covered.shape, blur, np.float32), blur)
     drop = camera.position[1] - ground.height
     down = (rays[..., 1] < -1e-3) & ~covered & (drop > 0)
     with np.errstate(divide='ignore'):
@@ -296,8 +310,11 @@ def _background(
     light = np.zeros_like(sky)
     _shadow_of_ground(down, points, *common, light)
     haze = np.clip(distance / 60, 0, 1)[..., None] ** 2
+    light *= contact_shade(points, scene.vertices, scene.faces, ground.height)[..., None]
     floor = albedo * light / np.pi * (1 - haze) + sky * haze
-    return np.where(down[..., None], floor, sky).astype(np.float32)
+    # All that stands near the people is sharp, from there on the blur grows as behind a lens.
+    radius = np.where(down, np.maximum(1 - 1.4 * focus / np.maximum(distance, 1e-3), 0), 1) * blur
+    return defocus(np.where(down[..., None], floor, sky).astype(np.float32), ~covered, radius, blur)
 
 
 def expose(radiance: np.ndarray, coverage: np.ndarray, brightness: float, contrast: float = 1.0) -> np.ndarray:

@@ -383,4 +383,4 @@ class MakeHumanAssets:
         return Layer(vertices.astype(np.float32), np.full((len(vertices), 1), bone, np.int16),
                      np.ones((len(vertices), 1), np.float32), faces, uv, np.zeros(n, np.int32),
                      np.full(n, self.parts['Face_Neck'], np.uint8), np.full(n, ZONE['head'], np.uint8),
-                     [Material(texture, gloss=0.9, shininess=120)])  # fmt: skip
+                     [Material(texture, gloss=0.14, shininess=700)])  # fmt: skip

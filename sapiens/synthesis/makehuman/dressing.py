@@ -129,11 +129,13 @@ def iris_texture(color: np.ndarray, rng: np.random.Generator, side: int = 128) -
     r, a = np.hypot(x, y), np.arctan2(y, x)
     streak = 0.8 + 0.35 * np.interp((a / (2 * np.pi)) % 1 * 64, np.arange(65), np.append(rng.random(64), 0.5))
     iris = np.asarray(color, np.float64) * (streak * np.clip(1.25 - 0.55 * (r / IRIS) ** 3, 0, 2))[..., None]
-    white = np.array([232, 226, 220]) - np.clip((r - IRIS) * 60, 0, 40)[..., None] * [0.4, 1, 1]
-    edge = np.clip((r - IRIS) / 0.03 + 0.5, 0, 1)[..., None]
+    # The white is greyish pink, redder towards the corners; lids and lashes keep light from its upper part.
+    white = np.array([206, 196, 190]) - np.clip((r - IRIS) * 60, 0, 40)[..., None] * [0.3, 1.2, 1.1]
+    shade = 1 - 0.55 * np.clip((-y - 0.02) / 0.42, 0, 1) ** 1.3 - 0.3 * np.clip((np.abs(x) - 0.45) / 0.4, 0, 1)
+    edge = np.clip((r - IRIS) / 0.07 + 0.5, 0, 1)[..., None]
     hole = np.clip((r - PUPIL) / 0.03 + 0.5, 0, 1)[..., None]
     out = np.full((side, side, 4), 255, np.uint8)
-    out[..., :3] = np.clip((iris * (1 - edge) + white * edge) * hole + 6 * (1 - hole), 0, 255)
+    out[..., :3] = np.clip(((iris * (1 - edge) + white * edge) * hole + 6 * (1 - hole)) * shade[..., None], 0, 255)
     return out
 
 
