@@ -68,7 +68,7 @@ def _lit(px, py, pz, nx, ny, nz, light, frames, maps, center, scale, bias):
 
 
 @numba.njit(cache=True, fastmath=True)
-def _shade(face_id, bary, faces, vertices, normals, rest, uv, material, texels, table, looks, linear, eye,
+def _shade(face_id, bary, faces, vertices, normals, rest, uv, material, texels, table, looks, linear, eye, pixel,
            light_dir, light_rgb, frames, maps, center, scale, bias, out):  # fmt: skip
     height, width = face_id.shape
     for y in range(height):
@@ -89,16 +89,26 @@ def _shade(face_id, bary, faces, vertices, normals, rest, uv, material, texels, 
             inv = 1.0 / np.sqrt(ex * ex + ey * ey + ez * ez + 1e-12)
             ex, ey, ez = ex * inv, ey * inv, ez * inv
             m = material[f]
-            bump = looks[m, 3]
+            bump, skin, gloss, power = looks[m, 3], looks[m, 2], looks[m, 0], looks[m, 1]
             if bump > 0:
                 rx = wa * rest[a, 0] + wb * rest[b, 0] + wc * rest[c, 0]
                 ry = wa * rest[a, 1] + wb * rest[b, 1] + wc * rest[c, 1]
                 rz = wa * rest[a, 2] + wb * rest[b, 2] + wc * rest[c, 2]
-                s = 480.0 if looks[m, 4] > 0 else 220.0 if looks[m, 2] > 0 else 14.0
+                s = 480.0 if looks[m, 4] > 0 else 220.0 if skin > 0 else 14.0
                 sy = 12.0 if looks[m, 4] > 0 else s
+                # Relief finer than the pixels would be noise.
+                bump *= min(max(1.5 - s * pixel / inv, 0.0), 1.0)
                 nx += bump * _noise(rx * s, ry * sy, rz * s)
                 ny += bump * _noise(rx * s + 31.7, ry * sy, rz * s)
                 nz += bump * _noise(rx * s, ry * sy + 17.3, rz * s)
+                pores = min(max(1.6 - 1100.0 * pixel / inv, 0.0), 1.0) * skin
+                if pores > 0:
+                    grain = pores * _noise(rx * 1100.0, ry * 1100.0, rz * 1100.0)
+                    nx += 0.05 * grain
+                    nz += 0.05 * pores * _noise(rx * 1100.0, ry * 1100.0 + 9.1, rz * 1100.0)
+                    gloss *= 1.0 + 0.5 * grain
+                if skin > 0:  # some places are oilier than others
+                    gloss *= 1.0 + 0.5 * _noise(rx * 35.0, ry * 35.0, rz * 35.0)
             inv = 1.0 / np.sqrt(nx * nx + ny * ny + nz * nz + 1e-12)
             nx, ny, nz = nx * inv, ny * inv, nz * inv
             if nx * ex + ny * ey + nz * ez < -0.2:  # the back of an open surface
@@ -124,7 +134,6 @@ def _shade(face_id, bary, faces, vertices, normals, rest, uv, material, texels, 
                     total += w
             r, g, bl = r / total, g / total, bl / total
             dr = dg = db = sr = sg = sb = 0.0
-            skin, gloss, power = looks[m, 2], looks[m, 0], looks[m, 1]
             wrap_r, wrap_g, wrap_b = 0.20 * skin, 0.13 * skin, 0.10 * skin
             for light in range(light_dir.shape[0]):
                 lx, ly, lz = light_dir[light, 0], light_dir[light, 1], light_dir[light, 2]
@@ -142,6 +151,9 @@ def _shade(face_id, bary, faces, vertices, normals, rest, uv, material, texels, 
                     inv = 1.0 / np.sqrt(hx * hx + hy * hy + hz * hz + 1e-12)
                     half = max((nx * hx + ny * hy + nz * hz) * inv, 0.0)
                     s = lit * cosine * gloss * half**power * (power + 8) * 0.04
+                    if skin > 0:  # slanting light glances off (Schlick)
+                        slant = 1.0 - max((ex * hx + ey * hy + ez * hz) * inv, 0.0)
+                        s *= 0.8 + 12.0 * slant**5
                     sr += s * light_rgb[light, 0]
                     sg += s * light_rgb[light, 1]
                     sb += s * light_rgb[light, 2]
@@ -276,6 +288,7 @@ def render_radiance(
         scene.looks,
         SRGB_TO_LINEAR,
         eye,
+        np.float32(1 / fine.intrinsics[0, 0]),
         *common,
         out,
     )

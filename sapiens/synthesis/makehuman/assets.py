@@ -24,7 +24,7 @@ from .garments import Garment, helper_garments, sock_faces
 from .points import KeypointPlacer, load_table
 
 FLOORS = {
-    'grass': ((92, 104, 62), (110, 112, 66), (78, 92, 56), (126, 116, 78)),
+    'grass': ((82, 92, 60), (98, 100, 68), (70, 82, 54), (116, 108, 80)),
     'gravel': ((132, 128, 122), (150, 138, 120), (112, 112, 116), (140, 124, 106)),
 }
 """Grey photographs of floors and the colours that they come in, sRGB."""
@@ -205,7 +205,12 @@ class MakeHumanAssets:
         clothes = self._clothes(points, scale, waist, female, hidden, under, rng)
         shoes, shod = self._shoes(points, scale, hidden, rng)
         head = self._head(points, scale, eyes, female, race, traits, rng)
-        return [self._skin_layer(points, hidden, under, scale, skin_key, tone, shod, rng), *clothes, *shoes, *head]
+        return [
+            self._skin_layer(points, hidden, under, scale, skin_key, tone, shod, female, rng),
+            *clothes,
+            *shoes,
+            *head,
+        ]
 
     def _skin(self, traits: dict, race: dict, rng: np.random.Generator) -> tuple[str, np.ndarray]:
         age = 'young' if traits['age'] < 0.74 else 'middleage' if traits['age'] < 0.88 else 'old'
@@ -213,17 +218,18 @@ class MakeHumanAssets:
         sex = 'female' if traits['gender'] < 0.5 else 'male'
         kind = f'skins/{age}_{"darkskinned" if dark else "lightskinned"}_{sex}_diffuse'
         keys = [k for k in sorted(self.textures) if k.startswith(kind)]
-        low, high = (0.62, 1.25) if dark else (0.6, 1.08)
-        value = rng.uniform(low, high) if dark or rng.random() < 0.4 else rng.uniform(0.9, high)
-        tone = value * np.array([1.0, 1 - rng.uniform(-0.02, 0.06), 1 - rng.uniform(-0.02, 0.12)])
-        key = keys[int(rng.integers(len(keys)))]
-        return key, tone
+        return keys[int(rng.integers(len(keys)))], colors.skin_color(dark, rng)
 
-    def _skin_layer(self, points, hidden, under, scale, key, tone, shod, rng) -> Layer:
+    def _skin_layer(self, points, hidden, under, scale, key, tone, shod, female, rng) -> Layer:
         keep = ~(self._extended(hidden.astype(np.float32)) > 0.99)[self.skin_faces].all(1)
         part, zone = self.skin_part.copy(), self.body_zone[self.skin_origin]
-        ramp = np.clip(np.arange(256)[:, None] * np.append(tone, 1.0), 0, 255).astype(np.uint8).reshape(256, 1, 4)
-        texture = cv2.LUT(colors.less_colour(self.texture(key), 0.78), ramp)
+        light = float(np.clip(tone.mean() / 180, 0.3, 1))
+        texture = colors.less_colour(self.texture(key), 0.6 + 0.22 * light)
+        gain = np.append(tone / np.median(texture[::8, ::8, :3].reshape(-1, 3), axis=0), 1.0)
+        ramp = np.clip(np.arange(256)[:, None] * gain, 0, 255).astype(np.uint8).reshape(256, 1, 4)
+        cheeks, lips = np.moveaxis(self._blushing(texture.shape[:2]), -1, 0)
+        texture = colors.blush(cv2.LUT(texture, ramp), cheeks, light * rng.uniform(0.05, 0.65))
+        texture = colors.blush(texture, lips, rng.uniform(0.2, 0.9) + (1.0 if female and rng.random() < 0.25 else 0))
         self._tone = round(float(np.median(texture[::8, ::8, :3].mean(-1))), 1)
         materials = [Material(texture, skin=True, gloss=0.09, shininess=12, bump=0.05)]
         look = np.zeros(len(part), np.int32)
@@ -239,6 +245,32 @@ class MakeHumanAssets:
         vertices = fit.sink(self._extended(points), self.skin_faces, self._extended(under), scale)
         return Layer(vertices.astype(np.float32), self.skin_bones, self.skin_weights, self.skin_faces[keep],
                      self.skin_uv[keep], look[keep], part[keep], zone[keep], materials)  # fmt: skip
+
+    @lru_cache(maxsize=4)  # noqa: B019
+    def _blushing(self, size: tuple[int, int]) -> np.ndarray:
+        """Where skin is redder, in its texture, ``(h, w, 2)`` in 0 to 1: cheeks, nose and ears; lips."""
+        faces, points = self.body.data['faces/body'], self.body.template * 0.1
+        marks = np.zeros((len(points), 2))
+        for name, column, share in (('ears', 0, 0.7), ('lips', 1, 1.0)):
+            mine = (self.body.data[f'mask/{name}'] > 110) & (self.body_zone == ZONE['head'])
+            marks[np.unique(faces[mine]), column] = share
+        head = np.unique(faces[self.body_zone == ZONE['head']])
+        nose = points[head[np.argmax(points[head, 2])]]
+        spots = [(nose, 0.014, 0.6)]
+        for side in 'LR':
+            centre, _ = self._eye(points, side)
+            spots.append((centre + [np.sign(centre[0]) * 0.012, -0.038, 0.0], 0.02, 1.0))
+        for spot, spread, share in spots:
+            away = np.linalg.norm((points[head] - spot) * [1, 1, 0.3], axis=1)
+            near = share * np.exp(-0.5 * (away / spread) ** 2)
+            marks[head, 0] = np.maximum(marks[head, 0], np.where(near > 0.02, near, 0))
+        triangles, uv, _ = self.body.triangles('body')
+        return cv2.GaussianBlur(dressing.texel_values(triangles, uv, marks, size), (0, 0), size[0] / 512)
+
+    @lru_cache(maxsize=16)  # noqa: B019
+    def _hair(self, name: str) -> np.ndarray:
+        """Strands of a hair, see `colors.strands`."""
+        return colors.strands(self.texture(f'hair/{name}'))
 
     def _clothes(self, points, scale, waist, female, hidden, under, rng) -> list[Layer]:
         upper, lower = self.parts['Upper_Clothing'], self.parts['Lower_Clothing']
@@ -359,8 +391,8 @@ class MakeHumanAssets:
             if hat:
                 pool = [k for k in short if k.startswith('short')] or short
             name = pool[int(rng.integers(len(pool)))]
-            picture = colors.tint(self.texture(f'hair/{name}'), color, 0.9, contrast=0.6)
-            look = Material(picture, cutout=True, gloss=0.07, shininess=14, bump=0.4, fibre=True)
+            picture = colors.tint(self._hair(name), color, 1.0, contrast=0.9)
+            look = Material(picture, cutout=True, gloss=0.07, shininess=14, bump=0.25, fibre=True)
             layer = self._layer(f'hair/{name}', points, scale, self.parts['Hair'], ZONE['hair'], look)
             if hat:  # what is under the hat is pressed flat: not drawn
                 brim = points[self.body.data['group/helper-l-eye'], 1].max() + 0.025 * scale
