@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +26,7 @@ from .shading import SRGB_TO_LINEAR, Ground, expose, render_radiance
 from .zones import ZONE
 
 FRAMINGS = ('full', 'upper', 'face')
+RENDERERS = ('numba', 'mitsuba')
 
 
 class Assets(Protocol):
@@ -56,6 +59,8 @@ class Recipe:
         lights: Number of parallel lights; 0 = by size.
         sensor: Strength of each sensor effect.
         backgrounds: Files of the user's backgrounds.
+        renderer: Of `RENDERERS`: what makes the picture; labels are the same.
+        spp: Paths a pixel of the path tracer; 0 with the other renderer.
     """
 
     size: tuple[int, int] = (1024, 768)
@@ -68,6 +73,8 @@ class Recipe:
     lights: int = 0
     sensor: Sensor = field(default_factory=Sensor)
     backgrounds: tuple[str, ...] = ()
+    renderer: str = 'numba'
+    spp: int = 0
 
 
 PRESETS: dict[str, dict] = {
@@ -149,7 +156,7 @@ def _draw(assets: Assets, recipe: Recipe, rng: np.random.Generator, rejected: Co
     if recipe.backgrounds and rng.random() < 0.85:
         backdrop = _backdrop(recipe.backgrounds, camera.size, rng)
     rest = np.concatenate([f.rest for f in figures] + [t.vertices for t in things])
-    radiance, coverage = render_radiance(
+    radiance, coverage = _renderer(recipe, rng)(
         scene, camera, environment, lights, ground, backdrop,
         samples=recipe.samples or 2, shadow_resolution=160 if small else 384, rest=rest,
     )  # fmt: skip
@@ -160,6 +167,16 @@ def _draw(assets: Assets, recipe: Recipe, rng: np.random.Generator, rejected: Co
     check(labels, camera, image)
     info = {'framing': framing, 'environment': environment.name, 'assets': assets.name}
     return Sample(image, labels, camera, info, rejected)
+
+
+def _renderer(recipe: Recipe, rng: np.random.Generator) -> Callable:
+    if recipe.renderer == 'numba':
+        return render_radiance
+    from . import mitsuba_renderer
+
+    # A seed that leaves the stream of random numbers as it is: all else is the same with both renderers.
+    seed = int(rng.bit_generator.seed_seq.generate_state(1)[0])
+    return partial(mitsuba_renderer.render_radiance, spp=recipe.spp or 32, seed=seed)
 
 
 def _pose_for(actor: Actor, recipe: Recipe, rng: np.random.Generator, rejected: Counter) -> Pose:
