@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import inspect
 import os
 import re
@@ -47,6 +48,9 @@ def run_cli(main: Callable[[], int | None]) -> None:
     except UserError as error:
         _fail(str(error))
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f'{error.filename}: ' if error.filename else ''
+            _fail(f'{where}the disk is full; free some space and run the same command again')
         if error.filename is None:
             raise
         _fail(f'{error.filename}: {error.strerror}')

@@ -123,8 +123,10 @@ def write_atomic(path: str | Path, data: bytes | Iterable[bytes]) -> None:
         # mkstemp makes private files; data sets are shared.
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk does not say which file it was
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import multiprocessing
 from collections import Counter
@@ -59,7 +58,8 @@ def run(jobs: list[Job], workers: int, progress: Callable[[Job, int, Counter], N
         progress: Called after each sample with the job, the index and the draws it rejected.
 
     Raises:
-        UserError: The folder holds another set, a disk is full, a worker died.
+        UserError: The folder holds another set, a worker died.
+        OSError: The disk is full.
     """
     writers = [open_writer(job) for job in jobs]
     todo = [
@@ -74,12 +74,6 @@ def run(jobs: list[Job], workers: int, progress: Callable[[Job, int, Counter], N
                 progress(job, index, rejected)
     except BrokenProcessPool:
         raise UserError('a worker was killed (out of memory?); run the same command again to go on') from None
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f'{jobs[0].folder}: the disk is full; free some space and run the same command again'
-            ) from None
-        raise
     finally:
         for writer in writers:
             writer.close()

