@@ -20,6 +20,7 @@ from .camera import Camera, frame_points
 from .environment import Environment, sample_lights, turn
 from .labels import InvalidSample, Labels, check, make_labels
 from .mesh import Material, Mesh, join
+from .poses import ImportedPose
 from .posing import Pose
 from .sensor import Sensor, apply_sensor
 from .shading import SRGB_TO_LINEAR, Ground, expose, render_radiance
@@ -33,6 +34,7 @@ class Assets(Protocol):
     """Where people, light and floors come from."""
 
     name: str
+    poses: tuple[ImportedPose, ...]
 
     def actor(self, rng: np.random.Generator) -> Actor:
         """A random person."""
@@ -179,14 +181,16 @@ def _renderer(recipe: Recipe, rng: np.random.Generator) -> Callable:
     return partial(mitsuba_renderer.render_radiance, spp=recipe.spp or 32, seed=seed)
 
 
-def _pose_for(actor: Actor, recipe: Recipe, rng: np.random.Generator, rejected: Counter) -> Pose:
+def _pose_for(
+    actor: Actor, recipe: Recipe, rng: np.random.Generator, rejected: Counter, library: tuple[ImportedPose, ...]
+) -> Pose:
     """A pose without self-collision, settled on the ground and in balance."""
     for _ in range(40):
-        pose = poses.draw(rng, recipe.families)
+        pose = poses.draw(rng, recipe.families, library)
         if pose.support == 'feet':
             pose = contact.settle_feet(actor.skeleton, pose)
         transforms = transforms_of(actor, pose, pose.tilt)
-        if contact.self_collision(actor.skeleton, transforms) > 0.012:
+        if contact.self_collision(actor.skeleton, transforms) > 0.012 + pose.touch:
             rejected['self-collision'] += 1
         elif pose.support == 'feet' and pose.family != 'running' and not contact.balanced(actor.skeleton, transforms):
             rejected['out of balance'] += 1
@@ -206,7 +210,7 @@ def _crowd(
     spread = 0.3 if recipe.contact else 0.85
     for number in range(count):
         actor = assets.actor(rng)
-        pose = _pose_for(actor, recipe, rng, rejected)
+        pose = _pose_for(actor, recipe, rng, rejected, assets.poses)
         clearance = float(rng.uniform(0.02, 0.35)) if pose.support == 'air' else 0.0
         heading = float(rng.uniform(-180, 180)) if rng.random() < 0.45 else float(rng.normal(0, 35))
         figure = None

@@ -17,6 +17,8 @@ from ..mesh import Material
 from ..zones import ZONE, ZONES, part_of_zone, zone_of_bone
 from . import dressing
 from .bake import strongest, verify
+from .bake_motions import FILE as MOTIONS
+from .bake_motions import load_motions
 from .body import BaseBody, expression, face_sliders, random_face, triangulate
 from .garments import helper_garments, sock_faces
 from .points import KeypointPlacer, load_table
@@ -63,6 +65,8 @@ class MakeHumanAssets:
         self.parts = {n: i for i, n in enumerate(load_vocabulary(PARTS).names)}
         self.placer = KeypointPlacer(self.body, load_table())
         self.sliders = face_sliders(self.body)
+        rest = self.body.skeleton(self.body.template * 0.1)
+        self.poses, self.expressions = load_motions(path / MOTIONS, rest)
         bone_zone = np.array([ZONE[zone_of_bone(b)] for b in self.body.bone_names], np.uint8)
         strongest = np.argmax(self.body.skin_weights, 1)
         self.vertex_zone = bone_zone[self.body.skin_bones[np.arange(len(strongest)), strongest]]
@@ -85,6 +89,9 @@ class MakeHumanAssets:
         random_face(self.body, shape, rng, sliders=self.sliders)
         skeleton = self.body.skeleton(shape * 0.1)
         actions = expression(rng)
+        if self.expressions and rng.random() < 0.4:
+            chosen = self.expressions[int(rng.integers(len(self.expressions)))]
+            actions = {name: weight * rng.uniform(0.5, 1.0) for name, weight in chosen.items()}
         self.body.add_all(shape, {self.body.targets[f'action/{name}']: weight for name, weight in actions.items()})
         points = shape * 0.1
         eyes = {s: self._eye(points, s) for s in 'LR'}
@@ -334,7 +341,7 @@ class MakeHumanAssets:
                 for field in ('faces', 'uv', 'material', 'part', 'zone'):
                     setattr(layer, field, getattr(layer, field)[below])
             layers.append(layer)
-        hats = [k for k in self.kinds['clothes'] if k.startswith('fedora')]
+        hats = [k for k in self.kinds['clothes'] if k.startswith(('fedora', 'hat'))]
         if hat and hats:
             name = hats[int(rng.integers(len(hats)))]
             picture = dressing.recolour(self.texture(f'clothes/{name}'), rng, pattern=False)

@@ -254,3 +254,9 @@ def read_mhpose(path: str | Path, units: dict[str, dict[str, float]]) -> dict[st
         for action, share in units.get(unit.lower(), {}).items():
             actions[action] = actions.get(action, 0.0) + share * weight
     return {a: min(max(w, 0.0), 1.0) for a, w in actions.items() if w > 1e-3}
+
+
+def load_face_units() -> dict[str, dict[str, float]]:
+    """The table of `read_mhpose`: what MakeHuman's face units mean in face actions."""
+    path = Path(__file__).parents[1] / 'data/face_units.json'
+    return {unit.lower(): actions for unit, actions in json.loads(path.read_text())['units'].items()}
