@@ -27,7 +27,7 @@ from .shading import SRGB_TO_LINEAR, Ground, expose, render_radiance
 from .zones import ZONE
 
 FRAMINGS = ('full', 'upper', 'face')
-RENDERERS = ('numba', 'mitsuba')
+RENDERERS = ('numba', 'mitsuba-scalar', 'mitsuba-llvm')
 
 
 class Assets(Protocol):
@@ -178,7 +178,7 @@ def _renderer(recipe: Recipe, rng: np.random.Generator) -> Callable:
 
     # A seed that leaves the stream of random numbers as it is: all else is the same with both renderers.
     seed = int(rng.bit_generator.seed_seq.generate_state(1)[0])
-    return partial(mitsuba_renderer.render_radiance, spp=recipe.spp or 32, seed=seed)
+    return partial(mitsuba_renderer.render_radiance, renderer=recipe.renderer, spp=recipe.spp, seed=seed)
 
 
 def _pose_for(
