@@ -17,6 +17,7 @@ from ..vocabularies import KeypointVocabulary, PartVocabulary, load_vocabulary
 from .bad_samples import BadSampleLog
 from .image_files import list_images
 from .storage import readable_name
+from .transforms.loading import check_kinds
 
 
 class TooManyBadSamplesError(UserError):
@@ -37,6 +38,8 @@ class HumanDataset(BaseDataset):
         data_prefix: Folders inside ``data_root`` by use, e.g. ``dict(img='val2017/')``.
         pipeline: Transforms (configs or callables).
         input_size: ``(H, W)`` of the network's input, for every transform that is not told another.
+        labels: Dense labels that `LoadLabels` reads, of ``'parts'``, ``'depth'``, ``'normals'``, ``'mask'``;
+            None = all.
         keypoint_vocabulary: Name or file of the vocabulary of the keypoints.
         part_vocabulary: Name or file of the vocabulary of the part ids.
         label_map: Part ids of the files -> ids of ``part_vocabulary``, a dict or a list; ids that it does not name
@@ -58,6 +61,7 @@ class HumanDataset(BaseDataset):
         data_prefix: dict[str, str] | None = None,
         pipeline: Sequence[Any] = (),
         input_size: Sequence[int] | None = None,
+        labels: Sequence[str] | None = None,
         keypoint_vocabulary: str | KeypointVocabulary | None = None,
         part_vocabulary: str | PartVocabulary | None = None,
         label_map: dict[int, int] | Sequence[int] | None = None,
@@ -67,6 +71,7 @@ class HumanDataset(BaseDataset):
         **kwargs: Any,
     ) -> None:
         self.input_size = None if input_size is None else tuple(input_size)
+        self.labels = None if labels is None else check_kinds(labels)
         self.keypoint_vocabulary = keypoint_vocabulary
         self.part_vocabulary = part_vocabulary
         self.label_map = None if label_map is None else lookup_table(label_map)
@@ -134,6 +139,8 @@ class HumanDataset(BaseDataset):
         sample = self.parse_sample(info)
         if self.input_size is not None:
             sample['input_size'] = self.input_size
+        if self.labels is not None:
+            sample['labels'] = self.labels
         if self.background is not None:
             sample['background'] = self.background
         if self.keypoint_vocabulary is not None:

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
-from . import contact
-from .posing import SIDES, Pose, bone_rotations, neutral
-from .skeleton import Skeleton, rotation
+from .imported import IMPORTED, IMPORTED_WEIGHT, ImportedPose, draw_imported
+from .posing import SIDES, Pose, neutral
+from .skeleton import rotation
 
 Angles = dict[str, np.ndarray]
 
@@ -272,6 +271,10 @@ def lying(rng: np.random.Generator) -> Pose:
             angles[f'shoulder.{side}'] = np.array([rng.uniform(10, 150), rng.uniform(-3, 8), rng.uniform(-20, 20)])
         angles[f'ankle.{side}'] = np.array([rng.uniform(-40, -10)])
         angles[f'elbow.{side}'] = np.array([rng.uniform(5, 95)])
+        if kind == 'belly':  # arms flat beside or above the head, a shin may be up
+            angles[f'knee.{side}'] = np.array([rng.uniform(0, 100) if rng.random() < 0.4 else rng.uniform(0, 10)])
+            angles[f'shoulder.{side}'][1:] = rng.uniform(-14, -4), rng.uniform(40, 70)
+            angles[f'elbow.{side}'] = np.array([rng.uniform(2, 16)])
     angles['spine'] = np.array([rng.uniform(-4, 8), rng.normal(0, 6), rng.normal(0, 8)])
     angles['neck'] = np.array([rng.uniform(-5, 12), rng.normal(0, 8), rng.normal(0, 25)])
     tilt = rotation((1, 0, 0), {'back': -90, 'belly': 90, 'side': -90}[kind])
@@ -308,71 +311,24 @@ FAMILIES: dict[str, tuple[Callable[[np.random.Generator], Pose], float]] = {
 """Family -> how to draw a pose of it, and how often it is drawn."""
 
 
-IMPORTED, IMPORTED_WEIGHT = 'imported', 0.1
-"""Family of poses that come with the assets, and how often it is drawn where they hold any."""
-
-
-@dataclass(frozen=True)
-class ImportedPose:
-    """A pose made by somebody else.
-
-    Attributes:
-        name: Its file.
-        bones: Bone -> ``(3, 3)`` rotation in rest axes.
-        support, touch: As in `Pose`.
-    """
-
-    name: str
-    bones: dict[str, np.ndarray]
-    support: str = 'feet'
-    touch: float = 0.0
-
-    @classmethod
-    def measured(cls, name: str, bones: dict[str, np.ndarray], skeleton: Skeleton) -> ImportedPose:
-        """Find out on the rig that a pose was made for what carries it and where limbs touch."""
-        pose = Pose(neutral(), bones.get('root', np.eye(3)), bones={b: r for b, r in bones.items() if b != 'root'})
-        transforms = skeleton.transforms(bone_rotations(skeleton, pose), pose.tilt, np.zeros(3))
-        touch = float(np.clip(contact.self_collision(skeleton, transforms), 0, 0.06))
-        return cls(name, bones, contact.support_of(skeleton, pose), touch)
-
-
-def imported(rng: np.random.Generator, library: tuple[ImportedPose, ...]) -> Pose:
-    """One of the imported poses or its mirror image, a little changed."""
-    chosen = library[int(rng.integers(len(library)))]
-    bones = mirrored(chosen.bones) if rng.random() < 0.5 else dict(chosen.bones)
-    for bone in ('spine03', 'neck02', 'head', *[f'{b}.{s}' for s in SIDES for b in ('upperarm01', 'lowerarm01')]):
-        axis = rng.normal(size=3)
-        bones[bone] = rotation(axis, float(rng.normal(0, 3))) @ bones.get(bone, np.eye(3))
-    return Pose(neutral(), bones.pop('root', np.eye(3)), IMPORTED, chosen.support, bones, chosen.touch)
-
-
-def mirrored(bones: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Rotations of the mirror image, left and right exchanged."""
-    flip = np.array([[1, -1, -1], [-1, 1, 1], [-1, 1, 1]])
-    other = {'.L': '.R', '.R': '.L'}
-    return {name[:-2] + other[name[-2:]] if name[-2:] in other else name: r * flip for name, r in bones.items()}
-
-
-def draw(
+def choose_family(
     rng: np.random.Generator, families: tuple[str, ...] | None = None, library: tuple[ImportedPose, ...] = ()
-) -> Pose:
-    """Draw a pose; those of `FAMILIES` are within the joint limits.
-
-    Args:
-        rng: Source of randomness.
-        families: Keys of `FAMILIES`, and `IMPORTED`, to choose from; default: all, with their weights.
-        library: Imported poses.
-    """
+) -> str:
+    """One of ``families``, keys of `FAMILIES` or `IMPORTED` (default: all there are), by their weights."""
     weights = {name: weight for name, (_, weight) in FAMILIES.items()}
     if library:
         weights[IMPORTED] = IMPORTED_WEIGHT
     names = [n for n in families or weights if n in weights]
     chances = np.array([weights[n] for n in names])
-    name = names[rng.choice(len(names), p=chances / chances.sum())]
-    if name == IMPORTED:
-        pose = imported(rng, library)
+    return names[rng.choice(len(names), p=chances / chances.sum())]
+
+
+def draw(rng: np.random.Generator, family: str, library: tuple[ImportedPose, ...] = ()) -> Pose:
+    """Draw a pose of a family: of one in `FAMILIES` within the joint limits, or one of the imported ones."""
+    if family == IMPORTED:
+        pose = draw_imported(rng, library)
     else:
-        pose = FAMILIES[name][0](rng)
+        pose = FAMILIES[family][0](rng)
         _jitter(pose.angles, rng, 0.5)
     for side in SIDES:
         pose.angles[f'fingers.{side}'] = _fingers(rng)

@@ -18,9 +18,9 @@ from . import contact, poses
 from .actor import Actor, Figure, pose_actor, transforms_of
 from .camera import Camera, frame_points
 from .environment import Environment, sample_lights, turn
+from .imported import ImportedPose
 from .labels import InvalidSample, Labels, check, make_labels
 from .mesh import Material, Mesh, join
-from .poses import ImportedPose
 from .posing import Pose
 from .sensor import Sensor, apply_sensor
 from .shading import SRGB_TO_LINEAR, Ground, expose, render_radiance
@@ -145,8 +145,7 @@ def _draw(assets: Assets, recipe: Recipe, rng: np.random.Generator, rejected: Co
     framing = str(rng.choice(recipe.framings))
     figures, things = _crowd(assets, recipe, count, rng, rejected)
     focus = int(rng.integers(count))
-    camera = _aim(figures, focus, framing, recipe, rng)
-    _clear_view(figures, camera)
+    camera = _clear_view(figures, focus, framing, recipe, rng, rejected)
     scene = join([f.mesh for f in figures] + things, [*range(1, count + 1), *[0] * len(things)])
     labels = make_labels(scene, figures, camera, min_pixels=max(40, int(np.prod(recipe.size) * 4e-4)))
     if not labels.persons:
@@ -185,8 +184,10 @@ def _pose_for(
     actor: Actor, recipe: Recipe, rng: np.random.Generator, rejected: Counter, library: tuple[ImportedPose, ...]
 ) -> Pose:
     """A pose without self-collision, settled on the ground and in balance."""
+    # The family stays: some are refused more often than others, and would become rare.
+    family = poses.choose_family(rng, recipe.families, library)
     for _ in range(40):
-        pose = poses.draw(rng, recipe.families, library)
+        pose = poses.draw(rng, family, library)
         if pose.support == 'feet':
             pose = contact.settle_feet(actor.skeleton, pose)
         transforms = transforms_of(actor, pose, pose.tilt)
@@ -295,12 +296,18 @@ def _aim(figures: list[Figure], focus: int, framing: str, recipe: Recipe, rng: n
     )  # fmt: skip
 
 
-def _clear_view(figures: list[Figure], camera: Camera) -> None:
-    for figure in figures:
-        nearest = camera.to_camera(figure.mesh.vertices[::5])
-        inside = nearest[:, 2] < 0.2
-        if (inside & (np.linalg.norm(nearest, axis=1) < 0.45)).any():
-            raise InvalidSample('somebody is too near to the camera')
+def _clear_view(
+    figures: list[Figure], focus: int, framing: str, recipe: Recipe, rng: np.random.Generator, rejected: Counter
+) -> Camera:
+    """A camera that nobody stands in."""
+    bodies = np.concatenate([f.mesh.vertices[::5] for f in figures])
+    for _ in range(8):
+        camera = _aim(figures, focus, framing, recipe, rng)
+        near = camera.to_camera(bodies)
+        if not ((near[:, 2] < 0.2) & (np.linalg.norm(near, axis=1) < 0.45)).any():
+            return camera
+        rejected['somebody is too near to the camera'] += 1
+    raise InvalidSample('no camera has a clear view')
 
 
 def _backdrop(files: tuple[str, ...], size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

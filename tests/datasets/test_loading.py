@@ -191,8 +191,16 @@ def test_label_mistakes_are_named(tmp_path):
     with pytest.raises(UserError, match='a.png: has no depth, which LoadLabels asks for'):
         LoadLabels(('depth',))(LoadImage()(dict(start)))
     assert 'depth' not in LoadLabels(('depth',), optional=True)(LoadImage()(dict(start)))
-    with pytest.raises(UserError, match='kinds'):
+    with pytest.raises(UserError, match='depht'):
         LoadLabels(('depht',))
+
+
+def test_the_data_set_says_which_labels_are_read(tmp_path):
+    start = LoadImage()(write_scene(tmp_path, sphere()))
+    assert {'part_map', 'depth', 'normals', 'mask'} <= set(LoadLabels()(dict(start)))
+    out = LoadLabels()({**start, 'labels': ('depth', 'mask')})
+    assert {'depth', 'mask'} <= set(out) and not {'part_map', 'normals'} & set(out)
+    assert 'depth' not in LoadLabels(('parts',))({**start, 'labels': ('depth',)})
 
 
 def test_ignored_pixels_are_no_people(tmp_path):

@@ -75,7 +75,7 @@ def test_left_is_the_persons_left(skeleton):
 def test_families_stay_within_limits(family):
     rng = np.random.default_rng(1)
     for _ in range(30):
-        assert within_limits(poses.draw(rng, (family,)))
+        assert within_limits(poses.draw(rng, family))
 
 
 def test_limits_catch_a_bent_back_elbow():
@@ -90,7 +90,7 @@ def test_standing_figures_touch_the_ground_with_both_feet():
     rng = np.random.default_rng(3)
     for _ in range(6):
         actor = fixture.build(rng)
-        pose = contact.settle_feet(actor.skeleton, poses.draw(rng, ('standing',)))
+        pose = contact.settle_feet(actor.skeleton, poses.draw(rng, 'standing'))
         figure = pose_actor(actor, pose, 30, np.zeros(2))
         assert abs(figure.mesh.vertices[:, 1].min()) < 1e-5
         t = actor.skeleton.transforms(bone_rotations(actor.skeleton, pose), pose.tilt, np.zeros(3))

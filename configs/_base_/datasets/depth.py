@@ -1,30 +1,8 @@
-# Depth of made people; any manifest folder will do.
-_base_ = '../pipelines/depth.py'
-train_dataloader = dict(
-    batch_size=4,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(
-        type='HumanManifestDataset',
-        data_root='data/synthetic/train/',
-        input_size=(1024, 768),
-        pipeline={{_base_.train_pipeline}},
-    ),
-)
-val_dataloader = dict(
-    batch_size=4,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='HumanManifestDataset',
-        data_root='data/synthetic/val/',
-        test_mode=True,
-        input_size=(1024, 768),
-        pipeline={{_base_.test_pipeline}},
-    ),
-)
+# Depth of made people.
+_base_ = './dense.py'
+labels = ('depth', 'mask')
+train_dataloader = dict(dataset=dict(labels=labels))
+val_dataloader = dict(dataset=dict(labels=labels))
 test_dataloader = val_dataloader
 val_evaluator = dict(type='DepthMetric')
 test_evaluator = val_evaluator

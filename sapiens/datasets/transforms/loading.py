@@ -79,6 +79,18 @@ class LoadImage(BaseTransform):
         return next((r for r in (8, 4, 2) if r <= ratio), 1)
 
 
+def check_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
+    """Kinds of dense labels as a tuple.
+
+    Raises:
+        UserError: One is none of `KINDS`.
+    """
+    unknown = set(kinds) - set(KINDS)
+    if unknown:
+        raise UserError(f'labels {sorted(unknown)} are none of {KINDS}')
+    return tuple(kinds)
+
+
 @TRANSFORMS.register_module()
 class LoadLabels(BaseTransform):
     """Read the labels that are asked for and bring them into the current frame.
@@ -88,7 +100,8 @@ class LoadLabels(BaseTransform):
     instances. This transform may stand anywhere behind `LoadImage`.
 
     Args:
-        kinds: Some of ``'parts'``, ``'depth'``, ``'normals'``, ``'mask'``.
+        kinds: Some of ``'parts'``, ``'depth'``, ``'normals'``, ``'mask'``; None takes the data set's ``labels``, all
+            where it names none.
         optional: Whether a sample may lack some of them (several tasks on mixed data).
         frame: ``'current'`` moves the labels as the image has been moved; ``'original'`` keeps them in the original
             image's frame, where test metrics compare (the transform then comes last).
@@ -97,25 +110,24 @@ class LoadLabels(BaseTransform):
         UserError: A label is missing, unreadable, of another size than the image, or has ids outside the vocabulary.
     """
 
-    def __init__(self, kinds: Sequence[str] = KINDS, optional: bool = False, frame: str = 'current') -> None:
-        unknown = set(kinds) - set(KINDS)
-        if unknown or frame not in ('current', 'original'):
-            raise UserError(f'LoadLabels: kinds {sorted(unknown)} are none of {KINDS}' if unknown else
-                            f"LoadLabels: frame '{frame}' is neither 'current' nor 'original'")  # fmt: skip
-        self.kinds, self.optional, self.frame = tuple(kinds), optional, frame
+    def __init__(self, kinds: Sequence[str] | None = None, optional: bool = False, frame: str = 'current') -> None:
+        if frame not in ('current', 'original'):
+            raise UserError(f"LoadLabels: frame '{frame}' is neither 'current' nor 'original'")
+        self.kinds = None if kinds is None else check_kinds(kinds)
+        self.optional, self.frame = optional, frame
 
     def transform(self, results: Sample) -> Sample:
         """Add ``part_map``, ``depth``, ``normals`` and ``mask`` as asked."""
         matrix = as_matrix(results['warp_mat'])
         moved = self.frame == 'current' and not np.array_equal(matrix, np.eye(3))
-        for kind in self.kinds:
+        for kind in self.kinds or results.get('labels', KINDS):
             label = self._load(kind, results)
             if label is None:
                 if self.optional:
                     continue
                 name = readable_name(str(results['img_path']))
                 raise UserError(f'{name}: has no {kind}, which LoadLabels asks for; add the label, drop '
-                                f"'{kind}' from kinds or set optional=True")  # fmt: skip
+                                f"'{kind}' from the data set's labels or set optional=True")  # fmt: skip
             if label.shape[:2] != tuple(results['ori_shape']):
                 raise UserError(f'{self._name(kind, results)}: {kind} is {label.shape[0]} x {label.shape[1]} (H x W), '
                                 'the image {} x {}; make them equal'.format(*results['ori_shape']))  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import UserError
-from ..poses import ImportedPose
+from ..imported import ImportedPose
 from ..skeleton import Skeleton
 from .bake import Sources
 from .motions import bvh_poses, converted_poses, load_face_units, read_mhpose

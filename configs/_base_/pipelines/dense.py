@@ -1,9 +1,8 @@
-# Whole images with depth. Sizes come from the data set's input_size, other backgrounds from its background
-# (a folder of human-free photos); test labels stay in the original frame, where metrics compare.
-kinds = ('depth', 'mask')
+# Whole images with dense labels. Which labels, sizes and other backgrounds (a folder of human-free photos) the data
+# set says: labels, input_size, background. Test labels stay in the original frame, where metrics compare.
 train_pipeline = [
     dict(type='LoadImage', max_zoom=2.0),
-    dict(type='LoadLabels', kinds=kinds),
+    dict(type='LoadLabels'),
     dict(type='RandomAffine', scale=(0.75, 2.0), rotate=20.0),
     dict(type='RandomBackground', prob=0.5),
     dict(type='RandomFlip'),
@@ -14,6 +13,6 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImage'),
     dict(type='Resize'),
-    dict(type='LoadLabels', kinds=kinds, frame='original'),
+    dict(type='LoadLabels', frame='original'),
     dict(type='PackHumanInputs'),
 ]
