@@ -25,7 +25,8 @@ from .shading import SRGB_TO_LINEAR, Ground
 
 FAR = 60.0
 """How far the floor reaches, metres."""
-BOUNCES = 6
+BOUNCES = 4
+"""Longest path, in segments."""
 
 
 OLDEST_LLVM = 19
@@ -140,7 +141,8 @@ def render_radiance(
         world['floor'] = _floor(mi, ground, camera.position)
     world['camera'] = _sensor(mi, camera, spp)
     hide = backdrop is not None
-    world['integrator'] = {'type': 'path', 'max_depth': BOUNCES, 'rr_depth': 3, 'hide_emitters': hide}
+    # Unlike 'path', this one lets light from the lamps through the holes of cut-out textures.
+    world['integrator'] = {'type': 'volpath', 'max_depth': BOUNCES, 'rr_depth': 3, 'hide_emitters': hide}
     picture = np.array(mi.render(mi.load_dict({'type': 'scene', **world}), spp=spp, seed=seed), np.float32)
     radiance = np.nan_to_num(picture[..., :3], posinf=0, neginf=0)
     if hide:
@@ -249,10 +251,25 @@ def _image(mi: ModuleType, image: np.ndarray, raw: bool = False) -> dict:
 
 
 def _floor(mi: ModuleType, ground: Ground, position: np.ndarray):
-    corners = np.array([[-1, -1], [-1, 1], [1, 1], [-1, -1], [1, 1], [1, -1]]) * FAR + position[[0, 2]]
-    points = np.insert(corners, 1, ground.height, axis=1)
-    texture = {'type': 'diffuse', 'reflectance': _image(mi, ground.texture)}
-    return _mesh(mi, 'floor', points, None, corners / ground.scale, {'type': 'twosided', 'bsdf': texture})
+    """A disc around the camera; far away its texture gives way to its mean colour, so that no tiles are seen."""
+    radii = np.concatenate([[0], np.geomspace(0.5, 1.5 * FAR, 24)])
+    around = np.linspace(0, 2 * np.pi, 49)
+    r, a = np.meshgrid(radii, around, indexing='ij')
+    ring = np.stack([r * np.cos(a), np.full_like(r, ground.height), r * np.sin(a)], -1) + position * [1, 0, 1]
+    quads = [ring[1:, :-1], ring[:-1, :-1], ring[:-1, 1:], ring[1:, 1:]]
+    corners = np.stack([quads[k] for k in (0, 1, 2, 0, 2, 3)], -2).reshape(-1, 3)
+    distance = np.linalg.norm(corners - position, axis=-1)
+    mean = SRGB_TO_LINEAR[ground.texture].mean((0, 1))
+    surface = {
+        'type': 'blendbsdf',
+        'weight': {'type': 'mesh_attribute', 'name': 'vertex_fade'},
+        'near': {'type': 'diffuse', 'reflectance': _image(mi, ground.texture)},
+        'far': {'type': 'diffuse', 'reflectance': {'type': 'rgb', 'value': mean.tolist()}},
+    }
+    uv = corners[:, [0, 2]] / ground.scale
+    mesh = _mesh(mi, 'floor', corners, None, uv, {'type': 'twosided', 'bsdf': surface})
+    mesh.add_attribute('vertex_fade', 1, np.clip(distance / (8 * ground.scale) - 0.25, 0, 1).astype(np.float32))
+    return mesh
 
 
 def _coverage(scene: Scene, camera: Camera, samples: int) -> np.ndarray:
