@@ -9,6 +9,12 @@ import numpy as np
 import torch
 
 
+def resize_matrix(source: tuple[int, int], target: tuple[int, int]) -> np.ndarray:
+    """``(3, 3)`` map of pixel centres when an image of ``(H, W)`` is resized to another (borders meet borders)."""
+    sy, sx = target[0] / source[0], target[1] / source[1]
+    return np.array([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5], [0, 0, 1]], np.float64)
+
+
 def to_original(points: Any, warp_mat: Any = None) -> np.ndarray:
     """Map points of the network's input back to pixels of the original image.
 

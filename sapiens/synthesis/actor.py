@@ -100,6 +100,14 @@ def transforms_of(actor: Actor, pose: Pose, root: np.ndarray) -> np.ndarray:
     return actor.skeleton.transforms(bone_rotations(actor.skeleton, pose), root, np.zeros(3))
 
 
+def surface_points(actor: Actor, transforms: np.ndarray, most: int = 3000) -> np.ndarray:
+    """Evenly chosen posed vertices of all that is to be seen of somebody, ``(N, 3)`` with N about ``most`` or less."""
+    used = [np.unique(layer.faces) for layer in actor.layers]
+    step = max(sum(map(len, used)) // most, 1)
+    chosen = [(layer, indices[::step]) for layer, indices in zip(actor.layers, used, strict=True)]
+    return np.concatenate([skin(p.vertices[i], p.bones[i], p.weights[i], transforms) for p, i in chosen])
+
+
 def pose_actor(actor: Actor, pose: Pose, turn: float, place: np.ndarray, clearance: float = 0.0) -> Figure:
     """Pose a person and put the lowest point on the ground.
 

@@ -134,11 +134,11 @@ def balanced(skeleton: Skeleton, transforms: np.ndarray, slack: float = 0.09) ->
     """Whether the centre of mass is above the feet, give or take ``slack`` metres."""
     at = joints(skeleton, transforms)
     soles = np.array([at[skeleton.index[f'{n}.{s}']] for s in SIDES for n in ('foot', 'toe1-1')])
-    return _above(_mass(skeleton, at), soles[soles[:, 1] < soles[:, 1].min() + 0.14], slack)
+    return _above(centre_of_mass(skeleton, at), soles[soles[:, 1] < soles[:, 1].min() + 0.14], slack)
 
 
-def _mass(skeleton: Skeleton, at: np.ndarray) -> np.ndarray:
-    """Centre of mass; ``at`` are the joints."""
+def centre_of_mass(skeleton: Skeleton, at: np.ndarray) -> np.ndarray:
+    """Centre of mass ``(3,)``; ``at`` are the joints, see `joints`."""
 
     def middle(first: str, second: str) -> np.ndarray:
         return (at[skeleton.index[first]] + at[skeleton.index[second]]) / 2
@@ -164,6 +164,37 @@ def _above(mass: np.ndarray, carriers: np.ndarray, slack: float) -> bool:
     return bool((np.abs(local) <= span + slack).all())
 
 
+def settle_body(points: np.ndarray, mass: np.ndarray, most: float) -> np.ndarray | None:
+    """The small rotation after which a rigid body rests on the ground instead of balancing on one limb.
+
+    It rests where its centre of mass is lowest above its lowest point; found by steps of halving size.
+
+    Args:
+        points: ``(N, 3)`` on the body's surface, metres, y up.
+        mass: ``(3,)`` centre of mass.
+        most: Largest turn about each axis, degrees; who would have to turn farther falls over.
+
+    Returns:
+        ``(3, 3)``, about the x axis, then about z; None for who falls over.
+    """
+    # Towards a third point of contact a body rolls over two others, in any direction.
+    angles = np.arange(24) / 24 * 2 * np.pi
+    around = np.concatenate([[[0, 0]], np.stack([np.cos(angles), np.sin(angles)], 1)])
+    best, step = np.zeros(2), 6.0
+    while step > 0.1:
+        turns = best + step * around
+        x, z = np.radians(turns).T
+        up = np.stack([np.sin(z), np.cos(z) * np.cos(x), -np.cos(z) * np.sin(x)], 1)  # second rows of the rotations
+        height = up @ mass - (up @ points.T).min(1)
+        chosen = int(np.argmin(height))
+        best = turns[chosen]
+        if np.abs(best).max() > most:
+            return None
+        if chosen == 0:
+            step /= 2
+    return rotation((0, 0, 1), best[1]) @ rotation((1, 0, 0), best[0])
+
+
 _RESTS_ON = {
     'floor_sitting': (('root',), 0.20),
     'kneeling': (('lowerleg01.L', 'lowerleg01.R'), 0.13),
@@ -181,10 +212,7 @@ def rests(skeleton: Skeleton, transforms: np.ndarray, family: str) -> bool:
 
 
 def support_of(skeleton: Skeleton, pose: Pose) -> str:
-    """What carries somebody in a pose that does not say so; a value of `Pose.support`.
-
-    'body' is whatever touches the ground: also one foot of a runner, or the hands of a handstand.
-    """
+    """What carries somebody in a pose that does not say so; a value of `Pose.support`."""
     transforms = skeleton.transforms(bone_rotations(skeleton, pose), pose.tilt, np.zeros(3))
     at, scale = joints(skeleton, transforms), body_height(skeleton) / 1.7
     height = {n: (at[i, 1] - at[:, 1].min()) / scale for n, i in skeleton.index.items()}
@@ -196,8 +224,9 @@ def support_of(skeleton: Skeleton, pose: Pose) -> str:
         return 'feet'
     trunk = unit(at[skeleton.index['neck01']] - at[skeleton.index['root']])
     low = at[at[:, 1] < at[:, 1].min() + 0.1 * scale]
-    leaps = trunk[1] < 0.7 and not _above(_mass(skeleton, at), low, 0.09)
-    return 'air' if leaps else 'body'
+    if trunk[1] < 0.7 and not _above(centre_of_mass(skeleton, at), low, 0.09):
+        return 'air'
+    return 'body' if height['root'] < 0.3 else 'moment'
 
 
 def turned(pose: Pose, degrees: float) -> np.ndarray:

@@ -31,12 +31,14 @@ class ImportedPose:
     touch: float = 0.0
 
     @classmethod
-    def measured(cls, name: str, bones: dict[str, np.ndarray], skeleton: Skeleton) -> ImportedPose:
-        """Find out on the rig that a pose was made for what carries it and where limbs touch."""
+    def measured(cls, name: str, bones: dict[str, np.ndarray], bodies: list[Skeleton]) -> ImportedPose:
+        """Find out on typical bodies what carries a pose and how deep limbs that touch are in each other."""
         pose = Pose(neutral(), bones.get('root', np.eye(3)), bones={b: r for b, r in bones.items() if b != 'root'})
-        transforms = skeleton.transforms(bone_rotations(skeleton, pose), pose.tilt, np.zeros(3))
-        touch = float(np.clip(contact.self_collision(skeleton, transforms), 0, 0.06))
-        return cls(name, bones, contact.support_of(skeleton, pose), touch)
+        depths = [
+            contact.self_collision(body, body.transforms(bone_rotations(body, pose), pose.tilt, np.zeros(3)))
+            for body in bodies
+        ]
+        return cls(name, bones, contact.support_of(bodies[0], pose), float(np.clip(max(depths), 0, 0.06)))
 
 
 def draw_imported(rng: np.random.Generator, library: tuple[ImportedPose, ...]) -> Pose:

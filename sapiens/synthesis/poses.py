@@ -236,12 +236,15 @@ def kneeling(rng: np.random.Generator) -> Pose:
     """On one or both knees."""
     angles = neutral()
     one = rng.random() < 0.5
+    lean = (
+        rng.uniform(0, 8) if one else rng.uniform(6, 32)
+    )  # of the thighs, back, which keeps the weight over the shins
     side = rng.choice(SIDES)
     for s in SIDES:
         if one and s == side:
             hip, knee, foot = (rng.uniform(80, 98), rng.uniform(2, 18), rng.uniform(0, 14)), rng.uniform(82, 100), 0.0
         else:
-            hip, knee, foot = (rng.uniform(-6, 12), rng.uniform(2, 14), 0), rng.uniform(86, 112), -38.0
+            hip, knee, foot = (lean + rng.uniform(-8, 6), rng.uniform(2, 14), 0), 90 + lean, -38.0
         angles[f'hip.{s}'], angles[f'knee.{s}'], angles[f'ankle.{s}'] = (
             np.array(hip),
             np.array([knee]),
@@ -273,7 +276,7 @@ def lying(rng: np.random.Generator) -> Pose:
         angles[f'elbow.{side}'] = np.array([rng.uniform(5, 95)])
         if kind == 'belly':  # arms flat beside or above the head, a shin may be up
             angles[f'knee.{side}'] = np.array([rng.uniform(0, 100) if rng.random() < 0.4 else rng.uniform(0, 10)])
-            angles[f'shoulder.{side}'][1:] = rng.uniform(-14, -4), rng.uniform(40, 70)
+            angles[f'shoulder.{side}'][1:] = rng.uniform(-6, 5), rng.uniform(40, 70)
             angles[f'elbow.{side}'] = np.array([rng.uniform(2, 16)])
     angles['spine'] = np.array([rng.uniform(-4, 8), rng.normal(0, 6), rng.normal(0, 8)])
     angles['neck'] = np.array([rng.uniform(-5, 12), rng.normal(0, 8), rng.normal(0, 25)])

@@ -52,7 +52,8 @@ class Pose:
         angles: ``'spine'``, ``'neck'`` and, for each side, ``'shoulder.L'``, ... -> angles as in `LIMITS`.
         tilt: ``(3, 3)`` rotation of the pelvis before the person turns about the vertical (identity: upright).
         family: Name of the kind of pose.
-        support: What carries the weight: 'feet', 'body' (lying, kneeling, sitting on the floor), 'seat' or 'air'.
+        support: What carries the weight: 'feet', 'body' (lying, kneeling, sitting on the floor), 'seat', 'air', or
+            'moment': the ground, for an instant (one foot of a runner) or held by skill (a handstand).
         bones: Rotations of bones, in rest axes, that take the place of those from the angles (imported poses).
         touch: How deep limbs may press into each other, metres, because the pose's maker has them touch.
     """

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import UserError
 from . import contact, poses
-from .actor import Actor, Figure, pose_actor, transforms_of
+from .actor import Actor, Figure, pose_actor, surface_points, transforms_of
 from .camera import Camera, frame_points
 from .environment import Environment, sample_lights, turn
 from .imported import ImportedPose
@@ -191,6 +191,15 @@ def _pose_for(
         if pose.support == 'feet':
             pose = contact.settle_feet(actor.skeleton, pose)
         transforms = transforms_of(actor, pose, pose.tilt)
+        if pose.support == 'body':
+            mass = contact.centre_of_mass(actor.skeleton, contact.joints(actor.skeleton, transforms))
+            most = 40 if pose.family.startswith('lying') else 15
+            settled = contact.settle_body(surface_points(actor, transforms), mass, most)
+            if settled is None:
+                rejected['falling over'] += 1
+                continue
+            pose = replace(pose, tilt=settled @ pose.tilt)
+            transforms = transforms_of(actor, pose, pose.tilt)
         if contact.self_collision(actor.skeleton, transforms) > 0.012 + pose.touch:
             rejected['self-collision'] += 1
         elif pose.support == 'feet' and pose.family != 'running' and not contact.balanced(actor.skeleton, transforms):

@@ -165,7 +165,7 @@ def test_face_units_keep_their_side():
 
 def library(skeleton):
     kick = {'root': rotation((1, 0, 0), 5), 'upperleg01.L': rotation((1, 0, 0), -60), 'head': rotation((0, 1, 0), 30)}
-    return (imported.ImportedPose.measured('kick', kick, skeleton),)
+    return (imported.ImportedPose.measured('kick', kick, [skeleton]),)
 
 
 def test_mirror_image(skeleton):
@@ -248,11 +248,11 @@ def test_a_pack_of_the_users_own(tmp_path, skeleton):
         assert wardrobe['clothes/cap/refs'].tolist() == [[3] * 3, [4] * 3, [5] * 3]
         assert cv2.imdecode(textures['clothes/cap'], cv2.IMREAD_COLOR).max() == 50
         assert cv2.imdecode(textures['clothes/plain'], cv2.IMREAD_COLOR) is not None  # no material: plain
-    found, expressions = load_motions(out / 'motions.npz', skeleton)
+    found, expressions = load_motions(out / 'motions.npz', [skeleton])
     assert [p.name for p in found] == ['dance_0', 'dance_1', 'stand']
     assert expressions == ({'jawOpen': 1.0},)
     assert 'finger1-1.L' in found[1].bones and 'finger1-1.L' not in found[0].bones
     assert 'finger1-1.R' not in found[1].bones
     own = [s['file'] for s in sources.files if s['licence'] == "the user's own"]
     assert {'cap.mhclo', 'Dance.bvh', 'wow.mhpose'} <= set(own)
-    assert load_motions(out / 'none.npz', skeleton) == ((), ())
+    assert load_motions(out / 'none.npz', [skeleton]) == ((), ())

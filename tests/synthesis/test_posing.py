@@ -1,14 +1,17 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Joint angles mean what their names say, poses keep their limits, contacts hold."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
 pytest.importorskip('numba')
 
 from sapiens.synthesis import contact, fixture, poses
-from sapiens.synthesis.actor import pose_actor
+from sapiens.synthesis.actor import pose_actor, surface_points, transforms_of
 from sapiens.synthesis.posing import Pose, bone_rotations, neutral, within_limits
+from sapiens.synthesis.scene import Recipe, _pose_for
 from sapiens.synthesis.skeleton import rotation, skin
 
 
@@ -134,3 +137,28 @@ def test_skinning_is_linear_and_rigid():
     moved = points @ r.T + [1, 2, 3]
     assert np.abs(whole - moved).max() < 1e-5
     assert np.abs(half - (points + moved) / 2).max() < 1e-5
+
+
+def test_a_tilted_box_settles_flat_and_a_pole_falls_over():
+    corners = np.array([[x, y, z] for x in (-1, 1) for y in (-0.2, 0.2) for z in (-2, 2)], float)
+    tilted = corners @ (rotation((1, 0, 0), 11) @ rotation((0, 0, 1), -7)).T
+    settled = tilted @ contact.settle_body(tilted, np.zeros(3), 15).T
+    assert np.ptp(np.sort(settled[:, 1])[:4]) < 0.02  # four corners carry it
+    pole = corners[:, [0, 2, 1]] * [0.1, 1, 1] @ rotation((0, 0, 1), 12).T
+    assert contact.settle_body(pole, np.zeros(3), 15) is None
+
+
+@pytest.mark.parametrize('family', ['lying', 'floor_sitting', 'kneeling'])
+def test_who_is_on_the_ground_rests_on_it(family):
+    rejected = Counter()
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        actor = fixture.build(rng)
+        pose = _pose_for(actor, Recipe(families=(family,)), rng, rejected)
+        figure = pose_actor(actor, pose, 0, np.zeros(2))
+        transforms = transforms_of(actor, pose, pose.tilt)
+        mass = contact.centre_of_mass(actor.skeleton, contact.joints(actor.skeleton, transforms))
+        again = contact.settle_body(surface_points(actor, transforms), mass, 15)
+        assert np.degrees(np.arccos(np.clip((np.trace(again) - 1) / 2, -1, 1))) < 1.5
+        low = figure.mesh.vertices[figure.mesh.vertices[:, 1] < 0.03][:, [0, 2]]
+        assert np.ptp(low, axis=0).max() > 0.25  # it does not stand on one point

@@ -10,6 +10,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from ...registry import TRANSFORMS
+from ...structures.geometry import resize_matrix
 from .fields import (
     IGNORE,
     Sample,
@@ -17,7 +18,6 @@ from .fields import (
     crop_sample,
     input_size_of,
     pad_sample,
-    resize_matrix,
     translation,
     warp_points,
     warp_sample,

@@ -56,12 +56,6 @@ def translation(x: float, y: float) -> np.ndarray:
     return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], np.float64)
 
 
-def resize_matrix(source: tuple[int, int], target: tuple[int, int]) -> np.ndarray:
-    """``(3, 3)`` map of pixel centres when an image of ``(H, W)`` is resized to another (borders meet borders)."""
-    sy, sx = target[0] / source[0], target[1] / source[1]
-    return np.array([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5], [0, 0, 1]], np.float64)
-
-
 def warp_sample(
     results: Sample,
     matrix: np.ndarray,

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from ...structures import HumanDataSample
-from ...structures.geometry import to_original
+from ...structures.geometry import resize_matrix, to_original
 
 STRIPE = 2**22  # numbers that a stripe of resampled rows may hold
 
@@ -21,14 +22,8 @@ def sample_frames(sample: HumanDataSample, fallback: tuple[int, int]) -> tuple[t
     ori_shape = tuple(int(n) for n in sample.get('ori_shape', input_shape)[:2])
     warp = sample.get('warp_mat', None)
     if warp is None:
-        return input_shape, ori_shape, _resize_map(ori_shape, input_shape)
+        return input_shape, ori_shape, torch.from_numpy(resize_matrix(ori_shape, input_shape))[:2]
     return input_shape, ori_shape, torch.as_tensor(warp, dtype=torch.float64)[:2]
-
-
-def _resize_map(source: tuple[int, int], target: tuple[int, int]) -> torch.Tensor:
-    """Map of pixel centres under a resize of the whole image."""
-    sy, sx = target[0] / source[0], target[1] / source[1]
-    return torch.tensor([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5]], dtype=torch.float64)
 
 
 def points_to_original(points: torch.Tensor, warp: torch.Tensor) -> torch.Tensor:
@@ -37,7 +32,7 @@ def points_to_original(points: torch.Tensor, warp: torch.Tensor) -> torch.Tensor
 
 
 def _is_resize(warp: torch.Tensor, input_shape: tuple, ori_shape: tuple) -> bool:
-    return torch.allclose(warp.cpu(), _resize_map(ori_shape, input_shape), atol=1e-4, rtol=0)
+    return np.allclose(warp.cpu(), resize_matrix(ori_shape, input_shape)[:2], atol=1e-4, rtol=0)
 
 
 def _exact(device: torch.device) -> torch.dtype:

@@ -65,8 +65,10 @@ class MakeHumanAssets:
         self.parts = {n: i for i, n in enumerate(load_vocabulary(PARTS).names)}
         self.placer = KeypointPlacer(self.body, load_table())
         self.sliders = face_sliders(self.body)
-        rest = self.body.skeleton(self.body.template * 0.1)
-        self.poses, self.expressions = load_motions(path / MOTIONS, rest)
+        even = {'african': 1 / 3, 'asian': 1 / 3, 'caucasian': 1 / 3}
+        adults = [self.body.shape({'gender': gender, 'age': 2 / 3}, even) for gender in (0.0, 1.0)]
+        bodies = [self.body.skeleton(points * 0.1) for points in adults]
+        self.poses, self.expressions = load_motions(path / MOTIONS, bodies)
         bone_zone = np.array([ZONE[zone_of_bone(b)] for b in self.body.bone_names], np.uint8)
         strongest = np.argmax(self.body.skin_weights, 1)
         self.vertex_zone = bone_zone[self.body.skin_bones[np.arange(len(strongest)), strongest]]

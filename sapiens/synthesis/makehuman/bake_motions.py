@@ -76,12 +76,12 @@ def without_idle_fingers(turns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return turns
 
 
-def load_motions(path: Path, skeleton: Skeleton) -> tuple[tuple[ImportedPose, ...], tuple[dict[str, float], ...]]:
+def load_motions(path: Path, bodies: list[Skeleton]) -> tuple[tuple[ImportedPose, ...], tuple[dict[str, float], ...]]:
     """Poses and expressions of a baked folder; none where there is no such file.
 
     Args:
         path: What `bake_motions` wrote.
-        skeleton: Bones of the base body.
+        bodies: Bones of typical bodies.
     """
     if not path.is_file():
         return (), ()
@@ -93,7 +93,7 @@ def load_motions(path: Path, skeleton: Skeleton) -> tuple[tuple[ImportedPose, ..
         if field == 'bones':
             turns = data[f'pose/{name}/rotations'].astype(np.float64)
             bones = dict(zip(map(str, data[key]), turns, strict=True))
-            poses.append(ImportedPose.measured(name, bones, skeleton))
+            poses.append(ImportedPose.measured(name, bones, bodies))
         elif field == 'actions':
             weights = data[f'expression/{name}/weights']
             expressions.append(dict(zip(map(str, data[key]), map(float, weights), strict=True)))
