@@ -220,11 +220,12 @@ def support_of(skeleton: Skeleton, pose: Pose) -> str:
     shins = knees - [height[f'foot.{s}'] for s in SIDES]
     if height['root'] > 0.3 and (np.abs(height['root'] - knees) < 0.15).all() and (shins > 0.2).all():
         return 'seat'
-    if height['root'] > 0.3 and knees.min() > 0.15 and balanced(skeleton, transforms):
+    # Less slack than the check of a drawn pose has: bodies differ.
+    if height['root'] > 0.3 and knees.min() > 0.15 and balanced(skeleton, transforms, 0.05):
         return 'feet'
     trunk = unit(at[skeleton.index['neck01']] - at[skeleton.index['root']])
     low = at[at[:, 1] < at[:, 1].min() + 0.1 * scale]
-    if trunk[1] < 0.7 and not _above(centre_of_mass(skeleton, at), low, 0.09):
+    if trunk[1] < 0.7 and not _above(centre_of_mass(skeleton, at), low, 0.05):
         return 'air'
     return 'body' if height['root'] < 0.3 else 'moment'
 
