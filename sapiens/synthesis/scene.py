@@ -62,7 +62,7 @@ class Recipe:
         sensor: Strength of each sensor effect.
         backgrounds: Files of the user's backgrounds.
         renderer: Of `RENDERERS`: what makes the picture; labels are the same.
-        spp: Paths a pixel of the path tracer; 0 with the other renderer.
+        spp: Paths a pixel of a path tracer; 0 = 32.
     """
 
     size: tuple[int, int] = (1024, 768)
@@ -177,11 +177,15 @@ def _renderer(recipe: Recipe, rng: np.random.Generator) -> Callable:
 
     # A seed that leaves the stream of random numbers as it is: all else is the same with both renderers.
     seed = int(rng.bit_generator.seed_seq.generate_state(1)[0])
-    return partial(mitsuba_renderer.render_radiance, renderer=recipe.renderer, spp=recipe.spp, seed=seed)
+    return partial(mitsuba_renderer.render_radiance, renderer=recipe.renderer, spp=recipe.spp or 32, seed=seed)
 
 
 def _pose_for(
-    actor: Actor, recipe: Recipe, rng: np.random.Generator, rejected: Counter, library: tuple[ImportedPose, ...]
+    actor: Actor,
+    recipe: Recipe,
+    rng: np.random.Generator,
+    rejected: Counter,
+    library: tuple[ImportedPose, ...] = (),
 ) -> Pose:
     """A pose without self-collision, settled on the ground and in balance."""
     # The family stays: some are refused more often than others, and would become rare.
