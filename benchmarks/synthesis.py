@@ -38,7 +38,7 @@ def main() -> None:
     low, _, high = args.persons.partition('-')
     renderer = args.renderer
     if renderer == 'mitsuba':
-        from sapiens.synthesis.mitsuba_renderer import choose
+        from sapiens.synthesis.mitsuba_variants import choose
 
         renderer, why = choose()
         print(why)

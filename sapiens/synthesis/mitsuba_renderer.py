@@ -7,19 +7,16 @@ over their own square, holes of cut-out textures by the same threshold.
 
 from __future__ import annotations
 
-import glob
-import os
-import re
-from pathlib import Path
+from dataclasses import replace
 from types import ModuleType
 
 import cv2
 import numpy as np
 
-from ..errors import MissingPackageError, UserError
 from .camera import Camera
 from .environment import Environment, Lights
 from .mesh import Scene
+from .mitsuba_variants import load
 from .rasterizer import rasterize
 from .shading import SRGB_TO_LINEAR, Ground
 
@@ -29,74 +26,9 @@ BOUNCES = 4
 """Longest path, in segments."""
 
 
-OLDEST_LLVM = 19
-"""Version of libLLVM from which on the fast variant is chosen: with 15 and 16 it ends the process."""
-VARIANTS = {'mitsuba-scalar': 'scalar_rgb', 'mitsuba-llvm': 'llvm_ad_rgb'}
-"""Renderer, as recipes name it -> variant of Mitsuba. Both are deterministic, but their noise differs."""
-_FOLDERS = ('/usr/lib/*', '/usr/lib/llvm-*/lib', '/usr/lib64', '/usr/local/lib')
-
-
-def choose() -> tuple[str, str]:
-    """The faster renderer of `VARIANTS` that works on this machine, and a line that says why.
-
-    Raises:
-        MissingPackageError: Mitsuba is not installed.
-    """
-    version = _packages()[0].__version__
-    library = find_llvm()
-    if library:
-        return 'mitsuba-llvm', f'Mitsuba {version}, variant llvm_ad_rgb with {library}'
-    return 'mitsuba-scalar', (f'Mitsuba {version}, variant scalar_rgb; a libLLVM of version {OLDEST_LLVM} or newer '
-                              '(or DRJIT_LIBLLVM_PATH) would make it faster')  # fmt: skip
-
-
-def find_llvm() -> str | None:
-    """Path of a libLLVM that is new enough: what DRJIT_LIBLLVM_PATH says, else the newest of the system."""
-    if os.environ.get('DRJIT_LIBLLVM_PATH'):
-        return os.environ['DRJIT_LIBLLVM_PATH']
-    found = []
-    for folder in _FOLDERS:
-        for path in glob.glob(f'{folder}/libLLVM*'):
-            match = re.fullmatch(r'libLLVM(?:-(\d+))?\.so(?:\.(\d+).*)?', Path(path).name)
-            version = int(match[1] or match[2] or 0) if match else 0
-            if version >= OLDEST_LLVM:
-                found.append((version, path))
-    return max(found)[1] if found else None
-
-
-def load(renderer: str) -> ModuleType:
-    """Mitsuba with a variant, on as many threads as OMP_NUM_THREADS says (default 1).
-
-    Args:
-        renderer: Key of `VARIANTS`.
-
-    Raises:
-        MissingPackageError: Mitsuba is not installed.
-        UserError: The LLVM variant is asked for, and there is no libLLVM for it.
-    """
-    mitsuba, drjit = _packages()
-    if mitsuba.variant() == VARIANTS[renderer]:
-        return mitsuba
-    if renderer == 'mitsuba-llvm':
-        library = find_llvm()
-        if library is None or not Path(library).is_file():
-            raise UserError(f'{library or "libLLVM"}: not there; --renderer mitsuba-llvm needs LLVM {OLDEST_LLVM} or '
-                            'newer (Debian: apt-get install libllvm19), mitsuba-scalar does without')  # fmt: skip
-        os.environ['DRJIT_LIBLLVM_PATH'] = library
-    mitsuba.set_variant(VARIANTS[renderer])
-    mitsuba.set_log_level(mitsuba.LogLevel.Error)
-    threads = os.environ.get('OMP_NUM_THREADS', '1')
-    drjit.set_thread_count(max(int(threads), 1) if threads.isdigit() else 1)
-    return mitsuba
-
-
-def _packages() -> tuple[ModuleType, ModuleType]:
-    try:
-        import drjit
-        import mitsuba
-    except ImportError:
-        raise MissingPackageError('--renderer mitsuba needs Mitsuba 3: pip install -e .[mitsuba]') from None
-    return mitsuba, drjit
+SCALE = 100.0
+"""Mitsuba gets centimetres around the middle of the scene: its rays start off a surface by more than rounding needs
+where coordinates are small numbers, and would jump over skin that is closely under a hole."""
 
 
 def render_radiance(
@@ -134,12 +66,13 @@ def render_radiance(
         ``(H, W, 3)`` float32 linear RGB and ``(H, W)`` float32 coverage by people and things, 0 to 1.
     """
     mi = load(renderer)
-    world = _shapes(mi, scene)
+    middle = (scene.vertices.min(0) + scene.vertices.max(0)) / 2
+    world = _shapes(mi, replace(scene, vertices=(scene.vertices - middle) * np.float32(SCALE)))
     world['light'] = {'type': 'envmap', 'bitmap': mi.Bitmap(_turned(environment.radiance)), 'mis_compensation': True}
     floor = backdrop is None and ground.texture is not None
     if floor:
-        world['floor'] = _floor(mi, ground, camera.position)
-    world['camera'] = _sensor(mi, camera, spp)
+        world['floor'] = _floor(mi, ground, camera.position, middle)
+    world['camera'] = _sensor(mi, camera, spp, middle)
     hide = backdrop is not None
     # Unlike 'path', this one lets light from the lamps through the holes of cut-out textures.
     world['integrator'] = {'type': 'volpath', 'max_depth': BOUNCES, 'rr_depth': 3, 'hide_emitters': hide}
@@ -154,21 +87,21 @@ def render_radiance(
     return radiance, coverage
 
 
-def _sensor(mi: ModuleType, camera: Camera, spp: int) -> dict:
+def _sensor(mi: ModuleType, camera: Camera, spp: int, middle: np.ndarray) -> dict:
     height, width = camera.size
     k = camera.intrinsics
     # Mitsuba's x points left and its y up; its pixel i spans i to i + 1, so that our i is its i + 0.5.
     pose = np.eye(4)
     pose[:3, :3] = (camera.rotation * np.array([[-1], [-1], [1]])).T
-    pose[:3, 3] = camera.position
+    pose[:3, 3] = (camera.position - middle) * SCALE
     return {
         'type': 'perspective',
         'fov': float(np.degrees(2 * np.arctan(width / (2 * k[0, 0])))),
         'fov_axis': 'x',
         'principal_point_offset_x': float(0.5 - (k[0, 2] + 0.5) / width),
         'principal_point_offset_y': float(0.5 - (k[1, 2] + 0.5) / height),
-        'near_clip': 0.02,
-        'far_clip': 1000.0,
+        'near_clip': 0.02 * SCALE,
+        'far_clip': 1000 * SCALE,
         'to_world': mi.ScalarTransform4f(pose),
         'sampler': {'type': 'multijitter', 'sample_count': spp},
         'film': {
@@ -188,7 +121,11 @@ def _shapes(mi: ModuleType, scene: Scene) -> dict:
     """One mesh for each material that is used."""
     shapes = {}
     for m in np.unique(scene.material):
-        of = scene.material == m
+        of = np.flatnonzero(scene.material == m)
+        if scene.table[m, 3]:
+            of = of[_any_opaque(_texture(scene, m)[..., 3] >= 128, scene.uv[of])]
+        if not len(of):
+            continue
         faces = scene.faces[of].ravel()
         uv = scene.uv[of].reshape(-1, 2) * np.float32([1, -1]) + np.float32([0, 1])
         surface = _bsdf(mi, scene, m)
@@ -211,9 +148,31 @@ def _mesh(mi, name: str, points: np.ndarray, normals: np.ndarray | None, uv: np.
     return mesh
 
 
+def _texture(scene: Scene, m: int) -> np.ndarray:
+    start, width, height, _ = scene.table[m]
+    return scene.texels[start : start + width * height].reshape(height, width, 4)
+
+
+def _any_opaque(opaque: np.ndarray, uv: np.ndarray) -> np.ndarray:
+    """Which triangles show more than holes, ``(F,)``: those that do not are left out.
+
+    Paths that went through a hole closely above skin would miss the skin, which begins within their rounding error.
+
+    Args:
+        opaque: ``(h, w)`` bool, the texture.
+        uv: ``(F, 3, 2)``.
+    """
+    height, width = opaque.shape
+    total = cv2.integral(opaque.astype(np.uint8)).astype(np.int64)
+    pixel = np.stack([uv[..., 0] * width, (1 - uv[..., 1]) * height], -1)
+    low, high = np.floor(pixel.min(1)).astype(int), np.floor(pixel.max(1)).astype(int) + 1
+    tiled = ((low < 0) | (high > [width, height])).any(1)
+    (x0, y0), (x1, y1) = np.clip(low, 0, [width, height]).T, np.clip(high, 0, [width, height]).T
+    return tiled | (total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0] > 0)
+
+
 def _bsdf(mi: ModuleType, scene: Scene, m: int) -> dict:
-    start, width, height, cutout = scene.table[m]
-    texture = scene.texels[start : start + width * height].reshape(height, width, 4)
+    texture, cutout = _texture(scene, m), scene.table[m, 3]
     gloss, shininess, skin = (float(v) for v in scene.looks[m, :3])
     opaque = texture[..., 3] >= 128
     color = _opaque_colors(texture) if cutout else texture[..., :3]
@@ -250,7 +209,7 @@ def _image(mi: ModuleType, image: np.ndarray, raw: bool = False) -> dict:
             'filter_type': 'nearest' if raw else 'bilinear'}  # fmt: skip
 
 
-def _floor(mi: ModuleType, ground: Ground, position: np.ndarray):
+def _floor(mi: ModuleType, ground: Ground, position: np.ndarray, middle: np.ndarray):
     """A disc around the camera; far away its texture gives way to its mean colour, so that no tiles are seen."""
     radii = np.concatenate([[0], np.geomspace(0.5, 1.5 * FAR, 24)])
     around = np.linspace(0, 2 * np.pi, 49)
@@ -267,7 +226,7 @@ def _floor(mi: ModuleType, ground: Ground, position: np.ndarray):
         'far': {'type': 'diffuse', 'reflectance': {'type': 'rgb', 'value': mean.tolist()}},
     }
     uv = corners[:, [0, 2]] / ground.scale
-    mesh = _mesh(mi, 'floor', corners, None, uv, {'type': 'twosided', 'bsdf': surface})
+    mesh = _mesh(mi, 'floor', (corners - middle) * SCALE, None, uv, {'type': 'twosided', 'bsdf': surface})
     mesh.add_attribute('vertex_fade', 1, np.clip(distance / (8 * ground.scale) - 0.25, 0, 1).astype(np.float32))
     return mesh
 

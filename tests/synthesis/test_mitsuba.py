@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip('numba')
 
 from sapiens.errors import UserError
-from sapiens.synthesis import fixture, mitsuba_renderer
+from sapiens.synthesis import fixture, mitsuba_renderer, mitsuba_variants
 from sapiens.synthesis.actor import pose_actor
 from sapiens.synthesis.camera import frame_points
 from sapiens.synthesis.environment import Environment, directions, sample_lights
@@ -31,7 +31,7 @@ SIZE = (128, 96)
 @pytest.fixture(scope='module')
 def renderer():
     pytest.importorskip('mitsuba', reason='Mitsuba is not installed: pip install -e .[mitsuba]')
-    return mitsuba_renderer.choose()[0]
+    return mitsuba_variants.choose()[0]
 
 
 def lamp(axis, spread=60.0, ambient=0.2):
@@ -108,6 +108,22 @@ def test_holes_are_holes(renderer):
     assert coverage[y1, x1] == 1 and radiance[y1, x1].max() < 6.9
 
 
+def test_skin_closely_under_a_hole_is_seen(renderer):
+    texture = np.full((8, 8, 4), 200, np.uint8)
+    texture[2:6, 2:6, 3] = 0
+    card = square(texture, cutout=True)
+    points = np.concatenate([card.vertices, card.vertices - [0, 0, 2e-4]]).astype(np.float32)  # 0.2 mm
+    skin = Mesh(points[4:], card.faces, card.uv, np.zeros(2, np.int32), card.part, [Material.plain((200, 200, 200))])
+    front = Mesh(points[:4], card.faces, card.uv, np.zeros(2, np.int32), card.part, [Material(texture, True)])
+    scene = join([skin, front], [1, 1])
+    camera = frame_points(scene.vertices, SIZE, 0.9, 0, 0.1, 1.2)
+    radiance, coverage = mitsuba_renderer.render_radiance(
+        scene, camera, lamp((0, 1, 1)), None, Ground(None), np.zeros((*SIZE, 3), np.float32), renderer=renderer, spp=8
+    )
+    inside = radiance[coverage == 1].mean(-1)
+    assert inside.min() > 0.5 * np.median(inside)
+
+
 def test_same_seed_same_picture_and_same_labels_as_numba(renderer):
     recipe = Recipe(size=(96, 72), persons=(1, 1), samples=1, lights=6, renderer=renderer, spp=4)
     first, again = (draw_sample(FixtureAssets(), recipe, 5, 1) for _ in range(2))
@@ -127,14 +143,14 @@ def test_folders_refuse_another_renderer(renderer, tmp_path):
 
 def test_llvm_is_chosen_by_version(monkeypatch, tmp_path):
     monkeypatch.delenv('DRJIT_LIBLLVM_PATH', raising=False)
-    monkeypatch.setattr(mitsuba_renderer, '_FOLDERS', (str(tmp_path),))
+    monkeypatch.setattr(mitsuba_variants, '_FOLDERS', (str(tmp_path),))
     for name in ('libLLVM-15.so.1', 'libLLVM-16.so', 'libLLVM.so', 'libLLVMSupport.a'):
         (tmp_path / name).touch()
-    assert mitsuba_renderer.find_llvm() is None
+    assert mitsuba_variants.find_llvm() is None
     (tmp_path / 'libLLVM.so.19.1').touch()
-    assert mitsuba_renderer.find_llvm() == str(tmp_path / 'libLLVM.so.19.1')
+    assert mitsuba_variants.find_llvm() == str(tmp_path / 'libLLVM.so.19.1')
     monkeypatch.setenv('DRJIT_LIBLLVM_PATH', '/my/libLLVM.so')
-    assert mitsuba_renderer.find_llvm() == '/my/libLLVM.so'
+    assert mitsuba_variants.find_llvm() == '/my/libLLVM.so'
 
 
 def test_without_mitsuba_one_line_and_nothing_written(tmp_path):

@@ -53,15 +53,15 @@ def pick_renderer(renderer: str, spp: int | None) -> tuple[str, int]:
         if spp is not None:
             raise UserError('--spp is for --renderer mitsuba; with numba give --samples')
         return renderer, 0
-    from sapiens.synthesis import mitsuba_renderer
+    from sapiens.synthesis import mitsuba_variants
 
     spp = 32 if spp is None else spp
     if not 1 <= spp <= 4096:
         raise UserError(f'--spp {spp}: give a number from 1 to 4096')
     if renderer == 'mitsuba':
-        renderer, why = mitsuba_renderer.choose()
+        renderer, why = mitsuba_variants.choose()
         print(why)
-    mitsuba_renderer.load(renderer)
+    mitsuba_variants.load(renderer)
     return renderer, spp
 
 
