@@ -15,10 +15,10 @@ import numpy as np
 
 from .camera import Camera
 from .environment import Environment, Lights
+from .ground import SRGB_TO_LINEAR, Ground
 from .mesh import Scene
 from .mitsuba_variants import load
 from .rasterizer import rasterize
-from .shading import SRGB_TO_LINEAR, Ground
 
 FAR = 60.0
 """How far the floor reaches, metres."""
@@ -225,7 +225,7 @@ def _floor(mi: ModuleType, ground: Ground, position: np.ndarray, middle: np.ndar
         'near': {'type': 'diffuse', 'reflectance': _image(mi, ground.texture)},
         'far': {'type': 'diffuse', 'reflectance': {'type': 'rgb', 'value': mean.tolist()}},
     }
-    uv = corners[:, [0, 2]] / ground.scale
+    uv = corners[:, [2, 0]] / ground.scale  # as `Ground.albedo` lays it: rows along x
     mesh = _mesh(mi, 'floor', (corners - middle) * SCALE, None, uv, {'type': 'twosided', 'bsdf': surface})
     mesh.add_attribute('vertex_fade', 1, np.clip(distance / (8 * ground.scale) - 0.25, 0, 1).astype(np.float32))
     return mesh

@@ -18,12 +18,13 @@ from . import contact, poses
 from .actor import Actor, Figure, pose_actor, surface_points, transforms_of
 from .camera import Camera, frame_points
 from .environment import Environment, sample_lights, turn
+from .ground import SRGB_TO_LINEAR, Ground
 from .imported import ImportedPose
 from .labels import InvalidSample, Labels, check, make_labels
 from .mesh import Material, Mesh, join
 from .posing import Pose
 from .sensor import Sensor, apply_sensor
-from .shading import SRGB_TO_LINEAR, Ground, expose, render_radiance
+from .shading import expose, render_radiance
 from .zones import ZONE
 
 FRAMINGS = ('full', 'upper', 'face')
@@ -42,8 +43,8 @@ class Assets(Protocol):
     def environment(self, rng: np.random.Generator) -> Environment:
         """Random light."""
 
-    def ground(self, rng: np.random.Generator) -> np.ndarray:
-        """A random ``(h, w, 3)`` uint8 texture of the floor."""
+    def ground(self, rng: np.random.Generator) -> Ground:
+        """A random floor."""
 
 
 @dataclass(frozen=True)
@@ -153,9 +154,12 @@ def _draw(assets: Assets, recipe: Recipe, rng: np.random.Generator, rejected: Co
     environment = turn(assets.environment(rng), rng.random())
     small = max(recipe.size) <= 384
     lights = sample_lights(environment, recipe.lights or (16 if small else 32), rng)
-    backdrop, ground = None, Ground(assets.ground(rng), float(rng.uniform(1.0, 3.5)))
+    ground = assets.ground(rng)
+    # Cameras take most of the light's colour away.
+    balance = (lights.irradiance.sum(0).mean() / lights.irradiance.sum(0)) ** np.float32(rng.uniform(0.5, 0.9))
+    backdrop = None
     if recipe.backgrounds and rng.random() < 0.85:
-        backdrop = _backdrop(recipe.backgrounds, camera.size, rng)
+        backdrop = _backdrop(recipe.backgrounds, camera.size, rng) / balance
     rest = np.concatenate([f.rest for f in figures] + [t.vertices for t in things])
     radiance, coverage = _renderer(recipe, rng)(
         scene, camera, environment, lights, ground, backdrop,
@@ -163,7 +167,7 @@ def _draw(assets: Assets, recipe: Recipe, rng: np.random.Generator, rejected: Co
     )  # fmt: skip
     if rng.random() < 0.35 and framing != 'full':
         radiance = _defocus(radiance, coverage, rng.uniform(0.002, 0.008) * max(camera.size))
-    image = expose(radiance, coverage, float(rng.uniform(0.14, 0.34)), float(rng.uniform(0.92, 1.12)))
+    image = expose(radiance * balance, coverage, float(rng.uniform(0.09, 0.2)), float(rng.uniform(0.85, 1.05)))
     image = apply_sensor(image, recipe.sensor, rng)
     check(labels, camera, image)
     info = {'framing': framing, 'environment': environment.name, 'assets': assets.name}

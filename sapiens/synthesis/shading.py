@@ -11,27 +11,9 @@ import numpy as np
 
 from .camera import Camera
 from .environment import Environment, Lights
+from .ground import SRGB_TO_LINEAR, Ground
 from .mesh import Scene
 from .rasterizer import rasterize, rasterize_parallel
-
-
-@dataclass
-class Ground:
-    """The horizontal plane y = ``height`` under the people.
-
-    Attributes:
-        texture: ``(h, w, 3)`` uint8 sRGB, tiled; None = no ground, the background shows below the horizon too.
-        scale: Metres that one tile covers.
-        height: Metres.
-    """
-
-    texture: np.ndarray | None
-    scale: float = 2.0
-    height: float = 0.0
-
-
-SRGB_TO_LINEAR = (((np.arange(256) / 255 + 0.055) / 1.055) ** 2.4).astype(np.float32)
-SRGB_TO_LINEAR[:11] = np.arange(11) / 255 / 12.92
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -301,17 +283,9 @@ def _background(
         distance = np.where(down, -drop / rays[..., 1], 0)
     down &= distance < 60
     points = (camera.position + rays * distance[..., None]).astype(np.float32)
-    side = ground.texture.shape[0]
-    tu = (points[..., 0] / ground.scale * side) % side
-    tv = (points[..., 2] / ground.scale * ground.texture.shape[1]) % ground.texture.shape[1]
-    # Far away many texels fall into one pixel: fade to the mean colour instead of flickering.
-    texture = SRGB_TO_LINEAR[ground.texture]
-    albedo = cv2.remap(
-        texture, tu.astype(np.float32), tv.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
-    )
-    pixel = distance / camera.intrinsics[0, 0] / np.maximum(-rays[..., 1], 0.02) / ground.scale * side
-    blend = np.clip(pixel / 4, 0, 1)[..., None]
-    albedo = albedo * (1 - blend) + texture.mean((0, 1)) * blend
+    # Between the short and the long side of a slanting pixel: all of the long one would blur.
+    footprint = distance / camera.intrinsics[0, 0] / np.sqrt(np.maximum(-rays[..., 1], 0.02))
+    albedo = ground.albedo(points, footprint.astype(np.float32), down)
     light = np.zeros_like(sky)
     _shadow_of_ground(down, points, *common, light)
     haze = np.clip(distance / 60, 0, 1)[..., None] ** 2
@@ -330,9 +304,11 @@ def expose(radiance: np.ndarray, coverage: np.ndarray, brightness: float, contra
     """
     luma = radiance @ np.array([0.2126, 0.7152, 0.0722], np.float32)
     on = coverage > 0.5
-    # People decide, but a white world around dark clothes must not burn out altogether.
-    level = max(float(np.median(luma[on] if on.any() else luma)), 0.22 * float(np.quantile(luma, 0.85)))
-    x = radiance * (brightness / max(level, 1e-4))
-    x = x * (1 + x / 9.0) / (1 + x)  # rolls highlights off at 3 times white
-    x = np.clip(x * 1.25, 0, 1) ** (contrast / 2.2)
-    return (x * 255 + 0.5).astype(np.uint8)
+    people = luma[on] if on.any() else luma
+    # People decide, but neither a face above dark clothes nor a white world behind may burn out altogether.
+    level = max(
+        float(np.median(people)), 0.35 * float(np.quantile(people, 0.95)), 0.16 * float(np.quantile(luma, 0.85))
+    )
+    x = np.maximum(radiance, 0) * (brightness / max(level, 1e-4))
+    x = x * (2.51 * x + 0.03) / (x * (2.43 * x + 0.59) + 0.14)  # Narkowicz' fit of the ACES film curve
+    return (np.clip(x, 0, 1) ** (contrast / 2.2) * 255 + 0.5).astype(np.uint8)

@@ -13,7 +13,7 @@ pytest.importorskip('numba')
 
 from sapiens import synthesis
 from sapiens.errors import UserError
-from sapiens.synthesis.makehuman import bake, dressing, garments
+from sapiens.synthesis.makehuman import bake, colors, dressing, garments
 from sapiens.synthesis.makehuman.formats import read_mhclo, read_obj, read_target, read_three_proxy
 from sapiens.vocabularies import load_vocabulary
 
@@ -117,9 +117,47 @@ def test_components():
 def test_recolouring_keeps_alpha_and_changes_colour():
     texture = np.full((32, 32, 4), 128, np.uint8)
     texture[:16, :, 3] = 0
-    changed = [dressing.recolour(texture, np.random.default_rng(i)) for i in range(6)]
+    changed = [colors.recolour(texture, 'upper', np.random.default_rng(i), keep=0) for i in range(6)]
     assert all((c[..., 3] == texture[..., 3]).all() for c in changed)
     assert len({c[..., :3].tobytes() for c in changed}) > 3
+    assert (texture[..., :3] == 128).all()
+
+
+def test_recolouring_gives_the_part_that_is_used_the_new_colour():
+    texture = np.full((32, 32, 4), 255, np.uint8)
+    texture[:, 16:, :3] = 40  # a white top beside black trousers
+    right = np.random.default_rng(0).uniform([0.6, 0], [0.95, 1], (50, 2))
+    for seed in range(5):
+        out = colors.recolour(texture, 'lower', np.random.default_rng(seed), right, keep=0)
+        rng = np.random.default_rng(seed)
+        rng.random()
+        assert np.abs(out[0, 20, :3] - colors.cloth_color(rng, 'lower')).max() < 2
+
+
+@pytest.mark.parametrize('kind', sorted(colors.PALETTES))
+def test_clothes_are_seldom_bright(kind):
+    rng = np.random.default_rng(0)
+    drawn = np.array([colors.cloth_color(rng, kind) for _ in range(1500)])
+    chroma = np.ptp(drawn, axis=1)
+    assert (chroma > 90).mean() < 0.12 and (chroma < 40).mean() > 0.5
+    assert drawn.min() >= 8 and drawn.max() <= 236
+
+
+def test_hair_greys_with_age():
+    def bright(age):
+        rng = np.random.default_rng(0)
+        return np.mean([colors.hair_color(True, age, rng).mean() for _ in range(300)])
+
+    assert bright(1.0) > bright(0.65) + 40
+
+
+def test_stripes_run_straight_whatever_the_texture_s_layout():
+    points = np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
+    faces = np.array([[0, 1, 2], [0, 2, 3]])
+    turned = np.array([[0.0, 1], [0, 0], [1, 0], [1, 1]])[faces]  # a quarter turn
+    places = dressing.texel_places(faces, turned, points, (40, 40))
+    assert np.abs(places[..., 0] - (np.arange(40) + 0.5)[:, None] / 40).max() < 1e-6  # x runs down the texture
+    assert np.abs(places[..., 1] - (np.arange(40) + 0.5)[None] / 40).max() < 1e-6
 
 
 def test_changed_assets_are_named(tmp_path):

@@ -18,12 +18,13 @@ from sapiens.synthesis.actor import pose_actor
 from sapiens.synthesis.camera import frame_points
 from sapiens.synthesis.environment import Environment, directions, sample_lights
 from sapiens.synthesis.fixture_assets import FixtureAssets
+from sapiens.synthesis.ground import Ground
 from sapiens.synthesis.job import Job, run
 from sapiens.synthesis.mesh import Material, Mesh, join
 from sapiens.synthesis.posing import Pose, neutral
 from sapiens.synthesis.rasterizer import rasterize
 from sapiens.synthesis.scene import Recipe, draw_sample, with_options
-from sapiens.synthesis.shading import Ground, render_radiance
+from sapiens.synthesis.shading import render_radiance
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = (128, 96)

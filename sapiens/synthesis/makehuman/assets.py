@@ -12,10 +12,11 @@ import numpy as np
 from ...vocabularies import load_vocabulary
 from ..actor import PARTS, Actor, Layer
 from ..environment import Environment
-from ..fixture_assets import noise_texture
+from ..floors import photo_floor, procedural_floor
+from ..ground import Ground
 from ..mesh import Material
 from ..zones import ZONE, ZONES, part_of_zone, zone_of_bone
-from . import dressing
+from . import colors, dressing
 from .bake import strongest, verify
 from .bake_motions import FILE as MOTIONS
 from .bake_motions import load_motions
@@ -23,18 +24,11 @@ from .body import BaseBody, expression, face_sliders, random_face, triangulate
 from .garments import helper_garments, sock_faces
 from .points import KeypointPlacer, load_table
 
-HAIR_COLORS = (
-    (28, 22, 20),
-    (45, 32, 25),
-    (72, 48, 32),
-    (105, 72, 45),
-    (160, 120, 75),
-    (205, 170, 115),
-    (140, 65, 38),
-    (150, 148, 145),
-    (215, 212, 208),
-)
-EYE_COLORS = ((70, 45, 28), (95, 62, 35), (120, 88, 50), (85, 95, 60), (70, 105, 135), (110, 130, 145), (45, 30, 22))
+FLOORS = {
+    'grass': ((92, 104, 62), (110, 112, 66), (78, 92, 56), (126, 116, 78)),
+    'gravel': ((132, 128, 122), (150, 138, 120), (112, 112, 116), (140, 124, 106)),
+}
+"""Grey photographs of floors and the colours that they come in, sRGB."""
 
 
 class MakeHumanAssets:
@@ -55,8 +49,10 @@ class MakeHumanAssets:
         self.body = BaseBody(path / 'body.npz')
         with np.load(path / 'wardrobe.npz', allow_pickle=False) as file:
             self.wardrobe = {k: file[k] for k in file.files}
-        with np.load(path / 'textures.npz', allow_pickle=False) as file:
-            self.textures = {k: file[k] for k in file.files}
+        self.textures: dict[str, np.ndarray] = {}
+        for name in ('textures', 'floors'):
+            with np.load(path / f'{name}.npz', allow_pickle=False) as file:
+                self.textures.update({k: file[k] for k in file.files})
         with np.load(path / 'light.npz', allow_pickle=False) as file:
             self.light = {k: file[k] for k in file.files}
         self.kinds: dict[str, list[str]] = {}
@@ -80,9 +76,12 @@ class MakeHumanAssets:
         name = names[int(rng.integers(len(names)))]
         return Environment(self.light[name].astype(np.float32), name)
 
-    def ground(self, rng: np.random.Generator) -> np.ndarray:
-        """A random floor."""
-        return noise_texture(rng, 256)
+    def ground(self, rng: np.random.Generator) -> Ground:
+        """A random floor, of photographs or by code."""
+        if rng.random() < 0.5:
+            return procedural_floor(rng)
+        name = sorted(FLOORS)[int(rng.integers(len(FLOORS)))]
+        return photo_floor(self.texture(f'floors/{name}')[..., 0], FLOORS[name], rng)
 
     def actor(self, rng: np.random.Generator) -> Actor:
         """A random person."""
@@ -167,6 +166,13 @@ class MakeHumanAssets:
         w['zone'] = bone_zone[w['bones'][np.arange(len(strong)), strong]]
         return w
 
+    @lru_cache(maxsize=16)  # noqa: B019
+    def _places(self, key: str) -> np.ndarray:
+        w = self._bound(key)
+        faces, uv, _ = triangulate(w['faces'], w['uv'], np.arange(len(w['faces'])))
+        template = dressing.bind(w['refs'], w['weights'], w['offsets'], self.body.template * 0.1, 1.0)
+        return dressing.texel_places(faces, uv, template, self.texture(key).shape[:2])
+
     def _eye(self, points: np.ndarray, side: str) -> tuple[np.ndarray, float]:
         ball = points[self.body.data[f'group/helper-{side.lower()}-eye']]
         centre = (ball.min(0) + ball.max(0)) / 2
@@ -221,7 +227,7 @@ class MakeHumanAssets:
                 mine = socks & np.isin(zone, [ZONE[f'foot.{side}'], ZONE[f'lowerleg.{side}']])
                 part[mine] = self.parts[f'{word}_Sock']
             look[socks] = 1
-            color = dressing._cloth_color(rng)
+            color = colors.cloth_color(rng, 'sock')
             materials.append(Material.plain(color, gloss=0.02, bump=0.1))
         triangles, uv, origin = self.body.triangles('body', keep)
         return Layer(points.astype(np.float32), self.body.skin_bones, self.body.skin_weights, triangles, uv,
@@ -242,10 +248,21 @@ class MakeHumanAssets:
         hidden[w['hidden']] = True
         vertices = dressing.bind(w['refs'], w['weights'], w['offsets'], points, scale)
         below = dressing.split_outfit(w['faces'], w['zone'], vertices, waist)
-        texture = dressing.recolour(self.texture(key), rng)
         zone = dressing.face_zones(w['zone'], w['faces'])
-        return [self._layer(key, points, scale, np.where(below, lower, upper), zone,
-                            Material(texture, cutout=True, gloss=0.03, bump=0.10))]  # fmt: skip
+        look = dict(cutout=True, gloss=0.03, bump=0.10)
+        layer = self._layer(
+            key, points, scale, np.where(below, lower, upper), zone, Material(self.texture(key), **look)
+        )
+        # A top and a bottom of colours of their own.
+        pair = ((~below, 'upper'), (below, 'lower'))
+        layer.materials = [
+            Material(
+                colors.recolour(self.texture(key), kind, rng, w['uv'][mine].reshape(-1, 2), self._places(key)), **look
+            )
+            for mine, kind in pair
+        ]
+        layer.material = (layer.part == lower).astype(np.int32)
+        return [layer]
 
     def _helper_layer(self, points, garment, part: int, hidden: np.ndarray) -> Layer:
         hidden[garment.covers] = True
@@ -282,26 +299,15 @@ class MakeHumanAssets:
         left = dressing.bind(w['refs'], w['weights'], w['offsets'], points, scale)[w['faces'], 0].mean(1) > 0
         part = np.where(left, self.parts['Left_Shoe'], self.parts['Right_Shoe'])
         zone = np.where(left, ZONE['foot.L'], ZONE['foot.R'])
-        texture = dressing.recolour(self.texture(key), rng, pattern=False)
+        texture = colors.recolour(self.texture(key), 'shoe', rng)
         return [self._layer(key, points, scale, part, zone, Material(texture, gloss=0.12, shininess=30))], True
 
     def _head(self, points, scale, eyes, female, race, traits, rng) -> list[Layer]:
         face, head = self.parts['Face_Neck'], ZONE['head']
         dark = race['african'] + race['asian'] > rng.random()
-        weights = np.array(
-            [3, 3, 1.5, 0.3, 0.1, 0.05, 0.1, 0, 0.0] if dark else [1.2, 1.5, 2, 2, 1.5, 1.2, 0.7, 0, 0.0]
-        )
-        if traits['age'] > 0.85:
-            weights[[7, 8]] += 4
-        color = np.array(HAIR_COLORS[rng.choice(len(weights), p=weights / weights.sum())], np.float64)
-        if rng.random() < 0.04:
-            color = rng.uniform(30, 230, 3)
-        color = color * rng.uniform(0.75, 1.25)
+        color = colors.hair_color(dark, traits['age'], rng)
         layers = []
-        iris = np.array(
-            EYE_COLORS[int(rng.integers(2)) if dark and rng.random() < 0.85 else int(rng.integers(len(EYE_COLORS)))]
-        )
-        texture = dressing.iris_texture(iris * rng.uniform(0.8, 1.3), rng)
+        texture = dressing.iris_texture(colors.eye_color(dark, rng), rng)
         for side in 'LR':
             layers.append(self._eye_layer(eyes[side], side, texture))
         teeth = self.kinds['teeth'][int(rng.integers(len(self.kinds['teeth'])))]
@@ -321,7 +327,7 @@ class MakeHumanAssets:
                                   Material(self.texture('tongue/tongue01'), gloss=0.25, shininess=30)))  # fmt: skip
         for kind, shade in (('eyebrows', 0.8), ('eyelashes', 0.25)):
             name = self.kinds[kind][int(rng.integers(len(self.kinds[kind])))]
-            picture = dressing.tint(self.texture(f'{kind}/{name}'), color * shade, 0.85)
+            picture = colors.tint(self.texture(f'{kind}/{name}'), color * shade, 0.85)
             layers.append(
                 self._layer(f'{kind}/{name}', points, scale, face, head, Material(picture, cutout=True, gloss=0.0))
             )
@@ -334,7 +340,7 @@ class MakeHumanAssets:
             if hat:
                 pool = [k for k in short if k.startswith('short')] or short
             name = pool[int(rng.integers(len(pool)))]
-            picture = dressing.tint(self.texture(f'hair/{name}'), color, 0.9)
+            picture = colors.tint(self.texture(f'hair/{name}'), color, 0.9)
             layer = self._layer(f'hair/{name}', points, scale, self.parts['Hair'], ZONE['hair'],
                                 Material(picture, cutout=True, gloss=0.10, shininess=22))  # fmt: skip
             if hat:  # what is under the hat is pressed flat: not drawn
@@ -346,7 +352,7 @@ class MakeHumanAssets:
         hats = [k for k in self.kinds['clothes'] if k.startswith(('fedora', 'hat'))]
         if hat and hats:
             name = hats[int(rng.integers(len(hats)))]
-            picture = dressing.recolour(self.texture(f'clothes/{name}'), rng, pattern=False)
+            picture = colors.recolour(self.texture(f'clothes/{name}'), 'upper', rng)
             layers.append(self._layer(f'clothes/{name}', points, scale * 1.02, self.parts['Apparel'], ZONE['hat'],
                                       Material(picture, gloss=0.02, bump=0.05)))  # fmt: skip
         return layers

@@ -1,8 +1,9 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Bake the free assets once into a few compact arrays that rendering loads in a second.
 
-``body.npz`` (base mesh, rig, shape targets, face actions), ``wardrobe.npz`` (bound meshes), ``textures.npz`` and
-``light.npz``; ``manifest.json`` names the source, licence and sha256 of every file that went in and every file made.
+``body.npz`` (base mesh, rig, shape targets, face actions), ``wardrobe.npz`` (bound meshes), ``textures.npz``,
+``floors.npz`` and ``light.npz``; ``manifest.json`` names the source, licence and sha256 of every file that went in and
+every file made.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import cv2
 import numpy as np
 
 from ...errors import UserError
+from ..floors import seamless
 from .formats import Proxy, read_exr_module, read_mhclo, read_obj, read_target, read_three_proxy
 
 FORMAT = 'sapiens-assets/1'
@@ -31,6 +33,11 @@ PHENOTYPES: dict[str, tuple[str, ...]] = {
 }
 """Words in the names of MakeHuman's macro targets."""
 FACE_FOLDERS = ('cheek', 'chin', 'ears', 'eyebrows', 'eyes', 'forehead', 'head', 'mouth', 'nose', 'neck')
+FLOORS = {
+    'grass': 'b6b6022426b38936c43a4ac09635cd78af074e90f42ffa8227ac8b7452d39f89',
+    'gravel': 'c48615b451bf1e606fbd72c0aa9f8cc0f068ab7111ef7d93bb9b0f2586440c12',
+}
+"""Photographs that scikit-image ships under CC0 and their sha256."""
 KINDS = ('clothes', 'hair', 'eyebrows', 'eyelashes', 'teeth', 'tongue')
 
 
@@ -225,6 +232,21 @@ def _png(path: Path, most: int = 1024) -> np.ndarray:
         factor = most / max(image.shape[:2])
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     return cv2.imencode('.png', image)[1].ravel()
+
+
+def bake_floors(folder: Path, out: Path, sources: Sources) -> None:
+    """Photographs of grass and gravel from the ``data`` folder of PyPI ``scikit-image``, made seamless."""
+    arrays = {}
+    for name, digest in FLOORS.items():
+        path = folder / f'{name}.png'
+        if not path.is_file() or sha256(path) != digest:
+            found = sha256(path) if path.is_file() else 'missing'
+            raise UserError(f'{path}: sha256 is {found}, {digest} is expected; install scikit-image again')
+        arrays[f'floors/{name}'] = cv2.imencode('.png', seamless(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)))[
+            1
+        ].ravel()
+        sources.use(path, f'PyPI scikit-image: skimage/data/{path.name}', 'CC0 (see skimage.data)', True)
+    np.savez(out / 'floors.npz', **arrays)
 
 
 def bake_light(folder: Path, out: Path, sources: Sources) -> None:

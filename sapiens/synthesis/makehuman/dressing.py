@@ -1,11 +1,11 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Bound meshes on a shaped body, their part labels, and cloth that does not repeat."""
+"""Bound meshes on a shaped body, their part labels, and eyes."""
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
+from ..rasterizer import interpolate, rasterize
 from ..zones import ZONE, ZONES
 
 
@@ -58,6 +58,28 @@ _ARMS_CHEST = [ZONE[n] for n in ('chest', 'neck', 'head')] + [
 ]
 
 
+def texel_places(faces: np.ndarray, uv: np.ndarray, points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Where each texel of a mesh lies on the body, so that stripes run straight whatever the texture's layout.
+
+    Args:
+        faces: ``(F, 3)`` triangles.
+        uv: ``(F, 3, 2)`` texture coordinates, v up.
+        points: ``(V, 3)`` vertices at rest, metres.
+        size: ``(h, w)`` of the texture.
+
+    Returns:
+        ``(h, w, 2)`` float32 metres around the body and upwards; 0 where no triangle uses the texel.
+    """
+    inside = uv - np.floor(uv.mean(1, keepdims=True))
+    flat = np.concatenate([inside * [1, -1] + [0, 1], np.ones((*uv.shape[:2], 1))], -1).reshape(-1, 3)
+    view = np.array([[size[1], 0, -0.5], [0, size[0], -0.5], [0, 0, 1]])
+    corners = np.arange(len(flat), dtype=np.int32).reshape(-1, 3)
+    _, face_id, bary = rasterize(flat, corners, view, size)
+    # Half of the depth counts as width, so that stripes also run down the sides.
+    around = np.stack([points[:, 0] + 0.5 * points[:, 2], points[:, 1]], -1)[faces].reshape(-1, 2)
+    return interpolate(around, corners, face_id, bary).astype(np.float32)
+
+
 def split_outfit(faces: np.ndarray, vertex_zone: np.ndarray, points: np.ndarray, waist: float) -> np.ndarray:
     """Which faces of an outfit are lower clothing: decided for each connected piece, by height for one-piece suits.
 
@@ -83,88 +105,6 @@ def split_outfit(faces: np.ndarray, vertex_zone: np.ndarray, points: np.ndarray,
         elif max(legs, top) < 0.1:
             lower[mine] = points[faces[mine], 1].mean() < waist
     return lower
-
-
-def recolour(texture: np.ndarray, rng: np.random.Generator, pattern: bool = True) -> np.ndarray:
-    """A texture in other colours and, at times, with another pattern; folds, seams and shade stay.
-
-    Args:
-        texture: ``(h, w, 4)`` uint8.
-        rng: Source of randomness.
-        pattern: Whether stripes, checks or dots may be woven in.
-    """
-    if rng.random() < 0.12:
-        return texture
-    rgb = np.ascontiguousarray(texture[..., :3])
-    luma = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    if rng.random() < 0.35 and np.ptp(rgb[::4, ::4].astype(int), axis=-1).mean() > 25:  # turn the hue, keep the design
-        hsv = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)
-        hsv[..., 0] = (hsv[..., 0].astype(int) + int(rng.integers(180))) % 180
-        hsv[..., 2] = np.clip(hsv[..., 2] * rng.uniform(0.7, 1.5), 0, 255)
-        return np.dstack([cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), texture[..., 3]])
-    shade = np.clip(np.arange(256) / max(_median(luma, texture[..., 3]), 12.0), 0.25, 1.9)[:, None] ** 0.9
-    out = _by_luma(luma, shade * _cloth_color(rng))
-    if pattern and rng.random() < 0.5:
-        mask = cv2.merge([weave(texture.shape[:2], rng)] * 3)
-        other = _by_luma(luma, shade * _cloth_color(rng))
-        out = (out * (1 - mask) + other * mask).astype(np.uint8)
-    return np.dstack([out, texture[..., 3]])
-
-
-def _cloth_color(rng: np.random.Generator) -> np.ndarray:
-    """Cloth is mostly muted, often dark or white, sometimes bright."""
-    hue, kind = rng.random() * 179, rng.random()
-    if kind < 0.3:
-        saturation, value = rng.uniform(0, 30), rng.uniform(25, 245)
-    elif kind < 0.8:
-        saturation, value = rng.uniform(40, 140), rng.uniform(40, 200)
-    else:
-        saturation, value = rng.uniform(140, 235), rng.uniform(90, 235)
-    return cv2.cvtColor(np.array([[[hue, saturation, value]]], np.uint8), cv2.COLOR_HSV2RGB)[0, 0].astype(np.float32)
-
-
-def weave(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """A pattern ``(h, w)`` float32 in [0, 1]: stripes, checks, dots, diagonals or blotches."""
-    y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
-    y, x = y / size[0], x / size[1]
-    n = float(rng.uniform(6, 42))
-    kind = rng.choice(['rows', 'columns', 'checks', 'dots', 'diagonal', 'blotch'])
-    duty = rng.uniform(0.15, 0.6)
-    if kind == 'rows':
-        mask = (y * n % 1) < duty
-    elif kind == 'columns':
-        mask = (x * n % 1) < duty
-    elif kind == 'checks':
-        mask = 0.5 * ((x * n % 1) < duty) + 0.5 * ((y * n % 1) < duty)
-    elif kind == 'dots':
-        mask = ((x * n % 1 - 0.5) ** 2 + (y * n % 1 - 0.5) ** 2) < duty * 0.15
-    elif kind == 'diagonal':
-        mask = ((x + y) * n % 1) < duty
-    else:
-        grid = rng.normal(0, 1, (int(n) + 3, int(n) + 3)).astype(np.float32)
-        mask = cv2.resize(grid, size[::-1], interpolation=cv2.INTER_CUBIC) > 0.3
-    return np.asarray(mask, np.float32) * np.float32(rng.uniform(0.5, 1.0))
-
-
-def tint(texture: np.ndarray, color: np.ndarray, strength: float) -> np.ndarray:
-    """Move a texture's colour towards ``color`` (sRGB), keeping its light and dark."""
-    rgb = np.ascontiguousarray(texture[..., :3])
-    luma = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    shade = np.clip(np.arange(256) / max(_median(luma, texture[..., 3]), 8.0), 0.2, 2.2)
-    goal = _by_luma(luma, shade[:, None] * np.asarray(color, np.float64))
-    return np.dstack([cv2.addWeighted(rgb, 1 - strength, goal, strength, 0), texture[..., 3]])
-
-
-def _median(luma: np.ndarray, alpha: np.ndarray) -> float:
-    """Median of an 8-bit picture where it is opaque; 128 where nothing is."""
-    counts = cv2.calcHist([luma], [0], (alpha > 128).astype(np.uint8), [256], [0, 256]).ravel().cumsum()
-    return float(np.searchsorted(counts, counts[-1] / 2)) if counts[-1] else 128.0
-
-
-def _by_luma(luma: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """Look colours ``(256, 3)`` up by brightness: ``(h, w, 3)`` uint8."""
-    table = np.clip(colors + 0.5, 0, 255).astype(np.uint8).reshape(256, 1, 3)
-    return cv2.LUT(cv2.merge([luma, luma, luma]), table)
 
 
 def iris_texture(color: np.ndarray, rng: np.random.Generator, side: int = 128) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from ..rasterizer import vertex_normals
 from ..zones import ZONE
 from .body import BaseBody
-from .dressing import _cloth_color, weave
+from .colors import cloth_color, second_color, weave
 from .nearest import nearest
 
 
@@ -110,12 +110,15 @@ def _cut(
     template = np.concatenate([body.template, _between(body.template, sources, mix)]) * 0.1
     rest = template[faces]
     uv = np.stack([rest[..., 0] * 0.9 + rest[..., 2] * 0.35 + 0.5, rest[..., 1] * 0.9 + 0.5], -1).astype(np.float32)
-    texture = np.full((192, 192, 4), 255, np.uint8)
-    base = np.broadcast_to(_cloth_color(rng), (192, 192, 3))
-    if rng.random() < 0.5:
-        mask = weave((192, 192), rng)[..., None]
-        base = base * (1 - mask) + _cloth_color(rng) * mask
-    texture[..., :3] = np.clip(base * rng.normal(1, 0.03, (192, 192, 1)), 0, 255)
+    side = 384
+    texture = np.full((side, side, 4), 255, np.uint8)
+    color = cloth_color(rng, kind)
+    base = np.broadcast_to(color, (side, side, 3))
+    if rng.random() < (0.4 if kind == 'upper' else 0.12):
+        y, x = np.mgrid[:side, :side] / side / 0.9  # metres: see uv
+        mask = weave(x, y, rng)[..., None]
+        base = base * (1 - mask) + second_color(color, rng) * mask
+    texture[..., :3] = np.clip(base * rng.normal(1, 0.025, (side, side, 1)), 0, 245)
     # Body vertices well inside the garment need not be drawn; a skirt is too loose to hide anything.
     covers = np.zeros(len(points), bool)
     if group == 'helper-tights':
