@@ -227,7 +227,7 @@ def _floor(mi: ModuleType, ground: Ground, position: np.ndarray, middle: np.ndar
     }
     uv = corners[:, [2, 0]] / ground.scale  # as `Ground.albedo` lays it: rows along x
     mesh = _mesh(mi, 'floor', (corners - middle) * SCALE, None, uv, {'type': 'twosided', 'bsdf': surface})
-    mesh.add_attribute('vertex_fade', 1, np.clip(distance / (8 * ground.scale) - 0.25, 0, 1).astype(np.float32))
+    mesh.add_attribute('vertex_fade', 1, np.clip(distance / (15 * ground.scale) - 0.33, 0, 1).astype(np.float32))
     return mesh
 
 
