@@ -278,7 +278,7 @@ def _seat(figure: Figure, heading: float, rng: np.random.Generator) -> Mesh:
     )
     square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
     uv = np.concatenate([[square[[0, 1, 2]], square[[0, 2, 3]]] for _ in range(6)]).astype(np.float32)
-    material = Material.plain(rng.integers(30, 220, 3))
+    material = Material.plain(rng.uniform(35, 190) + rng.normal(0, 14, 3))
     zeros = np.zeros(len(faces), np.uint8)
     return Mesh(vertices, faces, uv, zeros.astype(np.int32), zeros, [material])
 

@@ -93,10 +93,11 @@ def _shade(face_id, bary, faces, vertices, normals, rest, uv, material, texels, 
                 rx = wa * rest[a, 0] + wb * rest[b, 0] + wc * rest[c, 0]
                 ry = wa * rest[a, 1] + wb * rest[b, 1] + wc * rest[c, 1]
                 rz = wa * rest[a, 2] + wb * rest[b, 2] + wc * rest[c, 2]
-                s = 220.0 if looks[m, 2] > 0 else 14.0
-                nx += bump * _noise(rx * s, ry * s, rz * s)
-                ny += bump * _noise(rx * s + 31.7, ry * s, rz * s)
-                nz += bump * _noise(rx * s, ry * s + 17.3, rz * s)
+                s = 220.0 if looks[m, 2] > 0 or looks[m, 4] > 0 else 14.0
+                sy = 18.0 if looks[m, 4] > 0 else s
+                nx += bump * _noise(rx * s, ry * sy, rz * s)
+                ny += bump * _noise(rx * s + 31.7, ry * sy, rz * s)
+                nz += bump * _noise(rx * s, ry * sy + 17.3, rz * s)
             inv = 1.0 / np.sqrt(nx * nx + ny * ny + nz * nz + 1e-12)
             nx, ny, nz = nx * inv, ny * inv, nz * inv
             if nx * ex + ny * ey + nz * ez < -0.2:  # the back of an open surface

@@ -135,11 +135,11 @@ def _stripe(x: np.ndarray, period: float, share: float) -> np.ndarray:
     return np.clip((share / 2 - np.abs(x / period % 1 - 0.5)) * 12 + 0.5, 0, 1)
 
 
-def tint(texture: np.ndarray, color: np.ndarray, strength: float) -> np.ndarray:
-    """Move a texture's colour towards ``color`` (sRGB), keeping its light and dark."""
+def tint(texture: np.ndarray, color: np.ndarray, strength: float, contrast: float = 1.0) -> np.ndarray:
+    """Move a texture's colour towards ``color`` (sRGB); ``contrast`` below 1 evens out its light and dark."""
     rgb = np.ascontiguousarray(texture[..., :3])
     luma = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    shade = np.clip(np.arange(256) / max(_median(luma, texture[..., 3]), 8.0), 0.2, 1.9)
+    shade = np.clip(np.arange(256) / max(_median(luma, texture[..., 3]), 8.0), 0.2, 1.9) ** contrast
     goal = _by_luma(luma, shade[:, None] * np.asarray(color, np.float64))
     out = texture.copy()
     out[..., :3] = cv2.addWeighted(rgb, 1 - strength, goal, strength, 0)
