@@ -275,13 +275,7 @@ def _background(
     camera: Camera, covered: np.ndarray, environment: Environment, ground: Ground, common: tuple
 ) -> np.ndarray:
     rays = camera.rays()
-    radiance = environment.radiance
-    height, width = radiance.shape[:2]
-    v = np.arccos(np.clip(rays[..., 1], -1, 1)) / np.pi * height - 0.5
-    u = (np.arctan2(rays[..., 0], rays[..., 2]) / (2 * np.pi)) % 1 * width - 0.5
-    padded = np.concatenate([radiance, radiance[:, :1]], 1)
-    sky = cv2.remap(padded, (u % width).astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR,
-                    borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
+    sky = environment.along(rays)
     if ground.texture is None:
         return sky
     drop = camera.position[1] - ground.height

@@ -19,6 +19,8 @@ from ..rasterizer import vertex_normals
 from ..zones import ZONE, ZONES, part_of_zone, zone_of_bone
 from . import colors, dressing, fit
 from .bake import verify
+from .bake_motions import FILE as MOTIONS
+from .bake_motions import load_motions
 from .body import BaseBody, expression, face_sliders, random_face, triangulate
 from .garments import Garment, helper_garments, sock_faces
 from .points import KeypointPlacer, load_table
@@ -60,6 +62,10 @@ class MakeHumanAssets:
         self.parts = {n: i for i, n in enumerate(load_vocabulary(PARTS).names)}
         self.placer = KeypointPlacer(self.body, load_table())
         self.sliders = face_sliders(self.body)
+        even = {'african': 1 / 3, 'asian': 1 / 3, 'caucasian': 1 / 3}
+        adults = [self.body.shape({'gender': gender, 'age': 2 / 3}, even) for gender in (0.0, 1.0)]
+        bodies = [self.body.skeleton(points * 0.1) for points in adults]
+        self.poses, self.expressions = load_motions(path / MOTIONS, bodies)
         bone_zone = np.array([ZONE[zone_of_bone(b)] for b in self.body.bone_names], np.uint8)
         strongest = np.argmax(self.body.skin_weights, 1)
         self.vertex_zone = bone_zone[self.body.skin_bones[np.arange(len(strongest)), strongest]]
@@ -85,6 +91,9 @@ class MakeHumanAssets:
         random_face(self.body, shape, rng, sliders=self.sliders)
         skeleton = self.body.skeleton(shape * 0.1)
         actions = expression(rng)
+        if self.expressions and rng.random() < 0.4:
+            chosen = self.expressions[int(rng.integers(len(self.expressions)))]
+            actions = {name: weight * rng.uniform(0.5, 1.0) for name, weight in chosen.items()}
         self.body.add_all(shape, {self.body.targets[f'action/{name}']: weight for name, weight in actions.items()})
         points = shape * 0.1
         eyes = {s: self._eye(points, s) for s in 'LR'}
@@ -368,7 +377,7 @@ class MakeHumanAssets:
                 for field in ('faces', 'uv', 'material', 'part', 'zone'):
                     setattr(layer, field, getattr(layer, field)[below])
             layers.append(layer)
-        hats = [k for k in self.kinds['clothes'] if k.startswith('fedora')]
+        hats = [k for k in self.kinds['clothes'] if k.startswith(('fedora', 'hat'))]
         if hat and hats:
             name = hats[int(rng.integers(len(hats)))]
             picture = colors.recolour(self.texture(f'clothes/{name}'), 'upper', rng)
