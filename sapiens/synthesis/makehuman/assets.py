@@ -42,11 +42,10 @@ class MakeHumanAssets:
         UserError: A file is missing or changed.
     """
 
-    name = 'makehuman'
-
     def __init__(self, folder: str) -> None:
         path = Path(folder)
-        verify(path)
+        # Two sets of assets must not be mixed in one folder of samples: the recipe there has this name.
+        self.name = f'makehuman-{verify(path)[:8]}'
         self.body = BaseBody(path / 'body.npz')
         with np.load(path / 'wardrobe.npz', allow_pickle=False) as file:
             self.wardrobe = {k: file[k] for k in file.files}

@@ -272,16 +272,21 @@ def write_manifest(out: Path, sources: Sources) -> None:
     temporary.replace(out / 'manifest.json')
 
 
-def verify(folder: Path) -> None:
+def verify(folder: Path) -> str:
     """Check a baked folder against its manifest.
+
+    Returns:
+        A fingerprint of what went in, the same wherever it is baked.
 
     Raises:
         UserError: A file is missing or changed; its sha256 is named.
     """
     path = folder / 'manifest.json'
     try:
-        made = json.loads(path.read_text())['made']
-    except (json.JSONDecodeError, KeyError, UnicodeDecodeError):
+        manifest = json.loads(path.read_text())
+        made = manifest['made']
+        sources = sorted((source['file'], source['sha256']) for source in manifest['sources'])
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
         raise UserError(f'{path}: not a manifest of prepared assets; run prepare_assets.py again') from None
     for name, digest in made.items():
         file = folder / name
@@ -290,3 +295,4 @@ def verify(folder: Path) -> None:
         found = sha256(file)
         if found != digest:
             raise UserError(f'{file}: changed: sha256 is {found}, {digest} is expected; run prepare_assets.py again')
+    return hashlib.sha256(json.dumps([FORMAT, sources]).encode()).hexdigest()
