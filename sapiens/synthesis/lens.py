@@ -15,6 +15,20 @@ def disc(radius: float) -> np.ndarray:
     return kernel / kernel.sum()
 
 
+def spread(distance: np.ndarray, focus: float, blur: float) -> np.ndarray:
+    """Radius to which the lens spreads points, in pixels.
+
+    What stands near the people is sharp, from there on the blur grows as behind a lens.
+
+    Args:
+        distance: Metres; 0 = infinitely far.
+        focus: Distance of the people, metres.
+        blur: Radius of a far point.
+    """
+    far = np.where(distance > 0, distance, np.inf)
+    return (np.maximum(1 - 1.4 * focus / far, 0) * blur).astype(np.float32)
+
+
 def defocus(picture: np.ndarray, known: np.ndarray, radius: np.ndarray, most: float) -> np.ndarray:
     """Blur each pixel by a radius of its own.
 

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +20,7 @@ from .camera import Camera, frame_points
 from .environment import Environment, sample_lights, turn, washed
 from .floors import seat_surface
 from .ground import SRGB_TO_LINEAR, Ground
+from .imported import ImportedPose
 from .labels import InvalidSample, Labels, check, make_labels
 from .mesh import Material, Mesh, join
 from .posing import Pose
@@ -26,12 +29,14 @@ from .shading import expose, render_radiance
 from .zones import ZONE
 
 FRAMINGS = ('full', 'upper', 'face')
+RENDERERS = ('numba', 'mitsuba-scalar', 'mitsuba-llvm')
 
 
 class Assets(Protocol):
     """Where people, light and floors come from."""
 
     name: str
+    poses: tuple[ImportedPose, ...]
 
     def actor(self, rng: np.random.Generator) -> Actor:
         """A random person."""
@@ -58,6 +63,8 @@ class Recipe:
         lights: Number of parallel lights; 0 = by size.
         sensor: Strength of each sensor effect.
         backgrounds: Files of the user's backgrounds.
+        renderer: Of `RENDERERS`: what makes the picture; labels are the same.
+        spp: Paths a pixel of a path tracer; 0 = 32.
     """
 
     size: tuple[int, int] = (1024, 768)
@@ -70,6 +77,8 @@ class Recipe:
     lights: int = 0
     sensor: Sensor = field(default_factory=Sensor)
     backgrounds: tuple[str, ...] = ()
+    renderer: str = 'numba'
+    spp: int = 0
 
 
 PRESETS: dict[str, dict] = {
@@ -153,11 +162,13 @@ def _draw(assets: Assets, recipe: Recipe, rng: np.random.Generator, rejected: Co
     if recipe.backgrounds and rng.random() < 0.85:
         backdrop = _backdrop(recipe.backgrounds, camera.size, rng) / balance
     rest = np.concatenate([f.rest for f in figures] + [t.vertices for t in things])
-    radiance, coverage = render_radiance(
+    # At least about a pixel of the panorama: its grid must not be seen.
+    columns = max(environment.radiance.shape[1], 512)
+    blur = camera.intrinsics[0, 0] * 2 * np.pi / columns * rng.uniform(0.75, 1.3 if framing == 'full' else 1.8)
+    radiance, coverage = _renderer(recipe, rng)(
         scene, camera, environment, lights, ground, backdrop,
         samples=recipe.samples or 2, shadow_resolution=160 if small else 384, rest=rest,
-        # At least about a pixel of the panorama: its grid must not be seen.
-        blur=camera.intrinsics[0, 0] * 2 * np.pi / max(environment.radiance.shape[1], 512) * rng.uniform(0.75, 1.3 if framing == 'full' else 1.8),
+        blur=blur,
     )  # fmt: skip
     if backdrop is not None and rng.random() < 0.35 and framing != 'full':
         radiance = _defocus(radiance, coverage, rng.uniform(0.002, 0.008) * max(camera.size))
@@ -168,12 +179,28 @@ def _draw(assets: Assets, recipe: Recipe, rng: np.random.Generator, rejected: Co
     return Sample(image, labels, camera, info, rejected)
 
 
-def _pose_for(actor: Actor, recipe: Recipe, rng: np.random.Generator, rejected: Counter) -> Pose:
+def _renderer(recipe: Recipe, rng: np.random.Generator) -> Callable:
+    if recipe.renderer == 'numba':
+        return render_radiance
+    from . import mitsuba_renderer
+
+    # A seed that leaves the stream of random numbers as it is: all else is the same with both renderers.
+    seed = int(rng.bit_generator.seed_seq.generate_state(1)[0])
+    return partial(mitsuba_renderer.render_radiance, renderer=recipe.renderer, spp=recipe.spp or 32, seed=seed)
+
+
+def _pose_for(
+    actor: Actor,
+    recipe: Recipe,
+    rng: np.random.Generator,
+    rejected: Counter,
+    library: tuple[ImportedPose, ...] = (),
+) -> Pose:
     """A pose without self-collision, settled on the ground and in balance."""
     # The family stays: some are refused more often than others, and would become rare.
-    family = poses.choose_family(rng, recipe.families)
+    family = poses.choose_family(rng, recipe.families, library)
     for _ in range(40):
-        pose = poses.draw(rng, family)
+        pose = poses.draw(rng, family, library)
         if pose.support == 'feet':
             pose = contact.settle_feet(actor.skeleton, pose)
         transforms = transforms_of(actor, pose, pose.tilt)
@@ -186,7 +213,7 @@ def _pose_for(actor: Actor, recipe: Recipe, rng: np.random.Generator, rejected: 
                 continue
             pose = replace(pose, tilt=settled @ pose.tilt)
             transforms = transforms_of(actor, pose, pose.tilt)
-        if contact.self_collision(actor.skeleton, transforms) > 0.012:
+        if contact.self_collision(actor.skeleton, transforms) > 0.012 + pose.touch:
             rejected['self-collision'] += 1
         elif pose.support == 'feet' and pose.family != 'running' and not contact.balanced(actor.skeleton, transforms):
             rejected['out of balance'] += 1
@@ -206,7 +233,7 @@ def _crowd(
     spread = 0.3 if recipe.contact else 0.85
     for number in range(count):
         actor = assets.actor(rng)
-        pose = _pose_for(actor, recipe, rng, rejected)
+        pose = _pose_for(actor, recipe, rng, rejected, assets.poses)
         clearance = float(rng.uniform(0.02, 0.35)) if pose.support == 'air' else 0.0
         heading = float(rng.uniform(-180, 180)) if rng.random() < 0.45 else float(rng.normal(0, 35))
         figure = None

@@ -12,7 +12,7 @@ import numpy as np
 from .camera import Camera
 from .environment import Environment, Lights
 from .ground import SRGB_TO_LINEAR, Ground, contact_shade
-from .lens import defocus
+from .lens import defocus, spread
 from .mesh import Scene
 from .rasterizer import rasterize, rasterize_parallel
 
@@ -302,13 +302,7 @@ def _background(
     scene: Scene, focus: float, blur: float,
 ) -> np.ndarray:  # fmt: skip
     rays = camera.rays()
-    radiance = environment.radiance
-    height, width = radiance.shape[:2]
-    v = np.arccos(np.clip(rays[..., 1], -1, 1)) / np.pi * height - 0.5
-    u = (np.arctan2(rays[..., 0], rays[..., 2]) / (2 * np.pi)) % 1 * width - 0.5
-    padded = np.concatenate([radiance, radiance[:, :1]], 1)
-    sky = cv2.remap(padded, (u % width).astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR,
-                    borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
+    sky = environment.along(rays)
     if ground.texture is None:
         return defocus(sky, ~covered, np.full(covered.shape, blur, np.float32), blur)
     drop = camera.position[1] - ground.height
@@ -325,9 +319,12 @@ def _background(
     haze = np.clip(distance / 60, 0, 1)[..., None] ** 2
     light *= contact_shade(points, scene.vertices, scene.faces, ground.height)[..., None]
     floor = albedo * light / np.pi * (1 - haze) + sky * haze
-    # All that stands near the people is sharp, from there on the blur grows as behind a lens.
-    radius = np.where(down, np.maximum(1 - 1.4 * focus / np.maximum(distance, 1e-3), 0), 1) * blur
-    return defocus(np.where(down[..., None], floor, sky).astype(np.float32), ~covered, radius, blur)
+    return defocus(
+        np.where(down[..., None], floor, sky).astype(np.float32),
+        ~covered,
+        spread(np.where(down, distance, 0), focus, blur),
+        blur,
+    )
 
 
 def expose(radiance: np.ndarray, coverage: np.ndarray, brightness: float, contrast: float = 1.0) -> np.ndarray:

@@ -169,8 +169,12 @@ def test_stripes_run_straight_whatever_the_texture_s_layout():
 
 def test_changed_assets_are_named(tmp_path):
     (tmp_path / 'body.npz').write_bytes(b'one')
-    bake.write_manifest(tmp_path, bake.Sources())
-    bake.verify(tmp_path)
+    sources = bake.Sources()
+    bake.write_manifest(tmp_path, sources)
+    before = bake.verify(tmp_path)
+    sources.use(tmp_path / 'body.npz', 'somewhere', 'CC0')
+    bake.write_manifest(tmp_path, sources)
+    assert bake.verify(tmp_path) != before
     (tmp_path / 'body.npz').write_bytes(b'two')
     with pytest.raises(UserError, match=bake.sha256(tmp_path / 'body.npz')):
         bake.verify(tmp_path)

@@ -15,12 +15,13 @@ from ..environment import Environment
 from ..floors import photo_floor, procedural_floor
 from ..ground import Ground
 from ..mesh import Material
-from ..rasterizer import vertex_normals
 from ..zones import ZONE, ZONES, part_of_zone, zone_of_bone
-from . import colors, dressing, fit
-from .bake import verify
+from . import colors, dressing, skin
+from .bake import strongest, verify
+from .bake_motions import FILE as MOTIONS
+from .bake_motions import load_motions
 from .body import BaseBody, expression, face_sliders, random_face, triangulate
-from .garments import Garment, helper_garments, sock_faces
+from .garments import helper_garments, sock_faces
 from .points import KeypointPlacer, load_table
 
 FLOORS = {
@@ -40,11 +41,10 @@ class MakeHumanAssets:
         UserError: A file is missing or changed.
     """
 
-    name = 'makehuman'
-
     def __init__(self, folder: str) -> None:
         path = Path(folder)
-        verify(path)
+        # Two sets of assets must not be mixed in one folder of samples: the recipe there has this name.
+        self.name = f'makehuman-{verify(path)[:8]}'
         self.body = BaseBody(path / 'body.npz')
         with np.load(path / 'wardrobe.npz', allow_pickle=False) as file:
             self.wardrobe = {k: file[k] for k in file.files}
@@ -60,6 +60,10 @@ class MakeHumanAssets:
         self.parts = {n: i for i, n in enumerate(load_vocabulary(PARTS).names)}
         self.placer = KeypointPlacer(self.body, load_table())
         self.sliders = face_sliders(self.body)
+        even = {'african': 1 / 3, 'asian': 1 / 3, 'caucasian': 1 / 3}
+        adults = [self.body.shape({'gender': gender, 'age': 2 / 3}, even) for gender in (0.0, 1.0)]
+        bodies = [self.body.skeleton(points * 0.1) for points in adults]
+        self.poses, self.expressions = load_motions(path / MOTIONS, bodies)
         bone_zone = np.array([ZONE[zone_of_bone(b)] for b in self.body.bone_names], np.uint8)
         strongest = np.argmax(self.body.skin_weights, 1)
         self.vertex_zone = bone_zone[self.body.skin_bones[np.arange(len(strongest)), strongest]]
@@ -85,6 +89,9 @@ class MakeHumanAssets:
         random_face(self.body, shape, rng, sliders=self.sliders)
         skeleton = self.body.skeleton(shape * 0.1)
         actions = expression(rng)
+        if self.expressions and rng.random() < 0.4:
+            chosen = self.expressions[int(rng.integers(len(self.expressions)))]
+            actions = {name: weight * rng.uniform(0.5, 1.0) for name, weight in chosen.items()}
         self.body.add_all(shape, {self.body.targets[f'action/{name}']: weight for name, weight in actions.items()})
         points = shape * 0.1
         eyes = {s: self._eye(points, s) for s in 'LR'}
@@ -122,9 +129,11 @@ class MakeHumanAssets:
             self.body_zone
         ]
         # Neck ends on a slanting plane, lower in front, not on a jagged line of bone weights.
-        rest = self.body.template * 0.1
-        base = self.body.skeleton(rest).head('neck01')
-        above = rest[:, 1] - base[1] + 0.012 + 0.45 * (rest[:, 2] - base[2])
+        centre = self.body.template[faces].mean(1) * 0.1
+        base = self.body.skeleton(self.body.template * 0.1).head('neck01')
+        trunk = np.isin(self.body_zone, [ZONE['neck'], ZONE['chest']])
+        above = centre[:, 1] > base[1] - 0.012 - 0.45 * (centre[:, 2] - base[2])
+        part[trunk] = np.where(above, self.parts['Face_Neck'], self.parts['Torso'])[trunk]
         opened = np.zeros_like(self.body.template)
         self.body.add(opened, self.body.targets['action/jawOpen'], 1.0)
         drop = -opened[faces, 1].mean(1)
@@ -133,26 +142,7 @@ class MakeHumanAssets:
         # The two lips move apart: what drops with the jaw is the lower one.
         lower = drop > (drop[lips].max() * 0.45 if drop[lips].max() > 0 else limit)
         part[lips & lower], part[lips & ~lower] = self.parts['Lower_Lip'], self.parts['Upper_Lip']
-        triangles, uv, origin = self.body.triangles('body')
-        trunk = np.isin(self.body_zone, [ZONE['neck'], ZONE['chest']])
-        at_neck = np.isin(triangles, np.unique(triangles[trunk[origin]]))
-        field = np.where(np.isin(np.arange(len(above)), triangles[at_neck.all(1)]), above, 1.0)
-        self.skin_faces, self.skin_uv, cut_of, self.skin_sources, self.skin_mix = fit.cut(triangles, uv, field)
-        self.skin_origin = origin[cut_of]
-        self.skin_bones, self.skin_weights = dressing.mixed_skin(
-            self.skin_sources, self.skin_mix, self.body.skin_bones, self.body.skin_weights, len(self.body.bone_names)
-        )
-        part = part[self.skin_origin]
-        high = self._extended(above)[self.skin_faces].mean(1) > 0
-        mine = trunk[self.skin_origin]
-        part[mine] = np.where(high, self.parts['Face_Neck'], self.parts['Torso'])[mine]
-        self.skin_part = part
-
-    def _extended(self, values: np.ndarray) -> np.ndarray:
-        """Values ``(V, ...)`` of the body's vertices, and of those on the cut."""
-        a, b = values[self.skin_sources[:, 0]], values[self.skin_sources[:, 1]]
-        mix = self.skin_mix.reshape(-1, *[1] * (values.ndim - 1))
-        return np.concatenate([values, a * (1 - mix) + b * mix])
+        self.body_part = part
 
     @lru_cache(maxsize=64)  # noqa: B019 (one object a process)
     def texture(self, key: str) -> np.ndarray:
@@ -197,20 +187,16 @@ class MakeHumanAssets:
                      spread[0], spread[1], [material])  # fmt: skip
 
     def _layers(self, points, skeleton, eyes, traits, race, rng) -> list[Layer]:
-        hidden, under = np.zeros(len(points), bool), np.zeros(len(points))
+        hidden = np.zeros(len(points), bool)
         scale = float(np.clip(np.ptp(points[:13380, 1]) / 1.66, 0.6, 1.15))
         waist = float(skeleton.head('spine05')[1] + 0.1 * scale)
         female = traits['gender'] < 0.5
         skin_key, tone = self._skin(traits, race, rng)
-        clothes = self._clothes(points, scale, waist, female, hidden, under, rng)
+        clothes = self._clothes(points, scale, waist, female, hidden, rng)
         shoes, shod = self._shoes(points, scale, hidden, rng)
         head = self._head(points, scale, eyes, female, race, traits, rng)
-        return [
-            self._skin_layer(points, hidden, under, scale, skin_key, tone, shod, female, rng),
-            *clothes,
-            *shoes,
-            *head,
-        ]
+        body = self._skin_layer(points, hidden, skin_key, tone, shod, female, rng)
+        return [body, *clothes, *shoes, *head]
 
     def _skin(self, traits: dict, race: dict, rng: np.random.Generator) -> tuple[str, np.ndarray]:
         age = 'young' if traits['age'] < 0.74 else 'middleage' if traits['age'] < 0.88 else 'old'
@@ -218,68 +204,46 @@ class MakeHumanAssets:
         sex = 'female' if traits['gender'] < 0.5 else 'male'
         kind = f'skins/{age}_{"darkskinned" if dark else "lightskinned"}_{sex}_diffuse'
         keys = [k for k in sorted(self.textures) if k.startswith(kind)]
-        return keys[int(rng.integers(len(keys)))], colors.skin_color(dark, rng)
+        return keys[int(rng.integers(len(keys)))], skin.skin_color(dark, rng)
 
-    def _skin_layer(self, points, hidden, under, scale, key, tone, shod, female, rng) -> Layer:
-        keep = ~(self._extended(hidden.astype(np.float32)) > 0.99)[self.skin_faces].all(1)
-        part, zone = self.skin_part.copy(), self.body_zone[self.skin_origin]
-        light = float(np.clip(tone.mean() / 180, 0.3, 1))
-        texture = colors.less_colour(self.texture(key), 0.6 + 0.22 * light)
-        gain = np.append(tone / np.median(texture[::8, ::8, :3].reshape(-1, 3), axis=0), 1.0)
-        ramp = np.clip(np.arange(256)[:, None] * gain, 0, 255).astype(np.uint8).reshape(256, 1, 4)
-        cheeks, lips = np.moveaxis(self._blushing(texture.shape[:2]), -1, 0)
-        texture = colors.blush(cv2.LUT(texture, ramp), cheeks, light * rng.uniform(0.05, 0.65))
-        texture = colors.blush(texture, lips, rng.uniform(0.2, 0.9) + (1.0 if female and rng.random() < 0.25 else 0))
+    def _skin_layer(self, points, hidden, key, tone, shod, female, rng) -> Layer:
+        faces = self.body.data['faces/body']
+        keep = ~hidden[faces].all(1)
+        part, zone = self.body_part.copy(), self.body_zone
+        texture = self.texture(key)
+        texture = skin.toned(texture, tone, self._reddened(texture.shape[:2]), female, rng)
         self._tone = round(float(np.median(texture[::8, ::8, :3].mean(-1))), 1)
         materials = [Material(texture, skin=True, gloss=0.09, shininess=12, bump=0.05)]
-        look = np.zeros(len(part), np.int32)
+        look = np.zeros(len(faces), np.int32)
         socks = sock_faces(self.body, points, rng) if rng.random() < (0.5 if shod else 0.15) else None
         if socks is not None:
-            socks = socks[self.skin_origin]
             for side, word in (('L', 'Left'), ('R', 'Right')):
                 mine = socks & np.isin(zone, [ZONE[f'foot.{side}'], ZONE[f'lowerleg.{side}']])
                 part[mine] = self.parts[f'{word}_Sock']
             look[socks] = 1
             color = colors.cloth_color(rng, 'sock')
             materials.append(Material.plain(color, gloss=0.02, bump=0.1))
-        vertices = fit.sink(self._extended(points), self.skin_faces, self._extended(under), scale)
-        return Layer(vertices.astype(np.float32), self.skin_bones, self.skin_weights, self.skin_faces[keep],
-                     self.skin_uv[keep], look[keep], part[keep], zone[keep], materials)  # fmt: skip
+        triangles, uv, origin = self.body.triangles('body', keep)
+        return Layer(points.astype(np.float32), self.body.skin_bones, self.body.skin_weights, triangles, uv,
+                     look[origin], part[origin], zone[origin], materials)  # fmt: skip
 
     @lru_cache(maxsize=4)  # noqa: B019
-    def _blushing(self, size: tuple[int, int]) -> np.ndarray:
-        """Where skin is redder, in its texture, ``(h, w, 2)`` in 0 to 1: cheeks, nose and ears; lips."""
-        faces, points = self.body.data['faces/body'], self.body.template * 0.1
-        marks = np.zeros((len(points), 2))
-        for name, column, share in (('ears', 0, 0.7), ('lips', 1, 1.0)):
-            mine = (self.body.data[f'mask/{name}'] > 110) & (self.body_zone == ZONE['head'])
-            marks[np.unique(faces[mine]), column] = share
-        head = np.unique(faces[self.body_zone == ZONE['head']])
-        nose = points[head[np.argmax(points[head, 2])]]
-        spots = [(nose, 0.014, 0.6)]
-        for side in 'LR':
-            centre, _ = self._eye(points, side)
-            spots.append((centre + [np.sign(centre[0]) * 0.012, -0.038, 0.0], 0.02, 1.0))
-        for spot, spread, share in spots:
-            away = np.linalg.norm((points[head] - spot) * [1, 1, 0.3], axis=1)
-            near = share * np.exp(-0.5 * (away / spread) ** 2)
-            marks[head, 0] = np.maximum(marks[head, 0], np.where(near > 0.02, near, 0))
-        triangles, uv, _ = self.body.triangles('body')
-        return cv2.GaussianBlur(dressing.texel_values(triangles, uv, marks, size), (0, 0), size[0] / 512)
+    def _reddened(self, size: tuple[int, int]) -> np.ndarray:
+        eyes = {side: self._eye(self.body.template * 0.1, side)[0] for side in 'LR'}
+        return skin.reddened(self.body, self.body_zone, eyes, size)
 
     @lru_cache(maxsize=16)  # noqa: B019
     def _hair(self, name: str) -> np.ndarray:
         """Strands of a hair, see `colors.strands`."""
         return colors.strands(self.texture(f'hair/{name}'))
 
-    def _clothes(self, points, scale, waist, female, hidden, under, rng) -> list[Layer]:
+    def _clothes(self, points, scale, waist, female, hidden, rng) -> list[Layer]:
         upper, lower = self.parts['Upper_Clothing'], self.parts['Lower_Clothing']
         if rng.random() < 0.45:
-            garments = helper_garments(self.body, self.vertex_zone, points, female, rng)
-            for garment in garments:
-                hidden[garment.covers] = True
-                np.maximum(under, garment.under, out=under)
-            return [self._helper_layer(g, {'upper': upper, 'lower': lower}[g.kind]) for g in garments]
+            return [
+                self._helper_layer(points, garment, {'upper': upper, 'lower': lower}[garment.kind], hidden)
+                for garment in helper_garments(self.body, self.vertex_zone, points, female, rng)
+            ]
         outfits = [k for k in self.kinds['clothes'] if not k.startswith(('shoes', 'fedora', 'hat'))]
         liked = [k for k in outfits if k.startswith('female' if female else 'male')]
         names = liked if liked and rng.random() < 0.85 else outfits
@@ -302,36 +266,25 @@ class MakeHumanAssets:
             for mine, kind in pair
         ]
         layer.material = (layer.part == lower).astype(np.int32)
-        fitting = self._fitting(key)
-        np.maximum(under, fitting['under'], out=under)
-        vertices = fit.drape(layer.vertices, layer.faces, fitting['template'], fitting['border'], scale, rng,
-                             rng.uniform(0, 0.008), rng.uniform(0.003, 0.008))  # fmt: skip
-        layer.vertices = vertices.astype(np.float32)
         return [layer]
 
-    @lru_cache(maxsize=16)  # noqa: B019
-    def _fitting(self, key: str) -> dict[str, np.ndarray]:
-        """How an outfit lies on the body of standard shape: its vertices, their border distance, the skin under it."""
-        w, rest = self._bound(key), self.body.template * 0.1
-        faces = triangulate(w['faces'], w['uv'], np.arange(len(w['faces'])))[0]
-        cloth = dressing.bind(w['refs'], w['weights'], w['offsets'], rest, 1.0)
-        under = np.zeros(len(rest))
-        normals = vertex_normals(rest, self.body.triangles('body')[0])
-        under[:13380] = fit.covered(rest[:13380], normals[:13380], cloth, faces)
-        return {'template': cloth, 'border': fit.border_distance(faces, cloth), 'under': under}
-
-    def _helper_layer(self, garment: Garment, part: int) -> Layer:
-        bones, weights = dressing.mixed_skin(
-            garment.sources, garment.mix, self.body.skin_bones, self.body.skin_weights, len(self.body.bone_names)
-        )
+    def _helper_layer(self, points, garment, part: int, hidden: np.ndarray) -> Layer:
+        hidden[garment.covers] = True
+        dense = np.zeros((len(garment.sources), len(self.body.bone_names)), np.float32)
+        rows = np.arange(len(dense))
+        for end, share in ((0, 1 - garment.mix), (1, garment.mix)):
+            for k in range(self.body.skin_bones.shape[1]):
+                v = garment.sources[:, end]
+                np.add.at(dense, (rows, self.body.skin_bones[v, k]), share * self.body.skin_weights[v, k])
+        new_bones, new_weights = strongest(dense)
         used, faces = np.unique(garment.faces, return_inverse=True)
         vertex_zone = np.concatenate([self.vertex_zone, self.vertex_zone[garment.sources[:, 0]]])
         zone = dressing.face_zones(vertex_zone, garment.faces)
         zone[zone == ZONE['head']] = ZONE['neck']
         return Layer(
             garment.vertices[used].astype(np.float32),
-            bones[used],
-            weights[used],
+            np.concatenate([self.body.skin_bones, new_bones])[used],
+            np.concatenate([self.body.skin_weights, new_weights])[used],
             faces.reshape(-1, 3).astype(np.int32),
             garment.uv,
             np.zeros(len(garment.faces), np.int32),
@@ -400,7 +353,7 @@ class MakeHumanAssets:
                 for field in ('faces', 'uv', 'material', 'part', 'zone'):
                     setattr(layer, field, getattr(layer, field)[below])
             layers.append(layer)
-        hats = [k for k in self.kinds['clothes'] if k.startswith('fedora')]
+        hats = [k for k in self.kinds['clothes'] if k.startswith(('fedora', 'hat'))]
         if hat and hats:
             name = hats[int(rng.integers(len(hats)))]
             picture = colors.recolour(self.texture(f'clothes/{name}'), 'upper', rng)

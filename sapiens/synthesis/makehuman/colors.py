@@ -32,9 +32,6 @@ PALETTES = {'upper': _CLOTH, 'lower': {**_TROUSERS, **_DENIM}, 'shoe': _SHOES, '
 # Melanin-brown to blond to red, then grey and white.
 _HAIR = ((24, 20, 19), (40, 30, 25), (66, 46, 33), (94, 66, 44), (138, 104, 68), (172, 138, 94), (118, 62, 38),
          (132, 130, 127), (176, 173, 168))  # fmt: skip
-# From very light to very dark skin.
-_SKIN = ((230, 194, 172), (218, 177, 150), (204, 158, 128), (180, 134, 104), (150, 108, 82), (118, 83, 63), (92, 65, 51),
-         (70, 50, 42))  # fmt: skip
 _EYES = ((66, 44, 30), (86, 58, 36), (106, 80, 50), (80, 86, 60), (72, 98, 120), (104, 120, 132), (46, 32, 24))
 
 
@@ -57,13 +54,6 @@ def hair_color(dark: bool, age: float, rng: np.random.Generator) -> np.ndarray:
     return color * rng.uniform(0.85, 1.15)
 
 
-def skin_color(dark: bool, rng: np.random.Generator) -> np.ndarray:
-    """Colour that the skin of somebody has for the most part, ``(3,)`` sRGB: a place on a line from light to dark."""
-    place = rng.uniform(3.4, 7) if dark else rng.choice([rng.uniform(0, 2.4), rng.uniform(1.5, 3.9)], p=[0.7, 0.3])
-    tone = np.array([np.interp(place, np.arange(len(_SKIN)), channel) for channel in np.array(_SKIN).T])
-    return tone * (1 + rng.normal(0, [0.012, 0.015, 0.03]))
-
-
 def strands(texture: np.ndarray) -> np.ndarray:
     """Hair ``(h, w, 4)`` uint8 in grey with its strands, but without the painted light, dark roots and patches."""
     luma = cv2.cvtColor(np.ascontiguousarray(texture[..., :3]), cv2.COLOR_RGB2GRAY).astype(np.float32) + 4
@@ -74,17 +64,6 @@ def strands(texture: np.ndarray) -> np.ndarray:
     even = 100 * (luma / wide) * np.clip(wide / middle, 0.5, 2) ** 0.3
     out = texture.copy()
     out[..., :3] = np.clip(even, 0, 255).astype(np.uint8)[..., None]
-    return out
-
-
-def blush(texture: np.ndarray, mask: np.ndarray, strength: float) -> np.ndarray:
-    """Skin ``(h, w, 4)`` uint8 that is redder where ``mask`` ``(h, w)``, 0 to 1, says so."""
-    rows, columns = np.flatnonzero(mask.max(1) > 0.01), np.flatnonzero(mask.max(0) > 0.01)
-    out = texture.copy()
-    if len(rows) and len(columns):
-        box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        share = 1 - strength * mask[box][..., None] * np.array([0.04, 0.2, 0.17], np.float32)
-        out[box][..., :3] = (out[box][..., :3] * share + 0.5).astype(np.uint8)
     return out
 
 

@@ -32,22 +32,6 @@ def bound_skin(
     return strongest(dense)
 
 
-def mixed_skin(
-    sources: np.ndarray, mix: np.ndarray, skin_bones: np.ndarray, skin_weights: np.ndarray, bone_count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Skinning of a mesh and of new vertices between two of its own, ``sources`` (N, 2) and ``mix`` (N,)."""
-    from .bake import strongest
-
-    dense = np.zeros((len(sources), bone_count), np.float32)
-    rows = np.arange(len(dense))
-    for end, share in ((0, 1 - mix), (1, mix)):
-        for k in range(skin_bones.shape[1]):
-            v = sources[:, end]
-            np.add.at(dense, (rows, skin_bones[v, k]), share * skin_weights[v, k])
-    bones, weights = strongest(dense)
-    return np.concatenate([skin_bones, bones]), np.concatenate([skin_weights, weights])
-
-
 def components(faces: np.ndarray, count: int) -> np.ndarray:
     """Number of the connected piece that each vertex of a mesh belongs to, ``(count,)``."""
     label = np.arange(count)

@@ -12,7 +12,6 @@ from ..rasterizer import vertex_normals
 from ..zones import ZONE
 from .body import BaseBody
 from .colors import cloth_color, second_color, weave
-from .fit import border_distance, drape
 from .nearest import nearest
 
 
@@ -27,8 +26,7 @@ class Garment:
         faces: ``(F, 3)`` int32.
         uv: ``(F, 3, 2)`` float32.
         texture: ``(h, w, 4)`` uint8.
-        covers: ``(V,)`` bool; body vertices so far under it that they need not be drawn.
-        under: ``(V,)`` how surely body vertices are under it, see `fit.covered`.
+        covers: ``(V,)`` bool; body vertices under it.
     """
 
     kind: str
@@ -39,7 +37,6 @@ class Garment:
     uv: np.ndarray
     texture: np.ndarray
     covers: np.ndarray
-    under: np.ndarray
 
 
 @lru_cache(maxsize=1)
@@ -82,13 +79,11 @@ def helper_garments(
     waist = skeleton.head('spine05')[1] + rng.uniform(0.0, 0.05)
     neck = skeleton.head('neck01')[1] - rng.uniform(-0.005, 0.035)
     out = []
-    # A shirt hangs over the trousers: it is cut wider.
-    tight = rng.uniform(0.003, 0.009)
     sleeve = float(rng.choice([0.06, rng.uniform(0.2, 0.48), rng.uniform(0.85, 0.97)], p=[0.2, 0.42, 0.38]))
     if female or rng.random() > 0.1:
         hem = waist - rng.uniform(0.02, 0.16)
         wear = np.where(arms, 0.3 * (sleeve - progress['arm']), np.minimum(y - hem, neck - y))
-        out.append(_cut('upper', body, points, 'helper-tights', wear, tight + rng.uniform(0.005, 0.010), rng))
+        out.append(_cut('upper', body, points, 'helper-tights', wear, rng.uniform(0.004, 0.014), rng))
     length = float(
         rng.choice([rng.uniform(0.22, 0.48), rng.uniform(0.6, 0.85), rng.uniform(0.9, 0.97)], p=[0.35, 0.1, 0.55])
     )
@@ -101,7 +96,7 @@ def helper_garments(
         out.append(_cut('lower', body, points, 'helper-skirt', y - low, rng.uniform(0.0, 0.01), rng))
         return out
     wear = np.where(legs, 0.5 * (length - progress['leg']), np.where(arms, -1.0, waist + 0.03 - y))
-    out.append(_cut('lower', body, points, 'helper-tights', wear, tight, rng))
+    out.append(_cut('lower', body, points, 'helper-tights', wear, rng.uniform(0.003, 0.010), rng))
     return out
 
 
@@ -110,17 +105,9 @@ def _cut(
 ) -> Garment:
     faces, sources, mix = clip(body.triangles(group)[0], keep)
     both = np.concatenate([points, _between(points, sources, mix)])
+    vertices = both + vertex_normals(both, faces) * ease
     # The cut of the cloth does not depend on who wears it.
     template = np.concatenate([body.template, _between(body.template, sources, mix)]) * 0.1
-    border = np.full(len(both), np.inf)
-    used = np.unique(faces)
-    renamed = np.searchsorted(used, faces)
-    border[used] = border_distance(renamed, template[used])
-    scale = float(np.ptp(points[:13380, 1])) / 1.66
-    vertices = both + vertex_normals(both, faces) * (ease * scale)
-    top = kind == 'upper'
-    loose, depth = (rng.uniform(0, 0.02), rng.uniform(0.006, 0.014)) if top else (0.0, rng.uniform(0.003, 0.007))
-    vertices = drape(vertices, faces, template, border, scale, rng, loose, depth)
     rest = template[faces]
     uv = np.stack([rest[..., 0] * 0.9 + rest[..., 2] * 0.35 + 0.5, rest[..., 1] * 0.9 + 0.5], -1).astype(np.float32)
     side = 384
@@ -133,11 +120,10 @@ def _cut(
         base = base * (1 - mask) + second_color(color, rng) * mask
     texture[..., :3] = np.clip(base * rng.normal(1, 0.025, (side, side, 1)), 0, 245)
     # Body vertices well inside the garment need not be drawn; a skirt is too loose to hide anything.
-    covers, under = np.zeros(len(points), bool), np.zeros(len(points))
+    covers = np.zeros(len(points), bool)
     if group == 'helper-tights':
         covers[:13380] = keep[nearest_cloth(body)] > 0.02
-        under[:13380] = np.clip((keep[nearest_cloth(body)] - 0.003) / 0.012, 0, 1)
-    return Garment(kind, vertices, sources, mix, faces, uv, texture, covers, under)
+    return Garment(kind, vertices, sources, mix, faces, uv, texture, covers)
 
 
 def _between(values: np.ndarray, sources: np.ndarray, mix: np.ndarray) -> np.ndarray:
