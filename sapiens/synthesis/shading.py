@@ -192,11 +192,21 @@ class ShadowMaps:
 
 def opaque(scene: Scene) -> np.ndarray:
     """Faces that cast shadows, ``(F,)`` bool: all but those whose middle is a hole of a cut-out texture."""
-    table = scene.table[scene.material]
-    u, v = (scene.uv.mean(1) % 1).T
-    column = np.minimum((u * table[:, 1]).astype(np.int64), table[:, 1] - 1)
-    row = np.clip(((1 - v) * table[:, 2]).astype(np.int64), 0, table[:, 2] - 1)
-    return (table[:, 3] == 0) | (scene.texels[table[:, 0] + row * table[:, 1] + column, 3] >= 128)
+    out = np.ones(len(scene.faces), np.bool_)
+    _find_holes(scene.uv, scene.material, scene.texels, scene.table, out)
+    return out
+
+
+@numba.njit(cache=True)
+def _find_holes(uv, material, texels, table, out):
+    for f in range(len(out)):
+        m = material[f]
+        if table[m, 3] != 0:
+            u = (uv[f, 0, 0] + uv[f, 1, 0] + uv[f, 2, 0]) / 3
+            v = (uv[f, 0, 1] + uv[f, 1, 1] + uv[f, 2, 1]) / 3
+            column = min(int((u - np.floor(u)) * table[m, 1]), table[m, 1] - 1)
+            row = min(int((1 - (v - np.floor(v))) * table[m, 2]), table[m, 2] - 1)
+            out[f] = texels[table[m, 0] + row * table[m, 1] + column, 3] >= 128
 
 
 def shadow_maps(scene: Scene, lights: Lights, resolution: int = 256) -> ShadowMaps:
@@ -317,7 +327,7 @@ def _background(
     light = np.zeros_like(sky)
     _shadow_of_ground(down, points, *common, light)
     haze = np.clip(distance / 60, 0, 1)[..., None] ** 2
-    light *= contact_shade(points, scene.vertices, scene.faces, ground.height)[..., None]
+    light *= contact_shade(points, scene.vertices, scene.faces, ground.height, common[3].shape[1])[..., None]
     floor = albedo * light / np.pi * (1 - haze) + sky * haze
     return defocus(
         np.where(down[..., None], floor, sky).astype(np.float32),

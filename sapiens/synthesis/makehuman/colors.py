@@ -159,13 +159,12 @@ def tint(texture: np.ndarray, color: np.ndarray, strength: float, contrast: floa
     return out
 
 
-def less_colour(texture: np.ndarray, saturation: float) -> np.ndarray:
-    """A texture ``(h, w, 4)`` uint8 whose colours are nearer to grey; 1 = as it is."""
-    grey = (1 - saturation) * np.array([0.299, 0.587, 0.114])
+def saturation_matrix(saturation: float) -> np.ndarray:
+    """``(4, 4)`` that brings RGBA colours nearer to grey; 1 = as they are."""
     matrix = np.zeros((4, 4))
-    matrix[:3, :3] = saturation * np.eye(3) + grey
+    matrix[:3, :3] = saturation * np.eye(3) + (1 - saturation) * np.array([0.299, 0.587, 0.114])
     matrix[3, 3] = 1
-    return cv2.transform(texture, matrix)
+    return matrix
 
 
 def _median(luma: np.ndarray, alpha: np.ndarray) -> float:

@@ -34,11 +34,11 @@ def toned(texture: np.ndarray, tone: np.ndarray, red: np.ndarray, female: bool, 
     """
     # Painted blotches show more on the darker skins than they do in life.
     light = float(np.clip(np.mean(tone) / 180, 0.3, 1))
-    texture = colors.less_colour(texture, 0.6 + 0.22 * light)
-    gain = np.append(tone / np.maximum(np.median(texture[::8, ::8, :3].reshape(-1, 3), axis=0), 1), 1.0)
-    ramp = np.clip(np.arange(256)[:, None] * gain, 0, 255).astype(np.uint8).reshape(256, 1, 4)
+    mix = colors.saturation_matrix(0.6 + 0.22 * light)
+    middle = np.median(texture[::8, ::8].reshape(-1, 4) @ mix.T, axis=0)
+    gain = np.append(tone / np.maximum(middle[:3], 1), 1.0)
     lipstick = 1.0 if female and rng.random() < 0.25 else 0.0
-    out = blush(cv2.LUT(texture, ramp), red[..., 0], light * rng.uniform(0.05, 0.65))
+    out = blush(cv2.transform(texture, gain[:, None] * mix), red[..., 0], light * rng.uniform(0.05, 0.65))
     return blush(out, red[..., 1], rng.uniform(0.2, 0.9) + lipstick)
 
 
