@@ -24,6 +24,7 @@ from .bake_motions import load_motions
 from .body import BaseBody, expression, face_sliders, random_face, triangulate
 from .cloth import random_fit
 from .garments import Garment, helper_garments
+from .nearest import nearest
 from .outfit import Outfit, make_outfit
 from .points import KeypointPlacer, load_table
 from .surface import bare, make_surface, press_in, put_socks
@@ -140,6 +141,7 @@ class MakeHumanAssets:
         # The two lips move apart: what drops with the jaw is the lower one.
         lower = drop > (drop[lips].max() * 0.45 if drop[lips].max() > 0 else limit)
         part[lips & lower], part[lips & ~lower] = self.parts['Lower_Lip'], self.parts['Upper_Lip']
+        self.skin_faces = self.body.triangles('body')[0]
         self.surface = make_surface(self.body, part, self.body_zone, self.parts)
 
     @lru_cache(maxsize=64)  # noqa: B019 (one object a process)
@@ -194,12 +196,12 @@ class MakeHumanAssets:
         scale = float(np.clip(np.ptp(points[:13380, 1]) / 1.66, 0.6, 1.15))
         waist = float(skeleton.head('spine05')[1] + 0.1 * scale)
         female = traits['gender'] < 0.5
-        normals = vertex_normals(points, self.body.triangles('body')[0])
+        normals = vertex_normals(points, self.skin_faces)
         skin_key, tone = self._skin(traits, race, rng)
         clothes = self._clothes(points, normals, scale, waist, female, depth, rng)
         shoes, shod = self._shoes(points, scale, depth, rng)
         head = self._head(points, scale, eyes, female, race, traits, rng)
-        return [self._skin_layer(points, depth, scale, skin_key, tone, shod, rng), *clothes, *shoes, *head]
+        return [self._skin_layer(points, normals, depth, scale, skin_key, tone, shod, rng), *clothes, *shoes, *head]
 
     def _skin(self, traits: dict, race: dict, rng: np.random.Generator) -> tuple[str, np.ndarray]:
         age = 'young' if traits['age'] < 0.74 else 'middleage' if traits['age'] < 0.88 else 'old'
@@ -213,7 +215,7 @@ class MakeHumanAssets:
         key = keys[int(rng.integers(len(keys)))]
         return key, tone
 
-    def _skin_layer(self, points, depth, scale, key, tone, shod, rng) -> Layer:
+    def _skin_layer(self, points, normals, depth, scale, key, tone, shod, rng) -> Layer:
         surface = self.surface
         ramp = np.clip(np.arange(256)[:, None] * np.append(tone, 1.0), 0, 255).astype(np.uint8).reshape(256, 1, 4)
         texture = cv2.LUT(colors.less_colour(self.texture(key), 0.78), ramp)
@@ -224,7 +226,7 @@ class MakeHumanAssets:
             surface, socks = put_socks(surface, self.body, float(rng.uniform(0.72, 0.95)), self.parts)
             look = socks.astype(np.int32)
             materials.append(Material.plain(colors.cloth_color(rng, 'sock'), gloss=0.02, bump=0.1))
-        vertices = surface.spread(press_in(points, self.body.triangles('body')[0], depth, scale))
+        vertices = surface.spread(press_in(points, normals, depth, scale))
         keep = bare(surface, depth, scale)
         return Layer(vertices.astype(np.float32), surface.bones, surface.weights, surface.faces[keep],
                      surface.uv[keep], look[keep], surface.part[keep], surface.zone[keep], materials)  # fmt: skip
@@ -268,12 +270,22 @@ class MakeHumanAssets:
             return [], False
         key = f'clothes/{names[int(rng.integers(len(names)))]}'
         w = self._bound(key)
+        # Trousers go over shoes: a shaft is pressed in under them, and deep under them not drawn.
+        under = depth[self._shoe_twins(key)]
         depth[w['hidden']] = 1.0  # nothing of a foot is drawn
         left = dressing.bind(w['refs'], w['weights'], w['offsets'], points, scale)[w['faces'], 0].mean(1) > 0
         part = np.where(left, self.parts['Left_Shoe'], self.parts['Right_Shoe'])
         zone = np.where(left, ZONE['foot.L'], ZONE['foot.R'])
         texture = colors.recolour(self.texture(key), 'shoe', rng)
-        return [self._layer(key, points, scale, part, zone, Material(texture, gloss=0.12, shininess=30))], True
+        layer = self._layer(key, points, scale, part, zone, Material(texture, gloss=0.12, shininess=30))
+        layer.vertices = press_in(layer.vertices, vertex_normals(layer.vertices, layer.faces), under, scale)
+        layer.keep(~(under > 0.03 * scale)[layer.faces].all(1))
+        return [layer], True
+
+    @lru_cache(maxsize=8)  # noqa: B019
+    def _shoe_twins(self, key: str) -> np.ndarray:
+        w, template = self._bound(key), self.body.template * 0.1
+        return nearest(dressing.bind(w['refs'], w['weights'], w['offsets'], template, 1.0), template[:13380])
 
     def _head(self, points, scale, eyes, female, race, traits, rng) -> list[Layer]:
         face, head = self.parts['Face_Neck'], ZONE['head']
@@ -319,8 +331,7 @@ class MakeHumanAssets:
             if hat:  # what is under the hat is pressed flat: not drawn
                 brim = points[self.body.data['group/helper-l-eye'], 1].max() + 0.025 * scale
                 below = layer.vertices[layer.faces, 1].max(1) < brim
-                for field in ('faces', 'uv', 'material', 'part', 'zone'):
-                    setattr(layer, field, getattr(layer, field)[below])
+                layer.keep(below)
             layers.append(layer)
         hats = [k for k in self.kinds['clothes'] if k.startswith(('fedora', 'hat'))]
         if hat and hats:

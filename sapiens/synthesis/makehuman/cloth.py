@@ -32,8 +32,8 @@ def random_fit(rng: np.random.Generator, ease: float) -> Fit:
     """One garment in seven is tight; the others hang more or less loosely."""
     if rng.random() < 0.15:
         return Fit(ease, rng.uniform(0, 0.003), rng.uniform(0, 0.001), rng.uniform(0.001, 0.003))
-    loose = rng.uniform(0.003, 0.025)
-    return Fit(ease, loose, 0.002 + loose * rng.uniform(0.1, 0.4), rng.uniform(0.003, 0.008))
+    loose = 0.003 + 0.022 * rng.random() ** 1.7
+    return Fit(ease, loose, 0.0015 + loose * rng.uniform(0.1, 0.35), rng.uniform(0.003, 0.007))
 
 
 @dataclass
@@ -114,16 +114,20 @@ def waves(q: np.ndarray, rng: np.random.Generator, across: tuple[float, float], 
     return np.clip(0.5 + 0.45 * total / np.sqrt(count * 0.5), 0, 1) ** 1.5
 
 
-def fold_depth(frame: FoldFrame, fit: Fit, rng: np.random.Generator) -> np.ndarray:
-    """How far folds lift each vertex, ``(V,)`` metres, 0 or more."""
-    long = waves(frame.body, rng, (0.06, 0.13), (0.25, 0.8))
-    limb = waves(frame.arm, rng, (0.05, 0.11), (0.15, 0.5))
-    short = waves(frame.body, rng, (0.08, 0.3), (0.032, 0.06), 3)
-    crease = waves(frame.arm, rng, (0.08, 0.3), (0.03, 0.05), 3)
-    s = frame.share
-    fade = waves(frame.body, rng, (0.2, 0.5), (0.2, 0.5), 2)
-    return (fit.folds * 2 * (long * (1 - s) + limb * s) * (0.35 + fade)
-            + fit.wrinkles * (short * (1 - s) + crease * s) * (frame.joint + 0.12 * fade))  # fmt: skip
+def fold_depth(frame: FoldFrame, fit: Fit, rng: np.random.Generator, where: np.ndarray | None = None) -> np.ndarray:
+    """How far folds lift each vertex, ``(V,)`` metres, 0 or more; 0 where not ``where`` (V,), bool."""
+    rows = np.arange(len(frame.share)) if where is None else np.flatnonzero(where)
+    body, s = frame.body[rows], frame.share[rows]
+    mine = s > 0
+    arm = frame.arm[rows[mine]]
+    long = waves(body, rng, (0.06, 0.13), (0.25, 0.8))
+    short = waves(body, rng, (0.08, 0.3), (0.032, 0.06), 3)
+    long[mine] += s[mine] * (waves(arm, rng, (0.05, 0.11), (0.15, 0.5)) - long[mine])
+    short[mine] += s[mine] * (waves(arm, rng, (0.08, 0.3), (0.03, 0.05), 3) - short[mine])
+    fade = waves(body, rng, (0.2, 0.5), (0.2, 0.5), 2)
+    out = np.zeros(len(frame.share))
+    out[rows] = fit.folds * 2 * long * (0.35 + fade) + fit.wrinkles * short * (frame.joint[rows] + 0.12 * fade)
+    return out
 
 
 @numba.njit(cache=True, fastmath=True)

@@ -6,6 +6,9 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from ..rasterizer import vertex_normals
+from .nearest import nearest_and_distance
+
 RIM = 0.045
 """Skin is drawn this far in from the border of what covers it, metres."""
 SINK = 0.007
@@ -14,6 +17,7 @@ SINK = 0.007
 
 @numba.njit(cache=True, fastmath=True)
 def _rays(origins, directions, corners, reach, least, out):
+    # ``corners`` are sorted by the height of their centres: only those near a ray's heights are looked at.
     centres = np.empty((corners.shape[0], 3))
     radii = np.empty(corners.shape[0])
     for f in range(corners.shape[0]):
@@ -26,11 +30,14 @@ def _rays(origins, directions, corners, reach, least, out):
                 d += (corners[f, v, k] - centres[f, k]) ** 2
             radius = max(radius, d)
         radii[f] = np.sqrt(radius)
+    widest = radii.max()
+    heights = centres[:, 1].copy()
     for i in range(origins.shape[0]):
         ox, oy, oz = origins[i, 0], origins[i, 1], origins[i, 2]
         dx, dy, dz = directions[i, 0], directions[i, 1], directions[i, 2]
         best = reach
-        for f in range(corners.shape[0]):
+        low, high = oy + min(dy * least, dy * reach) - widest, oy + max(dy * least, dy * reach) + widest
+        for f in range(np.searchsorted(heights, low), np.searchsorted(heights, high)):
             cx, cy, cz = centres[f, 0] - ox, centres[f, 1] - oy, centres[f, 2] - oz
             t = cx * dx + cy * dy + cz * dz
             r = radii[f]
@@ -69,27 +76,10 @@ def ray_lengths(
         ``(N,)`` float64.
     """
     out = np.empty(len(origins))
-    corners = np.ascontiguousarray(points[faces], np.float64)
+    corners = np.asarray(points[faces], np.float64)
+    corners = np.ascontiguousarray(corners[np.argsort(corners[..., 1].sum(1))])
     _rays(np.ascontiguousarray(origins, np.float64), np.ascontiguousarray(directions, np.float64), corners, reach,
           least, out)  # fmt: skip
-    return out
-
-
-@numba.njit(cache=True, fastmath=True)
-def _to_nearest(points, others, out):
-    for i in range(points.shape[0]):
-        best = 1e30
-        for j in range(others.shape[0]):
-            dx, dy, dz = points[i, 0] - others[j, 0], points[i, 1] - others[j, 1], points[i, 2] - others[j, 2]
-            best = min(best, dx * dx + dy * dy + dz * dz)
-        out[i] = np.sqrt(best)
-
-
-def distance_to(points: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Distance from each of ``points`` (N, 3) to the nearest of ``others`` (M, 3); 1e3 where M = 0."""
-    out = np.full(len(points), 1e3)
-    if len(others):
-        _to_nearest(np.ascontiguousarray(points, np.float64), np.ascontiguousarray(others, np.float64), out)
     return out
 
 
@@ -126,7 +116,8 @@ def cover_depth(
     edge = skin_faces[(~covered)[skin_faces].any(1)]
     border = np.unique(edge)
     out = np.zeros(len(skin))
-    out[covered] = distance_to(skin[covered], skin[border[~covered[border]]])
+    outside = border[~covered[border]]
+    out[covered] = nearest_and_distance(skin[covered], skin[outside])[1] if len(outside) else 1e3
     return out
 
 
@@ -138,8 +129,6 @@ def push_out(points: np.ndarray, base: np.ndarray, normals: np.ndarray, least: n
 
 def free_space(points: np.ndarray, faces: np.ndarray, most: float = 0.12) -> np.ndarray:
     """Metres of free space in front of each vertex of a mesh before it would meet itself, at most ``most``."""
-    from ..rasterizer import vertex_normals
-
     normals = vertex_normals(points, faces)
     used = np.unique(faces)
     out = np.full(len(points), most)

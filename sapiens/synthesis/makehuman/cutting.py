@@ -18,7 +18,8 @@ class Cut:
         faces: ``(F, 3)`` int32 over the V old and N new vertices.
         inside: ``(F,)`` bool, whether the value is greater than 0 there.
         origin: ``(F,)`` the triangle that each came from.
-        corners: ``(F, 3, 3)`` float32: of each corner the shares of the three corners of its origin.
+        corners: ``(C, 3, 3)`` float32: of each corner of the last C triangles the shares of the three corners of its
+            origin; the triangles before those were not cut.
         sources: ``(N, 2)`` int32 old vertices between which each new one lies.
         mix: ``(N,)`` share of the second.
     """
@@ -32,7 +33,10 @@ class Cut:
 
     def spread(self, uv: np.ndarray) -> np.ndarray:
         """Corner values ``(F_old, 3, C)`` of the new triangles, ``(F, 3, C)`` float32."""
-        return np.einsum('fij,fjc->fic', self.corners, uv[self.origin]).astype(np.float32)
+        old = uv[self.origin]
+        first = len(old) - len(self.corners)
+        old[first:] = self.corners @ old[first:]
+        return old.astype(np.float32)
 
 
 def cut(faces: np.ndarray, value: np.ndarray) -> Cut:
@@ -65,7 +69,7 @@ def cut(faces: np.ndarray, value: np.ndarray) -> Cut:
         faces=np.concatenate([faces[whole], new]).astype(np.int32),
         inside=np.concatenate([count[whole] == 3, lone_inside, ~lone_inside, ~lone_inside]),
         origin=np.concatenate([whole, mixed, mixed, mixed]),
-        corners=np.concatenate([np.broadcast_to(np.eye(3, dtype=np.float32), (len(whole), 3, 3)), shares]),
+        corners=shares,
         sources=sources,
         mix=mix,
     )

@@ -109,7 +109,7 @@ def helper_garments(
         hem = waist - rng.uniform(0.02, 0.16)
         wear = np.where(arms, 0.3 * (sleeve - progress['arm']), np.minimum(y - hem, neck))
         fit = random_fit(shape, rng.uniform(0.004, 0.014))
-        top = ('upper', wear, np.where(arms, 0.04 + 0.3 * progress['arm'], neck), fit, _cloth('upper', rng))
+        top = ('upper', wear, np.where(arms, 0.02 + 0.3 * progress['arm'], neck), fit, _cloth('upper', rng))
     length = float(
         rng.choice([rng.uniform(0.22, 0.48), rng.uniform(0.6, 0.85), rng.uniform(0.9, 0.97)], p=[0.35, 0.1, 0.55])
     )
@@ -123,9 +123,10 @@ def helper_garments(
         out = [tights.wear(*top, shape)] if top else []
         out.append(_skirt(body, points, scale, tights, low, fit, _cloth('lower', rng), shape))
         return out
-    wear = np.where(legs, 0.5 * (length - progress['leg']), np.where(arms, -1.0, waist + 0.03 - y))
+    band = np.where(arms, -1.0, waist + 0.03 - y)
+    wear = np.where(legs, np.minimum(0.5 * (length - progress['leg']), band), band)
     fit = random_fit(shape, rng.uniform(0.003, 0.010))
-    bottom = ('lower', wear, np.where(arms, -1.0, waist + 0.03 - y), fit, _cloth('lower', rng))
+    bottom = ('lower', wear, band, fit, _cloth('lower', rng))
     if top is None:
         return [tights.wear(*bottom, shape)]
     inner, outer = (top, bottom) if shape.random() < 0.3 else (bottom, top)
@@ -153,9 +154,13 @@ class _Dresser:
         wear, fitted = s.spread(wear), s.spread(fitted)
         floor = np.maximum(fit.ease, self.height + 0.004)
         rounds = 3 + int(900 * min(fit.loose, 0.02))
-        points = drape(self.base, self.normals, floor, s.links, wear < -0.06, rounds)
-        free = smoothstep(fitted, 0.0, 0.07) * (1 - 0.4 * s.frame.share)
-        height = fit.loose * free + fold_depth(s.frame, fit, rng) * (0.25 + 0.75 * free)
+        hold = (wear < -0.06) | (fitted < 0.015)
+        points = drape(self.base, self.normals, floor, s.links, hold, rounds)
+        # Cloth lies on shoulders and hangs from them.
+        free = (
+            smoothstep(fitted, 0.0, 0.07) * (1 - 0.4 * s.frame.share) * (1 - smoothstep(self.normals[:, 1], 0.1, 0.7))
+        )
+        height = fit.loose * free + fold_depth(s.frame, fit, rng, wear > -0.03) * (0.25 + 0.75 * free)
         room = 0.35 * s.frame.room * self.scale
         points = lift(points, s.faces, np.minimum(height * self.scale, room))
         points = push_out(points, self.base, self.normals, floor)
@@ -174,12 +179,14 @@ def _skirt(
     twin = _twins(body)
     base = s.positions(points)
     out = push_out(base, tights.outside[twin], tights.normals[twin], fit.ease)
-    normals = vertex_normals(out, s.faces).astype(np.float64)
     high = out[:, 1].max()
+    hold = out[:, 1] > high - 0.02 * scale
+    out = drape(out, vertex_normals(out, s.faces), np.zeros(len(out)), s.links, hold, 14)
+    normals = vertex_normals(out, s.faces).astype(np.float64)
     down = smoothstep(high - out[:, 1], 0.05 * scale, 0.45 * scale)
-    height = (fit.loose + 2 * fold_depth(s.frame, fit, rng)) * down + 0.004
-    out = out + normals * np.minimum(height * scale, 0.35 * s.frame.room * scale + 0.004)[:, None]
     wear = base[:, 1] - low
+    height = (fit.loose + 2 * fold_depth(s.frame, fit, rng, wear > -0.06)) * down + 0.004
+    out = out + normals * np.minimum(height * scale, 0.35 * s.frame.room * scale + 0.004)[:, None]
     y = points[:13380, 1]
     legs = np.isin(tights.suit.zone[tights.suit.skin_twin],
                    [ZONE['pelvis'], *(ZONE[f'{n}.{c}'] for n in ('upperleg', 'lowerleg') for c in 'LR')])  # fmt: skip

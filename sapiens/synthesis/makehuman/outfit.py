@@ -12,13 +12,13 @@ from ..zones import ZONE, zone_of_bone
 from .bake import strongest
 from .body import BaseBody, triangulate
 from .cloth import Fit, FoldFrame, fold_depth, fold_frame, smoothstep
-from .cover import cover_depth, distance_to, free_space, push_out
+from .cover import cover_depth, free_space, push_out
 from .cutting import between, rounded_middles, subdivide
 from .dressing import bind, bound_skin, components
-from .nearest import nearest
+from .nearest import nearest, nearest_and_distance
 from .suit import skirt_weights
 
-FINE = 5000
+FINE = 3200
 """Outfits with more faces than this are not refined."""
 
 
@@ -104,7 +104,8 @@ def make_outfit(body: BaseBody, proxy: dict[str, np.ndarray], refine: bool) -> O
     bones, skin = strongest(dense)
     zone_of = np.array([ZONE[zone_of_bone(b)] for b in body.bone_names], np.uint8)
     arms = np.array([b.startswith(('upperarm', 'lowerarm', 'wrist')) for b in body.bone_names])
-    room = free_space(points, faces)
+    room = free_space(rough, coarse)
+    room = np.concatenate([room, room[edges].min(1)])
     frame = fold_frame(points, dense[:, arms].sum(1), room, body.skeleton(template))
     body_faces = body.data['faces/body']
     body_normals = vertex_normals(template, body.triangles('body')[0])
@@ -114,9 +115,10 @@ def make_outfit(body: BaseBody, proxy: dict[str, np.ndarray], refine: bool) -> O
     twin = nearest(points, template[:13380])
     height = ((points - template[twin]) * body_normals[twin]).sum(1)
     near = np.abs(height) < 0.03
+    ends = border(faces)
+    hem = nearest_and_distance(points, points[ends])[1] if len(ends) else np.full(len(points), 1e3)
     return Outfit(proxy['refs'], proxy['weights'], proxy['offsets'], edges, coarse, faces, uv, origin, bones, skin,
-                  zone_of[np.argmax(dense, 1)], frame, distance_to(points, points[border(faces)]), twin, near,
-                  depth)  # fmt: skip
+                  zone_of[np.argmax(dense, 1)], frame, hem, twin, near, depth)  # fmt: skip
 
 
 def border(faces: np.ndarray) -> np.ndarray:

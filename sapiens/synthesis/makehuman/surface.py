@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..rasterizer import vertex_normals
 from ..zones import ZONE, part_of_zone, zone_of_bone
 from .body import BaseBody
 from .cloth import smoothstep
@@ -100,6 +99,7 @@ def make_surface(body: BaseBody, face_part: np.ndarray, face_zone: np.ndarray, p
             share = [dense[:, [parts[n] == p for n in names]].sum(1) for p in pair]
             value = (share[0] - share[1]).astype(np.float64)
             inside = (value > 0)[np.minimum(surface.faces, count - 1)]
+            surface.part[mine & inside.all(1)], surface.part[mine & ~inside.any(1)] = pair
             mine &= inside.any(1) & ~inside.all(1)
             if not mine.any():
                 continue
@@ -135,17 +135,20 @@ def put_socks(surface: Surface, body: BaseBody, top: float, parts: dict[str, int
     return surface, socks
 
 
-def press_in(points: np.ndarray, faces: np.ndarray, depth: np.ndarray, scale: float) -> np.ndarray:
+def press_in(points: np.ndarray, normals: np.ndarray, depth: np.ndarray, scale: float) -> np.ndarray:
     """Press skin in under clothes.
 
     Args:
-        points: ``(V, 3)`` the body at rest.
-        faces: ``(F, 3)`` its triangles.
-        depth: ``(V,)`` how far inside of the border of clothes each vertex lies, metres.
+        points: ``(V, 3)`` vertices at rest.
+        normals: ``(V, 3)`` their unit normals.
+        depth: ``(V,)`` how far inside of the border of clothes each lies, metres.
         scale: Size of the person over 1.66 m.
+
+    Returns:
+        ``(V, 3)`` float32.
     """
     sink = SINK * scale * smoothstep(depth, 0.0, RIM * 0.6 * scale)
-    return points - vertex_normals(points, faces) * sink[:, None]
+    return (points - normals * sink[:, None]).astype(np.float32)
 
 
 def bare(surface: Surface, depth: np.ndarray, scale: float) -> np.ndarray:
