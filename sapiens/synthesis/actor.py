@@ -40,6 +40,11 @@ class Layer:
     zone: np.ndarray
     materials: list[Material]
 
+    def keep(self, chosen: np.ndarray) -> None:
+        """Drop all faces but the ``chosen`` (F,), bool."""
+        for name in ('faces', 'uv', 'material', 'part', 'zone'):
+            setattr(self, name, getattr(self, name)[chosen])
+
 
 @dataclass
 class Actor:

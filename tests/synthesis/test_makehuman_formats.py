@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ pytest.importorskip('numba')
 
 from sapiens import synthesis
 from sapiens.errors import UserError
-from sapiens.synthesis.makehuman import bake, colors, dressing, garments
+from sapiens.synthesis.makehuman import bake, colors, cutting, dressing
 from sapiens.synthesis.makehuman.formats import read_mhclo, read_obj, read_target, read_three_proxy
 from sapiens.vocabularies import load_vocabulary
 
@@ -101,12 +102,14 @@ def test_hems_are_cut_straight():
         np.stack([index[:-1, :-1], index[1:, 1:], index[1:, :-1]], -1).reshape(-1, 3),
     ])  # fmt: skip
     points = np.stack([x.ravel(), y.ravel()], -1).astype(float)
-    cut, sources, mix = garments.clip(faces, 2.3 - points[:, 1])
-    both = np.concatenate([points, points[sources[:, 0]] * (1 - mix[:, None]) + points[sources[:, 1]] * mix[:, None]])
-    a, b, c = (both[cut[:, i]] for i in range(3))
+    made = cutting.cut(faces, 2.3 - points[:, 1])
+    both = np.concatenate([points, cutting.between(points, made.sources, made.mix)])
+    a, b, c = (both[made.faces[:, i]] for i in range(3))
     area = 0.5 * ((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0])
-    assert area.sum() == pytest.approx(2.3 * (n - 1)) and (area > -1e-9).all()
-    assert both[np.unique(cut), 1].max() == pytest.approx(2.3)
+    assert area[made.inside].sum() == pytest.approx(2.3 * (n - 1)) and (area > -1e-9).all()
+    assert area.sum() == pytest.approx((n - 1) ** 2)
+    assert both[np.unique(made.faces[made.inside]), 1].max() == pytest.approx(2.3)
+    assert made.spread(points[faces]) == pytest.approx(both[made.faces], abs=1e-6)  # texture coordinates go along
 
 
 def test_components():
@@ -143,9 +146,9 @@ def test_clothes_are_seldom_bright(kind):
     assert drawn.min() >= 8 and drawn.max() <= 236
 
 
-def test_less_colour_keeps_grey_and_alpha():
+def test_less_saturation_keeps_grey_and_alpha():
     texture = np.array([[[90, 90, 90, 7], [200, 100, 50, 255]]], np.uint8)
-    out = colors.less_colour(texture, 0.5)
+    out = cv2.transform(texture, colors.saturation_matrix(0.5))
     assert (out[0, 0] == texture[0, 0]).all() and out[0, 1, 3] == 255
     assert np.ptp(out[0, 1, :3].astype(int)) == pytest.approx(75, abs=2)
 

@@ -15,14 +15,19 @@ from ..environment import Environment
 from ..floors import photo_floor, procedural_floor
 from ..ground import Ground
 from ..mesh import Material
+from ..rasterizer import vertex_normals
 from ..zones import ZONE, ZONES, part_of_zone, zone_of_bone
 from . import colors, dressing, skin
-from .bake import strongest, verify
+from .bake import verify
 from .bake_motions import FILE as MOTIONS
 from .bake_motions import load_motions
 from .body import BaseBody, expression, face_sliders, random_face, triangulate
-from .garments import helper_garments, sock_faces
+from .cloth import random_fit
+from .garments import Garment, helper_garments
+from .nearest import nearest
+from .outfit import Outfit, make_outfit
 from .points import KeypointPlacer, load_table
+from .surface import bare, make_surface, press_in, put_socks
 
 FLOORS = {
     'grass': ((82, 92, 60), (98, 100, 68), (70, 82, 54), (116, 108, 80)),
@@ -128,12 +133,6 @@ class MakeHumanAssets:
         part = np.array([self.parts[part_of_zone(z)] if z not in ('none', 'hat') else 0 for z in ZONES], np.uint8)[
             self.body_zone
         ]
-        # Neck ends on a slanting plane, lower in front, not on a jagged line of bone weights.
-        centre = self.body.template[faces].mean(1) * 0.1
-        base = self.body.skeleton(self.body.template * 0.1).head('neck01')
-        trunk = np.isin(self.body_zone, [ZONE['neck'], ZONE['chest']])
-        above = centre[:, 1] > base[1] - 0.012 - 0.45 * (centre[:, 2] - base[2])
-        part[trunk] = np.where(above, self.parts['Face_Neck'], self.parts['Torso'])[trunk]
         opened = np.zeros_like(self.body.template)
         self.body.add(opened, self.body.targets['action/jawOpen'], 1.0)
         drop = -opened[faces, 1].mean(1)
@@ -142,7 +141,8 @@ class MakeHumanAssets:
         # The two lips move apart: what drops with the jaw is the lower one.
         lower = drop > (drop[lips].max() * 0.45 if drop[lips].max() > 0 else limit)
         part[lips & lower], part[lips & ~lower] = self.parts['Lower_Lip'], self.parts['Upper_Lip']
-        self.body_part = part
+        self.skin_faces = self.body.triangles('body')[0]
+        self.surface = make_surface(self.body, part, self.body_zone, self.parts)
 
     @lru_cache(maxsize=64)  # noqa: B019 (one object a process)
     def texture(self, key: str) -> np.ndarray:
@@ -186,16 +186,22 @@ class MakeHumanAssets:
         return Layer(vertices.astype(np.float32), w['bones'], w['skin'], faces, uv, np.zeros(len(faces), np.int32),
                      spread[0], spread[1], [material])  # fmt: skip
 
+    @lru_cache(maxsize=32)  # noqa: B019
+    def _outfit(self, key: str) -> Outfit:
+        return make_outfit(self.body, self._bound(key), refine=not key.startswith('clothes/shoes'))
+
     def _layers(self, points, skeleton, eyes, traits, race, rng) -> list[Layer]:
-        hidden = np.zeros(len(points), bool)
+        # How far inside of the borders of what is worn each vertex lies, metres.
+        depth = np.full(len(points), -1.0)
         scale = float(np.clip(np.ptp(points[:13380, 1]) / 1.66, 0.6, 1.15))
         waist = float(skeleton.head('spine05')[1] + 0.1 * scale)
         female = traits['gender'] < 0.5
+        normals = vertex_normals(points, self.skin_faces)
         skin_key, tone = self._skin(traits, race, rng)
-        clothes = self._clothes(points, scale, waist, female, hidden, rng)
-        shoes, shod = self._shoes(points, scale, hidden, rng)
+        clothes = self._clothes(points, normals, scale, waist, female, depth, rng)
+        shoes, shod = self._shoes(points, scale, depth, rng)
         head = self._head(points, scale, eyes, female, race, traits, rng)
-        body = self._skin_layer(points, hidden, skin_key, tone, shod, female, rng)
+        body = self._skin_layer(points, normals, depth, scale, skin_key, tone, shod, female, rng)
         return [body, *clothes, *shoes, *head]
 
     def _skin(self, traits: dict, race: dict, rng: np.random.Generator) -> tuple[str, np.ndarray]:
@@ -206,26 +212,21 @@ class MakeHumanAssets:
         keys = [k for k in sorted(self.textures) if k.startswith(kind)]
         return keys[int(rng.integers(len(keys)))], skin.skin_color(dark, rng)
 
-    def _skin_layer(self, points, hidden, key, tone, shod, female, rng) -> Layer:
-        faces = self.body.data['faces/body']
-        keep = ~hidden[faces].all(1)
-        part, zone = self.body_part.copy(), self.body_zone
+    def _skin_layer(self, points, normals, depth, scale, key, tone, shod, female, rng) -> Layer:
+        surface = self.surface
         texture = self.texture(key)
         texture = skin.toned(texture, tone, self._reddened(texture.shape[:2]), female, rng)
         self._tone = round(float(np.median(texture[::8, ::8, :3].mean(-1))), 1)
         materials = [Material(texture, skin=True, gloss=0.09, shininess=12, bump=0.05)]
-        look = np.zeros(len(faces), np.int32)
-        socks = sock_faces(self.body, points, rng) if rng.random() < (0.5 if shod else 0.15) else None
-        if socks is not None:
-            for side, word in (('L', 'Left'), ('R', 'Right')):
-                mine = socks & np.isin(zone, [ZONE[f'foot.{side}'], ZONE[f'lowerleg.{side}']])
-                part[mine] = self.parts[f'{word}_Sock']
-            look[socks] = 1
-            color = colors.cloth_color(rng, 'sock')
-            materials.append(Material.plain(color, gloss=0.02, bump=0.1))
-        triangles, uv, origin = self.body.triangles('body', keep)
-        return Layer(points.astype(np.float32), self.body.skin_bones, self.body.skin_weights, triangles, uv,
-                     look[origin], part[origin], zone[origin], materials)  # fmt: skip
+        look = np.zeros(len(surface.faces), np.int32)
+        if rng.random() < (0.5 if shod else 0.15):
+            surface, socks = put_socks(surface, self.body, float(rng.uniform(0.72, 0.95)), self.parts)
+            look = socks.astype(np.int32)
+            materials.append(Material.plain(colors.cloth_color(rng, 'sock'), gloss=0.02, bump=0.1))
+        vertices = surface.spread(press_in(points, normals, depth, scale))
+        keep = bare(surface, depth, scale)
+        return Layer(vertices.astype(np.float32), surface.bones, surface.weights, surface.faces[keep],
+                     surface.uv[keep], look[keep], surface.part[keep], surface.zone[keep], materials)  # fmt: skip
 
     @lru_cache(maxsize=4)  # noqa: B019
     def _reddened(self, size: tuple[int, int]) -> np.ndarray:
@@ -237,74 +238,61 @@ class MakeHumanAssets:
         """Strands of a hair, see `colors.strands`."""
         return colors.strands(self.texture(f'hair/{name}'))
 
-    def _clothes(self, points, scale, waist, female, hidden, rng) -> list[Layer]:
+    def _clothes(self, points, normals, scale, waist, female, depth, rng) -> list[Layer]:
         upper, lower = self.parts['Upper_Clothing'], self.parts['Lower_Clothing']
         if rng.random() < 0.45:
-            return [
-                self._helper_layer(points, garment, {'upper': upper, 'lower': lower}[garment.kind], hidden)
-                for garment in helper_garments(self.body, self.vertex_zone, points, female, rng)
-            ]
+            worn = helper_garments(self.body, self.vertex_zone, points, female, rng)
+            for garment in worn:
+                depth[:13380] = np.maximum(depth[:13380], garment.depth)
+            return [_garment_layer(g, {'upper': upper, 'lower': lower}[g.kind]) for g in worn]
         outfits = [k for k in self.kinds['clothes'] if not k.startswith(('shoes', 'fedora', 'hat'))]
         liked = [k for k in outfits if k.startswith('female' if female else 'male')]
         names = liked if liked and rng.random() < 0.85 else outfits
         key = f'clothes/{names[int(rng.integers(len(names)))]}'
-        w = self._bound(key)
-        hidden[w['hidden']] = True
+        w, outfit, shape = self._bound(key), self._outfit(key), rng.spawn(1)[0]
+        fit = random_fit(shape, 0.003)
+        fit.loose *= 0.5  # their makers gave them some already
         vertices = dressing.bind(w['refs'], w['weights'], w['offsets'], points, scale)
         below = dressing.split_outfit(w['faces'], w['zone'], vertices, waist)
-        zone = dressing.face_zones(w['zone'], w['faces'])
         look = dict(cutout=True, gloss=0.03, bump=0.10)
-        layer = self._layer(
-            key, points, scale, np.where(below, lower, upper), zone, Material(self.texture(key), **look)
-        )
         # A top and a bottom of colours of their own.
         pair = ((~below, 'upper'), (below, 'lower'))
-        layer.materials = [
+        materials = [
             Material(
                 colors.recolour(self.texture(key), kind, rng, w['uv'][mine].reshape(-1, 2), self._places(key)), **look
             )
             for mine, kind in pair
         ]
-        layer.material = (layer.part == lower).astype(np.int32)
-        return [layer]
+        depth[:13380] = np.maximum(depth[:13380], outfit.depth - 1.5 * fit.loose)
+        below = below[outfit.origin]
+        return [Layer(
+            outfit.dress(points, normals, scale, fit, shape).astype(np.float32), outfit.bones, outfit.skin,
+            outfit.faces, outfit.uv, below.astype(np.int32), np.where(below, lower, upper).astype(np.uint8),
+            dressing.face_zones(outfit.zone, outfit.faces), materials,
+        )]  # fmt: skip
 
-    def _helper_layer(self, points, garment, part: int, hidden: np.ndarray) -> Layer:
-        hidden[garment.covers] = True
-        dense = np.zeros((len(garment.sources), len(self.body.bone_names)), np.float32)
-        rows = np.arange(len(dense))
-        for end, share in ((0, 1 - garment.mix), (1, garment.mix)):
-            for k in range(self.body.skin_bones.shape[1]):
-                v = garment.sources[:, end]
-                np.add.at(dense, (rows, self.body.skin_bones[v, k]), share * self.body.skin_weights[v, k])
-        new_bones, new_weights = strongest(dense)
-        used, faces = np.unique(garment.faces, return_inverse=True)
-        vertex_zone = np.concatenate([self.vertex_zone, self.vertex_zone[garment.sources[:, 0]]])
-        zone = dressing.face_zones(vertex_zone, garment.faces)
-        zone[zone == ZONE['head']] = ZONE['neck']
-        return Layer(
-            garment.vertices[used].astype(np.float32),
-            np.concatenate([self.body.skin_bones, new_bones])[used],
-            np.concatenate([self.body.skin_weights, new_weights])[used],
-            faces.reshape(-1, 3).astype(np.int32),
-            garment.uv,
-            np.zeros(len(garment.faces), np.int32),
-            np.full(len(garment.faces), part, np.uint8),
-            zone,
-            [Material(garment.texture, gloss=0.03, bump=0.16)],
-        )
-
-    def _shoes(self, points, scale, hidden, rng) -> tuple[list[Layer], bool]:
+    def _shoes(self, points, scale, depth, rng) -> tuple[list[Layer], bool]:
         names = [k for k in self.kinds['clothes'] if k.startswith('shoes')]
         if not names or rng.random() < 0.14:
             return [], False
         key = f'clothes/{names[int(rng.integers(len(names)))]}'
         w = self._bound(key)
-        hidden[w['hidden']] = True
+        # Trousers go over shoes: a shaft is pressed in under them, and deep under them not drawn.
+        under = depth[self._shoe_twins(key)]
+        depth[w['hidden']] = 1.0  # nothing of a foot is drawn
         left = dressing.bind(w['refs'], w['weights'], w['offsets'], points, scale)[w['faces'], 0].mean(1) > 0
         part = np.where(left, self.parts['Left_Shoe'], self.parts['Right_Shoe'])
         zone = np.where(left, ZONE['foot.L'], ZONE['foot.R'])
         texture = colors.recolour(self.texture(key), 'shoe', rng)
-        return [self._layer(key, points, scale, part, zone, Material(texture, gloss=0.12, shininess=30))], True
+        layer = self._layer(key, points, scale, part, zone, Material(texture, gloss=0.12, shininess=30))
+        layer.vertices = press_in(layer.vertices, vertex_normals(layer.vertices, layer.faces), under, scale)
+        layer.keep(~(under > 0.03 * scale)[layer.faces].all(1))
+        return [layer], True
+
+    @lru_cache(maxsize=8)  # noqa: B019
+    def _shoe_twins(self, key: str) -> np.ndarray:
+        w, template = self._bound(key), self.body.template * 0.1
+        return nearest(dressing.bind(w['refs'], w['weights'], w['offsets'], template, 1.0), template[:13380])
 
     def _head(self, points, scale, eyes, female, race, traits, rng) -> list[Layer]:
         face, head = self.parts['Face_Neck'], ZONE['head']
@@ -350,8 +338,7 @@ class MakeHumanAssets:
             if hat:  # what is under the hat is pressed flat: not drawn
                 brim = points[self.body.data['group/helper-l-eye'], 1].max() + 0.025 * scale
                 below = layer.vertices[layer.faces, 1].max(1) < brim
-                for field in ('faces', 'uv', 'material', 'part', 'zone'):
-                    setattr(layer, field, getattr(layer, field)[below])
+                layer.keep(below)
             layers.append(layer)
         hats = [k for k in self.kinds['clothes'] if k.startswith(('fedora', 'hat'))]
         if hat and hats:
@@ -369,3 +356,11 @@ class MakeHumanAssets:
                      np.ones((len(vertices), 1), np.float32), faces, uv, np.zeros(n, np.int32),
                      np.full(n, self.parts['Face_Neck'], np.uint8), np.full(n, ZONE['head'], np.uint8),
                      [Material(texture, gloss=0.14, shininess=700)])  # fmt: skip
+
+
+def _garment_layer(garment: Garment, part: int) -> Layer:
+    count = len(garment.faces)
+    return Layer(garment.vertices.astype(np.float32), garment.bones, garment.weights, garment.faces, garment.uv,
+                 np.zeros(count, np.int32), np.full(count, part, np.uint8),
+                 dressing.face_zones(garment.zone, garment.faces),
+                 [Material(garment.texture, gloss=0.03, bump=0.16)])  # fmt: skip

@@ -11,8 +11,12 @@ import numpy as np
 from ..rasterizer import vertex_normals
 from ..zones import ZONE
 from .body import BaseBody
+from .cloth import Fit, drape, fold_depth, lift, random_fit, smoothstep
 from .colors import cloth_color, second_color, weave
+from .cover import push_out
+from .cutting import between, cut, mixed_skin
 from .nearest import nearest
+from .suit import Suit, make_suit
 
 
 @dataclass
@@ -21,29 +25,30 @@ class Garment:
 
     Attributes:
         kind: 'upper' or 'lower'.
-        vertices: ``(V + N, 3)`` metres: all of the base mesh, then those new on the hems.
-        sources: ``(N, 2)`` int32 base vertices between which each new one lies, ``mix`` (N,) share of the second.
+        vertices: ``(V, 3)`` metres.
+        bones, weights: ``(V, 4)`` skinning.
         faces: ``(F, 3)`` int32.
         uv: ``(F, 3, 2)`` float32.
+        zone: ``(V,)`` uint8.
         texture: ``(h, w, 4)`` uint8.
-        covers: ``(V,)`` bool; body vertices under it.
+        depth: ``(13380,)`` how far inside of the garment's borders each vertex of the skin lies, metres.
     """
 
     kind: str
     vertices: np.ndarray
-    sources: np.ndarray
-    mix: np.ndarray
+    bones: np.ndarray
+    weights: np.ndarray
     faces: np.ndarray
     uv: np.ndarray
+    zone: np.ndarray
     texture: np.ndarray
-    covers: np.ndarray
+    depth: np.ndarray
 
 
-@lru_cache(maxsize=1)
-def nearest_cloth(body: BaseBody) -> np.ndarray:
-    """For each vertex of the body's skin the nearest vertex of the tights helper."""
-    cloth = np.unique(body.data['faces/helper-tights'])
-    return cloth[nearest(body.template[:13380], body.template[cloth])]
+@lru_cache(maxsize=4)
+def suit(body: BaseBody, group: str) -> Suit:
+    """See `suit.make_suit`; made once."""
+    return make_suit(body, group)
 
 
 @lru_cache(maxsize=1)
@@ -67,23 +72,44 @@ def limb_progress(body: BaseBody) -> dict[str, np.ndarray]:
     return out
 
 
+def below_neck(points: np.ndarray, base: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    """Metres under the base of the neck, a surface that is lower in front and rises towards the shoulders.
+
+    Args:
+        points: ``(N, 3)`` at rest.
+        base: ``(3,)`` head of the lowest neck bone.
+        scale: Size of the person over 1.66 m.
+    """
+    rise = 1.1 * np.maximum(np.abs(points[:, 0]) - 0.05 * scale, 0)
+    return base[1] - 0.012 * scale - 0.45 * (points[:, 2] - base[2]) + rise - points[:, 1]
+
+
 def helper_garments(
     body: BaseBody, vertex_zone: np.ndarray, points: np.ndarray, female: bool, rng: np.random.Generator
 ) -> list[Garment]:
     """A top and a bottom of random cut, fit, colour and pattern; men go without a top now and then."""
+    shape = rng.spawn(1)[0]  # a stream of its own: how cloth hangs does not change who wears it
     progress = limb_progress(body)
     arms = np.isin(vertex_zone, [ZONE[f'{n}.{s}'] for n in ('upperarm', 'lowerarm', 'hand') for s in 'LR'])
     legs = np.isin(vertex_zone, [ZONE[f'{n}.{s}'] for n in ('upperleg', 'lowerleg', 'foot') for s in 'LR'])
     y = points[:, 1]
+    scale = float(np.ptp(points[:13380, 1]) / 1.66)
     skeleton = body.skeleton(points)
     waist = skeleton.head('spine05')[1] + rng.uniform(0.0, 0.05)
-    neck = skeleton.head('neck01')[1] - rng.uniform(-0.005, 0.035)
-    out = []
+    drop = rng.uniform(-0.005, 0.035)
+    tights = _Dresser(suit(body, 'helper-tights'), points, scale)
+    top = None
     sleeve = float(rng.choice([0.06, rng.uniform(0.2, 0.48), rng.uniform(0.85, 0.97)], p=[0.2, 0.42, 0.38]))
+    base = skeleton.head('neck01')
+    neck = below_neck(points, base, scale) - drop * scale
+    if shape.random() < 0.4:  # a scoop in front
+        front = smoothstep(points[:, 2] - base[2], 0.0, 0.06 * scale)
+        neck -= shape.uniform(0.01, 0.07) * scale * front * np.exp(-0.5 * (points[:, 0] / (0.06 * scale)) ** 2)
     if female or rng.random() > 0.1:
         hem = waist - rng.uniform(0.02, 0.16)
-        wear = np.where(arms, 0.3 * (sleeve - progress['arm']), np.minimum(y - hem, neck - y))
-        out.append(_cut('upper', body, points, 'helper-tights', wear, rng.uniform(0.004, 0.014), rng))
+        wear = np.where(arms, 0.3 * (sleeve - progress['arm']), np.minimum(y - hem, neck))
+        fit = random_fit(shape, rng.uniform(0.004, 0.014))
+        top = ('upper', wear, np.where(arms, 0.02 + 0.3 * progress['arm'], neck), fit, _cloth('upper', rng))
     length = float(
         rng.choice([rng.uniform(0.22, 0.48), rng.uniform(0.6, 0.85), rng.uniform(0.9, 0.97)], p=[0.35, 0.1, 0.55])
     )
@@ -93,23 +119,111 @@ def helper_garments(
             [0, 0.5, 1],
             [skeleton.head('upperleg01.L')[1], skeleton.head('lowerleg01.L')[1], skeleton.head('foot.L')[1]],
         )
-        out.append(_cut('lower', body, points, 'helper-skirt', y - low, rng.uniform(0.0, 0.01), rng))
+        fit = random_fit(shape, rng.uniform(0.0, 0.01) + 0.004)
+        out = [tights.wear(*top, shape)] if top else []
+        out.append(_skirt(body, points, scale, tights, low, fit, _cloth('lower', rng), shape))
         return out
-    wear = np.where(legs, 0.5 * (length - progress['leg']), np.where(arms, -1.0, waist + 0.03 - y))
-    out.append(_cut('lower', body, points, 'helper-tights', wear, rng.uniform(0.003, 0.010), rng))
-    return out
+    band = np.where(arms, -1.0, waist + 0.03 - y)
+    wear = np.where(legs, np.minimum(0.5 * (length - progress['leg']), band), band)
+    fit = random_fit(shape, rng.uniform(0.003, 0.010))
+    bottom = ('lower', wear, band, fit, _cloth('lower', rng))
+    if top is None:
+        return [tights.wear(*bottom, shape)]
+    inner, outer = (top, bottom) if shape.random() < 0.3 else (bottom, top)
+    # What lies deep under the outer garment is not there at all; the rest stays under it.
+    covered = 0.045 * scale + outer[3].loose - outer[1]
+    inner = (inner[0], np.minimum(inner[1], covered), *inner[2:])
+    return [tights.wear(*inner, shape), tights.wear(*outer, shape)]
 
 
-def _cut(
-    kind: str, body: BaseBody, points: np.ndarray, group: str, keep: np.ndarray, ease: float, rng: np.random.Generator
+class _Dresser:
+    """Puts garments on the tights helper of one person, each over the one before."""
+
+    def __init__(self, surface: Suit, points: np.ndarray, scale: float) -> None:
+        self.suit, self.scale = surface, scale
+        self.base = surface.positions(points)
+        self.normals = vertex_normals(self.base, surface.faces).astype(np.float64)
+        self.height = np.full(len(self.base), -1.0)
+        self.outside = self.base
+
+    def wear(
+        self, kind: str, wear: np.ndarray, fitted: np.ndarray, fit: Fit, texture: np.ndarray, rng: np.random.Generator
+    ) -> Garment:
+        """A garment where ``wear`` (V,) > 0; it is tight where ``fitted`` (V,) is 0 and hangs freely elsewhere."""
+        s = self.suit
+        wear, fitted = s.spread(wear), s.spread(fitted)
+        floor = np.maximum(fit.ease, self.height + 0.004)
+        rounds = 3 + int(900 * min(fit.loose, 0.02))
+        hold = (wear < -0.06) | (fitted < 0.015)
+        points = drape(self.base, self.normals, floor, s.links, hold, rounds)
+        # Cloth lies on shoulders and hangs from them.
+        free = (
+            smoothstep(fitted, 0.0, 0.07) * (1 - 0.4 * s.frame.share) * (1 - smoothstep(self.normals[:, 1], 0.1, 0.7))
+        )
+        height = fit.loose * free + fold_depth(s.frame, fit, rng, wear > -0.03) * (0.25 + 0.75 * free)
+        room = 0.35 * s.frame.room * self.scale
+        points = lift(points, s.faces, np.minimum(height * self.scale, room))
+        points = push_out(points, self.base, self.normals, floor)
+        worn = wear > -0.02
+        self.height = np.where(worn, np.maximum(self.height, ((points - self.base) * self.normals).sum(1)), self.height)
+        self.outside = np.where(worn[:, None], points, self.outside)
+        depth = wear[s.skin_twin] - 1.5 * fit.loose
+        return _finish(kind, s, points, wear, texture, depth)
+
+
+def _skirt(
+    body: BaseBody, points: np.ndarray, scale: float, tights: _Dresser, low: float, fit: Fit, texture: np.ndarray,
+    rng: np.random.Generator,
+) -> Garment:  # fmt: skip
+    s = suit(body, 'helper-skirt')
+    twin = _twins(body)
+    base = s.positions(points)
+    out = push_out(base, tights.outside[twin], tights.normals[twin], fit.ease)
+    high = out[:, 1].max()
+    hold = out[:, 1] > high - 0.02 * scale
+    out = drape(out, vertex_normals(out, s.faces), np.zeros(len(out)), s.links, hold, 14)
+    normals = vertex_normals(out, s.faces).astype(np.float64)
+    down = smoothstep(high - out[:, 1], 0.05 * scale, 0.45 * scale)
+    wear = base[:, 1] - low
+    height = (fit.loose + 2 * fold_depth(s.frame, fit, rng, wear > -0.06)) * down + 0.004
+    out = out + normals * np.minimum(height * scale, 0.35 * s.frame.room * scale + 0.004)[:, None]
+    y = points[:13380, 1]
+    legs = np.isin(tights.suit.zone[tights.suit.skin_twin],
+                   [ZONE['pelvis'], *(ZONE[f'{n}.{c}'] for n in ('upperleg', 'lowerleg') for c in 'LR')])  # fmt: skip
+    depth = np.where(legs, np.minimum(y - low - 0.12 * scale, high - 0.02 - y), -1.0)
+    return _finish('lower', s, out, wear, texture, depth)
+
+
+@lru_cache(maxsize=1)
+def _twins(body: BaseBody) -> np.ndarray:
+    """For each vertex of the skirt the nearest one of the tights."""
+    return nearest(suit(body, 'helper-skirt').template, suit(body, 'helper-tights').template)
+
+
+def _finish(
+    kind: str, s: Suit, points: np.ndarray, wear: np.ndarray, texture: np.ndarray, depth: np.ndarray
 ) -> Garment:
-    faces, sources, mix = clip(body.triangles(group)[0], keep)
-    both = np.concatenate([points, _between(points, sources, mix)])
-    vertices = both + vertex_normals(both, faces) * ease
-    # The cut of the cloth does not depend on who wears it.
-    template = np.concatenate([body.template, _between(body.template, sources, mix)]) * 0.1
-    rest = template[faces]
-    uv = np.stack([rest[..., 0] * 0.9 + rest[..., 2] * 0.35 + 0.5, rest[..., 1] * 0.9 + 0.5], -1).astype(np.float32)
+    """Cut a garment out of a dressed suit."""
+    near = (wear[s.faces] > 0).any(1)
+    c = cut(s.faces[near], wear)
+    faces, uv = c.faces[c.inside], c.spread(s.uv[near])[c.inside]
+    used, faces = np.unique(faces, return_inverse=True)
+    bones, weights = mixed_skin(s.bones, s.weights, c.sources, c.mix, int(s.bones.max()) + 1)
+    return Garment(
+        kind,
+        np.concatenate([points, between(points, c.sources, c.mix)])[used],
+        np.concatenate([s.bones, bones])[used],
+        np.concatenate([s.weights, weights])[used],
+        faces.reshape(-1, 3).astype(np.int32),
+        uv,
+        np.concatenate([s.zone, s.zone[c.sources[:, 0]]])[used],
+        texture,
+        depth,
+    )
+
+
+def _cloth(kind: str, rng: np.random.Generator) -> np.ndarray:
+    """A texture for a garment of `_cut`, ``(384, 384, 4)`` uint8."""
     side = 384
     texture = np.full((side, side, 4), 255, np.uint8)
     color = cloth_color(rng, kind)
@@ -119,61 +233,4 @@ def _cut(
         mask = weave(x, y, rng)[..., None]
         base = base * (1 - mask) + second_color(color, rng) * mask
     texture[..., :3] = np.clip(base * rng.normal(1, 0.025, (side, side, 1)), 0, 245)
-    # Body vertices well inside the garment need not be drawn; a skirt is too loose to hide anything.
-    covers = np.zeros(len(points), bool)
-    if group == 'helper-tights':
-        covers[:13380] = keep[nearest_cloth(body)] > 0.02
-    return Garment(kind, vertices, sources, mix, faces, uv, texture, covers)
-
-
-def _between(values: np.ndarray, sources: np.ndarray, mix: np.ndarray) -> np.ndarray:
-    return values[sources[:, 0]] * (1 - mix[:, None]) + values[sources[:, 1]] * mix[:, None]
-
-
-def clip(faces: np.ndarray, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cut a mesh along ``keep`` = 0.
-
-    Args:
-        faces: ``(F, 3)`` triangles over V vertices.
-        keep: ``(V,)``; what is greater than 0 stays.
-
-    Returns:
-        Faces over the V old and N new vertices, ``(N, 2)`` ends of the edges on which new vertices lie, and ``(N,)``
-        how far along them.
-    """
-    inside = keep > 0
-    count = inside[faces].sum(1)
-    out = [faces[count == 3]]
-    cut = faces[(count == 1) | (count == 2)]
-    new: dict[tuple[int, int], int] = {}
-    pairs: list[tuple[int, int]] = []
-
-    def on_edge(a: int, b: int) -> int:
-        key = (min(a, b), max(a, b))
-        if key not in new:
-            new[key] = len(keep) + len(pairs)
-            pairs.append(key)
-        return new[key]
-
-    extra = []
-    for triangle in cut.tolist():
-        flags = [bool(inside[v]) for v in triangle]
-        alone = flags.index(sum(flags) == 1)
-        a, b, c = triangle[alone], triangle[(alone + 1) % 3], triangle[(alone + 2) % 3]
-        ab, ac = on_edge(a, b), on_edge(a, c)
-        extra += [(a, ab, ac)] if sum(flags) == 1 else [(ab, b, c), (ab, c, ac)]
-    out.append(np.array(extra, np.int32).reshape(-1, 3))
-    sources = np.array(pairs, np.int32).reshape(-1, 2)
-    first, second = keep[sources[:, 0]], keep[sources[:, 1]]
-    mix = first / np.where(first == second, 1.0, first - second)
-    return np.concatenate(out).astype(np.int32), sources, mix
-
-
-def sock_faces(body: BaseBody, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """``(F,)`` bool: faces of the body under a sock of random height."""
-    progress = limb_progress(body)['leg']
-    top = float(rng.uniform(0.72, 0.95))
-    faces = body.data['faces/body']
-    y = body.template[:, 1]
-    low = y < np.quantile(y[:13380], 0.45)
-    return (progress[faces].mean(1) > top) & low[faces].all(1)
+    return texture
