@@ -351,7 +351,7 @@ def expose(radiance: np.ndarray, coverage: np.ndarray, brightness: float, contra
     people = luma[on] if on.any() else luma
     # People decide, but neither a face above dark clothes nor a white world behind may burn out altogether.
     level = max(
-        float(np.median(people)), 0.35 * float(np.quantile(people, 0.95)), 0.16 * float(np.quantile(luma, 0.85))
+        float(np.median(people)), 0.35 * float(np.quantile(people, 0.95)), 0.12 * float(np.quantile(luma, 0.85))
     )
     x = np.maximum(radiance, 0) * (brightness / max(level, 1e-4))
     x = x * (2.51 * x + 0.03) / (x * (2.43 * x + 0.59) + 0.14)  # Narkowicz' fit of the ACES film curve

@@ -200,7 +200,7 @@ class MakeHumanAssets:
         skin_key, tone = self._skin(traits, race, rng)
         clothes = self._clothes(points, normals, scale, waist, female, depth, rng)
         shoes, shod = self._shoes(points, scale, depth, rng)
-        head = self._head(points, scale, eyes, female, race, traits, rng)
+        head = self._head(points, scale, eyes, female, race, traits, tone, rng)
         body = self._skin_layer(points, normals, depth, scale, skin_key, tone, shod, female, rng)
         return [body, *clothes, *shoes, *head]
 
@@ -294,9 +294,9 @@ class MakeHumanAssets:
         w, template = self._bound(key), self.body.template * 0.1
         return nearest(dressing.bind(w['refs'], w['weights'], w['offsets'], template, 1.0), template[:13380])
 
-    def _head(self, points, scale, eyes, female, race, traits, rng) -> list[Layer]:
+    def _head(self, points, scale, eyes, female, race, traits, tone, rng) -> list[Layer]:
         face, head = self.parts['Face_Neck'], ZONE['head']
-        dark = race['african'] + race['asian'] > rng.random()
+        dark = race['african'] + race['asian'] > rng.random() or tone.mean() < 125
         color = colors.hair_color(dark, traits['age'], rng)
         layers = []
         texture = dressing.iris_texture(colors.eye_color(dark, rng), rng)

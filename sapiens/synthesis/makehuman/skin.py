@@ -10,8 +10,8 @@ from ..zones import ZONE
 from . import colors, dressing
 from .body import BaseBody
 
-TONES = np.array([(230, 194, 172), (218, 177, 150), (204, 158, 128), (180, 134, 104), (150, 108, 82), (118, 83, 63),
-                  (92, 65, 51), (70, 50, 42)], np.float64)  # fmt: skip
+TONES = np.array([(230, 196, 175), (217, 178, 154), (202, 159, 133), (179, 138, 112), (148, 111, 89), (116, 85, 68),
+                  (90, 66, 54), (68, 51, 44)], np.float64)  # fmt: skip
 """From very light to very dark, sRGB."""
 
 
