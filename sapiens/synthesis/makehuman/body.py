@@ -98,7 +98,7 @@ class BaseBody:
         return Skeleton(self.bone_names, self.parents, *ends)
 
     def triangles(self, group: str, keep: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Triangles of a group of the mesh: faces ``(F, 3)``, uv ``(F, 3, 2)`` and the quad each came from; read-only."""
+        """Triangles of a group: faces ``(F, 3)``, uv ``(F, 3, 2)`` and the quad each came from; not to be changed."""
         if keep is None and group in self._whole:
             return self._whole[group]
         faces, uv = self.data[f'faces/{group}'], self.data[f'uv/{group}']
