@@ -22,7 +22,7 @@ from .bake import verify
 from .bake_motions import FILE as MOTIONS
 from .bake_motions import load_motions
 from .body import BaseBody, expression, face_sliders, random_face, triangulate
-from .cloth import random_fit
+from .cloth import random_fit, smoothstep
 from .garments import Garment, helper_garments
 from .nearest import nearest
 from .outfit import Outfit, make_outfit
@@ -241,7 +241,7 @@ class MakeHumanAssets:
     def _clothes(self, points, normals, scale, waist, female, depth, rng) -> list[Layer]:
         upper, lower = self.parts['Upper_Clothing'], self.parts['Lower_Clothing']
         if rng.random() < 0.45:
-            worn = helper_garments(self.body, self.vertex_zone, points, female, rng)
+            worn = helper_garments(self.body, points, female, rng)
             for garment in worn:
                 depth[:13380] = np.maximum(depth[:13380], garment.depth)
             return [_garment_layer(g, {'upper': upper, 'lower': lower}[g.kind]) for g in worn]
@@ -263,7 +263,7 @@ class MakeHumanAssets:
             )
             for mine, kind in pair
         ]
-        depth[:13380] = np.maximum(depth[:13380], outfit.depth - 1.5 * fit.loose)
+        depth[:13380] = np.maximum(depth[:13380], outfit.depth - 1.5 * fit.loose * smoothstep(outfit.depth, 0, 0.06))
         below = below[outfit.origin]
         return [Layer(
             outfit.dress(points, normals, scale, fit, shape).astype(np.float32), outfit.bones, outfit.skin,

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from ..rasterizer import vertex_normals
-
 
 @dataclass
 class Fit:
@@ -144,15 +142,14 @@ def _relax(points, base, normals, floor, starts, others, hold, rounds):
                 x += current[others[j], 0]
                 y += current[others[j], 1]
                 z += current[others[j], 2]
-            x = 0.3 * current[i, 0] + 0.7 * x / n
-            y = 0.3 * current[i, 1] + 0.7 * y / n
-            z = 0.3 * current[i, 2] + 0.7 * z / n
-            d = ((x - base[i, 0]) * normals[i, 0] + (y - base[i, 1]) * normals[i, 1]
-                 + (z - base[i, 2]) * normals[i, 2])  # fmt: skip
-            lift = max(floor[i] - d, 0.0)
-            after[i, 0] = x + lift * normals[i, 0]
-            after[i, 1] = y + lift * normals[i, 1]
-            after[i, 2] = z + lift * normals[i, 2]
+            # Along the normal only: cloth that slid would tear its hems to rags.
+            d = ((x / n - base[i, 0]) * normals[i, 0] + (y / n - base[i, 1]) * normals[i, 1]
+                 + (z / n - base[i, 2]) * normals[i, 2])  # fmt: skip
+            old = ((current[i, 0] - base[i, 0]) * normals[i, 0] + (current[i, 1] - base[i, 1]) * normals[i, 1]
+                   + (current[i, 2] - base[i, 2]) * normals[i, 2])  # fmt: skip
+            d = max(0.3 * old + 0.7 * d, floor[i])
+            for k in range(3):
+                after[i, k] = base[i, k] + d * normals[i, k]
         current, after = after, current
         for i in range(points.shape[0]):
             if hold[i] or starts[i + 1] == starts[i]:
@@ -161,8 +158,9 @@ def _relax(points, base, normals, floor, starts, others, hold, rounds):
 
 
 def neighbours(faces: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices beside each vertex: ``(count + 1,)`` starts and the concatenated lists, int32."""
-    ends = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
+    """Vertices beside each vertex of ``faces`` (F, n): ``(count + 1,)`` starts and the concatenated lists, int32."""
+    ends = np.stack([faces, np.roll(faces, -1, 1)], -1).reshape(-1, 2).astype(np.int64)
+    ends = ends[ends[:, 0] != ends[:, 1]]
     codes = np.unique(np.concatenate([ends[:, 0] * count + ends[:, 1], ends[:, 1] * count + ends[:, 0]]))
     starts = np.searchsorted(codes, np.arange(count + 1) * count)
     return starts.astype(np.int32), (codes % count).astype(np.int32)
@@ -190,9 +188,38 @@ def drape(
     return _relax(base + normals * floor[:, None], base, normals, floor, *links, hold, rounds)
 
 
-def lift(points: np.ndarray, faces: np.ndarray, height: np.ndarray) -> np.ndarray:
-    """Move vertices ``(V, 3)`` by ``height`` (V,) along their normals."""
-    return points + vertex_normals(points, faces) * height[:, None]
+@numba.njit(cache=True, fastmath=True)
+def _smoothed(values, starts, others, rounds):
+    current, after = values.copy(), values.copy()
+    for _ in range(rounds):
+        for i in range(len(values)):
+            n = starts[i + 1] - starts[i]
+            if n:
+                total = 0.0
+                for j in range(starts[i], starts[i + 1]):
+                    total += current[others[j]]
+                after[i] = 0.4 * current[i] + 0.6 * total / n
+        current, after = after, current
+    return current
+
+
+def smoothed(values: np.ndarray, links: tuple[np.ndarray, np.ndarray], rounds: int) -> np.ndarray:
+    """Vertex values ``(V,)`` averaged with those beside them, ``rounds`` times; level lines lose their corners."""
+    return _smoothed(np.ascontiguousarray(values, np.float64), *links, rounds)
+
+
+def hanging(normals: np.ndarray, links: tuple[np.ndarray, np.ndarray], share: np.ndarray) -> np.ndarray:
+    """Directions ``(V, 3)`` in which cloth stands off a body: smooth, and level but on top of it, so that hems stay so.
+
+    Args:
+        normals: ``(V, 3)`` of the body, unit.
+        links: From `neighbours`.
+        share: ``(V,)`` how much of a vertex belongs to an arm; nothing is levelled there.
+    """
+    out = np.stack([smoothed(normals[:, k], links, 8) for k in range(3)], 1)
+    out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-9)
+    out[:, 1] *= 0.2 + 0.8 * np.maximum(smoothstep(np.abs(out[:, 1]), 0.6, 0.95), share)
+    return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-9)
 
 
 def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:

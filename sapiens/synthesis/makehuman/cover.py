@@ -9,9 +9,9 @@ import numpy as np
 from ..rasterizer import vertex_normals
 from .nearest import nearest_and_distance
 
-RIM = 0.045
+RIM = 0.03
 """Skin is drawn this far in from the border of what covers it, metres."""
-SINK = 0.007
+SINK = 0.010
 """How far covered skin is pressed in, metres: cloth and skin bend differently at joints."""
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..rasterizer import vertex_normals
 from ..zones import ZONE
 from .body import BaseBody
-from .cloth import Fit, drape, fold_depth, lift, random_fit, smoothstep
+from .cloth import Fit, drape, fold_depth, hanging, random_fit, smoothstep
 from .colors import cloth_color, second_color, weave
 from .cover import push_out
 from .cutting import between, cut, mixed_skin
@@ -84,32 +84,25 @@ def below_neck(points: np.ndarray, base: np.ndarray, scale: float = 1.0) -> np.n
     return base[1] - 0.012 * scale - 0.45 * (points[:, 2] - base[2]) + rise - points[:, 1]
 
 
-def helper_garments(
-    body: BaseBody, vertex_zone: np.ndarray, points: np.ndarray, female: bool, rng: np.random.Generator
-) -> list[Garment]:
+def helper_garments(body: BaseBody, points: np.ndarray, female: bool, rng: np.random.Generator) -> list[Garment]:
     """A top and a bottom of random cut, fit, colour and pattern; men go without a top now and then."""
     shape = rng.spawn(1)[0]  # a stream of its own: how cloth hangs does not change who wears it
-    progress = limb_progress(body)
-    arms = np.isin(vertex_zone, [ZONE[f'{n}.{s}'] for n in ('upperarm', 'lowerarm', 'hand') for s in 'LR'])
-    legs = np.isin(vertex_zone, [ZONE[f'{n}.{s}'] for n in ('upperleg', 'lowerleg', 'foot') for s in 'LR'])
-    y = points[:, 1]
     scale = float(np.ptp(points[:13380, 1]) / 1.66)
     skeleton = body.skeleton(points)
-    waist = skeleton.head('spine05')[1] + rng.uniform(0.0, 0.05)
-    drop = rng.uniform(-0.005, 0.035)
     tights = _Dresser(suit(body, 'helper-tights'), points, scale)
+    arms = np.isin(tights.suit.zone, [ZONE[f'{n}.{s}'] for n in ('upperarm', 'lowerarm', 'hand') for s in 'LR'])
+    legs = np.isin(tights.suit.zone, [ZONE[f'{n}.{s}'] for n in ('upperleg', 'lowerleg', 'foot') for s in 'LR'])
+    arm, leg = (tights.suit.spread(limb_progress(body)[k]) for k in ('arm', 'leg'))
+    y = tights.base[:, 1]
+    waist = skeleton.head('spine05')[1] + rng.uniform(0.0, 0.05)
+    neck = _neckline(tights.base, skeleton.head('neck01'), rng.uniform(-0.005, 0.035) * scale, scale, shape)
     top = None
     sleeve = float(rng.choice([0.06, rng.uniform(0.2, 0.48), rng.uniform(0.85, 0.97)], p=[0.2, 0.42, 0.38]))
-    base = skeleton.head('neck01')
-    neck = below_neck(points, base, scale) - drop * scale
-    if shape.random() < 0.4:  # a scoop in front
-        front = smoothstep(points[:, 2] - base[2], 0.0, 0.06 * scale)
-        neck -= shape.uniform(0.01, 0.07) * scale * front * np.exp(-0.5 * (points[:, 0] / (0.06 * scale)) ** 2)
     if female or rng.random() > 0.1:
         hem = waist - rng.uniform(0.02, 0.16)
-        wear = np.where(arms, 0.3 * (sleeve - progress['arm']), np.minimum(y - hem, neck))
+        wear = np.where(arms, 0.3 * (sleeve - arm), np.minimum(y - hem, neck))
         fit = random_fit(shape, rng.uniform(0.004, 0.014))
-        top = ('upper', wear, np.where(arms, 0.02 + 0.3 * progress['arm'], neck), fit, _cloth('upper', rng))
+        top = ('upper', wear, np.where(arms, 0.02 + 0.3 * arm, neck), fit, _cloth('upper', rng))
     length = float(
         rng.choice([rng.uniform(0.22, 0.48), rng.uniform(0.6, 0.85), rng.uniform(0.9, 0.97)], p=[0.35, 0.1, 0.55])
     )
@@ -120,11 +113,12 @@ def helper_garments(
             [skeleton.head('upperleg01.L')[1], skeleton.head('lowerleg01.L')[1], skeleton.head('foot.L')[1]],
         )
         fit = random_fit(shape, rng.uniform(0.0, 0.01) + 0.004)
-        out = [tights.wear(*top, shape)] if top else []
+        high = points[suit(body, 'helper-skirt').ids, 1].max()
+        out = [tights.wear(*top, shape, over=high - y)] if top else []
         out.append(_skirt(body, points, scale, tights, low, fit, _cloth('lower', rng), shape))
         return out
     band = np.where(arms, -1.0, waist + 0.03 - y)
-    wear = np.where(legs, np.minimum(0.5 * (length - progress['leg']), band), band)
+    wear = np.where(legs, np.minimum(0.5 * (length - leg), band), band)
     fit = random_fit(shape, rng.uniform(0.003, 0.010))
     bottom = ('lower', wear, band, fit, _cloth('lower', rng))
     if top is None:
@@ -132,8 +126,18 @@ def helper_garments(
     inner, outer = (top, bottom) if shape.random() < 0.3 else (bottom, top)
     # What lies deep under the outer garment is not there at all; the rest stays under it.
     covered = 0.045 * scale + outer[3].loose - outer[1]
-    inner = (inner[0], np.minimum(inner[1], covered), *inner[2:])
-    return [tights.wear(*inner, shape), tights.wear(*outer, shape)]
+    worn = tights.wear(inner[0], np.minimum(inner[1], covered), *inner[2:], shape, over=outer[1])
+    return [worn, tights.wear(*outer, shape)]
+
+
+def _neckline(points: np.ndarray, base: np.ndarray, drop: float, scale: float, rng: np.random.Generator) -> np.ndarray:
+    """Metres ``(N,)`` under the neckline of a top, round or scooped out in front."""
+    neck = below_neck(points, base, scale) - drop
+    if rng.random() < 0.4:
+        front = smoothstep(points[:, 2] - base[2], 0.0, 0.06 * scale)
+        depth, width = rng.uniform(0.01, 0.07) * scale, rng.uniform(0.045, 0.07) * scale
+        neck -= depth * front * np.exp(-0.5 * (points[:, 0] / width) ** 2)
+    return neck
 
 
 class _Dresser:
@@ -142,16 +146,19 @@ class _Dresser:
     def __init__(self, surface: Suit, points: np.ndarray, scale: float) -> None:
         self.suit, self.scale = surface, scale
         self.base = surface.positions(points)
-        self.normals = vertex_normals(self.base, surface.faces).astype(np.float64)
+        self.normals = hanging(vertex_normals(self.base, surface.faces), surface.links, surface.frame.share)
         self.height = np.full(len(self.base), -1.0)
         self.outside = self.base
 
     def wear(
-        self, kind: str, wear: np.ndarray, fitted: np.ndarray, fit: Fit, texture: np.ndarray, rng: np.random.Generator
-    ) -> Garment:
-        """A garment where ``wear`` (V,) > 0; it is tight where ``fitted`` (V,) is 0 and hangs freely elsewhere."""
+        self, kind: str, wear: np.ndarray, fitted: np.ndarray, fit: Fit, texture: np.ndarray, rng: np.random.Generator,
+        over: np.ndarray | None = None,
+    ) -> Garment:  # fmt: skip
+        """A garment where ``wear`` (N,) > 0; it is tight where ``fitted`` (N,) is 0 and hangs freely elsewhere.
+
+        Where ``over`` (N,) > 0 another garment will press it flat.
+        """
         s = self.suit
-        wear, fitted = s.spread(wear), s.spread(fitted)
         floor = np.maximum(fit.ease, self.height + 0.004)
         rounds = 3 + int(900 * min(fit.loose, 0.02))
         hold = (wear < -0.06) | (fitted < 0.015)
@@ -161,13 +168,14 @@ class _Dresser:
             smoothstep(fitted, 0.0, 0.07) * (1 - 0.4 * s.frame.share) * (1 - smoothstep(self.normals[:, 1], 0.1, 0.7))
         )
         height = fit.loose * free + fold_depth(s.frame, fit, rng, wear > -0.03) * (0.25 + 0.75 * free)
+        if over is not None:
+            height *= 1 - 0.9 * smoothstep(over, -0.04, 0.0)
         room = 0.35 * s.frame.room * self.scale
-        points = lift(points, s.faces, np.minimum(height * self.scale, room))
-        points = push_out(points, self.base, self.normals, floor)
+        points = points + self.normals * np.minimum(height * self.scale, room)[:, None]
         worn = wear > -0.02
         self.height = np.where(worn, np.maximum(self.height, ((points - self.base) * self.normals).sum(1)), self.height)
         self.outside = np.where(worn[:, None], points, self.outside)
-        depth = wear[s.skin_twin] - 1.5 * fit.loose
+        depth = (wear - 1.5 * fit.loose * free)[s.skin_twin]
         return _finish(kind, s, points, wear, texture, depth)
 
 
@@ -181,8 +189,8 @@ def _skirt(
     out = push_out(base, tights.outside[twin], tights.normals[twin], fit.ease)
     high = out[:, 1].max()
     hold = out[:, 1] > high - 0.02 * scale
-    out = drape(out, vertex_normals(out, s.faces), np.zeros(len(out)), s.links, hold, 14)
-    normals = vertex_normals(out, s.faces).astype(np.float64)
+    normals = hanging(vertex_normals(out, s.faces), s.links, s.frame.share)
+    out = drape(out, normals, np.zeros(len(out)), s.links, hold, 14)
     down = smoothstep(high - out[:, 1], 0.05 * scale, 0.45 * scale)
     wear = base[:, 1] - low
     height = (fit.loose + 2 * fold_depth(s.frame, fit, rng, wear > -0.06)) * down + 0.004

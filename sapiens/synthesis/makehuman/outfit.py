@@ -100,7 +100,8 @@ def make_outfit(body: BaseBody, proxy: dict[str, np.ndarray], refine: bool) -> O
     np.put_along_axis(dense, bones.astype(np.int64), weights, 1)
     dense = np.concatenate([dense, between(dense, edges, np.full(len(edges), 0.5, np.float32))])
     skirts = _skirt_vertices(body, points, faces)
-    dense[skirts] = skirt_weights(body, points[skirts], dense[skirts])
+    if skirts.any():
+        dense[skirts] = skirt_weights(body, points[skirts])
     bones, skin = strongest(dense)
     zone_of = np.array([ZONE[zone_of_bone(b)] for b in body.bone_names], np.uint8)
     arms = np.array([b.startswith(('upperarm', 'lowerarm', 'wrist')) for b in body.bone_names])

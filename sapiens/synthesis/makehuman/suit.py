@@ -76,7 +76,7 @@ def make_suit(body: BaseBody, group: str) -> Suit:
     np.put_along_axis(dense, body.skin_bones[ids].astype(np.int64), body.skin_weights[ids], 1)
     dense = np.concatenate([dense, between(dense, edges, np.full(len(edges), 0.5, np.float32))])
     if group == 'helper-skirt':
-        dense = skirt_weights(body, template, dense)
+        dense = skirt_weights(body, template)
     bones, weights = strongest(dense)
     zone_of = np.array([ZONE[zone_of_bone(b)] for b in body.bone_names], np.uint8)
     zone = zone_of[np.argmax(dense, 1)]
@@ -89,16 +89,29 @@ def make_suit(body: BaseBody, group: str) -> Suit:
                 nearest(points[:13380], template))  # fmt: skip
 
 
-def skirt_weights(body: BaseBody, template: np.ndarray, dense: np.ndarray) -> np.ndarray:
-    """Weights ``(N, B)`` that let a skirt follow both legs: the cloth between them goes where they go on average."""
-    skeleton = body.skeleton(body.template * 0.1)
-    x, y = template[:, 0], template[:, 1]
-    hip, knee = skeleton.head('upperleg01.L'), skeleton.head('lowerleg01.L')
-    legs = 1 - smoothstep(y, hip[1] - 0.10, hip[1] + 0.06)
-    left = smoothstep(x, -hip[0] * 1.1, hip[0] * 1.1)
-    below = 1 - smoothstep(y, knee[1] - 0.06, knee[1] + 0.06)
-    out = dense * (1 - legs)[:, None]
-    for side, share in (('L', left), ('R', 1 - left)):
-        for bone, part in (('upperleg01', 1 - below), ('lowerleg01', below)):
-            out[:, body.bone_names.index(f'{bone}.{side}')] += legs * share * part
-    return out.astype(np.float32)
+def skirt_weights(body: BaseBody, template: np.ndarray) -> np.ndarray:
+    """Weights ``(N, B)`` that let a skirt follow both legs: the cloth between them goes where they go on average.
+
+    Args:
+        body: The base mesh.
+        template: ``(N, 3)`` vertices of the skirt on the unshaped body, metres.
+    """
+    points = body.template * 0.1
+    tights = np.unique(body.data['faces/helper-tights'])
+    twin = tights[nearest(template, points[tights])]
+    out = np.zeros((len(template), len(body.bone_names)), np.float32)
+    np.put_along_axis(out, body.skin_bones[twin].astype(np.int64), body.skin_weights[twin], 1)
+    width = body.skeleton(points).head('upperleg01.L')[0] * 1.1
+    left = smoothstep(template[:, 0], -width, width)
+    for part in ('upperleg', 'lowerleg'):
+        mine = np.array([b.startswith(part) for b in body.bone_names])
+        share = out[:, mine].sum(1)
+        out[:, mine] = 0
+        for side, half in (('L', left), ('R', 1 - left)):
+            out[:, body.bone_names.index(f'{part}01.{side}')] = share * half
+    # What hangs beside feet goes with the shins.
+    feet = np.array([b.startswith(('foot', 'toe')) for b in body.bone_names])
+    for side, half in (('L', left), ('R', 1 - left)):
+        out[:, body.bone_names.index(f'lowerleg01.{side}')] += out[:, feet].sum(1) * half
+    out[:, feet] = 0
+    return out

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..zones import ZONE, part_of_zone, zone_of_bone
 from .body import BaseBody
-from .cloth import smoothstep
+from .cloth import neighbours, smoothed, smoothstep
 from .cover import RIM, SINK
 from .cutting import between, cut, mixed_skin
 from .garments import below_neck, limb_progress
@@ -85,7 +85,8 @@ def make_surface(body: BaseBody, face_part: np.ndarray, face_zone: np.ndarray, p
         surface.part, [parts['Face_Neck'], parts['Torso']]
     )
     # The neck ends on a smooth surface, not where bone weights do.
-    value = below_neck(points, body.skeleton(points).head('neck01'))
+    links = neighbours(body.data['faces/body'], len(points))  # quads: their diagonals would bend the lines
+    value = smoothed(below_neck(points, body.skeleton(points).head('neck01')), links, 30)
     surface, side = surface.split(trunk, value)
     surface.part[side > 0], surface.part[side < 0] = parts['Torso'], parts['Face_Neck']
     count = len(points)
@@ -97,7 +98,7 @@ def make_surface(body: BaseBody, face_part: np.ndarray, face_zone: np.ndarray, p
             pair = [parts[n if n == 'Torso' else word + n] for n in (a, b)]
             mine = (surface.faces < count).all(1) & np.isin(surface.part, pair)
             share = [dense[:, [parts[n] == p for n in names]].sum(1) for p in pair]
-            value = (share[0] - share[1]).astype(np.float64)
+            value = smoothed(share[0] - share[1], links, 8)
             inside = (value > 0)[np.minimum(surface.faces, count - 1)]
             surface.part[mine & inside.all(1)], surface.part[mine & ~inside.any(1)] = pair
             mine &= inside.any(1) & ~inside.all(1)
@@ -147,7 +148,7 @@ def press_in(points: np.ndarray, normals: np.ndarray, depth: np.ndarray, scale: 
     Returns:
         ``(V, 3)`` float32.
     """
-    sink = SINK * scale * smoothstep(depth, 0.0, RIM * 0.6 * scale)
+    sink = SINK * scale * smoothstep(depth, -0.006 * scale, RIM * 0.7 * scale)
     return (points - normals * sink[:, None]).astype(np.float32)
 
 
