@@ -28,11 +28,11 @@ def test_a_skin_texture_takes_the_tone_and_keeps_its_detail():
     rng = np.random.default_rng(0)
     texture = np.full((64, 64, 4), 255, np.uint8)
     texture[..., :3] = np.clip([205, 160, 130] + rng.normal(0, 6, (64, 64, 1)), 0, 255)
-    red = np.zeros((64, 64, 2), np.float32)
-    red[20:30, 20:30] = 1
+    red = tuple(np.zeros((64, 64, 4), np.uint8) for _ in range(2))
+    red[1][20:30, 20:30] = 20, 102, 87, 0
     tone = np.array([120.0, 86, 66])
     out = skin.toned(texture, tone, red, False, np.random.default_rng(1))
-    plain = red.max(-1) == 0
+    plain = red[1].max(-1) == 0
     assert np.median(out[plain][:, :3], axis=0) == pytest.approx(tone, abs=3)
     assert (out[..., 3] == 255).all() and out[plain][:, 0].std() > 2
     ratio = out[..., 0].astype(float) / out[..., 1]

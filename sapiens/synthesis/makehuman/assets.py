@@ -229,7 +229,7 @@ class MakeHumanAssets:
                      surface.uv[keep], look[keep], surface.part[keep], surface.zone[keep], materials)  # fmt: skip
 
     @lru_cache(maxsize=4)  # noqa: B019
-    def _reddened(self, size: tuple[int, int]) -> np.ndarray:
+    def _reddened(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         eyes = {side: self._eye(self.body.template * 0.1, side)[0] for side in 'LR'}
         return skin.reddened(self.body, self.body_zone, eyes, size)
 

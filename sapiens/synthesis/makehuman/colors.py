@@ -150,13 +150,12 @@ def _stripe(x: np.ndarray, period: float, share: float) -> np.ndarray:
 
 def tint(texture: np.ndarray, color: np.ndarray, strength: float, contrast: float = 1.0) -> np.ndarray:
     """Move a texture's colour towards ``color`` (sRGB); ``contrast`` below 1 evens out its light and dark."""
-    rgb = np.ascontiguousarray(texture[..., :3])
-    luma = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    shade = np.clip(np.arange(256) / max(_median(luma, texture[..., 3]), 8.0), 0.2, 1.9) ** contrast
-    goal = _by_luma(luma, shade[:, None] * np.asarray(color, np.float64))
-    out = texture.copy()
-    out[..., :3] = cv2.addWeighted(rgb, 1 - strength, goal, strength, 0)
-    return out
+    luma, alpha = cv2.cvtColor(texture, cv2.COLOR_RGBA2GRAY), cv2.extractChannel(texture, 3)
+    shade = np.clip(np.arange(256) / max(_median(luma, alpha), 8.0), 0.2, 1.9) ** contrast
+    table = np.minimum(shade[:, None] * np.asarray(color, np.float64) + 0.5, 245)
+    table = np.column_stack([np.maximum(table, 0), np.arange(256)]).astype(np.uint8).reshape(256, 1, 4)
+    goal = cv2.LUT(cv2.merge([luma, luma, luma, alpha]), table)
+    return goal if strength == 1 else cv2.addWeighted(texture, 1 - strength, goal, strength, 0)
 
 
 def saturation_matrix(saturation: float) -> np.ndarray:

@@ -22,13 +22,15 @@ def skin_color(dark: bool, rng: np.random.Generator) -> np.ndarray:
     return tone * (1 + rng.normal(0, [0.012, 0.015, 0.03]))
 
 
-def toned(texture: np.ndarray, tone: np.ndarray, red: np.ndarray, female: bool, rng: np.random.Generator) -> np.ndarray:
+def toned(
+    texture: np.ndarray, tone: np.ndarray, red: tuple[np.ndarray, np.ndarray], female: bool, rng: np.random.Generator
+) -> np.ndarray:
     """A skin texture moved to a tone, with lips and cheeks.
 
     Args:
         texture: ``(h, w, 4)`` uint8.
         tone: ``(3,)`` sRGB that its median takes.
-        red: ``(h, w, 2)`` from `reddened`.
+        red: From `reddened`.
         female: Now and then with lipstick.
         rng: Source of randomness.
     """
@@ -37,23 +39,14 @@ def toned(texture: np.ndarray, tone: np.ndarray, red: np.ndarray, female: bool, 
     mix = colors.saturation_matrix(0.6 + 0.22 * light)
     middle = np.median(texture[::8, ::8].reshape(-1, 4) @ mix.T, axis=0)
     gain = np.append(tone / np.maximum(middle[:3], 1), 1.0)
-    lipstick = 1.0 if female and rng.random() < 0.25 else 0.0
-    out = blush(cv2.transform(texture, gain[:, None] * mix), red[..., 0], light * rng.uniform(0.05, 0.65))
-    return blush(out, red[..., 1], rng.uniform(0.2, 0.9) + lipstick)
+    strength = rng.uniform(0.2, 0.9) + (1.0 if female and rng.random() < 0.25 else 0.0)
+    less = cv2.addWeighted(red[0], light * rng.uniform(0.05, 0.65) / 2, red[1], strength / 2, 0)
+    return cv2.multiply(cv2.transform(texture, gain[:, None] * mix), cv2.bitwise_not(less), scale=1 / 255)
 
 
-def blush(texture: np.ndarray, mask: np.ndarray, strength: float) -> np.ndarray:
-    """Skin ``(h, w, 4)`` uint8 that is redder where ``mask`` ``(h, w)``, 0 to 1, says so."""
-    rows, columns = np.flatnonzero(mask.max(1) > 0.01), np.flatnonzero(mask.max(0) > 0.01)
-    out = texture.copy()
-    if len(rows) and len(columns):
-        box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        share = 1 - strength * mask[box][..., None] * np.array([0.04, 0.2, 0.17], np.float32)
-        out[box][..., :3] = (out[box][..., :3] * share + 0.5).astype(np.uint8)
-    return out
-
-
-def reddened(body: BaseBody, zone: np.ndarray, eyes: dict[str, np.ndarray], size: tuple[int, int]) -> np.ndarray:
+def reddened(
+    body: BaseBody, zone: np.ndarray, eyes: dict[str, np.ndarray], size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Where skin is redder, in its texture.
 
     Args:
@@ -63,7 +56,7 @@ def reddened(body: BaseBody, zone: np.ndarray, eyes: dict[str, np.ndarray], size
         size: ``(h, w)`` of the texture.
 
     Returns:
-        ``(h, w, 2)`` float32 in [0, 1]: cheeks, nose and ears; lips.
+        Cheeks, nose and ears; and lips, each ``(h, w, 4)`` uint8: 510 times the share of the light that is lost there.
     """
     faces, points = body.data['faces/body'], body.template * 0.1
     marks = np.zeros((len(points), 2))
@@ -78,4 +71,6 @@ def reddened(body: BaseBody, zone: np.ndarray, eyes: dict[str, np.ndarray], size
         near = share * np.exp(-0.5 * (away / spread) ** 2)
         marks[head, 0] = np.maximum(marks[head, 0], np.where(near > 0.02, near, 0))
     triangles, uv, _ = body.triangles('body')
-    return cv2.GaussianBlur(dressing.texel_values(triangles, uv, marks, size), (0, 0), size[0] / 512)
+    where = cv2.GaussianBlur(dressing.texel_values(triangles, uv, marks, size), (0, 0), size[0] / 512)
+    lost = 510 * np.array([0.04, 0.2, 0.17, 0], np.float32)
+    return tuple((where[..., i : i + 1] * lost + 0.5).astype(np.uint8) for i in range(2))
