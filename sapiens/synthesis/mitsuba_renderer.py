@@ -16,6 +16,7 @@ import numpy as np
 from .camera import Camera
 from .environment import Environment, Lights
 from .ground import SRGB_TO_LINEAR, Ground
+from .lens import defocus, spread
 from .mesh import Scene
 from .mitsuba_variants import load
 from .rasterizer import rasterize
@@ -41,6 +42,7 @@ def render_radiance(
     samples: int = 2,
     shadow_resolution: int = 0,
     rest: np.ndarray | None = None,
+    blur: float = 0.0,
     *,
     renderer: str = 'mitsuba-scalar',
     spp: int = 32,
@@ -58,6 +60,7 @@ def render_radiance(
         samples: Supersampling along each side of the coverage where there is no backdrop.
         shadow_resolution: Not used: shadows are traced.
         rest: Not used: there is no procedural relief.
+        blur: Radius in pixels to which the lens spreads a far point when the people are in focus; a backdrop stays.
         renderer: Key of `VARIANTS`.
         spp: Paths a pixel.
         seed: Same seed = same picture.
@@ -81,10 +84,12 @@ def render_radiance(
     if hide:
         coverage = np.clip(picture[..., 3], 0, 1)
         return radiance + backdrop.astype(np.float32) * (1 - coverage[..., None]), coverage
-    coverage = _coverage(scene, camera, samples)
+    coverage, focus = _coverage(scene, camera, samples)
+    distance = _floor_distance(camera, ground) if floor else np.zeros(camera.size)
     if floor:
-        radiance = _haze(radiance, coverage, camera, environment, ground)
-    return radiance, coverage
+        radiance = _haze(radiance, coverage, distance, camera, environment)
+    behind = defocus(radiance, coverage < 0.02, spread(distance, focus, blur), blur)
+    return radiance * coverage[..., None] + behind * (1 - coverage[..., None]), coverage
 
 
 def _sensor(mi: ModuleType, camera: Camera, spp: int, middle: np.ndarray) -> dict:
@@ -231,18 +236,25 @@ def _floor(mi: ModuleType, ground: Ground, position: np.ndarray, middle: np.ndar
     return mesh
 
 
-def _coverage(scene: Scene, camera: Camera, samples: int) -> np.ndarray:
+def _coverage(scene: Scene, camera: Camera, samples: int) -> tuple[np.ndarray, float]:
+    """Coverage by people and things, and how far away they are in the middle."""
     fine = camera.supersampled(samples)
-    seen = rasterize(fine.to_camera(scene.vertices), scene.faces, fine.intrinsics, fine.size, scene.uv, scene.material,
-                     scene.texels, scene.table)[1]  # fmt: skip
-    return cv2.resize((seen >= 0).astype(np.float32), camera.size[::-1], interpolation=cv2.INTER_AREA)
+    depth = rasterize(fine.to_camera(scene.vertices), scene.faces, fine.intrinsics, fine.size, scene.uv, scene.material,
+                      scene.texels, scene.table)[0]  # fmt: skip
+    seen = np.isfinite(depth)
+    focus = float(np.median(depth[seen])) if seen.any() else 1e3
+    return cv2.resize(seen.astype(np.float32), camera.size[::-1], interpolation=cv2.INTER_AREA), focus
 
 
-def _haze(radiance, coverage, camera: Camera, environment: Environment, ground: Ground) -> np.ndarray:
-    """Let the floor fade into what is behind it towards its far end, as the other renderer does."""
+def _floor_distance(camera: Camera, ground: Ground) -> np.ndarray:
+    """Metres to the floor along each pixel's ray, ``(H, W)``; 0 where it is not hit."""
     rays = camera.rays()
     drop = camera.position[1] - ground.height
     with np.errstate(divide='ignore', invalid='ignore'):
-        distance = np.where((rays[..., 1] < 0) & (drop > 0), -drop / rays[..., 1], 0)
+        return np.where((rays[..., 1] < 0) & (drop > 0), -drop / rays[..., 1], 0)
+
+
+def _haze(radiance, coverage, distance, camera: Camera, environment: Environment) -> np.ndarray:
+    """Let the floor fade into what is behind it towards its far end, as the other renderer does."""
     share = (np.clip(distance / FAR, 0, 1) ** 2 * (1 - coverage))[..., None].astype(np.float32)
-    return radiance * (1 - share) + environment.along(rays) * share
+    return radiance * (1 - share) + environment.along(camera.rays()) * share

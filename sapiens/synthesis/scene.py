@@ -18,6 +18,7 @@ from . import contact, poses
 from .actor import Actor, Figure, pose_actor, surface_points, transforms_of
 from .camera import Camera, frame_points
 from .environment import Environment, sample_lights, turn, washed
+from .floors import seat_surface
 from .ground import SRGB_TO_LINEAR, Ground
 from .imported import ImportedPose
 from .labels import InvalidSample, Labels, check, make_labels
@@ -161,13 +162,17 @@ def _draw(assets: Assets, recipe: Recipe, rng: np.random.Generator, rejected: Co
     if recipe.backgrounds and rng.random() < 0.85:
         backdrop = _backdrop(recipe.backgrounds, camera.size, rng) / balance
     rest = np.concatenate([f.rest for f in figures] + [t.vertices for t in things])
+    # At least about a pixel of the panorama: its grid must not be seen.
+    columns = max(environment.radiance.shape[1], 512)
+    blur = camera.intrinsics[0, 0] * 2 * np.pi / columns * rng.uniform(0.75, 1.3 if framing == 'full' else 1.8)
     radiance, coverage = _renderer(recipe, rng)(
         scene, camera, environment, lights, ground, backdrop,
         samples=recipe.samples or 2, shadow_resolution=160 if small else 384, rest=rest,
+        blur=blur,
     )  # fmt: skip
-    if rng.random() < 0.35 and framing != 'full':
+    if backdrop is not None and rng.random() < 0.35 and framing != 'full':
         radiance = _defocus(radiance, coverage, rng.uniform(0.002, 0.008) * max(camera.size))
-    image = expose(radiance * balance, coverage, float(rng.uniform(0.09, 0.2)), float(rng.uniform(0.85, 1.05)))
+    image = expose(radiance * balance, coverage, float(rng.uniform(0.11, 0.22)), float(rng.uniform(0.85, 1.05)))
     image = apply_sensor(image, recipe.sensor, rng)
     check(labels, camera, image)
     info = {'framing': framing, 'environment': environment.name, 'assets': assets.name}
@@ -265,22 +270,27 @@ def _seat(figure: Figure, heading: float, rng: np.random.Generator) -> Mesh:
     top = float(near[:, 1].min()) + 0.015 if len(near) else float(pelvis[1]) - 0.1
     top = max(top, 0.03)
     depth, width = rng.uniform(0.17, 0.24), rng.uniform(0.18, 0.32)
-    corners = np.array([[x, y, z] for y in (0, 1) for x in (-1, 1) for z in (-1, 1)], np.float64)
-    corners *= [width, top, depth]
+    board = rng.uniform(0.15, 0.5) * top if rng.random() < 0.5 else min(0.04, 0.5 * top)
     angle = np.radians(heading)
     c, s = np.cos(angle), np.sin(angle)
-    corners = corners @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]).T
-    corners[:, [0, 2]] += pelvis[[0, 2]] - 0.03 * np.array([s, c])
     quads = np.array([[4, 5, 7, 6], [0, 1, 5, 4], [2, 6, 7, 3], [0, 4, 6, 2], [1, 3, 7, 5], [0, 2, 3, 1]])
-    vertices = corners[quads].reshape(-1, 3).astype(np.float32)
-    faces = np.concatenate([[[4 * i, 4 * i + 1, 4 * i + 2], [4 * i, 4 * i + 2, 4 * i + 3]] for i in range(6)]).astype(
-        np.int32
-    )
-    square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
-    uv = np.concatenate([[square[[0, 1, 2]], square[[0, 2, 3]]] for _ in range(6)]).astype(np.float32)
-    material = Material.plain(rng.uniform(35, 190) + rng.normal(0, 14, 3))
+    boxes, sheets = [], []
+    for low, high in ((0.0, top - board), (top - board, top)):  # what carries, and a board or cushion on it
+        corners = np.array([[x, y, z] for y in (low, high) for x in (-width, width) for z in (-depth, depth)])
+        boxes.append(corners[quads].reshape(-1, 3))
+        # The two axes along each side, in metres: textures keep their scale.
+        axes = np.array([[0, 2], [1, 2], [1, 2], [0, 1], [0, 1], [0, 2]])
+        sheets.append(np.take_along_axis(corners[quads], axes[:, None].repeat(4, 1), 2))
+    points = np.concatenate(boxes) @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]).T
+    points[:, [0, 2]] += pelvis[[0, 2]] - 0.03 * np.array([s, c])
+    first = 4 * np.arange(12)[:, None, None]
+    faces = (first + [[0, 1, 2], [0, 2, 3]]).reshape(-1, 3).astype(np.int32)
+    looks = [seat_surface(rng) for _ in range(2)]
+    part = np.repeat([0, 1], 12).astype(np.int32)
+    uv = np.concatenate(sheets).reshape(-1, 2)[faces] / np.array([g.scale for g in looks])[part, None, None]
+    materials = [Material(np.dstack([g.texture, np.full(g.texture.shape[:2], 255, np.uint8)])) for g in looks]
     zeros = np.zeros(len(faces), np.uint8)
-    return Mesh(vertices, faces, uv, zeros.astype(np.int32), zeros, [material])
+    return Mesh(points.astype(np.float32), faces, uv.astype(np.float32), part, zeros, materials)
 
 
 def _aim(figures: list[Figure], focus: int, framing: str, recipe: Recipe, rng: np.random.Generator) -> Camera:

@@ -54,6 +54,19 @@ def hair_color(dark: bool, age: float, rng: np.random.Generator) -> np.ndarray:
     return color * rng.uniform(0.85, 1.15)
 
 
+def strands(texture: np.ndarray) -> np.ndarray:
+    """Hair ``(h, w, 4)`` uint8 in grey with its strands, but without the painted light, dark roots and patches."""
+    luma = cv2.cvtColor(np.ascontiguousarray(texture[..., :3]), cv2.COLOR_RGB2GRAY).astype(np.float32) + 4
+    weight = texture[..., 3].astype(np.float32) / 255 + 1e-3
+    sigma = 0.025 * len(texture)
+    wide = cv2.GaussianBlur(luma * weight, (0, 0), sigma) / cv2.GaussianBlur(weight, (0, 0), sigma)
+    middle = float(np.median(wide[texture[..., 3] > 128])) if (texture[..., 3] > 128).any() else 1.0
+    even = 100 * (luma / wide) * np.clip(wide / middle, 0.5, 2) ** 0.3
+    out = texture.copy()
+    out[..., :3] = np.clip(even, 0, 255).astype(np.uint8)[..., None]
+    return out
+
+
 def eye_color(dark: bool, rng: np.random.Generator) -> np.ndarray:
     """Colour of an iris, ``(3,)`` sRGB."""
     chosen = int(rng.choice([0, 1, 6])) if dark and rng.random() < 0.9 else int(rng.integers(len(_EYES)))
@@ -146,13 +159,12 @@ def tint(texture: np.ndarray, color: np.ndarray, strength: float, contrast: floa
     return out
 
 
-def less_colour(texture: np.ndarray, saturation: float) -> np.ndarray:
-    """A texture ``(h, w, 4)`` uint8 whose colours are nearer to grey; 1 = as it is."""
-    grey = (1 - saturation) * np.array([0.299, 0.587, 0.114])
+def saturation_matrix(saturation: float) -> np.ndarray:
+    """``(4, 4)`` that brings RGBA colours nearer to grey; 1 = as they are."""
     matrix = np.zeros((4, 4))
-    matrix[:3, :3] = saturation * np.eye(3) + grey
+    matrix[:3, :3] = saturation * np.eye(3) + (1 - saturation) * np.array([0.299, 0.587, 0.114])
     matrix[3, 3] = 1
-    return cv2.transform(texture, matrix)
+    return matrix
 
 
 def _median(luma: np.ndarray, alpha: np.ndarray) -> float:
