@@ -27,6 +27,7 @@ setup(
     python_requires='>=3.10',
     install_requires=requirements('core'),
     extras_require={
-        name: requirements(name) for name in ('openmmlab', 'synthesis', 'curation', 'export', 'demo', 'tests')
+        name: requirements(name)
+        for name in ('openmmlab', 'synthesis', 'mitsuba', 'curation', 'export', 'demo', 'tests')
     },
 )

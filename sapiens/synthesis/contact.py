@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from .posing import SIDES, Pose, bone_rotations, clip, leg_rotations
-from .skeleton import Skeleton, rotation
+from .skeleton import Skeleton, rotation, unit
 
 CAPSULES: tuple[tuple[str, str, str, float], ...] = (
     ('pelvis', 'root', 'spine04', 0.085),
@@ -94,8 +94,10 @@ def _sole(skeleton: Skeleton, transforms: np.ndarray, side: str) -> float:
 def settle_feet(skeleton: Skeleton, pose: Pose) -> Pose:
     """Flatten both soles and bend the longer leg until both feet stand equally low.
 
-    The feet of a step whose heel is off the ground (walking, running) are left alone.
+    The feet of a step whose heel is off the ground (walking, running) are left alone, and so are imported poses.
     """
+    if pose.family == 'running' or pose.bones:
+        return pose
     angles = {k: np.array(v, np.float64) for k, v in pose.angles.items()}
     pitch = np.degrees(np.arctan2(pose.tilt[2, 1], pose.tilt[1, 1]))
     flat = pose.family not in ('walking', 'running')
@@ -111,8 +113,6 @@ def settle_feet(skeleton: Skeleton, pose: Pose) -> Pose:
             leg_rotations(rotations, skeleton, {f'{j}.{side}': clip(j, v) for j, v in leg.items()}, side)
         return skeleton.transforms(rotations, pose.tilt, np.zeros(3))
 
-    if pose.family == 'running':
-        return pose
     transforms = build(SIDES)
     left, right = _sole(skeleton, transforms, 'L'), _sole(skeleton, transforms, 'R')
     long, target = ('L', right) if left < right else ('R', left)
@@ -134,14 +134,7 @@ def balanced(skeleton: Skeleton, transforms: np.ndarray, slack: float = 0.09) ->
     """Whether the centre of mass is above the feet, give or take ``slack`` metres."""
     at = joints(skeleton, transforms)
     soles = np.array([at[skeleton.index[f'{n}.{s}']] for s in SIDES for n in ('foot', 'toe1-1')])
-    low = soles[:, 1].min()
-    soles = soles[soles[:, 1] < low + 0.14][:, [0, 2]]
-    point = centre_of_mass(skeleton, at)[[0, 2]]
-    # Distance to the box around the soles, turned with the feet's main axis.
-    centre = soles.mean(0)
-    axes = np.linalg.svd(soles - centre)[2]
-    local, span = axes @ (point - centre), np.abs((soles - centre) @ axes.T).max(0)
-    return bool((np.abs(local) <= span + slack).all())
+    return _above(centre_of_mass(skeleton, at), soles[soles[:, 1] < soles[:, 1].min() + 0.14], slack)
 
 
 def centre_of_mass(skeleton: Skeleton, at: np.ndarray) -> np.ndarray:
@@ -161,6 +154,14 @@ def centre_of_mass(skeleton: Skeleton, at: np.ndarray) -> np.ndarray:
             mass + 0.10 * middle(f'upperleg01.{s}', f'lowerleg01.{s}') + 0.06 * middle(f'lowerleg01.{s}', f'foot.{s}')
         )
     return mass
+
+
+def _above(mass: np.ndarray, carriers: np.ndarray, slack: float) -> bool:
+    """Whether a point is above the box around others, turned along their main axis."""
+    centre = carriers[:, [0, 2]].mean(0)
+    axes = np.linalg.svd(carriers[:, [0, 2]] - centre)[2]
+    local, span = axes @ (mass[[0, 2]] - centre), np.abs((carriers[:, [0, 2]] - centre) @ axes.T).max(0)
+    return bool((np.abs(local) <= span + slack).all())
 
 
 def settle_body(points: np.ndarray, mass: np.ndarray, most: float) -> np.ndarray | None:
@@ -208,6 +209,25 @@ def rests(skeleton: Skeleton, transforms: np.ndarray, family: str) -> bool:
     heights = joints(skeleton, transforms)[:, 1]
     low, scale = heights.min(), body_height(skeleton) / 1.7
     return not names or min(heights[skeleton.index[n]] for n in names) - low <= most * scale
+
+
+def support_of(skeleton: Skeleton, pose: Pose) -> str:
+    """What carries somebody in a pose that does not say so; a value of `Pose.support`."""
+    transforms = skeleton.transforms(bone_rotations(skeleton, pose), pose.tilt, np.zeros(3))
+    at, scale = joints(skeleton, transforms), body_height(skeleton) / 1.7
+    height = {n: (at[i, 1] - at[:, 1].min()) / scale for n, i in skeleton.index.items()}
+    knees = np.array([height[f'lowerleg01.{s}'] for s in SIDES])
+    shins = knees - [height[f'foot.{s}'] for s in SIDES]
+    if height['root'] > 0.3 and (np.abs(height['root'] - knees) < 0.15).all() and (shins > 0.2).all():
+        return 'seat'
+    # Less slack than the check of a drawn pose has: bodies differ.
+    if height['root'] > 0.3 and knees.min() > 0.15 and balanced(skeleton, transforms, 0.05):
+        return 'feet'
+    trunk = unit(at[skeleton.index['neck01']] - at[skeleton.index['root']])
+    low = at[at[:, 1] < at[:, 1].min() + 0.1 * scale]
+    if trunk[1] < 0.7 and not _above(centre_of_mass(skeleton, at), low, 0.05):
+        return 'air'
+    return 'body' if height['root'] < 0.3 else 'moment'
 
 
 def turned(pose: Pose, degrees: float) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
@@ -21,6 +22,15 @@ class Environment:
 
     radiance: np.ndarray
     name: str = 'sky'
+
+    def along(self, rays: np.ndarray) -> np.ndarray:
+        """Radiance ``(H, W, 3)`` float32 that comes from unit directions ``(H, W, 3)``."""
+        height, width = self.radiance.shape[:2]
+        v = np.arccos(np.clip(rays[..., 1], -1, 1)) / np.pi * height - 0.5
+        u = (np.arctan2(rays[..., 0], rays[..., 2]) / (2 * np.pi)) % 1 * width - 0.5
+        padded = np.concatenate([self.radiance, self.radiance[:, :1]], 1)
+        return cv2.remap(padded, (u % width).astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR,
+                         borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
 
 
 @dataclass
@@ -68,6 +78,12 @@ def turn(environment: Environment, fraction: float) -> Environment:
     """Turn an environment about the vertical by a fraction of a full circle."""
     width = environment.radiance.shape[1]
     return Environment(np.roll(environment.radiance, round(fraction * width), axis=1), environment.name)
+
+
+def washed(environment: Environment, saturation: float) -> Environment:
+    """An environment with less colour: 1 = as it is, 0 = grey. Small panoramas exaggerate it."""
+    grey = (environment.radiance @ LUMA)[..., None]
+    return Environment(grey + np.float32(saturation) * (environment.radiance - grey), environment.name)
 
 
 def sample_lights(environment: Environment, count: int, rng: np.random.Generator) -> Lights:

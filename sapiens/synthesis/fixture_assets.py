@@ -16,6 +16,7 @@ class FixtureAssets:
     """Everything by code; see `scene.Assets`."""
 
     name = 'fixture'
+    poses = ()
 
     def actor(self, rng: np.random.Generator) -> Actor:
         """A random person."""

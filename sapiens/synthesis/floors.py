@@ -1,5 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Floors by code: concrete, asphalt, planks, tiles, carpet; and photographs of floors made seamless."""
+"""Floors by code: concrete, asphalt, planks, tiles, carpet; seats; and photographs of floors made seamless."""
 
 from __future__ import annotations
 
@@ -29,6 +29,18 @@ def procedural_floor(rng: np.random.Generator) -> Ground:
         base = _shade(rng, 50, 150, 22)
         relief = _noise(rng, range(7, 10), 1.2) * rng.uniform(8, 16)
     return Ground(np.clip(base + relief[..., None], 0, 240).astype(np.uint8), scale)
+
+
+def seat_surface(rng: np.random.Generator) -> Ground:
+    """Wood, stone or cloth of a seat, as a texture and its scale."""
+    kind = rng.choice(['wood', 'stone', 'cloth'], p=[0.45, 0.2, 0.35])
+    if kind == 'wood':
+        return Ground(_planks(rng), float(rng.uniform(0.9, 1.6)))
+    base, octaves, growth = (_shade(rng, 70, 180, 5), range(2, 9), 0.75)
+    if kind == 'cloth':
+        base, octaves, growth = _shade(rng, 35, 150, 16), range(7, 10), 1.2
+    relief = _noise(rng, octaves, growth) * rng.uniform(5, 11)
+    return Ground(np.clip(base + relief[..., None], 8, 235).astype(np.uint8), float(rng.uniform(0.4, 0.9)))
 
 
 def photo_floor(photo: np.ndarray, colors: tuple[tuple[int, int, int], ...], rng: np.random.Generator) -> Ground:

@@ -9,6 +9,8 @@ import cv2
 import numba
 import numpy as np
 
+from .rasterizer import rasterize_parallel
+
 SRGB_TO_LINEAR = (((np.arange(256) / 255 + 0.055) / 1.055) ** 2.4).astype(np.float32)
 SRGB_TO_LINEAR[:11] = np.arange(11) / 255 / 12.92
 
@@ -72,3 +74,34 @@ def _lookup(u, v, texels, hit, levels, sides, starts, out):
                         t = start + ((ia + i) % side) * side + (ib + j) % side
                         for c in range(3):
                             out[y, x, c] += weight * levels[t, c]
+
+
+def contact_shade(
+    points: np.ndarray, vertices: np.ndarray, faces: np.ndarray, height: float = 0.0, resolution: int = 384
+) -> np.ndarray:
+    """Part of the sky that people and things leave to the floor close to where they touch it.
+
+    Args:
+        points: ``(H, W, 3)`` points of the floor, metres.
+        vertices: ``(V, 3)`` of what stands on it, metres.
+        faces: ``(F, 3)``.
+        height: Of the floor.
+        resolution: Side of the map in cells.
+
+    Returns:
+        ``(H, W)`` float32 in (0, 1]; 1 away from everything.
+    """
+    low, high = vertices[:, [0, 2]].min(0) - 0.5, vertices[:, [0, 2]].max(0) + 0.5
+    cell = float((high - low).max()) / resolution
+    seen = np.empty((len(vertices), 3), np.float32)
+    seen[:, :2] = (vertices[:, [0, 2]] - low) / cell - 0.5
+    seen[:, 2] = vertices[:, 1] - height
+    under = rasterize_parallel(seen, faces, np.zeros(len(faces), bool), resolution)
+    shade = np.ones_like(under)
+    # The nearer something is to the floor, the smaller and the darker the patch below it.
+    for clearance, spread, strength in ((0.025, 0.02, 0.5), (0.09, 0.06, 0.45), (0.3, 0.18, 0.35)):
+        covered = (under < clearance).astype(np.float32)
+        shade *= 1 - strength * cv2.GaussianBlur(covered, (0, 0), max(spread / cell, 0.6))
+    column, row = (points[..., 0] - low[0]) / cell - 0.5, (points[..., 2] - low[1]) / cell - 0.5
+    return cv2.remap(shade, column.astype(np.float32), row.astype(np.float32), cv2.INTER_LINEAR,
+                     borderMode=cv2.BORDER_CONSTANT, borderValue=1)  # fmt: skip

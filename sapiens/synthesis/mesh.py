@@ -21,6 +21,7 @@ class Material:
         shininess: Exponent of the highlight.
         skin: Light wraps around and reddens, as it does in skin.
         bump: Height of the procedural fine relief that only light sees (0 = smooth).
+        fibre: The relief is drawn out downwards, as hair is.
     """
 
     texture: np.ndarray
@@ -29,6 +30,7 @@ class Material:
     shininess: float = 20.0
     skin: bool = False
     bump: float = 0.0
+    fibre: bool = False
 
     @classmethod
     def plain(cls, color: np.ndarray | tuple, **options) -> Material:
@@ -80,7 +82,7 @@ class Scene:
         instance: ``(F,)`` uint8; 0 = not a person, i = person i - 1.
         texels: ``(T, 4)`` uint8.
         table: ``(M, 4)`` int64: first texel, width, height, cutout.
-        looks: ``(M, 4)`` float32: gloss, shininess, skin, bump.
+        looks: ``(M, 5)`` float32: gloss, shininess, skin, bump, fibre.
     """
 
     vertices: np.ndarray
@@ -107,7 +109,7 @@ def join(meshes: list[Mesh], instances: list[int]) -> Scene:
         for m in mesh.materials:
             height, width = m.texture.shape[:2]
             table.append((texel_start, width, height, int(m.cutout)))
-            looks.append((m.gloss, m.shininess, float(m.skin), m.bump))
+            looks.append((m.gloss, m.shininess, float(m.skin), m.bump, float(m.fibre)))
             texels.append(m.texture.reshape(-1, 4))
             texel_start += height * width
         vertex_start += len(mesh.vertices)

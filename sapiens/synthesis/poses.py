@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .imported import IMPORTED, IMPORTED_WEIGHT, ImportedPose, draw_imported
 from .posing import SIDES, Pose, neutral
 from .skeleton import rotation
 
@@ -313,17 +314,25 @@ FAMILIES: dict[str, tuple[Callable[[np.random.Generator], Pose], float]] = {
 """Family -> how to draw a pose of it, and how often it is drawn."""
 
 
-def choose_family(rng: np.random.Generator, families: tuple[str, ...] | None = None) -> str:
-    """One of ``families``, keys of `FAMILIES` (default: all), by their weights."""
-    names = list(families or FAMILIES)
-    weights = np.array([FAMILIES[n][1] for n in names])
-    return names[rng.choice(len(names), p=weights / weights.sum())]
+def choose_family(
+    rng: np.random.Generator, families: tuple[str, ...] | None = None, library: tuple[ImportedPose, ...] = ()
+) -> str:
+    """One of ``families``, keys of `FAMILIES` or `IMPORTED` (default: all there are), by their weights."""
+    weights = {name: weight for name, (_, weight) in FAMILIES.items()}
+    if library:
+        weights[IMPORTED] = IMPORTED_WEIGHT
+    names = [n for n in families or weights if n in weights]
+    chances = np.array([weights[n] for n in names])
+    return names[rng.choice(len(names), p=chances / chances.sum())]
 
 
-def draw(rng: np.random.Generator, family: str) -> Pose:
-    """Draw a pose of a family, a key of `FAMILIES`, within the joint limits."""
-    pose = FAMILIES[family][0](rng)
-    _jitter(pose.angles, rng, 0.5)
+def draw(rng: np.random.Generator, family: str, library: tuple[ImportedPose, ...] = ()) -> Pose:
+    """Draw a pose of a family: of one in `FAMILIES` within the joint limits, or one of the imported ones."""
+    if family == IMPORTED:
+        pose = draw_imported(rng, library)
+    else:
+        pose = FAMILIES[family][0](rng)
+        _jitter(pose.angles, rng, 0.5)
     for side in SIDES:
         pose.angles[f'fingers.{side}'] = _fingers(rng)
     return pose.clipped()

@@ -52,13 +52,18 @@ class Pose:
         angles: ``'spine'``, ``'neck'`` and, for each side, ``'shoulder.L'``, ... -> angles as in `LIMITS`.
         tilt: ``(3, 3)`` rotation of the pelvis before the person turns about the vertical (identity: upright).
         family: Name of the kind of pose.
-        support: What carries the weight: 'feet', 'body' (lying, kneeling, sitting on the floor), 'seat' or 'air'.
+        support: What carries the weight: 'feet', 'body' (lying, kneeling, sitting on the floor), 'seat', 'air', or
+            'moment': the ground, for an instant (one foot of a runner) or held by skill (a handstand).
+        bones: Rotations of bones, in rest axes, that take the place of those from the angles (imported poses).
+        touch: How deep limbs may press into each other, metres, because the pose's maker has them touch.
     """
 
     angles: dict[str, np.ndarray]
     tilt: np.ndarray = field(default_factory=lambda: np.eye(3))
     family: str = 'standing'
     support: str = 'feet'
+    bones: dict[str, np.ndarray] = field(default_factory=dict)
+    touch: float = 0.0
 
     def clipped(self) -> Pose:
         """The nearest pose within `LIMITS`."""
@@ -109,6 +114,7 @@ def bone_rotations(skeleton: Skeleton, pose: Pose) -> dict[str, np.ndarray]:
         _arm(out, skeleton, pose.angles, side)
         _hand(out, skeleton, pose.angles, side)
         leg_rotations(out, skeleton, pose.angles, side)
+    out.update(pose.bones)
     return {name: r for name, r in out.items() if name in skeleton.index}
 
 

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -15,8 +17,10 @@ from ..errors import UserError
 from . import contact, poses
 from .actor import Actor, Figure, pose_actor, surface_points, transforms_of
 from .camera import Camera, frame_points
-from .environment import Environment, sample_lights, turn
+from .environment import Environment, sample_lights, turn, washed
+from .floors import seat_surface
 from .ground import SRGB_TO_LINEAR, Ground
+from .imported import ImportedPose
 from .labels import InvalidSample, Labels, check, make_labels
 from .mesh import Material, Mesh, join
 from .posing import Pose
@@ -25,12 +29,14 @@ from .shading import expose, render_radiance
 from .zones import ZONE
 
 FRAMINGS = ('full', 'upper', 'face')
+RENDERERS = ('numba', 'mitsuba-scalar', 'mitsuba-llvm')
 
 
 class Assets(Protocol):
     """Where people, light and floors come from."""
 
     name: str
+    poses: tuple[ImportedPose, ...]
 
     def actor(self, rng: np.random.Generator) -> Actor:
         """A random person."""
@@ -57,6 +63,8 @@ class Recipe:
         lights: Number of parallel lights; 0 = by size.
         sensor: Strength of each sensor effect.
         backgrounds: Files of the user's backgrounds.
+        renderer: Of `RENDERERS`: what makes the picture; labels are the same.
+        spp: Paths a pixel of a path tracer; 0 = 32.
     """
 
     size: tuple[int, int] = (1024, 768)
@@ -69,6 +77,8 @@ class Recipe:
     lights: int = 0
     sensor: Sensor = field(default_factory=Sensor)
     backgrounds: tuple[str, ...] = ()
+    renderer: str = 'numba'
+    spp: int = 0
 
 
 PRESETS: dict[str, dict] = {
@@ -142,7 +152,7 @@ def _draw(assets: Assets, recipe: Recipe, rng: np.random.Generator, rejected: Co
     labels = make_labels(scene, figures, camera, min_pixels=max(40, int(np.prod(recipe.size) * 4e-4)))
     if not labels.persons:
         raise InvalidSample('nobody to be seen')
-    environment = turn(assets.environment(rng), rng.random())
+    environment = washed(turn(assets.environment(rng), rng.random()), rng.uniform(0.4, 0.75))
     small = max(recipe.size) <= 384
     lights = sample_lights(environment, recipe.lights or (16 if small else 32), rng)
     ground = assets.ground(rng)
@@ -152,25 +162,45 @@ def _draw(assets: Assets, recipe: Recipe, rng: np.random.Generator, rejected: Co
     if recipe.backgrounds and rng.random() < 0.85:
         backdrop = _backdrop(recipe.backgrounds, camera.size, rng) / balance
     rest = np.concatenate([f.rest for f in figures] + [t.vertices for t in things])
-    radiance, coverage = render_radiance(
+    # At least about a pixel of the panorama: its grid must not be seen.
+    columns = max(environment.radiance.shape[1], 512)
+    blur = camera.intrinsics[0, 0] * 2 * np.pi / columns * rng.uniform(0.75, 1.3 if framing == 'full' else 1.8)
+    radiance, coverage = _renderer(recipe, rng)(
         scene, camera, environment, lights, ground, backdrop,
         samples=recipe.samples or 2, shadow_resolution=160 if small else 384, rest=rest,
+        blur=blur,
     )  # fmt: skip
-    if rng.random() < 0.35 and framing != 'full':
+    if backdrop is not None and rng.random() < 0.35 and framing != 'full':
         radiance = _defocus(radiance, coverage, rng.uniform(0.002, 0.008) * max(camera.size))
-    image = expose(radiance * balance, coverage, float(rng.uniform(0.09, 0.2)), float(rng.uniform(0.85, 1.05)))
+    image = expose(radiance * balance, coverage, float(rng.uniform(0.11, 0.22)), float(rng.uniform(0.85, 1.05)))
     image = apply_sensor(image, recipe.sensor, rng)
     check(labels, camera, image)
     info = {'framing': framing, 'environment': environment.name, 'assets': assets.name}
     return Sample(image, labels, camera, info, rejected)
 
 
-def _pose_for(actor: Actor, recipe: Recipe, rng: np.random.Generator, rejected: Counter) -> Pose:
+def _renderer(recipe: Recipe, rng: np.random.Generator) -> Callable:
+    if recipe.renderer == 'numba':
+        return render_radiance
+    from . import mitsuba_renderer
+
+    # A seed that leaves the stream of random numbers as it is: all else is the same with both renderers.
+    seed = int(rng.bit_generator.seed_seq.generate_state(1)[0])
+    return partial(mitsuba_renderer.render_radiance, renderer=recipe.renderer, spp=recipe.spp or 32, seed=seed)
+
+
+def _pose_for(
+    actor: Actor,
+    recipe: Recipe,
+    rng: np.random.Generator,
+    rejected: Counter,
+    library: tuple[ImportedPose, ...] = (),
+) -> Pose:
     """A pose without self-collision, settled on the ground and in balance."""
     # The family stays: some are refused more often than others, and would become rare.
-    family = poses.choose_family(rng, recipe.families)
+    family = poses.choose_family(rng, recipe.families, library)
     for _ in range(40):
-        pose = poses.draw(rng, family)
+        pose = poses.draw(rng, family, library)
         if pose.support == 'feet':
             pose = contact.settle_feet(actor.skeleton, pose)
         transforms = transforms_of(actor, pose, pose.tilt)
@@ -183,7 +213,7 @@ def _pose_for(actor: Actor, recipe: Recipe, rng: np.random.Generator, rejected: 
                 continue
             pose = replace(pose, tilt=settled @ pose.tilt)
             transforms = transforms_of(actor, pose, pose.tilt)
-        if contact.self_collision(actor.skeleton, transforms) > 0.012:
+        if contact.self_collision(actor.skeleton, transforms) > 0.012 + pose.touch:
             rejected['self-collision'] += 1
         elif pose.support == 'feet' and pose.family != 'running' and not contact.balanced(actor.skeleton, transforms):
             rejected['out of balance'] += 1
@@ -203,7 +233,7 @@ def _crowd(
     spread = 0.3 if recipe.contact else 0.85
     for number in range(count):
         actor = assets.actor(rng)
-        pose = _pose_for(actor, recipe, rng, rejected)
+        pose = _pose_for(actor, recipe, rng, rejected, assets.poses)
         clearance = float(rng.uniform(0.02, 0.35)) if pose.support == 'air' else 0.0
         heading = float(rng.uniform(-180, 180)) if rng.random() < 0.45 else float(rng.normal(0, 35))
         figure = None
@@ -240,22 +270,27 @@ def _seat(figure: Figure, heading: float, rng: np.random.Generator) -> Mesh:
     top = float(near[:, 1].min()) + 0.015 if len(near) else float(pelvis[1]) - 0.1
     top = max(top, 0.03)
     depth, width = rng.uniform(0.17, 0.24), rng.uniform(0.18, 0.32)
-    corners = np.array([[x, y, z] for y in (0, 1) for x in (-1, 1) for z in (-1, 1)], np.float64)
-    corners *= [width, top, depth]
+    board = rng.uniform(0.15, 0.5) * top if rng.random() < 0.5 else min(0.04, 0.5 * top)
     angle = np.radians(heading)
     c, s = np.cos(angle), np.sin(angle)
-    corners = corners @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]).T
-    corners[:, [0, 2]] += pelvis[[0, 2]] - 0.03 * np.array([s, c])
     quads = np.array([[4, 5, 7, 6], [0, 1, 5, 4], [2, 6, 7, 3], [0, 4, 6, 2], [1, 3, 7, 5], [0, 2, 3, 1]])
-    vertices = corners[quads].reshape(-1, 3).astype(np.float32)
-    faces = np.concatenate([[[4 * i, 4 * i + 1, 4 * i + 2], [4 * i, 4 * i + 2, 4 * i + 3]] for i in range(6)]).astype(
-        np.int32
-    )
-    square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
-    uv = np.concatenate([[square[[0, 1, 2]], square[[0, 2, 3]]] for _ in range(6)]).astype(np.float32)
-    material = Material.plain(rng.integers(30, 220, 3))
+    boxes, sheets = [], []
+    for low, high in ((0.0, top - board), (top - board, top)):  # what carries, and a board or cushion on it
+        corners = np.array([[x, y, z] for y in (low, high) for x in (-width, width) for z in (-depth, depth)])
+        boxes.append(corners[quads].reshape(-1, 3))
+        # The two axes along each side, in metres: textures keep their scale.
+        axes = np.array([[0, 2], [1, 2], [1, 2], [0, 1], [0, 1], [0, 2]])
+        sheets.append(np.take_along_axis(corners[quads], axes[:, None].repeat(4, 1), 2))
+    points = np.concatenate(boxes) @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]).T
+    points[:, [0, 2]] += pelvis[[0, 2]] - 0.03 * np.array([s, c])
+    first = 4 * np.arange(12)[:, None, None]
+    faces = (first + [[0, 1, 2], [0, 2, 3]]).reshape(-1, 3).astype(np.int32)
+    looks = [seat_surface(rng) for _ in range(2)]
+    part = np.repeat([0, 1], 12).astype(np.int32)
+    uv = np.concatenate(sheets).reshape(-1, 2)[faces] / np.array([g.scale for g in looks])[part, None, None]
+    materials = [Material(np.dstack([g.texture, np.full(g.texture.shape[:2], 255, np.uint8)])) for g in looks]
     zeros = np.zeros(len(faces), np.uint8)
-    return Mesh(vertices, faces, uv, zeros.astype(np.int32), zeros, [material])
+    return Mesh(points.astype(np.float32), faces, uv.astype(np.float32), part, zeros, materials)
 
 
 def _aim(figures: list[Figure], focus: int, framing: str, recipe: Recipe, rng: np.random.Generator) -> Camera:

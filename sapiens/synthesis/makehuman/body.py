@@ -46,6 +46,7 @@ class BaseBody:
             for n, i in self.targets.items()
             if n.startswith('macro/')
         ]
+        self._whole: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         self.word_axis = {w: axis for axis, words in PHENOTYPES.items() for w in words}
 
     def add(self, points: np.ndarray, target: int, weight: float) -> None:
@@ -97,10 +98,15 @@ class BaseBody:
         return Skeleton(self.bone_names, self.parents, *ends)
 
     def triangles(self, group: str, keep: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Triangles of a group of the mesh: faces ``(F, 3)``, uv ``(F, 3, 2)`` and the quad each came from."""
+        """Triangles of a group: faces ``(F, 3)``, uv ``(F, 3, 2)`` and the quad each came from; not to be changed."""
+        if keep is None and group in self._whole:
+            return self._whole[group]
         faces, uv = self.data[f'faces/{group}'], self.data[f'uv/{group}']
         chosen = np.arange(len(faces)) if keep is None else np.flatnonzero(keep)
-        return triangulate(faces[chosen], uv[chosen], chosen)
+        found = triangulate(faces[chosen], uv[chosen], chosen)
+        if keep is None:
+            self._whole[group] = found
+        return found
 
 
 @numba.njit(cache=True)

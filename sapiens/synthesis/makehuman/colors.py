@@ -54,6 +54,19 @@ def hair_color(dark: bool, age: float, rng: np.random.Generator) -> np.ndarray:
     return color * rng.uniform(0.85, 1.15)
 
 
+def strands(texture: np.ndarray) -> np.ndarray:
+    """Hair ``(h, w, 4)`` uint8 in grey with its strands, but without the painted light, dark roots and patches."""
+    luma = cv2.cvtColor(np.ascontiguousarray(texture[..., :3]), cv2.COLOR_RGB2GRAY).astype(np.float32) + 4
+    weight = texture[..., 3].astype(np.float32) / 255 + 1e-3
+    sigma = 0.025 * len(texture)
+    wide = cv2.GaussianBlur(luma * weight, (0, 0), sigma) / cv2.GaussianBlur(weight, (0, 0), sigma)
+    middle = float(np.median(wide[texture[..., 3] > 128])) if (texture[..., 3] > 128).any() else 1.0
+    even = 100 * (luma / wide) * np.clip(wide / middle, 0.5, 2) ** 0.3
+    out = texture.copy()
+    out[..., :3] = np.clip(even, 0, 255).astype(np.uint8)[..., None]
+    return out
+
+
 def eye_color(dark: bool, rng: np.random.Generator) -> np.ndarray:
     """Colour of an iris, ``(3,)`` sRGB."""
     chosen = int(rng.choice([0, 1, 6])) if dark and rng.random() < 0.9 else int(rng.integers(len(_EYES)))
@@ -135,15 +148,22 @@ def _stripe(x: np.ndarray, period: float, share: float) -> np.ndarray:
     return np.clip((share / 2 - np.abs(x / period % 1 - 0.5)) * 12 + 0.5, 0, 1)
 
 
-def tint(texture: np.ndarray, color: np.ndarray, strength: float) -> np.ndarray:
-    """Move a texture's colour towards ``color`` (sRGB), keeping its light and dark."""
-    rgb = np.ascontiguousarray(texture[..., :3])
-    luma = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    shade = np.clip(np.arange(256) / max(_median(luma, texture[..., 3]), 8.0), 0.2, 1.9)
-    goal = _by_luma(luma, shade[:, None] * np.asarray(color, np.float64))
-    out = texture.copy()
-    out[..., :3] = cv2.addWeighted(rgb, 1 - strength, goal, strength, 0)
-    return out
+def tint(texture: np.ndarray, color: np.ndarray, strength: float, contrast: float = 1.0) -> np.ndarray:
+    """Move a texture's colour towards ``color`` (sRGB); ``contrast`` below 1 evens out its light and dark."""
+    luma, alpha = cv2.cvtColor(texture, cv2.COLOR_RGBA2GRAY), cv2.extractChannel(texture, 3)
+    shade = np.clip(np.arange(256) / max(_median(luma, alpha), 8.0), 0.2, 1.9) ** contrast
+    table = np.minimum(shade[:, None] * np.asarray(color, np.float64) + 0.5, 245)
+    table = np.column_stack([np.maximum(table, 0), np.arange(256)]).astype(np.uint8).reshape(256, 1, 4)
+    goal = cv2.LUT(cv2.merge([luma, luma, luma, alpha]), table)
+    return goal if strength == 1 else cv2.addWeighted(texture, 1 - strength, goal, strength, 0)
+
+
+def saturation_matrix(saturation: float) -> np.ndarray:
+    """``(4, 4)`` that brings RGBA colours nearer to grey; 1 = as they are."""
+    matrix = np.zeros((4, 4))
+    matrix[:3, :3] = saturation * np.eye(3) + (1 - saturation) * np.array([0.299, 0.587, 0.114])
+    matrix[3, 3] = 1
+    return matrix
 
 
 def _median(luma: np.ndarray, alpha: np.ndarray) -> float:

@@ -58,26 +58,33 @@ _ARMS_CHEST = [ZONE[n] for n in ('chest', 'neck', 'head')] + [
 ]
 
 
-def texel_places(faces: np.ndarray, uv: np.ndarray, points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Where each texel of a mesh lies on the body, so that stripes run straight whatever the texture's layout.
+def texel_values(faces: np.ndarray, uv: np.ndarray, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Values of a mesh's vertices at the texels of its texture.
 
     Args:
         faces: ``(F, 3)`` triangles.
         uv: ``(F, 3, 2)`` texture coordinates, v up.
-        points: ``(V, 3)`` vertices at rest, metres.
+        values: ``(V, C)``.
         size: ``(h, w)`` of the texture.
 
     Returns:
-        ``(h, w, 2)`` float32 metres around the body and upwards; 0 where no triangle uses the texel.
+        ``(h, w, C)`` float32; 0 where no triangle uses the texel.
     """
     inside = uv - np.floor(uv.mean(1, keepdims=True))
     flat = np.concatenate([inside * [1, -1] + [0, 1], np.ones((*uv.shape[:2], 1))], -1).reshape(-1, 3)
     view = np.array([[size[1], 0, -0.5], [0, size[0], -0.5], [0, 0, 1]])
     corners = np.arange(len(flat), dtype=np.int32).reshape(-1, 3)
     _, face_id, bary = rasterize(flat, corners, view, size)
-    # Half of the depth counts as width, so that stripes also run down the sides.
-    around = np.stack([points[:, 0] + 0.5 * points[:, 2], points[:, 1]], -1)[faces].reshape(-1, 2)
-    return interpolate(around, corners, face_id, bary).astype(np.float32)
+    return interpolate(values[faces].reshape(-1, values.shape[1]), corners, face_id, bary).astype(np.float32)
+
+
+def texel_places(faces: np.ndarray, uv: np.ndarray, points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Where each texel lies on the body, ``(h, w, 2)`` metres around it and upwards; see `texel_values`.
+
+    By these, stripes run straight whatever the texture's layout. Half of the depth counts as width, so that they also
+    run down the sides.
+    """
+    return texel_values(faces, uv, np.stack([points[:, 0] + 0.5 * points[:, 2], points[:, 1]], -1), size)
 
 
 def split_outfit(faces: np.ndarray, vertex_zone: np.ndarray, points: np.ndarray, waist: float) -> np.ndarray:
@@ -113,11 +120,13 @@ def iris_texture(color: np.ndarray, rng: np.random.Generator, side: int = 128) -
     r, a = np.hypot(x, y), np.arctan2(y, x)
     streak = 0.8 + 0.35 * np.interp((a / (2 * np.pi)) % 1 * 64, np.arange(65), np.append(rng.random(64), 0.5))
     iris = np.asarray(color, np.float64) * (streak * np.clip(1.25 - 0.55 * (r / IRIS) ** 3, 0, 2))[..., None]
-    white = np.array([232, 226, 220]) - np.clip((r - IRIS) * 60, 0, 40)[..., None] * [0.4, 1, 1]
-    edge = np.clip((r - IRIS) / 0.03 + 0.5, 0, 1)[..., None]
+    # The white is greyish pink, redder towards the corners; lids and lashes keep light from its upper part.
+    white = np.array([206, 196, 190]) - np.clip((r - IRIS) * 60, 0, 40)[..., None] * [0.3, 1.2, 1.1]
+    shade = 1 - 0.55 * np.clip((-y - 0.02) / 0.42, 0, 1) ** 1.3 - 0.3 * np.clip((np.abs(x) - 0.45) / 0.4, 0, 1)
+    edge = np.clip((r - IRIS) / 0.07 + 0.5, 0, 1)[..., None]
     hole = np.clip((r - PUPIL) / 0.03 + 0.5, 0, 1)[..., None]
     out = np.full((side, side, 4), 255, np.uint8)
-    out[..., :3] = np.clip((iris * (1 - edge) + white * edge) * hole + 6 * (1 - hole), 0, 255)
+    out[..., :3] = np.clip(((iris * (1 - edge) + white * edge) * hole + 6 * (1 - hole)) * shade[..., None], 0, 255)
     return out
 
 
