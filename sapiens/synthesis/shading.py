@@ -150,6 +150,8 @@ def _shade(face_id, bary, faces, vertices, normals, rest, uv, material, texels, 
                     hx, hy, hz = lx + ex, ly + ey, lz + ez
                     inv = 1.0 / np.sqrt(hx * hx + hy * hy + hz * hz + 1e-12)
                     half = max((nx * hx + ny * hy + nz * hz) * inv, 0.0)
+                    if half < 0.6:  # too dim to be seen, and powers are dear
+                        continue
                     s = lit * cosine * gloss * half**power * (power + 8) * 0.04
                     if skin > 0:  # slanting light glances off (Schlick)
                         slant = 1.0 - max((ex * hx + ey * hy + ez * hz) * inv, 0.0)
