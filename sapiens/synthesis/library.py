@@ -9,8 +9,6 @@ from pathlib import Path
 from ..errors import UserError
 from .scene import Assets
 
-DEFAULT_FOLDER = 'data/assets'
-
 
 @lru_cache(maxsize=2)
 def load_assets(name: str) -> Assets:

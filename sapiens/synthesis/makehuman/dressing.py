@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..rasterizer import interpolate, rasterize
-from ..zones import ZONE, ZONES
+from ..zones import ZONE
 
 
 def bind(refs: np.ndarray, weights: np.ndarray, offsets: np.ndarray, points: np.ndarray, scale: float) -> np.ndarray:
@@ -161,8 +161,3 @@ def ring_on_eye(centre: np.ndarray, radius: float, part: float, clock: np.ndarra
     a = np.radians(clock)
     d = np.stack([np.sin(p) * np.cos(a), np.sin(p) * np.sin(a), np.full(len(a), np.cos(p))], -1)
     return d * radius + centre
-
-
-def zone_ids(names: list[str]) -> np.ndarray:
-    """Ids of zones by name."""
-    return np.array([ZONES.index(n) for n in names], np.uint8)
