@@ -225,8 +225,8 @@ def swapped_sides(points: np.ndarray, visible: np.ndarray, vocabulary: KeypointV
     if have('nose', 'left_eye', 'right_eye'):
         across, up = at['left_eye'] - at['right_eye'], (at['left_eye'] + at['right_eye']) / 2 - at['nose']
         width, height = np.linalg.norm(across), np.linalg.norm(up)
-        # A profile or a bowed head says nothing.
-        if width > 0.5 * height > 0 and _cross(up, across) < -0.5 * width * height:
+        # A profile says nothing, nor does a head seen from above or below: there the nose may lie beyond the eyes.
+        if width > 0.5 * height and height > 0.4 * width and _cross(up, across) < -0.5 * width * height:
             return 'the left eye lies where the right one of a face would'
     if have('left_shoulder', 'right_shoulder', 'left_hip', 'right_hip'):
         shoulders, hips = at['left_shoulder'] - at['right_shoulder'], at['left_hip'] - at['right_hip']

@@ -119,6 +119,11 @@ def test_profiles_and_strange_vocabularies_are_not_suspected():
     visible[:3] = True
     points[0], points[1], points[2] = [10, 10], [9.2, 6], [10, 6]
     assert swapped_sides(points, visible, vocabulary) is None
+    # Seen from below the chin the nose lies a little beyond the eyes; exchanged eyes of a face lie well below them.
+    points[:3] = [163.4, 65.4], [166.8, 72.6], [158.4, 61.4]
+    assert swapped_sides(points, visible, vocabulary) is None
+    points[:3] = [10, 10], [7, 6], [13, 6]
+    assert 'left eye' in swapped_sides(points, visible, vocabulary)
     assert list(check_keypoints(dict(keypoints=np.full((17, 2), np.nan), keypoints_visible=np.ones(17),
                                      keypoint_vocabulary='coco17'), (9, 9)))[0][0] == 'NaN keypoints'  # fmt: skip
     assert swapped_sides(np.ones((25, 2)), np.ones(25, bool), load_vocabulary('openpose25')) is None
