@@ -16,7 +16,7 @@ from ..floors import photo_floor, procedural_floor
 from ..ground import Ground
 from ..mesh import Material
 from ..rasterizer import vertex_normals
-from ..zones import ZONE, ZONES, part_of_zone, zone_of_bone
+from ..zones import ZONE, ZONES, part_of_zone
 from . import colors, dressing, skin
 from .bake import verify
 from .bake_motions import FILE as MOTIONS
@@ -70,9 +70,8 @@ class MakeHumanAssets:
         adults = [self.body.shape({'gender': gender, 'age': 2 / 3}, even) for gender in (0.0, 1.0)]
         bodies = [self.body.skeleton(points * 0.1) for points in adults]
         self.poses, self.expressions = load_motions(path / MOTIONS, bodies)
-        bone_zone = np.array([ZONE[zone_of_bone(b)] for b in self.body.bone_names], np.uint8)
         strongest = np.argmax(self.body.skin_weights, 1)
-        self.vertex_zone = bone_zone[self.body.skin_bones[np.arange(len(strongest)), strongest]]
+        self.vertex_zone = self.body.bone_zones[self.body.skin_bones[np.arange(len(strongest)), strongest]]
         self._prepare_skin()
 
     def environment(self, rng: np.random.Generator) -> Environment:
@@ -162,8 +161,7 @@ class MakeHumanAssets:
             w['refs'], w['weights'], self.body.skin_bones, self.body.skin_weights, len(self.body.bone_names)
         )
         strong = np.argmax(w['skin'], 1)
-        bone_zone = np.array([ZONE[zone_of_bone(b)] for b in self.body.bone_names], np.uint8)
-        w['zone'] = bone_zone[w['bones'][np.arange(len(strong)), strong]]
+        w['zone'] = self.body.bone_zones[w['bones'][np.arange(len(strong)), strong]]
         return w
 
     @lru_cache(maxsize=16)  # noqa: B019

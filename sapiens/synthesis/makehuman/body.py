@@ -9,6 +9,7 @@ import numba
 import numpy as np
 
 from ..skeleton import Skeleton
+from ..zones import ZONE, zone_of_bone
 from .bake import PHENOTYPES
 
 _AXES = {
@@ -37,6 +38,7 @@ class BaseBody:
         self.data = data
         self.template = data['template'].astype(np.float64)
         self.bone_names = tuple(str(n) for n in data['bones'])
+        self.bone_zones = np.array([ZONE[zone_of_bone(b)] for b in self.bone_names], np.uint8)
         self.parents = data['parents']
         self.mirror = data['mirror']
         self.skin_bones, self.skin_weights = data['skin_bones'], data['skin_weights']

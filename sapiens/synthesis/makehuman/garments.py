@@ -1,5 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Shirts, trousers, shorts and skirts cut out of the base mesh's own cloth helpers, and socks."""
+"""Shirts, trousers, shorts and skirts cut out of the base mesh's own cloth helpers."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def _finish(
 
 
 def _cloth(kind: str, rng: np.random.Generator) -> np.ndarray:
-    """A texture for a garment of `_cut`, ``(384, 384, 4)`` uint8."""
+    """A texture for a garment, ``(384, 384, 4)`` uint8."""
     side = 384
     texture = np.full((side, side, 4), 255, np.uint8)
     color = cloth_color(rng, kind)

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..rasterizer import vertex_normals
-from ..zones import ZONE, zone_of_bone
 from .bake import strongest
 from .body import BaseBody, triangulate
 from .cloth import Fit, FoldFrame, fold_depth, fold_frame, smoothstep
 from .cover import cover_depth, free_space, push_out
 from .cutting import between, rounded_middles, subdivide
-from .dressing import bind, bound_skin, components
+from .dressing import bind, components
 from .nearest import nearest, nearest_and_distance
 from .suit import skirt_weights
 
@@ -84,26 +83,22 @@ class Outfit:
 
 
 def make_outfit(body: BaseBody, proxy: dict[str, np.ndarray], refine: bool) -> Outfit:
-    """Prepare a proxy of the wardrobe; takes part of a second."""
+    """Prepare a proxy of the wardrobe, whose skinning is known; takes part of a second."""
     template = body.template * 0.1
     coarse, uv, origin = triangulate(proxy['faces'], proxy['uv'], np.arange(len(proxy['faces'])))
     rough = bind(proxy['refs'], proxy['weights'], proxy['offsets'], template, 1.0)
-    bones, weights = bound_skin(
-        proxy['refs'], proxy['weights'], body.skin_bones, body.skin_weights, len(body.bone_names)
-    )
     faces, edges, points = coarse, np.zeros((0, 2), np.int32), rough
     if refine and len(proxy['faces']) < FINE:
         faces, uv, edges, parents = subdivide(coarse, uv, len(rough))
         origin = origin[parents]
         points = np.concatenate([rough, rounded_middles(rough, vertex_normals(rough, coarse), edges, most=0.06)])
     dense = np.zeros((len(rough), len(body.bone_names)), np.float32)
-    np.put_along_axis(dense, bones.astype(np.int64), weights, 1)
+    np.put_along_axis(dense, proxy['bones'].astype(np.int64), proxy['skin'], 1)
     dense = np.concatenate([dense, between(dense, edges, np.full(len(edges), 0.5, np.float32))])
     skirts = _skirt_vertices(body, points, faces)
     if skirts.any():
         dense[skirts] = skirt_weights(body, points[skirts])
     bones, skin = strongest(dense)
-    zone_of = np.array([ZONE[zone_of_bone(b)] for b in body.bone_names], np.uint8)
     arms = np.array([b.startswith(('upperarm', 'lowerarm', 'wrist')) for b in body.bone_names])
     room = free_space(rough, coarse)
     room = np.concatenate([room, room[edges].min(1)])
@@ -119,7 +114,7 @@ def make_outfit(body: BaseBody, proxy: dict[str, np.ndarray], refine: bool) -> O
     ends = border(faces)
     hem = nearest_and_distance(points, points[ends])[1] if len(ends) else np.full(len(points), 1e3)
     return Outfit(proxy['refs'], proxy['weights'], proxy['offsets'], edges, coarse, faces, uv, origin, bones, skin,
-                  zone_of[np.argmax(dense, 1)], frame, hem, twin, near, depth)  # fmt: skip
+                  body.bone_zones[np.argmax(dense, 1)], frame, hem, twin, near, depth)  # fmt: skip
 
 
 def border(faces: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..rasterizer import vertex_normals
-from ..zones import ZONE, zone_of_bone
+from ..zones import ZONE
 from .bake import strongest
 from .body import BaseBody
 from .cloth import FoldFrame, fold_frame, neighbours, smoothstep
@@ -78,8 +78,7 @@ def make_suit(body: BaseBody, group: str) -> Suit:
     if group == 'helper-skirt':
         dense = skirt_weights(body, template)
     bones, weights = strongest(dense)
-    zone_of = np.array([ZONE[zone_of_bone(b)] for b in body.bone_names], np.uint8)
-    zone = zone_of[np.argmax(dense, 1)]
+    zone = body.bone_zones[np.argmax(dense, 1)]
     zone[zone == ZONE['head']] = ZONE['neck']
     arms = np.array([b.startswith(('upperarm', 'lowerarm', 'wrist')) for b in body.bone_names])
     room = free_space(rough, coarse)
