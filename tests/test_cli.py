@@ -94,4 +94,4 @@ def test_info(monkeypatch, capsys, tmp_path):
 
 
 def test_layouts_of_convert_are_those_there_are():
-    assert LAYOUTS == tuple(TARGETS)
+    assert tuple(TARGETS) == LAYOUTS

@@ -30,7 +30,7 @@ def main() -> None:
     from mmengine.runner import set_random_seed
 
     from ..datasets.label_files import encode_image
-    from ..datasets.storage import write_atomic
+    from ..utils.files import write_atomic
 
     dataset = options.build_dataset(args)
     set_random_seed(args.seed)

@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument('--show', type=int, default=30, metavar='N', help='problems to print in full')
     args = parser.parse_args()
     from ..datasets.check import check_dataset
-    from ..datasets.storage import write_atomic
+    from ..utils.files import write_atomic
 
     dataset = options.build_dataset(args)
     console = Console()

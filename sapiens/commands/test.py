@@ -36,8 +36,9 @@ def main() -> None:
     from mmengine.dist import is_main_process
 
     from ..engine import cli
-    from ..engine.files import replace_when_done, to_plain
+    from ..engine.files import to_plain
     from ..evaluation import evaluator_for_test, finish_test, protocol_of_run
+    from ..utils.files import write_atomic
 
     config = cli.prepare(args)
     if config.get('test_dataloader') is None:
@@ -64,5 +65,4 @@ def main() -> None:
         for path in finish_test(runner.test_loop.evaluator, args.out, worst, protocol):
             print(f'written: {path}')
         if args.out:
-            with replace_when_done(Path(args.out) / 'metrics.json') as temporary:
-                temporary.write_text(json.dumps(to_plain(metrics), indent=1), encoding='utf-8')
+            write_atomic(Path(args.out) / 'metrics.json', json.dumps(to_plain(metrics), indent=1))
