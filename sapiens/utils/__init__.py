@@ -1,2 +1,2 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""What several rooms need and none owns."""
+"""What several rooms need and nobody owns; imports nothing of ours."""

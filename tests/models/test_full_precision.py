@@ -83,7 +83,8 @@ def test_everything_that_must_be_exact_is_marked():
     own = Own(4, 2, (4,), (4,))
     x = torch.rand(1, 2, 8, 8)
     with autocast():
-        assert torch.equal(own.loss(x, [])['loss'], torch.matmul(x, x.transpose(-1, -2)).sum())
+        value = own.loss(x, [])['loss']
+    assert torch.equal(value, torch.matmul(x, x.transpose(-1, -2)).sum())
 
 
 def test_heads_follow_the_encoder_but_for_their_last_layer():
