@@ -11,9 +11,9 @@ from scenes import sphere
 
 from sapiens.datasets import label_files
 from sapiens.datasets.image_files import decode_image, reduction_matrix, upright_size
-from sapiens.datasets.storage import write_atomic
 from sapiens.datasets.transforms import LoadImage, LoadLabels, PersonBox, RandomFlip, Resize, TopdownAffine
 from sapiens.errors import UserError
+from sapiens.utils.files import write_atomic
 
 
 def smooth_image(height=64, width=88, seed=0):
