@@ -42,6 +42,12 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='default: a GPU if there is one'
     )
+    parser.add_argument(
+        '--precision',
+        choices=('auto', 'probe', 'bf16', 'fp16', 'tf32', 'fp32'),
+        help="of the network; default: the config's, else auto (bf16 and TF32 on GPUs that have them, fp32 on CPUs; "
+        'probe: bf16 also on a CPU that is faster with it)',
+    )
     # torch.distributed.launch of old passes this.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
