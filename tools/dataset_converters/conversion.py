@@ -22,7 +22,7 @@ from sapiens.datasets.label_files import decode_normals, encode_depth, encode_id
 from sapiens.datasets.manifest import FORMAT, LABELS
 from sapiens.datasets.storage import read_bytes, write_atomic
 from sapiens.errors import UserError
-from sapiens.evaluation.normal_axes import CONVENTIONS, AxisEvidence, axis_evidence, describe_axes
+from sapiens.evaluation.analysis.axes import CONVENTIONS, AxisEvidence, axis_evidence, describe_axes
 
 # Images looked at before anything is converted, to tell the axes of their normals.
 _CHECKED = 24
