@@ -50,8 +50,8 @@ def plot(runs: list, keys: list[str], out: Path, window: int) -> None:
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
-    from sapiens.engine.files import replace_when_done
     from sapiens.engine.logs import smooth
+    from sapiens.utils.files import replace_when_done
 
     known = {key for run in runs for key in (*run.train, *run.val)}
     for key in keys:

@@ -19,11 +19,11 @@ from mmengine.runner import set_random_seed
 from rich.progress import track
 
 from sapiens.datasets.label_files import encode_image
-from sapiens.datasets.storage import write_atomic
 from sapiens.engine.config import OptionsAction, load_config
 from sapiens.errors import UserError, run_cli
 from sapiens.registry import DATASETS
 from sapiens.structures import HumanDataSample
+from sapiens.utils.files import write_atomic
 from sapiens.visualization import draw_depth, draw_keypoints, draw_normals, draw_parts, side_by_side
 
 

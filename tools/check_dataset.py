@@ -24,10 +24,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from sapiens.datasets.check import Problem, check_dataset
-from sapiens.datasets.storage import write_atomic
 from sapiens.engine.config import OptionsAction, load_config
 from sapiens.errors import UserError, run_cli
 from sapiens.registry import DATASETS
+from sapiens.utils.files import write_atomic
 
 
 def main() -> int:

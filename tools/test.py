@@ -24,8 +24,9 @@ def main() -> None:
     from mmengine.dist import is_main_process
 
     from sapiens.engine import cli
-    from sapiens.engine.files import replace_when_done, to_plain
+    from sapiens.engine.files import to_plain
     from sapiens.evaluation import evaluator_for_test, finish_test, protocol_of_run
+    from sapiens.utils.files import write_atomic
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_common_options(parser)
@@ -69,8 +70,7 @@ def main() -> None:
         for path in finish_test(runner.test_loop.evaluator, args.out, worst, protocol):
             print(f'written: {path}')
         if args.out:
-            with replace_when_done(Path(args.out) / 'metrics.json') as temporary:
-                temporary.write_text(json.dumps(to_plain(metrics), indent=1), encoding='utf-8')
+            write_atomic(Path(args.out) / 'metrics.json', json.dumps(to_plain(metrics), indent=1))
 
 
 if __name__ == '__main__':

@@ -28,7 +28,7 @@ def main() -> None:
         '--resume', nargs='?', const='auto', help='continue the last checkpoint of the work directory, or this one'
     )
     parser.add_argument(
-        '--amp', nargs='?', const='bf16', choices=('bf16', 'fp16'), help='mixed precision; bf16 works on CPUs too'
+        '--amp', nargs='?', const='bf16', choices=('bf16', 'fp16'), help='the same as --precision bf16 or fp16'
     )
     parser.add_argument('--compile', action='store_true', help='torch.compile the model')
     parser.add_argument('--fsdp', action='store_true', help='shard the model over all processes')

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import torch
 
-from ..engine.files import replace_when_done
 from ..errors import UserError
+from ..utils.files import write_atomic
 from ..visualization import side_by_side
 from .loading import choose_device, load_model
 from .sources import read_image
@@ -64,6 +64,5 @@ def draw_reconstructions(
         if out.suffix.lower() not in ('.png', '.jpg', '.jpeg'):
             raise UserError(f'{out}: the name of the picture must end in .png or .jpg')
         data = cv2.imencode(out.suffix.lower(), picture[..., ::-1])[1].tobytes()
-        with replace_when_done(out) as temporary:
-            temporary.write_bytes(data)
+        write_atomic(out, data)
     return picture

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import cv2
 import numpy as np
 
-from ..engine.files import replace_when_done
 from ..errors import UserError
+from ..utils.files import replace_when_done
 from ..visualization import draw_boxes, draw_depth, draw_keypoints, draw_normals, draw_parts, side_by_side
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.files import replace_when_done
 from ..errors import UserError
+from ..utils.files import replace_when_done
 from .inferencer import Inferencer
 from .results import ImageResult
 from .saving import describe_result

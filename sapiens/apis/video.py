@@ -14,8 +14,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..engine.files import replace_when_done
 from ..errors import MissingPackageError, UserError
+from ..utils.files import replace_when_done
 
 Timed = tuple[int, float, np.ndarray]
 

@@ -12,9 +12,7 @@ import heapq
 import io
 import itertools
 import json
-import os
 import tarfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..utils.files import replace_when_done, write_atomic
 from ..vocabularies import load_vocabulary
 from .label_files import (
     NORMAL_AXES,
@@ -35,7 +34,7 @@ from .label_files import (
     encode_normals,
     encode_npz,
 )
-from .storage import list_lines, list_tar, member_name, read_bytes, readable_name, write_atomic
+from .storage import list_lines, list_tar, member_name, read_bytes, readable_name
 
 __all__ = [
     'FORMAT',
@@ -345,23 +344,18 @@ def pack_shards(source: str | Path, target: str | Path, samples_per_shard: int =
 
 
 def _pack(entries: list[dict[str, Any]], path: Path) -> None:
-    temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.tmp')
-    try:
-        with tarfile.open(temporary, 'w') as tar:
-            for entry in entries:
-                if '.' in str(entry['id']) or '/' in str(entry['id']):
-                    raise UserError(f"sample id '{entry['id']}' must not hold '.' or '/' to become a member of a shard")
-                members = {'.json': _dump(entry['fields'])}
-                for kind, reference in entry['files'].items():
-                    suffix = Path(member_name(reference)).suffix.lower()
-                    members[suffix if kind == 'image' else f'.{kind}{suffix}'] = read_bytes(reference)
-                for suffix, data in members.items():
-                    info = tarfile.TarInfo(f'{entry["id"]}{suffix}')
-                    info.size = len(data)
-                    tar.addfile(info, io.BytesIO(data))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replace_when_done(path) as temporary, tarfile.open(temporary, 'w') as tar:
+        for entry in entries:
+            if '.' in str(entry['id']) or '/' in str(entry['id']):
+                raise UserError(f"sample id '{entry['id']}' must not hold '.' or '/' to become a member of a shard")
+            members = {'.json': _dump(entry['fields'])}
+            for kind, reference in entry['files'].items():
+                suffix = Path(member_name(reference)).suffix.lower()
+                members[suffix if kind == 'image' else f'.{kind}{suffix}'] = read_bytes(reference)
+            for suffix, data in members.items():
+                info = tarfile.TarInfo(f'{entry["id"]}{suffix}')
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
 
 
 def _dump(value: dict[str, Any], indent: int | None = None) -> bytes:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tarfile
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import UserError
@@ -105,34 +104,3 @@ def list_lines(path: str | Path) -> Iterator[tuple[str, bytes]]:
                 offset += len(line)
     except FileNotFoundError:
         raise UserError(f'{path}: no such file; check the path and data_root') from None
-
-
-def write_atomic(path: str | Path, data: bytes | Iterable[bytes]) -> None:
-    """Write a file under a temporary name in the same folder, then rename it: it is there whole or not at all.
-
-    Args:
-        path: The file; missing folders are made.
-        data: Its bytes, in one piece or in several.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            file.writelines([data] if isinstance(data, bytes) else data)
-        # mkstemp makes private files; data sets are shared.
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException as error:
-        os.unlink(temporary)
-        if (
-            isinstance(error, OSError) and error.errno and error.filename is None
-        ):  # a full disk does not say which file it was
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -25,8 +25,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..utils.files import replace_when_done
 from ..vocabularies import KeypointVocabulary, PartVocabulary, parse_vocabulary
-from .files import CheckpointError, replace_when_done, save_plain, to_plain
+from .files import CheckpointError, save_plain, to_plain
 from .layouts import dense_task, plain_names, recognise, task_of_name
 
 TARGETS = ('sapiens', 'reference', 'safetensors', 'mmpose', 'mmseg')

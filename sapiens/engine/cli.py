@@ -17,6 +17,7 @@ from ..errors import CONFIG_ERRORS, UserError, explain_config_error
 from ..openmmlab import prepare_torchvision
 from ..registry import RUNNERS
 from .config import OptionsAction, load_config
+from .precision import precision_of
 from .runner import SapiensRunner, find_last_checkpoint
 
 
@@ -30,6 +31,12 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none', help='who started us')
     parser.add_argument(
         '--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='default: a GPU if there is one'
+    )
+    parser.add_argument(
+        '--precision',
+        choices=('auto', 'probe', 'bf16', 'fp16', 'tf32', 'fp32'),
+        help="of the network; default: the config's, else auto (bf16 and TF32 on GPUs that have them, fp32 on CPUs; "
+        'probe: bf16 also on a CPU that is faster with it)',
     )
     # torch.distributed.launch of old passes this.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -53,6 +60,7 @@ def prepare(args: argparse.Namespace) -> Config:
     config = load_config(args.config, args.cfg_options)
     config.launcher = args.launcher
     config.work_dir = args.work_dir or config.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
+    set_precision(config, args.precision or precision_of(config))
     for phase in ('train', 'val', 'test'):
         if config.get(f'{phase}_dataloader') is None:
             config[f'{phase}_cfg'] = None
@@ -77,14 +85,23 @@ def choose_resume(config: Config, resume: str | None) -> None:
     config.resume, config.load_from = True, str(path)
 
 
-def set_precision(config: Config, amp: str | None) -> None:
-    """Apply ``--amp``: mixed precision of that type."""
-    if amp is None:
+def set_precision(config: Config, precision: str | None) -> None:
+    """Apply ``--precision`` (or ``--amp``), over whatever the config says.
+
+    Raises:
+        UserError: The config has an optimiser wrapper that knows no precisions.
+    """
+    if precision is None:
         return
-    wrapper = config.optim_wrapper
-    if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper', 'MixedPrecisionOptimWrapper'):
-        raise UserError(f'--amp does not know how to change optim_wrapper.type={wrapper.type}')
-    wrapper.type, wrapper.dtype = 'MixedPrecisionOptimWrapper', amp
+    wrapper = config.get('optim_wrapper')
+    if wrapper:
+        kind = str(wrapper.get('type', 'OptimWrapper'))
+        if kind.rpartition('.')[2] not in ('OptimWrapper', 'AmpOptimWrapper', 'MixedPrecisionOptimWrapper'):
+            raise UserError(f'--precision does not know how to change optim_wrapper.type={kind}')
+        wrapper.type = 'OptimWrapper'
+        wrapper.pop('dtype', None)
+        wrapper.pop('loss_scale', None)
+    config.precision = precision
 
 
 def set_global_batch(config: Config, total: int | None) -> None:

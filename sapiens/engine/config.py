@@ -23,7 +23,7 @@ _KNOWN_KEYS = (
     *('optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks', 'custom_hooks'),
     *('data_preprocessor', 'load_from', 'load_skip', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level'),
     *('visualizer', 'default_scope', 'randomness', 'experiment_name', 'work_dir', 'auto_scale_lr', 'compile', 'fsdp'),
-    *('find_unused_parameters', 'model_wrapper_cfg', 'custom_imports'),
+    *('find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 'precision'),
 )
 
 

@@ -6,10 +6,8 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
-import os
 import pickle
 import re
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import numpy as np
 import torch
 
 from ..errors import UserError
+from ..utils.files import replace_when_done
 
 
 class CheckpointError(UserError):
@@ -225,25 +224,8 @@ def to_plain(data: Any) -> Any:
     return str(data)
 
 
-@contextlib.contextmanager
-def replace_when_done(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path in the same folder; on success it is flushed to disk and renamed to ``path``."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex[:8]}.tmp')
-    try:
-        yield temporary
-        descriptor = os.open(temporary, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def save_plain(content: Mapping, path: str | Path) -> None:
     """Write a checkpoint of tensors and plain data whole or not at all (temporary name, then rename)."""
-    with replace_when_done(path) as temporary:
-        torch.save(to_plain(content), temporary)
+    # Through an open file: torch then passes on why the system refused to write.
+    with replace_when_done(path) as temporary, open(temporary, 'wb') as file:
+        torch.save(to_plain(content), file)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ from ..registry import RUNNERS
 from .checkpoint import CheckpointError, CoverageReport, fit_state_dict, load_plain, read_checkpoint, save_plain
 from .distributed import gather, init_distributed, is_sharded, scatter_like, shard_model
 from .loops import ExactEpochLoop, ExactIterLoop
-from .precision import DTYPES
-from .sampling import reseed
+from .precision import Precision, choose_precision, complete_optimizer, precision_of
+from .sampling import complete_loader, reseed
 from .state import describe_model, message_hub_state, optimizer_names, restore_message_hub, restore_optimizer
 
 
@@ -78,6 +79,12 @@ class SapiensRunner(Runner):
             options = env_cfg.get('dist_cfg', {})
             init_distributed(self._launcher, options.get('backend'), options.get('timeout', 1800))
         super().setup_env(env_cfg)
+        self.precision.apply()
+
+    @cached_property
+    def precision(self) -> Precision:
+        """What networks compute in, while training, validating and testing alike."""
+        return choose_precision(precision_of(self.cfg), get_device(), training=True)
 
     @property
     def bare_model(self) -> nn.Module:
@@ -96,14 +103,14 @@ class SapiensRunner(Runner):
             device_ids=[int(os.environ['LOCAL_RANK'])] if device == 'cuda' else None,
             broadcast_buffers=False,
             find_unused_parameters=self.cfg.get('find_unused_parameters', False),
+            gradient_as_bucket_view=True,
         )
 
     def _shard(self, model: nn.Module) -> nn.Module:
         hooks = [*(self.cfg.get('custom_hooks') or []), *(self.cfg.get('default_hooks') or {}).values()]
         if any(isinstance(h, dict) and str(h.get('type')).endswith(EMAHook.__name__) for h in hooks):
             raise UserError('EMAHook keeps a whole second model and does not work with --fsdp; remove one of them')
-        wrapper = self.cfg.get('optim_wrapper') or {}
-        if DTYPES.get(wrapper.get('dtype')) == torch.float16:
+        if self.precision.dtype == torch.float16 or precision_of(self.cfg) in ('fp16', 'float16'):
             raise UserError('--fsdp works with --amp bf16, not with fp16')
         if not dist.is_initialized():
             raise UserError('--fsdp shares a model between processes: start with tools/dist_train.sh CONFIG N --fsdp')
@@ -139,6 +146,30 @@ class SapiensRunner(Runner):
             kind = ExactEpochLoop if options.pop('by_epoch') else ExactIterLoop
             return kind(runner=self, dataloader=self._train_dataloader, **options)
         return super().build_train_loop(loop)
+
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Validate in the precision of training."""
+        return super().build_val_loop(self._in_precision(loop))
+
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Test in the precision that training would have."""
+        return super().build_test_loop(self._in_precision(loop))
+
+    def _in_precision(self, loop: BaseLoop | dict) -> BaseLoop | dict:
+        # mmengine's word for autocast, whose type `Precision.apply` has set.
+        own = isinstance(loop, dict) and 'type' not in loop
+        return {'fp16': self.precision.is_half, **loop} if own else loop
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """Complete the config by what the precision asks for."""
+        if isinstance(optim_wrapper, dict) and 'optimizer' in optim_wrapper:
+            optim_wrapper = complete_optimizer(optim_wrapper, self.precision)
+        return super().build_optim_wrapper(optim_wrapper)
+
+    @staticmethod
+    def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> Any:
+        """Any number of workers, 0 included; pinned memory where there is a GPU."""
+        return Runner.build_dataloader(complete_loader(dataloader), *args, **kwargs)
 
     def build_param_scheduler(self, scheduler: Any) -> Any:
         """A schedule without ``end`` ends where training does; one that would begin later is left out."""

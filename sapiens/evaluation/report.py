@@ -7,7 +7,6 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from ..errors import UserError
+from ..utils.files import write_atomic
 from .references import reference_rows, reference_statements
 
 # COCO's tools give -1 where there is no ground truth.
@@ -210,10 +210,7 @@ def write_reports(reports: Sequence[EvaluationReport], path: str | Path) -> Path
         text = '\n'.join(to_markdown(report) for report in reports)
     else:
         raise UserError(f'{path}: write results to a .json, .csv or .md file')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + '.tmp')
-    temporary.write_text(text, encoding='utf-8')
-    os.replace(temporary, path)
+    write_atomic(path, text)
     return path
 
 

@@ -9,10 +9,9 @@ depth and normals as ``.npz`` with the one array ``data`` (float16 would lose di
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import re
-import shutil
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..registry import METRICS
+from ..utils.files import write_atomic
 from ..vocabularies import load_vocabulary
 from .base import HumanMetric, sample_key, sample_name, to_numpy
 from .coco_files import box_gives_area, person_score
@@ -212,13 +212,10 @@ def _plain_id(value: Any) -> Any:
 
 
 def _write(path: Path, write: Any) -> None:
-    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-    try:
-        with open(temporary, 'wb') as out:
-            write(out)
-        shutil.move(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # By way of memory: an npz that cannot be written to its file leaves numpy's complaints on the screen.
+    buffer = io.BytesIO()
+    write(buffer)
+    write_atomic(path, buffer.getvalue())
 
 
 def _read_index(path: Path) -> dict:

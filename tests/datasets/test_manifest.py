@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from sapiens.datasets import manifest as m
-from sapiens.datasets.storage import list_tar, read_bytes, write_atomic
+from sapiens.datasets.storage import list_tar, read_bytes
 from sapiens.errors import UserError
+from sapiens.utils.files import write_atomic
 
 
 def sphere_normals(size=16):

@@ -147,8 +147,8 @@ def test_save_is_whole_or_not_at_all(tmp_path, monkeypatch):
     content = torch.load(file, weights_only=True)
     assert content['meta']['x'] == 2.0 and isinstance(content['meta']['y'], str)
 
-    def half(content, path):
-        path.write_bytes(b'half')
+    def half(content, file):
+        file.write(b'half')
         raise OSError('disk full')
 
     monkeypatch.setattr(torch, 'save', half)

@@ -20,9 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from sapiens.datasets.image_files import decode_image, list_images, upright_size
 from sapiens.datasets.label_files import decode_normals, encode_depth, encode_ids, encode_normals
 from sapiens.datasets.manifest import FORMAT, LABELS
-from sapiens.datasets.storage import read_bytes, write_atomic
+from sapiens.datasets.storage import read_bytes
 from sapiens.errors import UserError
 from sapiens.evaluation.analysis.axes import CONVENTIONS, AxisEvidence, axis_evidence, describe_axes
+from sapiens.utils.files import write_atomic
 
 # Images looked at before anything is converted, to tell the axes of their normals.
 _CHECKED = 24

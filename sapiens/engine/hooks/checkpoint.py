@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 
 from ...errors import UserError
 from ...registry import HOOKS
-from ..files import replace_when_done
+from ...utils.files import write_atomic
 
 # Parts of metric names for which less is better.
 _LESS_IS_BETTER = ('loss', 'error', 'rmse', 'absrel', 'abs_rel', 'sqrel', 'log10', 'nme', 'epe', 'mae', 'angular',
@@ -117,8 +117,7 @@ class SafeCheckpointHook(Hook):
         )
         self._saved_at = iteration
         if is_main_process():
-            with replace_when_done(Path(runner.work_dir) / 'last_checkpoint') as pointer:
-                pointer.write_text(str(path.resolve()), encoding='utf-8')
+            write_atomic(Path(runner.work_dir) / 'last_checkpoint', str(path.resolve()), sync=True)
         while 0 < self.max_keep_ckpts < len(self.kept):
             old = self.kept.pop(0)
             if is_main_process():

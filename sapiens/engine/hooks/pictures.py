@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 
 from ...registry import HOOKS
+from ...utils.files import write_atomic
 from ...visualization import HumanVisualizer, side_by_side
 from ...vocabularies import KeypointVocabulary, PartVocabulary
 from ..distributed import is_sharded
@@ -212,9 +214,10 @@ class ResultHook(Hook):
             name = f'{Path(path).stem if path else "sample"}_r{runner.rank}_{batch_idx:05d}_{position:02d}'
             fields = {key: value for key, value in sample.items() if key.startswith('pred_')}
             if self.out_dir:
-                target = Path(self.out_dir) / f'{name}.npz'
-                target.parent.mkdir(parents=True, exist_ok=True)
-                np.savez_compressed(target, **{key: np.asarray(torch.as_tensor(v).cpu()) for key, v in fields.items()})
+                arrays = {key: np.asarray(torch.as_tensor(value).cpu()) for key, value in fields.items()}
+                buffer = io.BytesIO()
+                np.savez_compressed(buffer, **arrays)
+                write_atomic(Path(self.out_dir) / f'{name}.npz', buffer.getvalue())
             if self.show_dir and fields:
                 self._show(runner, sample, data_batch['inputs'][position], name)
 

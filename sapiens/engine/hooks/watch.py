@@ -17,7 +17,7 @@ from mmengine.hooks import Hook
 from ...datasets.base import TooManyBadSamplesError
 from ...errors import UserError
 from ...registry import HOOKS
-from ..files import replace_when_done
+from ...utils.files import write_atomic
 from ..sampling import SeededDataset
 
 
@@ -185,6 +185,5 @@ class BadSampleHook(Hook):
 
     def _write(self, runner: Any) -> None:
         if is_main_process():
-            with replace_when_done(self._path(runner)) as temporary:
-                items = [dict(index=index, reason=self.everywhere[index]) for index in sorted(self.everywhere)]
-                temporary.write_text(json.dumps(items, indent=1), encoding='utf-8')
+            items = [dict(index=index, reason=self.everywhere[index]) for index in sorted(self.everywhere)]
+            write_atomic(self._path(runner), json.dumps(items, indent=1))

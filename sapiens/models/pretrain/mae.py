@@ -14,6 +14,7 @@ from torch import nn
 
 from ...errors import UserError
 from ...registry import MODELS
+from ...utils.full_precision import full_precision
 from ..backbones import TransformerLayer, resize_grid, sincos_pos_embed
 from ..backbones.transformer import init_transformer_weights
 from ..randomness import rand_per_sample
@@ -193,7 +194,12 @@ class MAEPretrainer(BaseModel):
     def loss(self, images: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
         """Mean over removed patches of the mean squared error of a patch; 0 when nothing was removed."""
         latent, restore, mask, grid = self.encode(images, noise=noise)
-        error = (self.neck(latent, restore, grid).float() - self.target(images.float())) ** 2
+        return self.forward_loss(images, self.neck(latent, restore, grid), mask)
+
+    @full_precision
+    def forward_loss(self, images: torch.Tensor, pred: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Squared error of predicted patches ``(B, N, 3 p^2)``, averaged where ``mask`` (B, N) is 1."""
+        error = (pred - self.target(images)) ** 2
         return (error.mean(-1) * mask).sum() / mask.sum().clamp(min=1)
 
     def forward(

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from ...errors import UserError
+from ...utils.files import write_atomic
 from ..floors import seamless
 from .formats import Proxy, read_exr_module, read_mhclo, read_obj, read_target, read_three_proxy
 
@@ -267,9 +268,7 @@ def write_manifest(out: Path, sources: Sources) -> None:
     """Write ``manifest.json``, which comes last: without it the folder does not count as prepared."""
     made = {p.name: sha256(p) for p in sorted(out.glob('*.npz'))}
     document = {'format': FORMAT, 'made': made, 'sources': sources.files}
-    temporary = out / '.manifest.json.tmp'
-    temporary.write_text(json.dumps(document, indent=1))
-    temporary.replace(out / 'manifest.json')
+    write_atomic(out / 'manifest.json', json.dumps(document, indent=1))
 
 
 def verify(folder: Path) -> str:

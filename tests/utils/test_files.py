@@ -1,0 +1,95 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Files are written whole or not at all, and a refusal of the system names the file."""
+
+import errno
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sapiens.utils.files import replace_when_done, write_atomic
+
+# Each writer puts 800 kB into a process that may write files of 100 kB: to it, the disk is full.
+WRITERS = {
+    'bytes': 'write_atomic(path, bytes(800000))',
+    'pieces': 'write_atomic(path, (bytes(1000) for _ in range(800)))',
+    'numpy': "with replace_when_done(path) as t, open(t, 'wb') as out: np.save(out, np.zeros(100000))",
+    'torch': "save_plain({'state_dict': {'a': torch.zeros(200000)}}, path)",
+    'safetensors': "with replace_when_done(path) as t: save_file({'a': torch.zeros(200000)}, str(t))",
+    'folder': "with replace_when_done(path, folder=True) as t: (t / 'a').write_bytes(bytes(800000))",
+}
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from sapiens.engine.files import save_plain
+from sapiens.errors import run_cli
+from sapiens.utils.files import replace_when_done, write_atomic
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))
+writers = {writers!r}
+for name, code in writers.items():
+    path = Path(sys.argv[1]) / name
+    def main():
+        exec(code)
+    try:
+        run_cli(main)
+    except SystemExit as end:
+        assert end.code == 1, (name, end.code)
+"""
+
+
+@pytest.mark.skipif(sys.platform == 'win32', reason='Windows has no limit on the size of files')
+def test_a_full_disk_is_one_line_with_the_files_name_and_the_old_file_stays(tmp_path):
+    for name in WRITERS:
+        if name == 'folder':
+            (tmp_path / name).mkdir()
+            (tmp_path / name / 'a').write_text('old')
+        else:
+            (tmp_path / name).write_text('old')
+    done = subprocess.run(
+        [sys.executable, '-c', FULL_DISK.replace('{writers!r}', repr(WRITERS)), str(tmp_path)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = done.stderr.splitlines()
+    assert [line for line in lines if not line.startswith('error: ')] == []
+    assert [line.partition(': ')[2].partition(': ')[0] for line in lines] == [str(tmp_path / name) for name in WRITERS]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(WRITERS)
+    assert all((tmp_path / name).read_text() == 'old' for name in WRITERS if name != 'folder')
+    assert (tmp_path / 'folder' / 'a').read_text() == 'old'
+
+
+def test_content_of_every_kind_and_long_names(tmp_path):
+    for name, content in {'t': 'ä', 'b': b'\xc3\xa4', 'p': iter([b'\xc3', b'\xa4'])}.items():
+        write_atomic(tmp_path / 'new' / name, content)
+        assert (tmp_path / 'new' / name).read_text(encoding='utf-8') == 'ä'
+    write_atomic(tmp_path / ('ä' * 127), 'x')  # 254 bytes
+    assert (tmp_path / ('ä' * 127)).read_text() == 'x'
+
+
+def test_what_fails_leaves_nothing_and_keeps_its_own_error(tmp_path):
+    with pytest.raises(ValueError, match='mine'), replace_when_done(tmp_path / 'a') as temporary:
+        temporary.write_text('half')
+        raise ValueError('mine')
+    with pytest.raises(FileNotFoundError) as error, replace_when_done(tmp_path / 'a'):
+        (tmp_path / 'other').read_text()
+    assert error.value.filename == str(tmp_path / 'other')
+    (tmp_path / 'file').write_text('no folder')
+    with pytest.raises(OSError) as error:
+        write_atomic(tmp_path / 'file' / 'a', 'x')
+    assert error.value.errno in (errno.EEXIST, errno.ENOTDIR) and 'file' in error.value.filename
+    assert [p.name for p in tmp_path.iterdir()] == ['file']
+
+
+def test_folders_replace_folders(tmp_path):
+    for value in (1, 2):
+        with replace_when_done(tmp_path / 'parts', folder=True) as folder:
+            (folder / 'deep').mkdir()
+            np.save(folder / 'deep' / f'{value}.npy', value)
+    assert [p.name for p in tmp_path.rglob('*')] == ['parts', 'deep', '2.npy']
+    with pytest.raises(KeyError), replace_when_done(tmp_path / 'parts', folder=True) as folder:
+        raise KeyError
+    assert [p.name for p in tmp_path.rglob('*')] == ['parts', 'deep', '2.npy']
