@@ -213,25 +213,17 @@ class Predictor:
             raise UserError(
                 f'{self.source}: its encoder has no cls token (only pretrained encoders have); leave cls out'
             )
-        tokens, grid = backbone.embed(self.inputs_of([self.prepare(frame).inputs for frame in frames]))
-        tokens = backbone.prepend_cls(tokens)
-        wanted = {layer % count: layer for layer in layers}
-        kept: dict[int, torch.Tensor] = {}
-        for index, layer in enumerate(backbone.layers[: max(wanted) + 1]):
-            tokens = layer(tokens)
-            if index in wanted:
-                # As the heads see it: only the last layer passes the final norm.
-                kept[index] = (backbone.ln1(tokens) if index == count - 1 else tokens).float()
-        extra = backbone.num_extra_tokens
-        results = []
-        for i, frame in enumerate(frames):
-            maps = {}
-            for index, values in kept.items():
-                patches = values[i, extra:]
-                maps[wanted[index]] = (patches.mean(0) if pooled else patches.T.reshape(-1, *grid)).cpu().numpy()
-            token = kept[max(wanted)][i, 0].cpu().numpy() if cls else None
-            results.append(Features(frame.name, maps, token))
-        return results
+        inputs = self.inputs_of([self.prepare(frame).inputs for frame in frames])
+        kept = backbone.get_intermediate_layers(inputs, list(layers), reshape=True, return_class_token=cls)
+        tokens = None
+        if cls:
+            tokens = kept[max(range(len(layers)), key=lambda k: layers[k] % count)][1].float().cpu().numpy()
+            kept = [patches for patches, _ in kept]
+        maps = [(m.float().mean((-1, -2)) if pooled else m.float()).cpu().numpy() for m in kept]
+        return [
+            Features(frame.name, {n: m[i] for n, m in zip(layers, maps, strict=True)}, tokens[i] if cls else None)
+            for i, frame in enumerate(frames)
+        ]
 
 
 def covered(sample: HumanDataSample, size: tuple[int, int]) -> tuple[int, int, int, int]:
