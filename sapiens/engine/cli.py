@@ -1,5 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""What tools/train.py and tools/test.py share: options, and turning them into a runner."""
+"""What training and testing share: turning their options into a runner."""
 
 from __future__ import annotations
 
@@ -16,30 +16,9 @@ from mmengine.runner import Runner
 from ..errors import CONFIG_ERRORS, UserError, explain_config_error
 from ..openmmlab import prepare_torchvision
 from ..registry import RUNNERS
-from .config import OptionsAction, load_config
+from .config import load_config
 from .precision import precision_of
 from .runner import SapiensRunner, find_last_checkpoint
-
-
-def add_common_options(parser: argparse.ArgumentParser) -> None:
-    """Options of training and testing."""
-    parser.add_argument('config', help='config file, e.g. configs/pose/sapiens_tiny_133kpt.py')
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints; default: work_dirs/<name of the config>')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=OptionsAction, default={}, metavar='KEY=VALUE', help='override the config'
-    )
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none', help='who started us')
-    parser.add_argument(
-        '--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='default: a GPU if there is one'
-    )
-    parser.add_argument(
-        '--precision',
-        choices=('auto', 'probe', 'bf16', 'fp16', 'tf32', 'fp32'),
-        help="of the network; default: the config's, else auto (bf16 and TF32 on GPUs that have them, fp32 on CPUs; "
-        'probe: bf16 also on a CPU that is faster with it)',
-    )
-    # torch.distributed.launch of old passes this.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def prepare(args: argparse.Namespace) -> Config:
