@@ -64,7 +64,7 @@ def test_keypoints(tmp_path, flip):
     images = [np.zeros((200, 160, 3), np.uint8)] * 2
     for i, result in enumerate(model.predict_inputs(inputs, images, warps)):
         found, expected = result.keypoints.xy[0], data[f'keypoints_{flip}'][i]
-        # Some peaks of random maps are so flat that the reference's Newton step goes many pixels, where ours is bounded;
+        # Some peaks of random maps are so flat that the reference's Newton step goes many pixels; ours is bounded;
         # the others are the same points of the image.
         error = np.sort(np.linalg.norm(found - expected, axis=-1))
         assert error[:3].max() < 2e-2 + 1e-4 * 200
