@@ -27,7 +27,7 @@ from ..errors import UserError
 from ..openmmlab import prepare_torchvision
 from ..registry import RUNNERS
 from .checkpoint import CheckpointError, CoverageReport, fit_state_dict, load_plain, read_checkpoint, save_plain
-from .distributed import gather, init_distributed, is_sharded, scatter_like, shard_model
+from .distributed import gather, init_distributed, is_sharded, repeated_layers, scatter_like, shard_model
 from .loops import ExactEpochLoop, ExactIterLoop
 from .precision import Precision, choose_precision, complete_optimizer, precision_of
 from .sampling import complete_loader, reseed
@@ -69,7 +69,7 @@ class SapiensRunner(Runner):
     * ``load_from`` reports what was covered, and fails when the encoder is incomplete or a head does not fit.
       ``load_skip`` in the config lists prefixes of parameters to leave at their initial values.
     * Several processes work without GPUs (gloo). ``fsdp=True`` in the config shards the model.
-    * ``compile=True`` compiles the parts of the model in place, so that names stay.
+    * ``compile=True`` (or options of `torch.compile`) compiles layers and heads in place, so that names stay.
     """
 
     def setup_env(self, env_cfg: dict) -> None:
@@ -129,15 +129,23 @@ class SapiensRunner(Runner):
             super()._init_model_weights()
 
     def _maybe_compile(self, target: str) -> None:
-        if not self.cfg.get('compile', False):
+        """Compile each transformer layer (one graph serves all) and each head, however the model calls them."""
+        options = self.cfg.get('compile', False)
+        if not options:
             return
-        for name in ('backbone', 'neck', 'heads', 'head', 'decode_head'):
+        options = dict(options) if isinstance(options, dict) else {}
+        units = list(repeated_layers(self.bare_model))
+        for name in ('heads', 'head', 'decode_head'):
             part = getattr(self.bare_model, name, None)
-            if isinstance(part, nn.ModuleDict):
-                for module in part.values():
-                    module.compile()
-            elif isinstance(part, nn.Module):
-                part.compile()
+            units += part.values() if isinstance(part, nn.ModuleDict) else [part] if isinstance(part, nn.Module) else []
+        if not units:
+            units = [self.bare_model]
+        # Layers that differ in a number (the rate of drop path) or a size need a graph each; beyond the limit, layers
+        # would run uncompiled.
+        limit = 'recompile_limit' if hasattr(torch._dynamo.config, 'recompile_limit') else 'cache_size_limit'
+        setattr(torch._dynamo.config, limit, max(getattr(torch._dynamo.config, limit), 2 * len(units)))
+        for unit in units:
+            unit.compile(**options)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """``by_epoch`` chooses our loops; a ``type`` chooses any."""
