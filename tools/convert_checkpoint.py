@@ -20,8 +20,7 @@ from sapiens.errors import UserError, run_cli
 
 def main() -> None:
     """Read the options and convert."""
-    from sapiens.engine.adapters import TARGETS
-    from sapiens.engine.convert import convert_checkpoint
+    from sapiens.engine.convert import TARGETS, convert_checkpoint
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('input', metavar='IN', help='.pth, .pt or .safetensors; published or ours')
