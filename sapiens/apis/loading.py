@@ -163,13 +163,17 @@ def find_weights(name: str, config: Path) -> Path:
     published = re.fullmatch(r'sapiens_([\d.]+b)_(\w+)', config.stem)
     kinds = [kind for kind, (_, suffix) in MODEL_NAMES.items() if published and suffix == published[2]]
     reference = parse_reference(f'{kinds[0]}_{published[1]}') if kinds else None
+    problem = 'no weights of it are published'
     if reference:
-        return resolve_weights(str(reference))
+        try:
+            return resolve_weights(str(reference))
+        except UserError as error:
+            problem = str(error)
     raise UserError(
-        f"model '{name}': no weights of it are published, and there is no {config.stem}.safetensors or .pth in "
-        f"{' or '.join(map(str, weight_folders()[:-1]))}; give weights='FILE' (published Sapiens checkpoints load as "
-        f'they are) or train it: python tools/train.py {config}'
-    )
+        f"model '{name}': there is no {config.stem}.safetensors or .pth in "
+        f"{' or '.join(map(str, weight_folders()[:-1]))}, and {problem}; give weights='FILE' (published Sapiens "
+        f'checkpoints load as they are) or train it: sapiens train {config.stem}'
+    ) from None
 
 
 def _at_hand(stem: str) -> Path | None:

@@ -116,7 +116,7 @@ def _root(names: Collection[str], source: str) -> str:
     roots = {re.sub(r'(backbone\.)+$', '', prefix) for prefix in before}
     if len(roots) > 1 and '' not in roots:
         raise CheckpointError(
-            f'{source}: holds several models, under {" and ".join(map(repr, sorted(roots)))}; save the one that you want'
+            f'{source}: holds several models, under {" and ".join(map(repr, sorted(roots)))}; save the one you want'
         )
     if roots:
         return '' if '' in roots else roots.pop()

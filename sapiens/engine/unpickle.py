@@ -62,7 +62,7 @@ class Inert(metaclass=_InertType):
 
     name, called = '', False
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:  # noqa: D102
         thing = object.__new__(cls)
         thing.state = args
         return thing

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from ...registry import MODELS
-from .reduce import at_least_float32
+from ...utils.full_precision import full_precision
 
 
+@full_precision
 def squared_error(heatmaps: torch.Tensor, target: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     """Mean squared error of each heatmap.
 
@@ -17,13 +18,12 @@ def squared_error(heatmaps: torch.Tensor, target: torch.Tensor | tuple[torch.Ten
     ``sum (H - T)^2 = sum H^2 - 2 gy^T H gx + (sum gy^2)(sum gx^2)``.
 
     Args:
-        heatmaps: ``(B, K, h, w)``, any float dtype; half precisions are summed in float32.
+        heatmaps: ``(B, K, h, w)``, any float dtype; summed in float32 at least.
         target: ``(B, K, h, w)``, or the pair ``gx`` (B, K, w), ``gy`` (B, K, h) of `UDPHeatmap.factors`.
 
     Returns:
         ``(B, K)`` float32 (or float64).
     """
-    heatmaps = at_least_float32(heatmaps)
     if isinstance(target, torch.Tensor):
         return ((heatmaps - target.to(heatmaps.dtype)) ** 2).mean((-1, -2))
     gx, gy = (g.to(heatmaps.dtype) for g in target)
@@ -44,6 +44,7 @@ class KeypointMSELoss(nn.Module):
         super().__init__()
         self.loss_weight = loss_weight
 
+    @full_precision
     def forward(
         self,
         heatmaps: torch.Tensor,
@@ -69,6 +70,7 @@ class KeypointOHKMLoss(nn.Module):
         super().__init__()
         self.topk, self.loss_weight = topk, loss_weight
 
+    @full_precision
     def forward(
         self,
         heatmaps: torch.Tensor,
