@@ -182,13 +182,19 @@ class _Window(io.RawIOBase):
 
 @dataclass
 class _Archive:
-    """Entries of a zip by name without its top folder: offset in the file and size."""
+    """Entries of a zip by name without its top folder: offset in the file and size, which is -1 if compressed."""
 
     file: BinaryIO
     entries: dict[str, tuple[int, int]]
 
-    def read(self, name: str) -> bytes:
+    def place(self, name: str) -> tuple[int, int]:
         offset, size = self.entries[name]
+        if size < 0:
+            raise CheckpointError('is a compressed zip, which PyTorch does not write: unpack it and give what is in it')
+        return offset, size
+
+    def read(self, name: str) -> bytes:
+        offset, size = self.place(name)
         self.file.seek(offset)
         data = self.file.read(size)
         if len(data) < size:
@@ -206,11 +212,10 @@ def _entries(file: BinaryIO, start: int, size: int) -> _Archive:
     top = f'{tops.pop()}/' if len(tops) == 1 and all('/' in info.filename for info in infos) else ''
     entries = {}
     for info in infos:
-        if info.compress_type != zipfile.ZIP_STORED:
-            raise CheckpointError('is a compressed zip, which PyTorch does not write: unpack it and give what is in it')
         file.seek(start + info.header_offset)
         name, extra = struct.unpack('<26xHH', file.read(30))
-        entries[info.filename.removeprefix(top)] = start + info.header_offset + 30 + name + extra, info.file_size
+        size = info.file_size if info.compress_type == zipfile.ZIP_STORED else -1
+        entries[info.filename.removeprefix(top)] = start + info.header_offset + 30 + name + extra, size
     return _Archive(file, entries)
 
 
@@ -224,14 +229,14 @@ def _read_zip(content: Content, archive: _Archive) -> None:
         content.kind = 'torch.export program'
         content.data = _read_export(content, archive, json.loads(archive.read(table))['config'])
     elif old_export:
-        _read_zip(content, _entries(content.file, *names[old_export]))
+        _read_zip(content, _entries(content.file, *archive.place(old_export)))
         content.kind = 'torch.export program'
     elif 'data.pkl' in names:
         made: dict[str, torch.UntypedStorage] = {}
 
         def find(key: str, size: int) -> torch.UntypedStorage:
             if key not in made:
-                offset, there = names[f'data/{key}']
+                offset, there = archive.place(f'data/{key}')
                 if there < size:
                     raise EOFError(f'data/{key} is cut off')
                 made[key] = content.empty(offset, size)
@@ -282,7 +287,7 @@ def _read_export(content: Content, archive: _Archive, table: Mapping) -> dict[st
         if item.get('use_pickle'):
             raise CheckpointError(f"a torch.export program with '{name}' as a pickle of its own; take the .pth file")
         if path not in made:
-            made[path] = content.empty(*archive.entries[path])
+            made[path] = content.empty(*archive.place(path))
         dtype = STORAGES[_EXPORT_DTYPES[about['dtype']]]
         size, stride = ([n['as_int'] for n in about[key]] for key in ('sizes', 'strides'))
         offset = about['storage_offset']['as_int']

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from ..errors import MissingPackageError, UserError
 from ..utils.files import replace_when_done
+from .containers import CheckpointError
 
 WEIGHTS_VARIABLE = 'SAPIENS_WEIGHTS'
 SUFFIXES = ('.safetensors', '.pth', '.pt', '.pt2', '.ckpt', '.bin')  # a repository's, the best first
@@ -36,7 +37,7 @@ _ADDRESS = re.compile(
 )
 
 
-class HubError(UserError):
+class HubError(CheckpointError):
     """Weights cannot be had by name; the message says why and what to do."""
 
 

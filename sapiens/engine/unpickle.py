@@ -8,6 +8,7 @@ that a pickle wants to call is refused, since a file that calls things is no fil
 
 from __future__ import annotations
 
+import math
 import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -117,8 +118,11 @@ class _Array:
         self.array = dtype.array(raw, shape[::-1]).T if by_columns else dtype.array(raw, shape)
 
 
-class Unpickler(pickle.Unpickler):
+class Unpickler(pickle._Unpickler):
     """Reads one pickle; see the top of this file.
+
+    It is Python's own of the two that come with Python: the other takes memory for as many objects as a damaged byte
+    promises. A checkpoint's pickle is small, the numbers lie elsewhere.
 
     Args:
         file: Where the pickle begins.
@@ -183,9 +187,10 @@ class Unpickler(pickle.Unpickler):
 
     @staticmethod
     def _tensor(storage: Storage, offset: int, size: Iterable, stride: Iterable, *_: Any) -> torch.Tensor:
-        return torch.empty(0, dtype=storage.dtype).set_(
-            storage.untyped, storage.start + offset, tuple(size), tuple(stride)
-        )
+        size = tuple(size)
+        if math.prod(size) > max(1 << 28, storage.untyped.nbytes()):
+            raise ValueError('a tensor is larger than its bytes')
+        return torch.empty(0, dtype=storage.dtype).set_(storage.untyped, storage.start + offset, size, tuple(stride))
 
     def _tensor_of_dtype(self, storage: Storage, offset: int, size: Iterable, stride: Iterable, gradient: bool,
                          hooks: Any, dtype: torch.dtype, *_: Any) -> torch.Tensor:  # fmt: skip
