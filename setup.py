@@ -23,12 +23,12 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['sapiens', 'sapiens.*']),
-    package_data={'sapiens': ['vocabularies/*.json', 'evaluation/*.json', 'synthesis/data/*']},
+    package_data={'sapiens': ['vocabularies/*.json', 'evaluation/*.json', 'engine/*.json', 'synthesis/data/*']},
     entry_points={'console_scripts': ['sapiens = sapiens.cli:main']},
     python_requires='>=3.10',
     install_requires=requirements('core'),
     extras_require={
         name: requirements(name)
-        for name in ('openmmlab', 'synthesis', 'mitsuba', 'curation', 'export', 'demo', 'tests')
+        for name in ('openmmlab', 'hub', 'synthesis', 'mitsuba', 'curation', 'export', 'demo', 'tests')
     },
 )

@@ -55,6 +55,7 @@ def convert_checkpoint(
     """
     state, meta = read_checkpoint(source)
     layout = recognise(state, str(source), meta, task)
+    meta.pop('container', None)
     notes = dict(meta.get('sapiens') or {}) if isinstance(meta.get('sapiens'), dict) else {}
     # A user's word on padding comes before what the published models have.
     if patch_padding is not None:

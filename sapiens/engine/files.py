@@ -95,7 +95,8 @@ def read_checkpoint(source: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
 
     Returns:
         ``(state_dict, meta)``: tensors by name, and the plain data stored beside them (``{}`` when there are none);
-        ``meta['origin']`` says where published weights are from and under which licence.
+        ``meta['origin']`` says where published weights are from and under which licence, ``meta['container']`` that
+        the file is a program.
 
     Raises:
         CheckpointError: The file is missing, damaged, unsafe, or holds no weights.
@@ -109,7 +110,11 @@ def read_checkpoint(source: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
         meta = content.data.get('meta') or content.meta
     meta = to_plain(meta) if isinstance(meta, Mapping) else {}
     origin = origin_of(path)
-    return state, {**meta, 'origin': origin} if origin else meta
+    if origin:
+        meta['origin'] = origin
+    if content.kind.endswith('program'):
+        meta['container'] = content.kind
+    return state, meta
 
 
 def find_state_dict(content: Any) -> dict[str, torch.Tensor]:

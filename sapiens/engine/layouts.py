@@ -196,9 +196,10 @@ def recognise(state: Mapping[str, torch.Tensor], source: str = '', meta: Mapping
     """
     shapes = {plain: tuple(state[name].shape) for name, plain in plain_names(state, source or 'state dict').items()}
     if 'backbone.patch_embed.projection.weight' not in shapes or 'backbone.pos_embed' not in shapes:
+        kind = f'a {meta["container"]} that ' if meta and 'container' in meta else ''
         raise CheckpointError(
-            f'{source or "state dict"}: holds no Sapiens encoder (no patch_embed.projection.weight and pos_embed; it '
-            f"has e.g. '{next(iter(state), 'nothing')}'); give a checkpoint of a Sapiens model"
+            f'{source or "state dict"}: {kind}holds no Sapiens encoder (no patch_embed.projection.weight and pos_embed; it '
+            f"has e.g. '{next(iter(state), 'nothing')}'); give the .pth or .safetensors of a Sapiens model"
         )
     dims = shapes['backbone.patch_embed.projection.weight'][0]
     layers = len({m.group(1) for m in (re.match(r'backbone\.layers\.(\d+)\.', n) for n in shapes) if m})
