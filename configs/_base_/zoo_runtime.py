@@ -1,4 +1,4 @@
-# Small models from random weights: a schedule over minutes, since machines differ. Longer: default_hooks.budget.minutes.
+# Small models from random weights: a schedule over minutes, since machines differ (default_hooks.budget.minutes).
 _base_ = './default_runtime.py'
 train_cfg = dict(by_epoch=False, max_iters=10**7, val_interval=10**7)
 val_cfg = dict()

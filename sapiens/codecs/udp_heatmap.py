@@ -11,6 +11,10 @@ import torch
 
 from ..errors import UserError
 from ..registry import CODECS
+from ..utils.full_precision import full_precision
+
+# Longest step from the highest pixel to the peak between pixels, in heatmap pixels.
+MAX_STEP = 1.5
 
 
 @CODECS.register_module()
@@ -88,12 +92,12 @@ class UDPHeatmap:
         gx, gy, weights = self.factors(keypoints, visible)
         return gy[..., :, None] * gx[..., None, :], weights
 
+    @full_precision
     def decode(self, heatmaps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Positions of the peaks by one Newton step on the blurred log map.
 
         Only a window around each argmax is read: blurring is local and its rescaling is a constant in log space.
-        A map without a positive value gets score 0 and the coordinates of its argmax; a step that is not
-        finite is not taken.
+        A map without a positive value gets score 0 and the coordinates of its argmax.
 
         Args:
             heatmaps: ``(B, K, h, w)``.
@@ -124,7 +128,7 @@ class UDPHeatmap:
         log = log.gather(2, rows[..., None].expand(-1, -1, -1, 3)).gather(
             3, columns[..., None, :].expand(-1, -1, 3, -1)
         )
-        step = self._newton_step(log)
+        step = self._newton_step(log, flattest=self._flattest)
         step = torch.where((peak > 0)[..., None], step, torch.zeros_like(step))
         points = torch.stack([column, row], -1).float() + step
         return points * self._scale(points), peak
@@ -145,9 +149,9 @@ class UDPHeatmap:
         return blur @ patch @ blur.T
 
     def _kernel(self, like: torch.Tensor) -> torch.Tensor:
-        """Taps of the blur; sigma by OpenCV's rule for a kernel of that size, which published decoding relies on."""
+        """Taps of the blur."""
         taps = self.blur_kernel_size
-        sigma = 0.3 * ((taps - 1) * 0.5 - 1) + 0.8
+        sigma = _blur_sigma(taps)
         distance = torch.arange(taps, device=like.device, dtype=torch.float32) - taps // 2
         kernel = torch.exp(-(distance**2) / (2 * sigma**2))
         return kernel / kernel.sum()
@@ -172,20 +176,40 @@ class UDPHeatmap:
             maximum = maximum.index_put((rows, columns), maxima)
         return maximum
 
+    @property
+    def _flattest(self) -> float:
+        """Curvature of the log map of a peak that is twice as wide as a blurred target; less is noise."""
+        return 0.25 / (self.sigma**2 + _blur_sigma(self.blur_kernel_size) ** 2)
+
     @staticmethod
-    def _newton_step(log: torch.Tensor) -> torch.Tensor:
-        """``-H^-1 g`` at the centre of ``(B, K, 3, 3)`` log values: ``(B, K, 2)`` in x, y; 0 where not finite."""
+    def _newton_step(log: torch.Tensor, flattest: float) -> torch.Tensor:
+        """``-H^-1 g`` at the centre of ``(B, K, 3, 3)`` log values: ``(B, K, 2)`` in x, y.
+
+        Where noise makes a map almost flat, the inverse of the Hessian is huge and changes sign with the last bit:
+        eigenvalues h smaller than ``flattest`` are inverted as ``h / flattest^2``, and no step is longer than
+        `MAX_STEP`. So the step is a continuous function of the map.
+        """
         centre = log[..., 1, 1]
         right, left = log[..., 1, 2], log[..., 1, 0]
         down, up = log[..., 2, 1], log[..., 0, 1]
         dx, dy = (right - left) / 2, (down - up) / 2
-        eps = torch.finfo(torch.float32).eps
-        dxx = right - 2 * centre + left + eps
-        dyy = down - 2 * centre + up + eps
+        dxx = right - 2 * centre + left
+        dyy = down - 2 * centre + up
         dxy = (log[..., 2, 2] - right - down + 2 * centre - left - up + log[..., 0, 0]) / 2
-        determinant = dxx * dyy - dxy * dxy
-        step = -torch.stack([dyy * dx - dxy * dy, dxx * dy - dxy * dx], -1) / determinant[..., None]
-        return torch.where(torch.isfinite(step).all(-1, keepdim=True), step, torch.zeros_like(step))
+        # A function of a symmetric 2 x 2 matrix is a multiple of the matrix less its mean, plus a multiple of 1.
+        mean, half = (dxx + dyy) / 2, (dxx - dyy) / 2
+        radius = (half.square() + dxy.square()).sqrt()
+        small, large = (h / h.square().clamp(min=flattest**2) for h in (mean - radius, mean + radius))
+        along, across = (small + large) / 2, (large - small) / (2 * radius).clamp(min=1e-12)
+        step = -torch.stack(
+            [along * dx + across * (half * dx + dxy * dy), along * dy + across * (dxy * dx - half * dy)], -1
+        )
+        return step * (MAX_STEP / step.norm(dim=-1, keepdim=True).clamp(min=MAX_STEP))
+
+
+def _blur_sigma(taps: int) -> float:
+    """OpenCV's rule for a kernel of that size, which published decoding relies on."""
+    return 0.3 * ((taps - 1) * 0.5 - 1) + 0.8
 
 
 def _blurred_maximum(maps: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:

@@ -2,9 +2,9 @@
 """The manifest format ``sapiens-manifest/1``: a folder of images with any of our labels, read and written.
 
 ``manifest.json`` (the header) says which vocabularies and units hold and which files list the samples: ``.jsonl`` files
-with one sample a line and paths relative to the folder, webdataset-style tar shards, or other folders' ``manifest.json``
-of the same vocabularies and units. See `Manifest` for reading,
-`ManifestWriter` for writing, `pack_shards` for turning a folder into shards, and `label_files` for the label files.
+with one sample a line and paths relative to the folder, webdataset-style tar shards, or the ``manifest.json`` of other
+folders with the same vocabularies and units. See `Manifest` for reading, `ManifestWriter` for writing, `pack_shards`
+for turning a folder into shards, and `label_files` for the label files.
 """
 
 from __future__ import annotations

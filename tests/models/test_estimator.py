@@ -259,3 +259,82 @@ def test_compiled_estimator():
     x = inputs()
     for task, output in compiled(x).items():
         torch.testing.assert_close(output, model(x)[task])
+
+
+# ---------------------------------------------------------------------------------------------- sides and patches
+
+
+class Patches(torch.nn.Module):
+    """An encoder without weights: the mean of each patch, the input padded as `SapiensViT` does."""
+
+    def __init__(self, patch_size, pad):
+        super().__init__()
+        self.patch_size, self.pad, self.embed_dims = patch_size, pad, 3
+
+    def forward(self, x):
+        if self.pad:
+            x = torch.nn.functional.pad(x, (0, -x.shape[3] % self.patch_size, 0, -x.shape[2] % self.patch_size))
+        return (torch.nn.functional.avg_pool2d(x, self.patch_size),)
+
+
+def see_through(model, cells):
+    """Let the dense heads put out the encoder's features, ``cells`` output pixels for each patch."""
+    for head in model.heads.values():
+        head.forward = lambda feats, n=head.out_channels: torch.nn.functional.interpolate(
+            feats[-1][:, :n], scale_factor=cells, mode='nearest'
+        )
+    return model.eval()
+
+
+@pytest.mark.parametrize('pad', [True, False])
+@pytest.mark.parametrize(('patch', 'cells'), [(16, 4), (16, 16), (14, 2), (8, 8)])
+@pytest.mark.parametrize('size', [(120, 90), (56, 50), (112, 112)])
+def test_borders_stay_where_they_are_when_patches_do_not_fit(size, patch, cells, pad):
+    model = HumanEstimator(
+        dict(type='SapiensViT', arch=ARCH, img_size=SIZE), dict(depth=HEADS['depth'], normal=HEADS['normal'])
+    )
+    model.backbone = Patches(patch, pad)
+    see_through(model, cells)
+    row, column = size[0] // patch // 2 * patch, size[1] // patch // 2 * patch
+    x = torch.zeros(1, 3, *size)
+    x[..., row:, :] += 1
+    x[..., column:] += 1
+    (sample,) = model.predict(x, heads=['depth'])
+    seen = sample.pred_depth[0] > 0.5
+    assert abs(int(seen[:, 0].nonzero().min()) - row) <= 1
+    assert abs(int(seen[0].nonzero().min()) - column) <= 1
+    output = model.outputs(x)['depth']
+    assert output.shape[-1] == size[1] * cells // patch
+
+
+def test_heatmaps_of_odd_sizes_have_the_size_that_the_codec_asks_for():
+    model = HumanEstimator(dict(type='SapiensViT', arch=ARCH, img_size=(56, 50)), dict(pose=HEADS['pose']))
+    x = torch.randn(2, 3, 56, 50)
+    assert model.outputs(x)['pose'].shape[-2:] == model.heads['pose'].codec.heatmap_size == (14, 12)
+    sample = HumanDataSample(metainfo=dict(img_shape=(56, 50)))
+    sample.gt_keypoints, sample.gt_keypoints_visible = torch.rand(17, 2) * 40, torch.ones(17)
+    assert torch.isfinite(model(x[:1], [sample], 'loss')['pose.loss_kpt'])
+
+
+# ---------------------------------------------------------------------------------------------- the one predict
+
+
+def test_predict_runs_chosen_heads_on_chosen_inputs():
+    model, x = build().eval(), inputs(3)
+    every = model.predict(x)
+    some = model.predict(x, heads=['pose', 'depth'], rows={'depth': [2]})
+    assert all('pred_part_map' not in s and 'pred_normals' not in s for s in some)
+    assert ['pred_depth' in s for s in some] == [False, False, True]
+    for a, b in zip(every, some, strict=True):
+        torch.testing.assert_close(a.pred_keypoints, b.pred_keypoints)
+    torch.testing.assert_close(every[2].pred_depth, some[2].pred_depth)
+    assert model.predict(x, heads=['depth'], rows={'depth': []})[0].keys() == []
+
+
+@pytest.mark.parametrize('task', HEADS)
+def test_predict_takes_the_flip_test_of_the_call_before_that_of_the_config(task):
+    x = inputs(1)
+    configured, plain = build(task, test_cfg=dict(flip_test=True)).eval(), build(task).eval()
+    field = dict(pose='pred_keypoint_scores', seg='pred_part_map', depth='pred_depth', normal='pred_normals')[task]
+    torch.testing.assert_close(configured.predict(x)[0].get(field), plain.predict(x, flip_test=True)[0].get(field))
+    torch.testing.assert_close(configured.predict(x, flip_test=False)[0].get(field), plain.predict(x)[0].get(field))

@@ -1,5 +1,5 @@
-# The renders that tools/zoo/render.sh makes, one sample a person. The folder keeps decoded frames beside them. People in
-# front of photographs, where there are some: background='FOLDER' (free_backgrounds=..., see docs/model_zoo.md).
+# The renders that tools/zoo/render.sh makes, one sample a person, and their decoded frames. To put people in front of
+# photographs without people: train_dataloader.dataset.background=FOLDER (see docs/model_zoo.md).
 _base_ = '../pipelines/zoo.py'
 keypoints, parts = 'keypoints308', 'parts28'
 people = dict(

@@ -47,17 +47,21 @@ class LoadImage(BaseTransform):
         self.input_size, self.max_zoom, self.reduce = input_size, max_zoom, reduce
 
     def transform(self, results: Sample) -> Sample:
-        """Load ``results['img_path']``, or take ``results['img']`` as it is when there."""
-        if 'img' in results:
+        """Load ``results['img_path']``, or take ``results['img']`` as it is when there.
+
+        ``results['img_bytes']`` is the file of both, for callers that have read and decoded it already.
+        """
+        data = results.pop('img_bytes', None)
+        if 'img' in results and data is None:
             image = results['img']
             size, matrix = image.shape[:2], np.eye(3)
         else:
             name = readable_name(str(results['img_path']))
-            data = read_bytes(str(results['img_path']))
+            data = read_bytes(str(results['img_path'])) if data is None else data
             wanted = (self.input_size or results.get('input_size')) if self.reduce else None
             header = upright_size(data) if wanted and is_jpeg(data) else None
             reduce = self._reduction(results, header[0], wanted) if header else 1
-            image = decode_image(data, name, reduce)
+            image = results['img'] if reduce == 1 and 'img' in results else decode_image(data, name, reduce)
             size = header[0] if reduce > 1 else image.shape[:2]
             matrix = reduction_matrix(size, reduce, header[1]) if reduce > 1 else np.eye(3)
         results['img'] = image
@@ -103,7 +107,7 @@ class LoadLabels(BaseTransform):
         kinds: Some of ``'parts'``, ``'depth'``, ``'normals'``, ``'mask'``; None takes the data set's ``labels``, all
             where it names none.
         optional: Whether a sample may lack some of them (several tasks on mixed data).
-        stride: Give the labels at 1 / stride of the image's size, each the pixel nearest to the centre of its block: for
+        stride: Give labels at 1 / stride of the image's size, each the pixel nearest to the centre of its block, for
             heads that are trained at their own resolution. Put it behind what changes the image's geometry; only
             `RandomFlip` and transforms of the image alone may follow.
         frame: ``'current'`` moves the labels as the image has been moved; ``'original'`` keeps them in the original

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from mmengine.model import BaseModel
 from torch import nn
 
 from ...registry import MODELS
 from ...structures import HumanDataSample
+from ..heads.frames import cut_to_input
 
 
 @MODELS.register_module()
@@ -56,14 +59,44 @@ class HumanEstimator(BaseModel):
         feats = self.backbone(inputs)
         return feats if self.neck is None else self.neck(feats)
 
-    def outputs(self, inputs: torch.Tensor, flip_test: bool = False) -> dict[str, torch.Tensor]:
-        """Raw output of every head; with ``flip_test`` the mean with that of the mirrored images."""
-        feats = self.extract_feat(inputs)
-        outputs = {task: head(feats) for task, head in self.heads.items()}
+    def outputs(
+        self,
+        inputs: torch.Tensor,
+        flip_test: bool = False,
+        heads: Sequence[str] | None = None,
+        rows: dict[str, Sequence[int]] | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Raw outputs of the heads, ``(B, C, h, w)``, each covering just its input.
+
+        Args:
+            inputs: ``(B, 3, H, W)`` normalised RGB.
+            flip_test: Average with the outputs of the mirrored images.
+            heads: Tasks to run; None = all.
+            rows: Task -> the inputs that it runs on; tasks that are not named run on all.
+        """
+        chosen = {task: (rows or {}).get(task) for task in (self.heads if heads is None else heads)}
+        outputs = self._run_heads(inputs, chosen)
         if flip_test:
-            feats = self.extract_feat(inputs.flip(-1))
-            outputs = {task: (outputs[task] + head.flip_back(head(feats))) / 2 for task, head in self.heads.items()}
+            mirrored = self._run_heads(inputs.flip(-1), chosen)
+            outputs = {task: (out + self.heads[task].flip_back(mirrored[task])) / 2 for task, out in outputs.items()}
         return outputs
+
+    def _run_heads(self, inputs: torch.Tensor, chosen: dict[str, Sequence[int] | None]) -> dict[str, torch.Tensor]:
+        feats = self.extract_feat(inputs)
+        outputs = {}
+        for task, rows in chosen.items():
+            part = feats if rows is None or len(rows) == len(inputs) else tuple(feat[rows] for feat in feats)
+            if rows is None or len(rows):
+                outputs[task] = self._cover_input(self.heads[task](part), feats[-1], inputs)
+        return outputs
+
+    def _cover_input(self, output: torch.Tensor, feat: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        """Cut off what the output says about the padding of an input whose sides are no multiple of the patch."""
+        patch = getattr(self.backbone, 'patch_size', None)
+        if patch is None or feat.ndim != 4:
+            return output
+        covered = tuple(n * patch // getattr(self.neck, 'upsampling', 1) for n in feat.shape[-2:])
+        return cut_to_input(output, covered, tuple(inputs.shape[-2:]))
 
     def forward(
         self, inputs: torch.Tensor, data_samples: list[HumanDataSample] | None = None, mode: str = 'tensor'
@@ -90,11 +123,32 @@ class HumanEstimator(BaseModel):
         raise ValueError(f"mode is 'tensor', 'loss' or 'predict', not '{mode}'")
 
     @torch.no_grad()
-    def predict(self, inputs: torch.Tensor, data_samples: list[HumanDataSample] | None) -> list[HumanDataSample]:
-        """Predictions in the original images' frames; without samples each input is its own original."""
-        samples = data_samples
-        if samples is None:
-            samples = [HumanDataSample(metainfo=dict(img_shape=tuple(inputs.shape[-2:]))) for _ in inputs]
-        for task, output in self.outputs(inputs, self.test_cfg.get('flip_test', False)).items():
-            self.heads[task].predict(output, samples)
+    def predict(
+        self,
+        inputs: torch.Tensor,
+        data_samples: list[HumanDataSample] | None = None,
+        heads: Sequence[str] | None = None,
+        rows: dict[str, Sequence[int]] | None = None,
+        flip_test: bool | None = None,
+    ) -> list[HumanDataSample]:
+        """The one way from inputs to predictions, which tests, hooks and `sapiens.apis` take.
+
+        Args:
+            inputs: ``(B, 3, H, W)`` normalised RGB.
+            data_samples: Their metainfo (``ori_shape``, ``warp_mat``); None: each input is its own original.
+            heads: Tasks to run; None = all.
+            rows: Task -> the inputs that it runs on; tasks that are not named run on all.
+            flip_test: Average with the mirrored images; None = as ``test_cfg`` says.
+
+        Returns:
+            The samples, with ``pred_*`` fields in the original images' frames.
+        """
+        samples = [HumanDataSample() for _ in inputs] if data_samples is None else data_samples
+        for sample in samples:
+            if 'img_shape' not in sample:
+                sample.set_metainfo({'img_shape': tuple(inputs.shape[-2:])})
+        flip_test = self.test_cfg.get('flip_test', False) if flip_test is None else flip_test
+        for task, output in self.outputs(inputs, flip_test, heads, rows).items():
+            chosen = (rows or {}).get(task)
+            self.heads[task].predict(output, samples if chosen is None else [samples[i] for i in chosen])
         return samples

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
 from torch import nn
 
 from ...structures import HumanDataSample
+from ...utils.full_precision import full_precision
 from ..randomness import ChannelDropout
 
 
@@ -23,12 +25,21 @@ class DeconvHead(BaseModule):
     Every layer but the last is followed by InstanceNorm without parameters and SiLU, which gives the published
     parameter names ``deconv_layers.{0,3,..}``, ``conv_layers.{0,3,..}``; the last layer is ``final_layer``.
 
+    The layers run in the precision of the features; the last one, losses and predictions run in float32, also under
+    autocast and in heads derived from these.
+
     Args:
         in_channels: Width of the features.
         out_channels: Channels of the output.
         deconv_channels, conv_channels: Widths of the layers.
         dropout: Channel dropout before the last layer when training.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Whatever a head computes from outputs, it computes in float32."""
+        super().__init_subclass__(**kwargs)
+        for name in {'loss', 'predict', 'flip_back'} & set(vars(cls)):
+            setattr(cls, name, full_precision(vars(cls)[name]))
 
     def __init__(
         self,
@@ -61,9 +72,31 @@ class DeconvHead(BaseModule):
                     nn.init.zeros_(module.bias)
 
     def forward(self, feats: Sequence[torch.Tensor] | torch.Tensor) -> torch.Tensor:
-        """Features ``(B, C, h, w)`` (the last of a sequence) -> ``(B, out_channels, 2^n h, 2^n w)``."""
+        """Features ``(B, C, h, w)`` (the last of a sequence) -> ``(B, out_channels, 2^n h, 2^n w)`` float32."""
         x = feats if isinstance(feats, torch.Tensor) else feats[-1]
-        return self.final_layer(self.dropout(self.conv_layers(self.deconv_layers(x))))
+        return self._last(self.dropout(self.conv_layers(self.deconv_layers(x.to(self.dtype)))))
+
+    @full_precision
+    def _last(self, x: torch.Tensor) -> torch.Tensor:
+        """The output layer, whose values are read between pixels."""
+        return self.final_layer(x)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the layers before the last."""
+        return next(
+            (p.dtype for p in (*self.deconv_layers.parameters(), *self.conv_layers.parameters())), torch.float32
+        )
+
+    def set_precision(self, dtype: torch.dtype) -> DeconvHead:
+        """Keep the layers before the last in another precision (inference without autocast).
+
+        Args:
+            dtype: The encoder's.
+        """
+        self.deconv_layers.to(dtype)
+        self.conv_layers.to(dtype)
+        return self
 
     def flip_back(self, output: torch.Tensor) -> torch.Tensor:
         """Turn the output of a mirrored image into that of the image itself."""

@@ -63,7 +63,6 @@ class DepthHead(DeconvHead):
     def predict(self, output: torch.Tensor, samples: list[HumanDataSample]) -> None:
         """Write ``pred_depth`` (1, H, W) at the original size; 0 where the input does not cover the original."""
         for sample, depth in zip(samples, output.float(), strict=True):
-            fallback = tuple(n * 16 // self.upsampling for n in depth.shape[-2:])
-            input_shape, ori_shape, warp = sample_frames(sample, fallback)
+            input_shape, ori_shape, warp = sample_frames(sample, depth.shape[-2:])
             depth = F.interpolate(depth[None], size=input_shape, mode='bilinear', align_corners=False)[0]
             sample.set_field(map_to_original(depth, warp, ori_shape).cpu(), 'pred_depth')

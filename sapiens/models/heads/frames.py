@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,33 @@ from ...structures.geometry import resize_matrix, to_original
 STRIPE = 2**22  # numbers that a stripe of resampled rows may hold
 
 
-def sample_frames(sample: HumanDataSample, fallback: tuple[int, int]) -> tuple[tuple, tuple, torch.Tensor]:
+def cut_to_input(output: torch.Tensor, covered: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
+    """The part of an output that lies on the input.
+
+    An encoder whose patches do not fit pads right and bottom (or leaves a rest out), so the output covers more (or
+    less) than the input and would be stretched onto it.
+
+    Args:
+        output: ``(B, C, h, w)`` of a head.
+        covered: ``(H', W')`` pixels, from the input's upper left corner, that the output covers.
+        size: ``(H, W)`` of the input.
+
+    Returns:
+        ``(B, C, h', w')`` covering exactly ``(H, W)``; the same tensor where patches fit.
+    """
+    if tuple(covered) == tuple(size):
+        return output
+    shape = tuple(
+        max(1, n * cells // pixels) for n, cells, pixels in zip(size, output.shape[-2:], covered, strict=True)
+    )
+    scale = [n / pixels for n, pixels in zip(size, covered, strict=True)]
+    # Whole cells are read as they are; sampling beyond the last one repeats it.
+    theta = output.new_tensor([[scale[1], 0, scale[1] - 1], [0, scale[0], scale[0] - 1]]).expand(len(output), 2, 3)
+    grid = F.affine_grid(theta, [len(output), 1, *shape], align_corners=False)
+    return F.grid_sample(output, grid, padding_mode='border', align_corners=False)
+
+
+def sample_frames(sample: HumanDataSample, fallback: Sequence[int]) -> tuple[tuple, tuple, torch.Tensor]:
     """``(H, W)`` of the input and the original, and the ``(2, 3)`` float64 map of original pixels to input pixels.
 
     Without metainfo the input is the original; without ``warp_mat`` the input is the resized original.

@@ -60,8 +60,7 @@ class NormalHead(DeconvHead):
     def predict(self, output: torch.Tensor, samples: list[HumanDataSample]) -> None:
         """Write unit ``pred_normals`` (3, H, W) at the original size; 0 where the input does not cover it."""
         for sample, normals in zip(samples, output.float(), strict=True):
-            fallback = tuple(n * 16 // self.upsampling for n in normals.shape[-2:])
-            input_shape, ori_shape, warp = sample_frames(sample, fallback)
+            input_shape, ori_shape, warp = sample_frames(sample, normals.shape[-2:])
             normals = F.interpolate(normals[None], size=input_shape, mode='bilinear', align_corners=False)[0]
             normals = F.normalize(map_to_original(normals, warp, ori_shape), dim=0)
             sample.set_field(normals.cpu(), 'pred_normals')

@@ -81,8 +81,7 @@ class PartHead(DeconvHead):
     def predict(self, output: torch.Tensor, samples: list[HumanDataSample]) -> None:
         """Write ``pred_part_map`` (H, W) uint8 at the original size, and ``pred_part_scores`` if asked for."""
         for sample, logits in zip(samples, output.float(), strict=True):
-            fallback = tuple(n * 16 // self.upsampling for n in logits.shape[-2:])
-            input_shape, ori_shape, warp = sample_frames(sample, fallback)
+            input_shape, ori_shape, warp = sample_frames(sample, logits.shape[-2:])
             logits = F.interpolate(logits[None], size=input_shape, mode='bilinear', align_corners=False)[0]
             sample.set_field(argmax_to_original(logits, warp, ori_shape).cpu(), 'pred_part_map')
             if self.with_scores:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...registry import MODELS
-from .reduce import at_least_float32, balanced_count
+from ...utils.full_precision import full_precision
+from .reduce import balanced_count
 
 
 @MODELS.register_module()
@@ -39,9 +40,10 @@ class WeightedCrossEntropy(nn.Module):
         self.register_buffer('class_weight', weight, persistent=False)
         self.reduction, self.ignore_index, self.loss_weight = reduction, ignore_index, loss_weight
 
+    @full_precision
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """``(B, C, H, W)`` logits and ``(B, H, W)`` integer labels -> scalar."""
-        logits, labels = at_least_float32(logits), labels.long()
+        labels = labels.long()
         weight = None if self.class_weight is None else self.class_weight.to(logits.dtype)
         loss = F.cross_entropy(logits, labels, weight, ignore_index=self.ignore_index, reduction='none')
         if self.reduction == 'pixels':

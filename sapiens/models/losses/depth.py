@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ...registry import MODELS
-from .reduce import at_least_float32
+from ...utils.full_precision import full_precision
 
 
 def normalise_depth(depth: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -50,9 +50,10 @@ class SiLogLoss(nn.Module):
         super().__init__()
         self.sqrt, self.lam, self.eps, self.loss_weight = sqrt, lam, eps, loss_weight
 
+    @full_precision
     def forward(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """``(B, 1, H, W)`` (or ``(B, H, W)``) predictions and targets; targets <= 0 do not count -> scalar."""
-        pred = at_least_float32(pred).flatten(1)
+        pred = pred.flatten(1)
         target = target.to(pred.dtype).flatten(1)
         valid = target > 0
         count = valid.sum(1).clamp(min=1)

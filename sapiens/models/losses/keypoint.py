@@ -9,35 +9,35 @@ import torch
 from torch import nn
 
 from ...registry import MODELS
-from .reduce import at_least_float32
+from ...utils.full_precision import full_precision
 
 
 class _FactorisedError(torch.autograd.Function):
     """Mean over pixels of ``(H - gy gx^T)^2`` for each heatmap, with its gradient in closed form.
 
     Autograd would keep and pass over several float32 copies of all maps, which on a CPU takes longer than the whole
-    rest of a small model; here one difference in the dtype of H serves both directions.
+    rest of a small model; here one difference serves both directions.
     """
 
     @staticmethod
     def forward(ctx: Any, heatmaps: torch.Tensor, gx: torch.Tensor, gy: torch.Tensor) -> torch.Tensor:
         difference = torch.addcmul(heatmaps, gy[..., :, None], gx[..., None, :], value=-1)
         ctx.save_for_backward(difference)
-        error = torch.linalg.vector_norm(difference.flatten(2), dim=-1)  # half precisions are summed in float32
-        return at_least_float32(error).square() / heatmaps[0, 0].numel()
+        return torch.linalg.vector_norm(difference, dim=(-1, -2)).square() / heatmaps[0, 0].numel()
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (difference,) = ctx.saved_tensors
         factor = grad * (2 / difference[0, 0].numel())
-        return difference * factor.to(difference.dtype)[..., None, None], None, None
+        return difference * factor[..., None, None], None, None
 
 
+@full_precision
 def squared_error(heatmaps: torch.Tensor, target: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     """Mean squared error of each heatmap.
 
     Args:
-        heatmaps: ``(B, K, h, w)``, any float dtype; half precisions are summed in float32.
+        heatmaps: ``(B, K, h, w)``, any float dtype; summed in float32 at least.
         target: ``(B, K, h, w)``, or the pair ``gx`` (B, K, w), ``gy`` (B, K, h) of `UDPHeatmap.factors`, which
             stands for ``T = gy gx^T`` without ever rendering it; it has no gradient.
 
@@ -45,7 +45,6 @@ def squared_error(heatmaps: torch.Tensor, target: torch.Tensor | tuple[torch.Ten
         ``(B, K)`` float32 (or float64).
     """
     if isinstance(target, torch.Tensor):
-        heatmaps = at_least_float32(heatmaps)
         return ((heatmaps - target.to(heatmaps.dtype)) ** 2).mean((-1, -2))
     gx, gy = (g.detach().to(heatmaps.dtype) for g in target)
     return _FactorisedError.apply(heatmaps, gx, gy)
@@ -63,6 +62,7 @@ class KeypointMSELoss(nn.Module):
         super().__init__()
         self.loss_weight = loss_weight
 
+    @full_precision
     def forward(
         self,
         heatmaps: torch.Tensor,
@@ -88,6 +88,7 @@ class KeypointOHKMLoss(nn.Module):
         super().__init__()
         self.topk, self.loss_weight = topk, loss_weight
 
+    @full_precision
     def forward(
         self,
         heatmaps: torch.Tensor,

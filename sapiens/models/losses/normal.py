@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...registry import MODELS
-from .reduce import at_least_float32, balanced_count
+from ...utils.full_precision import full_precision
+from .reduce import balanced_count
 
 
 @MODELS.register_module()
@@ -26,6 +27,7 @@ class NormalLoss(nn.Module):
         super().__init__()
         self.l1_weight, self.cosine_weight = l1_weight, cosine_weight
 
+    @full_precision
     def forward(self, pred: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> dict[str, torch.Tensor]:
         """Compute both terms.
 
@@ -37,7 +39,6 @@ class NormalLoss(nn.Module):
         Returns:
             ``loss_l1`` and ``loss_cosine``, scalars.
         """
-        pred = at_least_float32(pred)
         target = torch.where(valid, target.to(pred.dtype), torch.zeros_like(pred))
         pred = torch.where(valid, pred, torch.zeros_like(pred))
         count = balanced_count(valid.sum())

@@ -1,15 +1,10 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""How losses sum up: in float32 or finer, and to averages that do not depend on the number of processes."""
+"""How losses sum up: to averages that do not depend on the number of processes."""
 
 from __future__ import annotations
 
 import torch
 from mmengine import dist
-
-
-def at_least_float32(values: torch.Tensor) -> torch.Tensor:
-    """Half precisions become float32; float64 stays."""
-    return values if values.dtype == torch.float64 else values.float()
 
 
 def balanced_count(count: torch.Tensor) -> torch.Tensor:

@@ -34,7 +34,7 @@ class UpsamplingNeck(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.out_channels = channels[-1]
+        self.out_channels, self.upsampling = channels[-1], 2 ** len(channels)
         widths = (in_channels, *channels)
         self.deconv_layers = nn.ModuleList(
             nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False)
