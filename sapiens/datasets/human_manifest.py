@@ -28,7 +28,8 @@ class HumanManifestDataset(HumanDataset):
         keypoint_vocabulary: Vocabulary of the samples; default is the manifest's. With another one, keypoints are
             converted by the vocabularies' maps (308 -> 133 -> 17).
         part_vocabulary: Vocabulary of the part ids; default is the manifest's. Another one needs a ``label_map``.
-        cache: Folder that keeps decoded frames (see `FrameCache`), for many epochs on small frames of one size.
+        cache: Folder, relative to ``data_root``, that keeps decoded frames (see `FrameCache`): for many epochs on small
+            frames of one size.
         **kwargs: See `HumanDataset`.
 
     Raises:
@@ -85,7 +86,8 @@ class HumanManifestDataset(HumanDataset):
             if len(sizes) != 1 or len(kinds) != 1 or None in next(iter(sizes)):
                 raise UserError(f'{self.manifest.path}: a cache needs frames of one size with the same labels (records '
                                 'with "width" and "height"); leave cache out')  # fmt: skip
-            self.cache = FrameCache(self.cache_folder, number + 1, next(iter(sizes)), next(iter(kinds)))
+            folder = self.manifest.folder / self.cache_folder
+            self.cache = FrameCache(folder, number + 1, next(iter(sizes)), next(iter(kinds)))
         return entries
 
     def parse_sample(self, info: dict[str, Any]) -> dict[str, Any]:

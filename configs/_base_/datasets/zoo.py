@@ -13,9 +13,7 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(
-        **people, data_root='data/zoo/train/', cache='data/zoo/train/decoded', pipeline={{_base_.train_pipeline}}
-    ),
+    dataset=dict(**people, data_root='data/zoo/train/', cache='decoded', pipeline={{_base_.train_pipeline}}),
 )
 val_dataloader = dict(
     batch_size=32,

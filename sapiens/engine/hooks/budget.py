@@ -16,7 +16,7 @@ from ...registry import HOOKS
 
 @HOOKS.register_module()
 class TimeBudgetHook(Hook):
-    """Warm-up and cosine decay of the learning rate over minutes of training; training ends when they are over.
+    """Warm-up and cosine decay of the learning rate over minutes of training, or ``max_iters`` where that ends sooner.
 
     On a shared machine nobody knows how many iterations fit, yet a schedule that is cut off leaves a bad model. Use it
     with ``param_scheduler=None``. Time counts over interruptions (it is in the checkpoint); what is lost between the
@@ -24,7 +24,7 @@ class TimeBudgetHook(Hook):
 
     Args:
         minutes: Minutes of training.
-        warmup: Share of them with a linearly growing learning rate.
+        warmup: Share of the training with a linearly growing learning rate.
         final: Factor on the learning rate at the end.
         interval: Iterations between two looks at the clock.
     """
@@ -51,7 +51,7 @@ class TimeBudgetHook(Hook):
             broadcast(clock)
             self.spent = float(clock)
             runner.message_hub.update_info('minutes_spent', self.spent)
-        factor = self.factor(self.spent / self.minutes)
+        factor = self.factor(max(self.spent / self.minutes, runner.iter / runner.max_iters))
         for group in runner.optim_wrapper.param_groups:
             group['lr'] = group.setdefault('initial_lr', group['lr']) * factor
 
@@ -66,7 +66,7 @@ class TimeBudgetHook(Hook):
         self.last = time.perf_counter()
 
     def factor(self, progress: float) -> float:
-        """Factor on the learning rate at a share of the time from 0 to 1."""
+        """Factor on the learning rate at a share of the training from 0 to 1."""
         if progress < self.warmup:
             return max(progress / self.warmup, 1e-3)
         rest = min((progress - self.warmup) / (1 - self.warmup), 1.0)
