@@ -24,8 +24,9 @@ from ..engine.hub import parse_reference, resolve_weights, weight_folders
 from ..engine.layouts import Layout, recognise
 from ..errors import UserError
 from ..registry import MODELS
+from ..utils.shipped import find_config_file, shipped_configs, shipped_root
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+CONFIGS = shipped_root() / 'configs'
 # Short names of models: what they predict -> (folder, suffix) of their configs.
 MODEL_NAMES = {
     'pose_17': ('pose', '17kpt'),
@@ -112,14 +113,12 @@ def find_config(name: str | Path, layout: Layout | None = None) -> Path:
         UserError: Unknown name (the nearest is named), or the size is nowhere said.
     """
     text = str(name)
-    if text.endswith('.py') or Path(text).is_file():
-        return Path(text)
-    stems = {path.stem: path for path in CONFIGS.glob('*/sapiens_*.py')}
-    if text in stems:
-        return stems[text]
+    path = find_config_file(text)
+    if text.endswith('.py') or path.is_file():
+        return path
     found = re.fullmatch(rf'({"|".join(MODEL_NAMES)})(?:_({"|".join(map(re.escape, _SIZES))}))?', text)
     if not found:
-        near = difflib.get_close_matches(text, [*MODEL_NAMES, *stems], n=1, cutoff=0.4)
+        near = difflib.get_close_matches(text, [*MODEL_NAMES, *shipped_configs()], n=1, cutoff=0.4)
         hint = f"did you mean '{near[0]}'? " if near else ''
         raise UserError(f"unknown model '{text}': {hint}known are {', '.join(MODEL_NAMES)} (also with a size: "
                         "'pose_308_1b') and the configs in configs/")  # fmt: skip
@@ -171,7 +170,7 @@ def find_weights(name: str, config: Path) -> Path:
             problem = str(error)
     raise UserError(
         f"model '{name}': there is no {config.stem}.safetensors or .pth in "
-        f"{' or '.join(map(str, weight_folders()[:-1]))}, and {problem}; give weights='FILE' (published Sapiens "
+        f"{' or '.join(map(str, weight_folders()[:-2]))}, and {problem}; give weights='FILE' (published Sapiens "
         f'checkpoints load as they are) or train it: sapiens train {config.stem}'
     ) from None
 

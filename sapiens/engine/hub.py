@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from ..errors import MissingPackageError, UserError
 from ..utils.files import replace_when_done
+from ..utils.shipped import shipped_root
 from .containers import CheckpointError
 
 WEIGHTS_VARIABLE = 'SAPIENS_WEIGHTS'
@@ -83,9 +84,9 @@ def parse_reference(text: str) -> Reference | None:
 
 
 def weight_folders() -> list[Path]:
-    """Folders where weights are looked for by name: ``$SAPIENS_WEIGHTS``, ``checkpoints`` here and in the checkout."""
-    here = Path(__file__).resolve().parents[2] / 'checkpoints'
-    return [Path(p) for p in (os.environ.get(WEIGHTS_VARIABLE), 'checkpoints', here) if p]
+    """Where weights are looked for by name: ``$SAPIENS_WEIGHTS``, ``checkpoints`` here and in the checkout, shipped."""
+    checkout, package = shipped_root() / 'checkpoints', Path(__file__).resolve().parents[1] / 'weights'
+    return [Path(p) for p in (os.environ.get(WEIGHTS_VARIABLE), 'checkpoints', checkout, package) if p]
 
 
 def resolve_weights(source: str | Path) -> Path:

@@ -198,7 +198,7 @@ def recognise(state: Mapping[str, torch.Tensor], source: str = '', meta: Mapping
     if 'backbone.patch_embed.projection.weight' not in shapes or 'backbone.pos_embed' not in shapes:
         kind = f'a {meta["container"]} that ' if meta and 'container' in meta else ''
         raise CheckpointError(
-            f'{source or "state dict"}: {kind}holds no Sapiens encoder (no patch_embed.projection.weight and pos_embed; it '
+            f'{source or "state dict"}: {kind}holds no Sapiens encoder (patch_embed.projection.weight, pos_embed; it '
             f"has e.g. '{next(iter(state), 'nothing')}'); give the .pth or .safetensors of a Sapiens model"
         )
     dims = shapes['backbone.patch_embed.projection.weight'][0]
