@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import os
-from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -130,7 +129,6 @@ def _is_text(data: bytes) -> bool:
     return all(byte >= 32 or byte in (9, 10, 13) for byte in data[:64])
 
 
-@lru_cache(maxsize=8)
 def list_images(folder: str | Path) -> tuple[str, ...]:
     """Paths of all images below a folder, links followed, hidden files left out, in a fixed order.
 

@@ -371,7 +371,8 @@ def _read_person(
     identifier = annotation.get('id')
     if identifier is None or not isinstance(identifier, Hashable):
         identifier = position
-    where, notes = f'{file.path}: annotation {identifier}', file.notes
+    name, notes = f'annotation {identifier}', file.notes
+    where = f'{file.path}: {name}'
     if annotation.get('image_id') is None:
         raise UserError(f'{where} has no "image_id"; mend the file')
     image_id = file._by_key.get(id_key(annotation['image_id']))
@@ -383,29 +384,29 @@ def _read_person(
     if order is not None:
         keypoints = read_keypoints(annotation, order[1], where)
         if keypoints is not None:
-            keypoints = _clean(keypoints if order[0] is None else keypoints[order[0]], valid, notes, identifier)
+            keypoints = clean_keypoints(keypoints if order[0] is None else keypoints[order[0]], valid, notes, name)
     size = file.images[image_id].size
     bbox = read_box(annotation.get('bbox'), where)
     problem = box_problem(bbox, size)
     if problem:
-        around = _around(keypoints)
+        around = box_around(keypoints)
         bbox = None if box_problem(around, size) else around
         what = 'without one are dropped' if bbox is None else 'get the box around their keypoints'
-        notes.add(f'persons with {problem} {what}', f'annotation {identifier}')
+        notes.add(f'persons with {problem} {what}', name)
     area = as_numbers(annotation.get('area'))
     if area is None or area.ndim or not 0 < area < _FAR**2:
         area = 0.0 if bbox is None else float(bbox[2:].prod()) * AREA_OF_BOX
-        notes.add(f'persons without an area, taken as {AREA_OF_BOX} of the box', f'annotation {identifier}')
+        notes.add(f'persons without an area, taken as {AREA_OF_BOX} of the box', name)
     score = read_score(annotation.get('score', 1.0), where)
     return CocoPerson(identifier, image_id, bbox, keypoints, float(area), crowd, valid, problem, score)
 
 
-def _clean(points: np.ndarray, valid: dict[str, bool], notes: Notes, identifier: Hashable) -> np.ndarray:
+def clean_keypoints(points: np.ndarray, valid: dict[str, bool], notes: Notes, where: Hashable) -> np.ndarray:
     """``(K, 3)`` float32 with v of 0, 1 or 2; points that are no numbers or invalid are not labelled."""
     labelled = points[:, 2] > 0
     broken = labelled & ~(np.abs(points[:, :2]) < _FAR).all(-1)
     if broken.any():
-        notes.add('persons with keypoints that are not finite, taken as unlabelled', f'annotation {identifier}')
+        notes.add('persons with keypoints that are not finite, taken as unlabelled', where)
     # Some tools write confidences for v: anything above 0 is labelled.
     points[:, 2] = np.where(labelled & ~broken, np.where(points[:, 2] > 1, 2, 1), 0)
     if len(points) == 133:
@@ -416,7 +417,7 @@ def _clean(points: np.ndarray, valid: dict[str, bool], notes: Notes, identifier:
     return points.astype(np.float32)
 
 
-def _around(keypoints: np.ndarray | None) -> np.ndarray | None:
+def box_around(keypoints: np.ndarray | None) -> np.ndarray | None:
     """Box x, y, width, height around the labelled points; None without two."""
     seen = np.zeros((0, 2)) if keypoints is None else keypoints[keypoints[:, 2] > 0, :2].astype(np.float64)
     if len(seen) < 2:
