@@ -24,6 +24,7 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=['sapiens', 'sapiens.*']),
     package_data={'sapiens': ['vocabularies/*.json', 'evaluation/*.json', 'synthesis/data/*']},
+    entry_points={'console_scripts': ['sapiens = sapiens.cli:main']},
     python_requires='>=3.10',
     install_requires=requirements('core'),
     extras_require={

@@ -1,56 +1,13 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Run models on a video; write a drawn video with the original's sound, and one line of JSON per frame.
+"""`sapiens video` as a script: python demo/video_demo.py VIDEO [options]; --help lists them."""
 
-Usage: python demo/video_demo.py VIDEO --config CONFIG --checkpoint FILE [--task ...] --out out.mp4
-       [--detector NAME --track --smooth]
-Frames are streamed: memory does not grow with the video. A video that breaks in the middle is written up to there; the
-break is reported and the exit code is 3. Ctrl-C leaves nothing half written.
-"""
-
-from __future__ import annotations
-
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sapiens.errors import UserError, run_cli
-
-
-def main() -> int:
-    """Read the options and run."""
-    from sapiens.apis import cli
-    from sapiens.apis.stream import render_video
-    from sapiens.apis.video import video_facts
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('video', help='video file')
-    parser.add_argument('--out', default='outputs/video.mp4', help='video to write; default: outputs/video.mp4')
-    cli.add_video_options(parser)
-    cli.add_options(parser)
-    args = parser.parse_args()
-    if not Path(args.video).is_file():
-        raise UserError(f'{args.video}: no such video; check the path')
-    inferencer = cli.build_inferencer(args)
-    total = video_facts(args.video)[1] or None
-    total = min(total, args.max_frames) if total and args.max_frames else total or args.max_frames
-    with cli.frame_progress(total) as advance:
-        count = render_video(
-            inferencer,
-            args.video,
-            args.out,
-            args.task,
-            args.track,
-            args.smooth,
-            not args.no_audio,
-            args.max_frames,
-            args.threshold,
-            lambda *_: advance(),
-        )
-    print(f'{count} frames -> {args.out} and {Path(args.out).with_suffix(".jsonl")}')
-    return cli.report_failures(inferencer, count)
-
+from sapiens.commands.video import main
+from sapiens.errors import run_cli
 
 if __name__ == '__main__':
     run_cli(main)

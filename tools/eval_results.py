@@ -56,6 +56,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--pck', action='store_true', help='pose: PCK, NME and AUC too')
     parser.add_argument('--label-map', help='seg: ids of the labels, "old=new,old=new,..."')
     parser.add_argument('--pred-map', help='seg: ids of the predictions, "old=new,..."')
+    parser.add_argument('--outlines', action='store_true', help='seg: mBF too, the F-score of the outlines (slow)')
     parser.add_argument('--alignment', choices=('scale_shift', 'median', 'none'), default='scale_shift', help='depth')
     parser.add_argument('--max-depth', type=float, help='depth: farthest label that counts, metres')
     parser.add_argument('--bootstrap', type=int, default=0, metavar='N', help='resamples for confidence intervals')
@@ -184,6 +185,7 @@ def score_maps(args: argparse.Namespace) -> HumanMetric:
             vocabulary=args.vocabulary or saved.vocabulary or 'parts28',
             label_map=_pairs(args.label_map, '--label-map'),
             pred_map=_pairs(args.pred_map, '--pred-map'),
+            boundary=args.outlines,
             **common,
         )
     elif args.task == 'depth':

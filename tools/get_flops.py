@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.console import Console
 from rich.table import Table
 
-from sapiens.engine.config import OptionsAction, load_config
+from sapiens.commands.options import add_config_options
+from sapiens.engine.config import load_config
 from sapiens.errors import UserError, run_cli
 from sapiens.models.complexity import count_flops, count_parameters
 
@@ -23,9 +24,8 @@ from sapiens.models.complexity import count_flops, count_parameters
 def main() -> None:
     """Build the model on the meta device (no memory, no weights) and count."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config')
+    add_config_options(parser)
     parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help="input size; the config's by default")
-    parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, help='overrides, e.g. a.b=1')
     args = parser.parse_args()
     import torch
 

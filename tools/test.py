@@ -1,77 +1,13 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Test a checkpoint with a config: print the tables, and write figures, predictions and pictures when asked.
+"""`sapiens test` as a script: python tools/test.py CONFIG CHECKPOINT [options]; --help lists them."""
 
-Usage: python tools/test.py CONFIG CHECKPOINT [--out DIR] [--show-dir DIR] [--show-worst N] [--bootstrap N]
-       [--cfg-options key=value ...]
-The predictions that --out writes (results_TASK) are scored again, without the model, by tools/eval_results.py.
-Several processes: tools/dist_test.sh CONFIG CHECKPOINT NUMBER [options].
-"""
-
-from __future__ import annotations
-
-import argparse
-import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sapiens.errors import UserError, run_cli
-
-
-def main() -> None:
-    """Read the options and test."""
-    from mmengine.dist import is_main_process
-
-    from sapiens.engine import cli
-    from sapiens.engine.files import to_plain
-    from sapiens.evaluation import evaluator_for_test, finish_test, protocol_of_run
-    from sapiens.utils.files import write_atomic
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_common_options(parser)
-    parser.add_argument('checkpoint', help='.pth or .safetensors file')
-    parser.add_argument('--out', help='folder for figures (metrics.json, report.*) and predictions (results_TASK)')
-    parser.add_argument('--show-dir', help='folder for pictures of the predictions')
-    parser.add_argument(
-        '--show-worst',
-        type=int,
-        default=0,
-        metavar='N',
-        help='draw the N worst images of each metric with their errors',
-    )
-    parser.add_argument(
-        '--bootstrap', type=int, default=0, metavar='N', help='95%% confidence intervals from N resamples of the images'
-    )
-    args = parser.parse_args()
-
-    config = cli.prepare(args)
-    if config.get('test_dataloader') is None:
-        raise UserError(f'{args.config}: has no test_dataloader, there is nothing to test on')
-    if not Path(args.checkpoint).is_file():
-        raise UserError(f'{args.checkpoint}: no such checkpoint; check the path')
-    for option, folder in (('--out', args.out), ('--show-dir', args.show_dir)):
-        if folder and Path(folder).exists() and not Path(folder).is_dir():
-            raise UserError(f'{option} {folder}: is a file; give a folder')
-    config.load_from, config.resume = args.checkpoint, False
-    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
-        config[key] = None
-    config.test_evaluator = evaluator_for_test(config.test_evaluator, args.out, args.bootstrap, args.show_worst)
-    saved = any(metric['type'] == 'SavePredictions' for metric in config.test_evaluator)
-    # Predictions of metrics that are not ours are kept as arrays.
-    arrays = str(Path(args.out) / 'predictions') if args.out and not saved else None
-    hook = dict(type='ResultHook', out_dir=arrays, show_dir=args.show_dir)
-    config.custom_hooks = [hook] if arrays or args.show_dir else []
-    runner = cli.build_runner(config)
-    metrics = runner.test()
-    if is_main_process():
-        worst = Path(args.out or config.work_dir) / 'worst' if args.show_worst else None
-        protocol = protocol_of_run(config, args.config, args.checkpoint)
-        for path in finish_test(runner.test_loop.evaluator, args.out, worst, protocol):
-            print(f'written: {path}')
-        if args.out:
-            write_atomic(Path(args.out) / 'metrics.json', json.dumps(to_plain(metrics), indent=1))
-
+from sapiens.commands.test import main
+from sapiens.errors import run_cli
 
 if __name__ == '__main__':
     run_cli(main)

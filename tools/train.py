@@ -1,56 +1,13 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Train a model from a config.
+"""`sapiens train` as a script: python tools/train.py CONFIG [options]; --help lists them."""
 
-Usage: python tools/train.py configs/pose/sapiens_tiny_133kpt.py [--work-dir DIR] [--resume [PATH]] [--amp [bf16|fp16]]
-       [--compile] [--fsdp] [--seed N] [--global-batch N] [--cfg-options key=value ...]
-Several processes: tools/dist_train.sh CONFIG NUMBER [options]; several machines: tools/slurm_train.sh.
-SIGTERM and SIGUSR1 save a checkpoint and end with exit code 75; the same command with --resume continues.
-"""
-
-from __future__ import annotations
-
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sapiens.errors import UserError, run_cli
-
-
-def main() -> None:
-    """Read the options and train."""
-    from sapiens.engine import cli
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_common_options(parser)
-    parser.add_argument(
-        '--resume', nargs='?', const='auto', help='continue the last checkpoint of the work directory, or this one'
-    )
-    parser.add_argument(
-        '--amp', nargs='?', const='bf16', choices=('bf16', 'fp16'), help='mixed precision; bf16 works on CPUs too'
-    )
-    parser.add_argument('--compile', action='store_true', help='torch.compile the model')
-    parser.add_argument('--fsdp', action='store_true', help='shard the model over all processes')
-    parser.add_argument('--seed', type=int, help='of data order, augmentation and initial weights')
-    parser.add_argument('--global-batch', type=int, help='batch over all processes; default: the config, per process')
-    args = parser.parse_args()
-
-    config = cli.prepare(args)
-    if config.get('train_dataloader') is None:
-        raise UserError(f'{args.config}: has no train_dataloader, there is nothing to train on')
-    cli.choose_resume(config, args.resume)
-    cli.set_precision(config, args.amp)
-    cli.set_global_batch(config, args.global_batch)
-    if args.compile:
-        config.compile = True
-    if args.fsdp:
-        config.fsdp = True
-    if args.seed is not None:
-        config.randomness = {**config.get('randomness', {}), 'seed': args.seed}
-    cli.check_compiler(config)
-    cli.build_runner(config).train()
-
+from sapiens.commands.train import main
+from sapiens.errors import run_cli
 
 if __name__ == '__main__':
     run_cli(main)

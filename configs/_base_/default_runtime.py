@@ -23,6 +23,8 @@ visualizer = dict(
 )
 # NCCL on GPUs, gloo on CPUs, chosen by what the machine has.
 env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict())
+# bf16 and TF32 on GPUs that have them, fp32 elsewhere; also 'probe', 'bf16', 'fp16', 'tf32', 'fp32'.
+precision = 'auto'
 randomness = dict(seed=0)
 load_from = None
 resume = False

@@ -141,25 +141,16 @@ class Network:
                 f'{self.source}: its encoder has no cls token (only pretrained encoders have); leave cls out'
             )
         inputs = self._inputs([self.crop(image, None, ()) for image in images])
-        tokens, grid = backbone.embed(inputs)
-        tokens = backbone.prepend_cls(tokens)
-        wanted = {layer % count: layer for layer in layers}
-        kept: dict[int, torch.Tensor] = {}
-        for index, layer in enumerate(backbone.layers[: max(wanted) + 1]):
-            tokens = layer(tokens)
-            if index in wanted:
-                # As the heads see it: only the last layer passes the final norm.
-                kept[index] = (backbone.ln1(tokens) if index == count - 1 else tokens).float()
-        extra = backbone.num_extra_tokens
-        results = []
-        for i, name in enumerate(names):
-            maps = {}
-            for index, values in kept.items():
-                patches = values[i, extra:]
-                maps[wanted[index]] = (patches.mean(0) if pooled else patches.T.reshape(-1, *grid)).cpu().numpy()
-            token = kept[max(wanted)][i, 0].cpu().numpy() if cls else None
-            results.append(Features(name, maps, token))
-        return results
+        kept = backbone.get_intermediate_layers(inputs, list(layers), reshape=True, return_class_token=cls)
+        tokens = None
+        if cls:
+            tokens = kept[max(range(len(layers)), key=lambda k: layers[k] % count)][1].float().cpu().numpy()
+            kept = [patches for patches, _ in kept]
+        maps = [(m.float().mean((-1, -2)) if pooled else m.float()).cpu().numpy() for m in kept]
+        return [
+            Features(name, {layer: m[i] for layer, m in zip(layers, maps, strict=True)}, tokens[i] if cls else None)
+            for i, name in enumerate(names)
+        ]
 
 
 def covered(warp: np.ndarray, input_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -4,15 +4,21 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
+import re
+from collections import Counter
 from pathlib import Path
 
 import cv2
 import numpy as np
+from mmengine.logging import print_log
 
 from ..errors import UserError
 
-IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
+IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.jfif', '.jpe', '.png', '.webp', '.bmp', '.tif', '.tiff')
+OTHER_IMAGES = ('.heic', '.heif', '.avif', '.gif', '.jxl', '.jp2', '.psd', '.dng', '.cr2', '.cr3', '.nef', '.arw')
+"""Images that are not read; a folder that has some is told how many were left out."""
 # OpenCV 4.11 decodes to RGB at no cost; flag 1 asks for BGR.
 _RGB = getattr(cv2, 'IMREAD_COLOR_RGB', 0)
 _REDUCED = {
@@ -43,14 +49,38 @@ def decode_image(data: bytes, name: str, reduce: int = 1) -> np.ndarray:
         raise UserError(f'{name}: the image file is empty (0 bytes); replace it or take it off the list')
     if _is_cut_off(data):
         raise UserError(f'{name}: the image is truncated; copy it again or take it off the list')
+    orientation = _own_orientation(data)
+    flags = _REDUCED[reduce] & ~1 | _RGB if _RGB else _REDUCED[reduce]
+    if orientation > 1:
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[reduce] & ~1 | _RGB if _RGB else _REDUCED[reduce])
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         image = None
     if image is None:
-        kind = 'a text file' if _is_text(data) else 'no image that OpenCV can read'
-        raise UserError(f'{name}: is {kind}; replace it by a JPEG, PNG, WebP, TIFF or BMP')
-    return image if _RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        raise UserError(f'{name}: is {_kind(data)}; replace it by a JPEG, PNG, WebP, TIFF or BMP')
+    image = image if _RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image if orientation == 1 else np.ascontiguousarray(_TURNS[orientation](image))
+
+
+# EXIF orientation -> what makes the stored image upright.
+_TURNS = {
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.transpose(1, 0, 2),
+    6: lambda image: image[::-1].transpose(1, 0, 2),
+    7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda image: image.transpose(1, 0, 2)[::-1],
+}
+
+
+def _own_orientation(data: bytes) -> int:
+    """EXIF orientation of a WebP or PNG, which only some versions of OpenCV apply; 1 for all else."""
+    if (data[8:12] == b'WEBP' and b'EXIF' in data) or (data[:4] == b'\x89PNG' and b'eXIf' in data):
+        header = upright_size(data)
+        return header[1] if header else 1
+    return 1
 
 
 def is_jpeg(data: bytes) -> bool:
@@ -118,19 +148,40 @@ def _orientation_matrix(height: int, width: int, orientation: int) -> np.ndarray
 def _is_cut_off(data: bytes) -> bool:
     """Whether a JPEG or PNG lacks its end; decoders fill what is missing with grey and say nothing."""
     if is_jpeg(data):
-        if b'\xff\xd9' in data[-64:]:
-            return False
-        # Cameras may append data: the last end marker must then follow the last start of a scan.
-        return data.rfind(b'\xff\xd9') <= data.rfind(b'\xff\xda')
+        return b'\xff\xd9' not in data[-64:] and not _has_end(data)
     return data[:4] == b'\x89PNG' and b'IEND' not in data
 
 
-def _is_text(data: bytes) -> bool:
-    return all(byte >= 32 or byte in (9, 10, 13) for byte in data[:64])
+# In the pixels of a scan, FF is followed by 0, or by a restart marker.
+_MARKER = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]')
 
 
-def list_images(folder: str | Path) -> tuple[str, ...]:
-    """Paths of all images below a folder, links followed, hidden files left out, in a fixed order.
+def _has_end(data: bytes) -> bool:
+    """Walk a JPEG's segments to its end marker; whatever follows it (a phone's short video, say) is not the photo's."""
+    position = 2
+    while found := _MARKER.search(data, position):
+        kind, position = data[found.start() + 1], found.end()
+        if kind == 0xD9:
+            return True
+        if kind != 0x01:
+            position += int.from_bytes(data[position : position + 2], 'big')
+    return False
+
+
+def _kind(data: bytes) -> str:
+    """What a file that is no readable image seems to be."""
+    if data[4:8] == b'ftyp' and data[8:11] in (b'hei', b'hev', b'mif', b'msf', b'avi'):
+        return 'HEIC or AVIF, which OpenCV does not read'
+    if data[:4] == b'GIF8':
+        return 'a GIF'
+    return 'a text file' if all(b >= 32 or b in (9, 10, 13) for b in data[:64]) else 'no image that OpenCV can read'
+
+
+def find_images(folder: str | Path) -> tuple[tuple[str, ...], str]:
+    """All images below a folder, links followed, hidden files left out, in a fixed order.
+
+    Returns:
+        Paths, and a sentence about files of other image kinds that were left out (empty if there are none).
 
     Raises:
         UserError: The folder is missing or holds no image.
@@ -139,12 +190,28 @@ def list_images(folder: str | Path) -> tuple[str, ...]:
     if not os.path.isdir(folder):
         raise UserError(f'{folder}: no such folder; check the path and data_root')
     found: list[str] = []
+    others: list[str] = []
     for place, folders, files in os.walk(folder, followlinks=True):
         folders.sort()
         found += [os.path.join(place, f) for f in sorted(files) if is_image_name(f)]
+        others += [f for f in sorted(files) if f.lower().endswith(OTHER_IMAGES) and not f.startswith('.')]
+    note = ''
+    if others:
+        kinds = Counter(os.path.splitext(name)[1].lower()[1:] for name in others)
+        names = ', '.join(others[:3]) + (', ...' if len(others) > 3 else '')
+        counted = ', '.join(f'{count} {kind.upper()}' for kind, count in kinds.items())
+        note = f'{folder}: left out {counted} ({names}), which are not read; convert them to JPEG or PNG'
     if not found:
-        raise UserError(f'{folder}: holds no image ({", ".join(IMAGE_EXTENSIONS)}), also not in its folders')
-    return tuple(found)
+        raise UserError(note or f'{folder}: holds no image ({", ".join(IMAGE_EXTENSIONS)}), also not in its folders')
+    return tuple(found), note
+
+
+def list_images(folder: str | Path) -> tuple[str, ...]:
+    """Paths of `find_images`; what was left out goes to the log."""
+    found, note = find_images(folder)
+    if note:
+        print_log(note, logger='current', level=logging.WARNING)
+    return found
 
 
 def is_image_name(name: str) -> bool:

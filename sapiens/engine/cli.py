@@ -1,5 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""What tools/train.py and tools/test.py share: options, and turning them into a runner."""
+"""What training and testing share: turning their options into a runner."""
 
 from __future__ import annotations
 
@@ -16,23 +16,9 @@ from mmengine.runner import Runner
 from ..errors import CONFIG_ERRORS, UserError, explain_config_error
 from ..openmmlab import prepare_torchvision
 from ..registry import RUNNERS
-from .config import OptionsAction, load_config
+from .config import load_config
+from .precision import precision_of
 from .runner import SapiensRunner, find_last_checkpoint
-
-
-def add_common_options(parser: argparse.ArgumentParser) -> None:
-    """Options of training and testing."""
-    parser.add_argument('config', help='config file, e.g. configs/pose/sapiens_tiny_133kpt.py')
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints; default: work_dirs/<name of the config>')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=OptionsAction, default={}, metavar='KEY=VALUE', help='override the config'
-    )
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none', help='who started us')
-    parser.add_argument(
-        '--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='default: a GPU if there is one'
-    )
-    # torch.distributed.launch of old passes this.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def prepare(args: argparse.Namespace) -> Config:
@@ -53,6 +39,7 @@ def prepare(args: argparse.Namespace) -> Config:
     config = load_config(args.config, args.cfg_options)
     config.launcher = args.launcher
     config.work_dir = args.work_dir or config.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
+    set_precision(config, args.precision or precision_of(config))
     for phase in ('train', 'val', 'test'):
         if config.get(f'{phase}_dataloader') is None:
             config[f'{phase}_cfg'] = None
@@ -77,14 +64,23 @@ def choose_resume(config: Config, resume: str | None) -> None:
     config.resume, config.load_from = True, str(path)
 
 
-def set_precision(config: Config, amp: str | None) -> None:
-    """Apply ``--amp``: mixed precision of that type."""
-    if amp is None:
+def set_precision(config: Config, precision: str | None) -> None:
+    """Apply ``--precision`` (or ``--amp``), over whatever the config says.
+
+    Raises:
+        UserError: The config has an optimiser wrapper that knows no precisions.
+    """
+    if precision is None:
         return
-    wrapper = config.optim_wrapper
-    if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper', 'MixedPrecisionOptimWrapper'):
-        raise UserError(f'--amp does not know how to change optim_wrapper.type={wrapper.type}')
-    wrapper.type, wrapper.dtype = 'MixedPrecisionOptimWrapper', amp
+    wrapper = config.get('optim_wrapper')
+    if wrapper:
+        kind = str(wrapper.get('type', 'OptimWrapper'))
+        if kind.rpartition('.')[2] not in ('OptimWrapper', 'AmpOptimWrapper', 'MixedPrecisionOptimWrapper'):
+            raise UserError(f'--precision does not know how to change optim_wrapper.type={kind}')
+        wrapper.type = 'OptimWrapper'
+        wrapper.pop('dtype', None)
+        wrapper.pop('loss_scale', None)
+    config.precision = precision
 
 
 def set_global_batch(config: Config, total: int | None) -> None:

@@ -7,11 +7,11 @@ import ast
 import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
 
 from ..errors import UserError
@@ -23,7 +23,7 @@ _KNOWN_KEYS = (
     *('optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks', 'custom_hooks'),
     *('data_preprocessor', 'load_from', 'load_skip', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level'),
     *('visualizer', 'default_scope', 'randomness', 'experiment_name', 'work_dir', 'auto_scale_lr', 'compile', 'fsdp'),
-    *('find_unused_parameters', 'model_wrapper_cfg', 'custom_imports'),
+    *('find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 'precision'),
 )
 
 
@@ -104,14 +104,3 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
             reason = re.sub(r'\s*[\[{].*', '', str(error).strip('"'))
             raise ConfigError(f'--cfg-options: {" ".join(options)} does not fit {path}: {reason}') from None
     return config
-
-
-class OptionsAction(DictAction):
-    """``--cfg-options a.b=1 c=[1,2]``: mmengine's syntax, with one line for what does not parse."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Sequence[str], option_string: str | None = None) -> None:
-        """Collect ``key=value`` pairs."""
-        for value in values:
-            if '=' not in value:
-                parser.error(f"{option_string}: '{value}' is not of the form key=value")
-        super().__call__(parser, namespace, values, option_string)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
 import torch
@@ -62,6 +62,15 @@ def _environment_of_slurm() -> None:
         env['MASTER_ADDR'] = nodes.stdout.split()[0]
 
 
+def repeated_layers(model: nn.Module) -> Iterator[nn.Module]:
+    """The transformer layers of a model: what is sharded, compiled and recomputed one by one."""
+    for module in list(model.modules()):
+        for name in ('layers', 'decoder_blocks'):
+            units = getattr(module, name, None)
+            if isinstance(units, nn.ModuleList):
+                yield from (unit for unit in units if any(True for _ in unit.parameters()))
+
+
 def shard_model(model: nn.Module) -> nn.Module:
     """Shard parameters, gradients and optimiser state over all processes (PyTorch's FSDP2), in place.
 
@@ -80,13 +89,8 @@ def shard_model(model: nn.Module) -> nn.Module:
         raise UserError(f'--fsdp needs torch 2.6 or newer, this is {torch.__version__}') from None
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     mesh = dist.device_mesh.init_device_mesh(device, (dist.get_world_size(),))
-    for module in list(model.modules()):
-        for name in ('layers', 'decoder_blocks'):
-            units = getattr(module, name, None)
-            if isinstance(units, nn.ModuleList):
-                for unit in units:
-                    if any(True for _ in unit.parameters()):
-                        fully_shard(unit, mesh=mesh)
+    for unit in repeated_layers(model):
+        fully_shard(unit, mesh=mesh)
     return fully_shard(model, mesh=mesh)
 
 

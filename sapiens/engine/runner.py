@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,10 @@ from ..errors import UserError
 from ..openmmlab import prepare_torchvision
 from ..registry import RUNNERS
 from .checkpoint import CheckpointError, CoverageReport, fit_state_dict, load_plain, read_checkpoint, save_plain
-from .distributed import gather, init_distributed, is_sharded, scatter_like, shard_model
+from .distributed import gather, init_distributed, is_sharded, repeated_layers, scatter_like, shard_model
 from .loops import ExactEpochLoop, ExactIterLoop
-from .precision import DTYPES
-from .sampling import reseed
+from .precision import Precision, choose_precision, complete_optimizer, precision_of
+from .sampling import complete_loader, reseed
 from .state import describe_model, message_hub_state, optimizer_names, restore_message_hub, restore_optimizer
 
 
@@ -68,7 +69,7 @@ class SapiensRunner(Runner):
     * ``load_from`` reports what was covered, and fails when the encoder is incomplete or a head does not fit.
       ``load_skip`` in the config lists prefixes of parameters to leave at their initial values.
     * Several processes work without GPUs (gloo). ``fsdp=True`` in the config shards the model.
-    * ``compile=True`` compiles the parts of the model in place, so that names stay.
+    * ``compile=True`` (or options of `torch.compile`) compiles layers and heads in place, so that names stay.
     """
 
     def setup_env(self, env_cfg: dict) -> None:
@@ -78,6 +79,12 @@ class SapiensRunner(Runner):
             options = env_cfg.get('dist_cfg', {})
             init_distributed(self._launcher, options.get('backend'), options.get('timeout', 1800))
         super().setup_env(env_cfg)
+        self.precision.apply()
+
+    @cached_property
+    def precision(self) -> Precision:
+        """What networks compute in, while training, validating and testing alike."""
+        return choose_precision(precision_of(self.cfg), get_device(), training=True)
 
     @property
     def bare_model(self) -> nn.Module:
@@ -96,14 +103,14 @@ class SapiensRunner(Runner):
             device_ids=[int(os.environ['LOCAL_RANK'])] if device == 'cuda' else None,
             broadcast_buffers=False,
             find_unused_parameters=self.cfg.get('find_unused_parameters', False),
+            gradient_as_bucket_view=True,
         )
 
     def _shard(self, model: nn.Module) -> nn.Module:
         hooks = [*(self.cfg.get('custom_hooks') or []), *(self.cfg.get('default_hooks') or {}).values()]
         if any(isinstance(h, dict) and str(h.get('type')).endswith(EMAHook.__name__) for h in hooks):
             raise UserError('EMAHook keeps a whole second model and does not work with --fsdp; remove one of them')
-        wrapper = self.cfg.get('optim_wrapper') or {}
-        if DTYPES.get(wrapper.get('dtype')) == torch.float16:
+        if self.precision.dtype == torch.float16 or precision_of(self.cfg) in ('fp16', 'float16'):
             raise UserError('--fsdp works with --amp bf16, not with fp16')
         if not dist.is_initialized():
             raise UserError('--fsdp shares a model between processes: start with tools/dist_train.sh CONFIG N --fsdp')
@@ -122,15 +129,23 @@ class SapiensRunner(Runner):
             super()._init_model_weights()
 
     def _maybe_compile(self, target: str) -> None:
-        if not self.cfg.get('compile', False):
+        """Compile each transformer layer (one graph serves all) and each head, however the model calls them."""
+        options = self.cfg.get('compile', False)
+        if not options:
             return
-        for name in ('backbone', 'neck', 'heads', 'head', 'decode_head'):
+        options = dict(options) if isinstance(options, dict) else {}
+        units = list(repeated_layers(self.bare_model))
+        for name in ('heads', 'head', 'decode_head'):
             part = getattr(self.bare_model, name, None)
-            if isinstance(part, nn.ModuleDict):
-                for module in part.values():
-                    module.compile()
-            elif isinstance(part, nn.Module):
-                part.compile()
+            units += part.values() if isinstance(part, nn.ModuleDict) else [part] if isinstance(part, nn.Module) else []
+        if not units:
+            units = [self.bare_model]
+        # Layers that differ in a number (the rate of drop path) or a size need a graph each; beyond the limit, layers
+        # would run uncompiled.
+        limit = 'recompile_limit' if hasattr(torch._dynamo.config, 'recompile_limit') else 'cache_size_limit'
+        setattr(torch._dynamo.config, limit, max(getattr(torch._dynamo.config, limit), 2 * len(units)))
+        for unit in units:
+            unit.compile(**options)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """``by_epoch`` chooses our loops; a ``type`` chooses any."""
@@ -139,6 +154,30 @@ class SapiensRunner(Runner):
             kind = ExactEpochLoop if options.pop('by_epoch') else ExactIterLoop
             return kind(runner=self, dataloader=self._train_dataloader, **options)
         return super().build_train_loop(loop)
+
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Validate in the precision of training."""
+        return super().build_val_loop(self._in_precision(loop))
+
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Test in the precision that training would have."""
+        return super().build_test_loop(self._in_precision(loop))
+
+    def _in_precision(self, loop: BaseLoop | dict) -> BaseLoop | dict:
+        # mmengine's word for autocast, whose type `Precision.apply` has set.
+        own = isinstance(loop, dict) and 'type' not in loop
+        return {'fp16': self.precision.is_half, **loop} if own else loop
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """Complete the config by what the precision asks for."""
+        if isinstance(optim_wrapper, dict) and 'optimizer' in optim_wrapper:
+            optim_wrapper = complete_optimizer(optim_wrapper, self.precision)
+        return super().build_optim_wrapper(optim_wrapper)
+
+    @staticmethod
+    def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> Any:
+        """Any number of workers, 0 included; pinned memory where there is a GPU."""
+        return Runner.build_dataloader(complete_loader(dataloader), *args, **kwargs)
 
     def build_param_scheduler(self, scheduler: Any) -> Any:
         """A schedule without ``end`` ends where training does; one that would begin later is left out."""

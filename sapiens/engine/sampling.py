@@ -210,6 +210,17 @@ def _name(cfg: dict) -> str:
     return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
 
 
+def complete_loader(cfg: dict | DataLoader) -> dict | DataLoader:
+    """A loader's config with pinned memory where there is a GPU, and without what no workers cannot do."""
+    if isinstance(cfg, DataLoader):
+        return cfg
+    cfg = {'pin_memory': torch.cuda.is_available(), **copy.deepcopy(cfg)}
+    if not cfg.get('num_workers'):
+        for key in ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context'):
+            cfg.pop(key, None)
+    return cfg
+
+
 def build_train_dataloader(cfg: dict | DataLoader, seed: int, infinite: bool) -> DataLoader:
     """Build the training loader so that it can be resumed at any batch.
 
@@ -224,7 +235,7 @@ def build_train_dataloader(cfg: dict | DataLoader, seed: int, infinite: bool) ->
     """
     if isinstance(cfg, DataLoader):
         return cfg
-    cfg = copy.deepcopy(cfg)
+    cfg = complete_loader(cfg)
     if 'num_batch_per_epoch' in cfg:
         raise UserError('train_dataloader.num_batch_per_epoch: train by iterations instead (train_cfg.by_epoch=False)')
     dataset = DATASETS.build(cfg.pop('dataset'))

@@ -1,6 +1,7 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Metrics for keypoints, body parts, depth and normals, and the tables made of them."""
 
+from .analysis.pictures import write_confusion, write_worst
 from .base import HumanMetric
 from .depth import DepthMetric
 from .keypoint_ap import KeypointAP
@@ -11,7 +12,6 @@ from .pck import PCK
 from .report import EvaluationReport, Table, collect_reports, print_report, write_reports
 from .saved import SavedMaps, SavePredictions
 from .testing import evaluator_for_test, finish_test, protocol_of_run
-from .worst import write_confusion, write_worst
 
 __all__ = [
     'PCK',

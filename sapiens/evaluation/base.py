@@ -7,7 +7,8 @@ import contextlib
 import os
 import sys
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from mmengine.dist import broadcast_object_list, collect_results, is_main_proces
 from mmengine.evaluator import BaseMetric
 
 from ..errors import UserError
-from .report import EvaluationReport
+from ..structures.geometry import covered_window
+from .analysis.bootstrap import bootstrap_intervals
+from .report import EvaluationReport, Table
 
 
 class HumanMetric(BaseMetric):
@@ -62,6 +65,29 @@ class HumanMetric(BaseMetric):
     @abstractmethod
     def summarize(self, records: list[dict]) -> EvaluationReport:
         """Make the report of all records."""
+
+    def intervals(self, images: int, statistic: Callable[[np.ndarray], dict[str, float]]) -> dict:
+        """95 % intervals of figures by `bootstrap_intervals`; none unless asked for."""
+        return bootstrap_intervals(images, statistic, self.bootstrap, self.seed) if self.bootstrap else {}
+
+    def make_report(
+        self,
+        metrics: dict[str, float],
+        protocol: dict[str, str],
+        tables: list[Table],
+        notes: list[str],
+        intervals: dict[str, tuple[float, float]],
+        per_image: list[dict],
+        **extra: Any,
+    ) -> EvaluationReport:
+        """The report, with the intervals in its protocol and, for figures of that name, in its main table."""
+        if self.bootstrap:
+            protocol['intervals'] = f'95 %, bootstrap over images, {self.bootstrap} resamples, seed {self.seed}'
+        main = tables[0]
+        if len(main.rows) == 1:
+            main.intervals = {(main.rows[0][0], name): bounds for name, bounds in intervals.items()}
+        name = type(self).__name__
+        return EvaluationReport(name, self.task, metrics, protocol, tables, notes, intervals, per_image, extra)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Measure a batch (`mmengine.evaluator.Evaluator` calls this)."""
@@ -178,24 +204,65 @@ def field(sample: dict, name: str, metric: str, why: str = '') -> np.ndarray:
     return to_numpy(sample[name])
 
 
-def dense_pair(sample: dict, prediction: str, label: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Prediction and label of one image, both ``(H, W)`` or ``(C, H, W)`` at the image's original size.
+@dataclass
+class DensePair:
+    """Prediction and label of one image, cut to what the network was shown of it.
+
+    A sample may be one person's crop of an image with many people: what lies outside of the crop was not predicted.
+
+    Attributes:
+        prediction, label: ``(h, w)`` or ``(C, h, w)``.
+        window: Rows and columns of the original image.
+        counted: ``(h, w)`` bool of the pixels to look at.
+        masked: Whether people were told from the rest (always True where only the labels were asked for).
+        cropped: Whether the sample shows a part of its image.
+    """
+
+    prediction: np.ndarray
+    label: np.ndarray
+    window: tuple[slice, slice]
+    counted: np.ndarray
+    masked: bool
+    cropped: bool
+
+
+def dense_pair(sample: dict, prediction: str, label: str, metric: str, people: bool = True) -> DensePair:
+    """Prediction and label of one image, both in the frame of the original image.
+
+    Args:
+        sample: With the two fields, and ``warp_mat`` and ``img_shape`` where the network saw a part of the image.
+        prediction, label: Names of the fields.
+        metric: Who asks, for messages.
+        people: Count only pixels of people (``gt_mask``, else the part labels), where the sample has either.
 
     Raises:
         UserError: One is missing or the sizes differ; the message names the image and both sizes.
     """
     why = "; the test pipeline needs LoadLabels(frame='original')" if label.startswith('gt_') else ''
     pred, gt = field(sample, prediction, metric), field(sample, label, metric, why)
-    if pred.ndim == 3 and pred.shape[0] == 1:
-        pred = pred[0]
-    if gt.ndim == 3 and gt.shape[0] == 1:
-        gt = gt[0]
+    pred, gt = (array[0] if array.ndim == 3 and array.shape[0] == 1 else array for array in (pred, gt))
     if pred.shape != gt.shape:
         raise UserError(
             f'{sample_name(sample)}: {prediction} is {_size(pred)} but {label} is {_size(gt)} (H x W); '
             'both must have the size of the original image'
         )
-    return pred, gt
+    shape = gt.shape[-2:]
+    window, shown = covered_window(sample.get('warp_mat'), sample.get('img_shape'), shape)
+    cut = (..., *window)
+    mask = person_mask(sample, shape) if people else None
+    counted = np.ones(gt[cut].shape[-2:], bool) if mask is None else mask[window]
+    if shown is not None:
+        counted = counted & shown
+    cropped = shown is not None or counted.shape != shape
+    return DensePair(pred[cut], gt[cut], window, counted, mask is not None or not people, cropped)
+
+
+def extent_text(records: list[dict], images: int) -> str:
+    """What the labels are of: whole images, or the crops that the network saw."""
+    crops = sum(record['cropped'] for record in records)
+    if not crops:
+        return f'{images} images at original size'
+    return f'{images} samples, {crops} of them crops of their image (what lies outside is not judged)'
 
 
 def person_mask(sample: dict, shape: tuple[int, int]) -> np.ndarray | None:
@@ -205,12 +272,13 @@ def person_mask(sample: dict, shape: tuple[int, int]) -> np.ndarray | None:
         UserError: The mask's size is not that of the labels.
     """
     if sample.get('gt_mask') is not None:
-        mask = to_numpy(sample['gt_mask']).reshape(to_numpy(sample['gt_mask']).shape[-2:]) > 0
+        mask = to_numpy(sample['gt_mask']) > 0
     elif sample.get('gt_part_map') is not None:
         parts = to_numpy(sample['gt_part_map'])
-        mask = (parts.reshape(parts.shape[-2:]) > 0) & (parts.reshape(parts.shape[-2:]) != 255)
+        mask = (parts > 0) & (parts != 255)
     else:
         return None
+    mask = mask.reshape(mask.shape[-2:])
     if mask.shape != tuple(shape):
         raise UserError(
             f'{sample_name(sample)}: the human mask is {_size(mask)} but the labels are {shape[0]}x{shape[1]} '
@@ -225,7 +293,7 @@ def _size(array: np.ndarray) -> str:
 
 def _worth_keeping(sample: dict) -> dict:
     """The parts of a sample that a picture of its errors needs, copied off the device."""
-    names = ('img_path', 'img_id', 'ann_id', 'ori_shape', 'bbox', 'warp_mat')
+    names = ('img_path', 'img_id', 'ann_id', 'ori_shape', 'img_shape', 'bbox', 'warp_mat')
     kept = {name: sample[name] for name in names if sample.get(name) is not None}
     for name, value in sample.items():
         if name.startswith(('pred_', 'gt_')) and isinstance(value, (torch.Tensor, np.ndarray)):

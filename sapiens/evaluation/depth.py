@@ -7,8 +7,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..registry import METRICS
-from .base import HumanMetric, dense_pair, person_mask
-from .bootstrap import bootstrap_intervals
+from .base import HumanMetric, dense_pair, extent_text
 from .report import EvaluationReport, Table
 
 FIGURES = ('RMSE', 'AbsRel', 'SqRel', 'log10', 'delta_1', 'delta_2', 'delta_3')
@@ -117,17 +116,17 @@ class DepthMetric(HumanMetric):
         """Aligned prediction and label of one image.
 
         Returns:
-            ``(H, W)`` float64 aligned prediction, ``(H, W)`` label, ``(H, W)`` bool of counted pixels, and the
-            facts of the alignment (``scale``, ``shift``, ``broken`` pixels, ``far`` pixels, ``masked``).
+            ``(h, w)`` float64 aligned prediction, ``(h, w)`` label, ``(h, w)`` bool of counted pixels, of what the
+            network was shown of the image; and the facts of the alignment (``scale``, ``shift``, ``broken`` pixels,
+            ``outside`` pixels, ``masked``, ``cropped``).
         """
-        prediction, label = dense_pair(sample, 'pred_depth', 'gt_depth', 'DepthMetric')
-        prediction, label = prediction.astype(np.float64), label.astype(np.float64)
-        mask = person_mask(sample, label.shape)
-        people = np.ones(label.shape, bool) if mask is None else mask
+        pair = dense_pair(sample, 'pred_depth', 'gt_depth', 'DepthMetric')
+        prediction, label = pair.prediction.astype(np.float64), pair.label.astype(np.float64)
         with np.errstate(invalid='ignore'):
-            known = people & np.isfinite(label) & (label > 0)
+            known = pair.counted & np.isfinite(label) & (label > 0)
             counted = known & (label >= self.min_depth) & (label <= self.max_depth)
-        facts = dict(scale=1.0, shift=0.0, broken=0, masked=mask is not None, outside=int((known & ~counted).sum()))
+        outside = int((known & ~counted).sum())
+        facts = dict(scale=1.0, shift=0.0, broken=0, outside=outside, masked=pair.masked, cropped=pair.cropped)
         if not counted.any():
             return prediction, label, counted, facts
         finite = np.isfinite(prediction)
@@ -168,38 +167,21 @@ class DepthMetric(HumanMetric):
                 'known depth; check masks and depth labels'
             )
         values = np.array([[record['errors'][name] for name in FIGURES] for record in scored])
-        metrics = dict(zip(FIGURES, values.mean(0).tolist(), strict=True))
-        intervals = bootstrap_intervals(
-            len(scored),
-            lambda w: dict(zip(FIGURES, (w @ values / w.sum()).tolist(), strict=True)),
-            self.bootstrap,
-            self.seed,
-        )
-        main = Table('Depth', ['Images', *FIGURES], [[str(len(scored)), *metrics.values()]])
-        main.intervals = {(main.rows[0][0], name): bounds for name, bounds in intervals.items()}
-        per_image = [{'image': r['image'], 'file': r['path'], **r['errors']} for r in scored]
-        return EvaluationReport(
-            type(self).__name__,
-            self.task,
-            metrics,
-            self._protocol(scored),
-            [main],
-            self._notes(records, scored),
-            intervals,
-            per_image,
-        )
 
-    def _protocol(self, scored: list[dict]) -> dict[str, str]:
+        def means(weights: np.ndarray) -> dict[str, float]:
+            return dict(zip(FIGURES, (weights @ values / weights.sum()).tolist(), strict=True))
+
+        metrics, intervals = means(np.ones(len(scored))), self.intervals(len(scored), means)
+        main = Table('Depth', ['Images', *FIGURES], [[str(len(scored)), *metrics.values()]])
+        per_image = [{'image': r['image'], 'file': r['path'], **r['errors']} for r in scored]
         farthest = '' if np.isinf(self.max_depth) else f', labels up to {self.max_depth:g}'
         pixels = sum(record['pixels'] for record in scored)
         protocol = {
-            'labels': f'{len(scored)} images at original size, {pixels} human pixels{farthest}',
+            'labels': f'{extent_text(scored, len(scored))}, {pixels} human pixels{farthest}',
             'alignment': _ALIGNMENTS[self.alignment],
             'figures': 'per image, then mean over images; RMSE and SqRel in the unit of the labels',
         }
-        if self.bootstrap:
-            protocol['intervals'] = f'95 %, bootstrap over images, {self.bootstrap} resamples, seed {self.seed}'
-        return protocol
+        return self.make_report(metrics, protocol, [main], self._notes(records, scored), intervals, per_image)
 
     def _notes(self, records: list[dict], scored: list[dict]) -> list[str]:
         notes = []

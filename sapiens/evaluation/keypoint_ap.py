@@ -15,7 +15,6 @@ from ..registry import METRICS
 from ..structures.geometry import to_original
 from ..vocabularies import KeypointVocabulary, keypoint_map, load_vocabulary
 from .base import HumanMetric, field, sample_name, to_numpy
-from .bootstrap import bootstrap_intervals
 from .coco_files import AREA_OF_BOX, Detection, Person, PersonSet, box_gives_area, person_score, read_persons
 from .keypoint_tables import ImageOKS, image_table, keypoint_table, undefined_notes, worst_images
 from .oks import (
@@ -178,9 +177,7 @@ class KeypointAP(HumanMetric):
         for part, indices in parts.items():
             pools, oks = self._evaluate_part(part, indices, images)
             found = figures(pools)
-            bounds = bootstrap_intervals(
-                len(persons.images), lambda w, pool=pools['all']: figures({'all': pool}, w), self.bootstrap, self.seed
-            )
+            bounds = self.intervals(len(persons.images), lambda w, pool=pools['all']: figures({'all': pool}, w))
             prefix = '' if part == WHOLE else f'{part}_'
             metrics.update({prefix + name: value for name, value in found.items()})
             intervals.update({prefix + name: value for name, value in bounds.items()})

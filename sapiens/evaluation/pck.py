@@ -12,7 +12,6 @@ from ..registry import METRICS
 from ..structures.geometry import to_original
 from ..vocabularies import KeypointVocabulary, load_vocabulary
 from .base import HumanMetric, field, sample_name, to_numpy
-from .bootstrap import bootstrap_intervals
 from .report import EvaluationReport, Table
 
 
@@ -131,16 +130,13 @@ class PCK(HumanMetric):
         if absent:
             shown = ', '.join(absent[:5]) + (', ...' if len(absent) > 5 else '')
             notes.append(f'{len(absent)} keypoints are nowhere labelled and in no mean: {shown}')
-        intervals = bootstrap_intervals(
-            len(images), lambda w: self._figures(errors, distances, w[image]), self.bootstrap, self.seed
-        )
+        intervals = self.intervals(len(images), lambda w: self._figures(errors, distances, w[image]))
         columns = list(metrics)
         main = Table(
             'Keypoint accuracy',
             ['Points', *columns],
             [['all', *metrics.values()]],
             kind={name: 'fraction' if name.startswith(('PCK', 'AUC')) else 'number' for name in columns},
-            intervals={('all', name): bounds for name, bounds in intervals.items()},
         )
         protocol = {
             'labels': f'{len(records)} persons in {len(images)} images, {int(usable.sum())} labelled keypoints '
@@ -150,16 +146,7 @@ class PCK(HumanMetric):
             'points; EPE: the same in pixels of the original image',
         }
         per_image = [{'image': r['image'], 'file': r['path'], 'error': r['badness']} for r in records]
-        return EvaluationReport(
-            type(self).__name__,
-            self.task,
-            metrics,
-            protocol,
-            [main, self._by_keypoint(errors)],
-            notes,
-            intervals,
-            per_image,
-        )
+        return self.make_report(metrics, protocol, [main, self._by_keypoint(errors)], notes, intervals, per_image)
 
     def _pair_worst(self) -> None:
         """Give the kept samples what their picture is drawn of: labels beside predictions, original pixels."""

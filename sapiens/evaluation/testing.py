@@ -10,10 +10,10 @@ from typing import Any
 
 from .. import __version__
 from ..registry import METRICS
+from .analysis.pictures import write_confusion, write_worst
 from .base import HumanMetric
 from .report import collect_reports, print_report, write_reports
 from .saved import SavePredictions
-from .worst import write_confusion, write_worst
 
 
 def evaluator_for_test(

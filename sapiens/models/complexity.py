@@ -72,7 +72,5 @@ def count_flops(model: nn.Module, shape: tuple[int, int]) -> dict[str, tuple[int
             handle.remove()
     counts = {key: sum(ops.values()) for key, ops in counter.get_flop_counts().items()}
     root, total = type(model).__name__, counter.get_total_flops()
-    true = {key: counts.get(f'{root}.{_PATHS.get(key, key)}', 0) for key in names}
-    # The MAE model calls parts of its encoder, never the whole: it has what the other modules leave.
-    true |= {'backbone': total - sum(count for key, count in true.items() if key != 'backbone'), 'whole': total}
+    true = {key: counts.get(f'{root}.{_PATHS.get(key, key)}', 0) for key in names} | {'whole': total}
     return {key: (paper[key], true[key]) for key in paper}

@@ -18,14 +18,14 @@ class HumanDataPreprocessor(BaseDataPreprocessor):
 
     Args:
         mean, std: RGB, on the scale 0 to 255. The defaults are the published models'.
-        non_blocking: Copy to the device asynchronously.
+        non_blocking: Do not wait for copies to the device; loaders pin memory where there is a GPU.
     """
 
     def __init__(
         self,
         mean: Sequence[float] = (123.675, 116.28, 103.53),
         std: Sequence[float] = (58.395, 57.12, 57.375),
-        non_blocking: bool = False,
+        non_blocking: bool = True,
     ) -> None:
         super().__init__(non_blocking)
         self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)

@@ -33,3 +33,37 @@ def to_original(points: Any, warp_mat: Any = None) -> np.ndarray:
     matrix[:2] = warp_mat[:2]
     inverse = np.linalg.inv(matrix)
     return points @ inverse[:2, :2].T + inverse[:2, 2]
+
+
+def covered_window(
+    warp_mat: Any, img_shape: tuple[int, int], ori_shape: tuple[int, int]
+) -> tuple[tuple[slice, slice], np.ndarray | None]:
+    """The pixels of the original image that the network's input shows (those whose centres lie on its pixels).
+
+    Args:
+        warp_mat: ``(2, 3)`` or ``(3, 3)`` map of original pixel centres to the input; None = it shows everything.
+        img_shape: ``(H, W)`` of the input.
+        ori_shape: ``(H', W')`` of the original.
+
+    Returns:
+        Rows and columns around those pixels, and ``(h, w)`` bool which of them are shown; None = all.
+    """
+    if warp_mat is None or img_shape is None:
+        return (slice(0, ori_shape[0]), slice(0, ori_shape[1])), None
+    matrix = np.asarray(warp_mat, np.float64)[:2]
+    rows, columns = np.arange(ori_shape[0])[:, None], np.arange(ori_shape[1])[None]
+    if matrix[0, 1] or matrix[1, 0]:
+        x = matrix[0, 0] * columns + matrix[0, 1] * rows + matrix[0, 2]
+        y = matrix[1, 0] * columns + matrix[1, 1] * rows + matrix[1, 2]
+        shown = (x > -0.5) & (x < img_shape[1] - 0.5) & (y > -0.5) & (y < img_shape[0] - 0.5)
+        window = _around(shown.any(1)), _around(shown.any(0))
+        return window, None if shown[window].all() else shown[window]
+    x, y = (matrix[0, 0] * columns + matrix[0, 2])[0], (matrix[1, 1] * rows + matrix[1, 2])[:, 0]
+    inside = [(v > -0.5) & (v < side - 0.5) for v, side in zip((y, x), img_shape[:2], strict=True)]
+    return (_around(inside[0]), _around(inside[1])), None
+
+
+def _around(flags: np.ndarray) -> slice:
+    """From the first to the last that is set; empty when none is."""
+    found = np.flatnonzero(flags)
+    return slice(int(found[0]), int(found[-1]) + 1) if len(found) else slice(0, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from mmengine.structures import BaseDataElement
 
 from .views import openmmlab_views
@@ -40,6 +41,13 @@ class HumanDataSample(BaseDataElement):
         pred_depth (1, H, W) float32: Affine-invariant; larger = farther.
         pred_normals (3, H, W) float32: Unit vectors, axes as the labels.
     """
+
+    def pin_memory(self) -> HumanDataSample:
+        """Move the fields into pinned memory, as torch's loaders ask for, so that copies to a GPU need no waiting."""
+        for name, value in self.items():
+            if isinstance(value, torch.Tensor):
+                self.set_field(value.pin_memory(), name)
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Metainfo and fields in one dict, with the entries that OpenMMLab's metrics read (see `views`)."""

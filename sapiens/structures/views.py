@@ -3,7 +3,8 @@
 
 ``val_evaluator = dict(type='mmseg.IoUMetric')`` reads ``pred_sem_seg`` and ``gt_sem_seg``, ``'mmpose.CocoMetric'``
 reads ``pred_instances`` and ``gt_instances`` in the original image's frame, ``'mmseg.DepthMetric'`` reads
-``pred_depth_map`` and ``gt_depth_map``. Maps are views of the sample's own tensors; nothing is copied.
+``pred_depth_map`` and ``gt_depth_map``. Maps are views of the sample's own tensors; only the labels of an image of
+which a crop was predicted are copied, without what lies outside of the crop.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .geometry import to_original
+from .geometry import covered_window, to_original
 
 _MAPS = {
     'pred_part_map': 'pred_sem_seg',
@@ -22,6 +23,10 @@ _MAPS = {
     'pred_depth': 'pred_depth_map',
     'gt_depth': 'gt_depth_map',
 }
+
+
+# What labels say where they say nothing.
+_UNKNOWN = {'gt_part_map': 255, 'gt_depth': 0}
 
 
 def openmmlab_views(sample: dict[str, Any]) -> dict[str, Any]:
@@ -40,10 +45,27 @@ def openmmlab_views(sample: dict[str, Any]) -> dict[str, Any]:
     for ours, theirs in _MAPS.items():
         if sample.get(ours) is not None:
             tensor = torch.as_tensor(sample[ours])
-            views[theirs] = {'data': tensor[None] if tensor.ndim == 2 else tensor}
+            tensor = tensor[None] if tensor.ndim == 2 else tensor
+            if ours in _UNKNOWN:
+                tensor = _shown(tensor, sample, _UNKNOWN[ours])
+            views[theirs] = {'data': tensor}
     if sample.get('pred_keypoints') is not None or sample.get('gt_keypoints') is not None:
         views.update(_persons(sample))
     return {name: value for name, value in views.items() if name not in sample}
+
+
+def _shown(label: torch.Tensor, sample: dict[str, Any], unknown: int) -> torch.Tensor:
+    """A label without what the network was not shown of its image; a copy only where that is something."""
+    shape = tuple(label.shape[-2:])
+    window, shown = covered_window(sample.get('warp_mat'), sample.get('img_shape'), shape)
+    if shown is None and window == (slice(0, shape[0]), slice(0, shape[1])):
+        return label
+    cut = label[(..., *window)]
+    if shown is not None:
+        cut = cut.masked_fill(~torch.from_numpy(shown).to(label.device), unknown)
+    label = torch.full_like(label, unknown)
+    label[(..., *window)] = cut
+    return label
 
 
 def _persons(sample: dict[str, Any]) -> dict[str, Any]:

@@ -6,11 +6,11 @@ import io
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from scenes import sphere
 
 from sapiens.datasets import label_files
-from sapiens.datasets.image_files import decode_image, reduction_matrix, upright_size
+from sapiens.datasets.image_files import decode_image, find_images, reduction_matrix, upright_size
 from sapiens.datasets.transforms import LoadImage, LoadLabels, PersonBox, RandomFlip, Resize, TopdownAffine
 from sapiens.errors import UserError
 from sapiens.utils.files import write_atomic
@@ -106,8 +106,53 @@ def test_broken_images_are_named(tmp_path, data, message):
             LoadImage(size)(dict(img_path=str(tmp_path / 'photo.jpg')))
 
 
-def test_jpegs_with_something_behind_them_are_whole():
-    assert decode_image(JPEG + b'maker notes' * 50, 'x').shape == (400, 300, 3)
+@pytest.mark.parametrize('progressive', [False, True])
+@pytest.mark.parametrize(
+    'behind', [b'maker notes' * 50, b'\xff\xda\x00\x08' * 40, np.random.default_rng(0).bytes(120000), b'\x00' * 9000]
+)
+def test_jpegs_with_something_behind_them_are_whole(behind, progressive):
+    """Phones put a short video behind the photo, whose bytes may look like any marker."""
+    whole = save(smooth_image(400, 300), 'JPEG', progressive=progressive, restart_marker_blocks=7)
+    assert decode_image(whole + behind, 'x').shape == (400, 300, 3)
+    with pytest.raises(UserError, match='truncated'):
+        decode_image(whole[: len(whole) * 2 // 3] + b'\x00' * 99, 'x')
+    with pytest.raises(UserError, match='truncated'):
+        decode_image(whole[:-2], 'x')
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'WEBP', 'TIFF', 'JPEG'])
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_orientation_is_applied_as_pil_does(kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = dict(lossless=True) if kind == 'WEBP' else dict(quality=98) if kind == 'JPEG' else {}
+    data = save(smooth_image(40, 64), kind, exif=exif, **options)
+    expected = np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    found = decode_image(data, 'x')
+    assert found.shape == expected.shape and np.abs(found.astype(int) - expected).mean() < 2
+
+
+def test_images_of_other_kinds_are_counted_and_named(tmp_path):
+    for name in ('a.heic', 'b.HEIC', 'c.avif', 'd.gif', 'e.txt', '._f.heic'):
+        (tmp_path / name).write_bytes(b'x')
+    with pytest.raises(UserError, match=r'left out 2 HEIC, 1 AVIF, 1 GIF \(a.heic, b.HEIC, c.avif, ...\).*to JPEG'):
+        find_images(tmp_path)
+    (tmp_path / 'photo.jfif').write_bytes(JPEG)
+    found, note = find_images(tmp_path)
+    assert found == (str(tmp_path / 'photo.jfif'),) and '2 HEIC, 1 AVIF, 1 GIF' in note
+    with pytest.raises(UserError, match='a.jpg: is HEIC or AVIF, which OpenCV does not read; replace it by a JPEG'):
+        decode_image(b'\x00\x00\x00\x18ftypheic' + bytes(90), 'a.jpg')
+
+
+def test_a_file_that_was_read_already_gives_the_same_pixels(tmp_path):
+    """Also where the crop lets a JPEG be decoded at a fraction of its size."""
+    (tmp_path / 'a.jpg').write_bytes(JPEG)
+    for size in ((40, 30), (300, 200)):
+        path = dict(img_path=str(tmp_path / 'a.jpg'), bbox=np.float32([0, 0, 299, 399]))
+        one = LoadImage(size)(PersonBox()(dict(path)))
+        two = LoadImage(size)(PersonBox()(dict(path, img=decode_image(JPEG, 'a'), img_bytes=JPEG)))
+        assert (one['img'] == two['img']).all() and (one['warp_mat'] == two['warp_mat']).all()
+        assert one['ori_shape'] == two['ori_shape'] == (400, 300) and 'img_bytes' not in two
 
 
 def test_a_folder_is_not_an_image(tmp_path):

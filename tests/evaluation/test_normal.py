@@ -5,8 +5,8 @@ import torch
 
 from sapiens.errors import UserError
 from sapiens.evaluation import NormalMetric
+from sapiens.evaluation.analysis.axes import axis_evidence, describe_axes, detect_axes
 from sapiens.evaluation.normal import EDGES, angular_error
-from sapiens.evaluation.normal_axes import axis_evidence, describe_axes, detect_axes
 
 
 def ball(height=80, width=60, radius=25, centre=(38, 30)):

@@ -6,7 +6,7 @@ import torch
 
 from sapiens.errors import UserError
 from sapiens.evaluation import PartIoU, write_confusion
-from sapiens.evaluation.boundary import boundary_counts, boundary_f
+from sapiens.evaluation.analysis.outlines import boundary_counts, boundary_f
 
 
 def sample(label, prediction, image=0):

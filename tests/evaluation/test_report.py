@@ -10,7 +10,7 @@ from rich.console import Console
 from sapiens.errors import UserError
 from sapiens.evaluation import EvaluationReport, Table, print_report, write_reports
 from sapiens.evaluation import references as references_module
-from sapiens.evaluation.bootstrap import bootstrap_intervals
+from sapiens.evaluation.analysis.bootstrap import bootstrap_intervals
 from sapiens.evaluation.references import add_reference_file, reference_rows, reference_statements
 
 

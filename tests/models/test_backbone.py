@@ -146,6 +146,31 @@ def test_layers_behind_the_last_output_are_not_run():
     assert model(image())[0].shape == (2, 32, 4, 3)
 
 
+def test_intermediate_layers():
+    model = build(with_cls_token=True, out_indices=(0, 1, 2), out_type='raw').eval()
+    x = image()
+    raw = model(x)
+    (last,) = model.get_intermediate_layers(x)
+    torch.testing.assert_close(last, raw[2][:, 1:])
+    for got, index in zip(model.get_intermediate_layers(x, [0, -1, 1]), (0, 2, 1), strict=True):
+        torch.testing.assert_close(got, raw[index][:, 1:])
+    assert [tuple(m.shape) for m in model.get_intermediate_layers(x, 2, reshape=True)] == [(2, 32, 4, 3)] * 2
+    patches, cls = model.get_intermediate_layers(x, [1], return_class_token=True, norm=True)[0]
+    torch.testing.assert_close(torch.cat([cls[:, None], patches], 1), model.ln1(raw[1]))
+    with pytest.raises(UserError, match='layer 3 does not exist in a SapiensViT of 3 layers'):
+        model.get_intermediate_layers(x, [3])
+    with pytest.raises(UserError, match='no cls token'):
+        build().get_intermediate_layers(x, return_class_token=True)
+
+
+def test_a_choice_of_patches():
+    model = build(with_cls_token=True, out_type='raw').eval()
+    x = image()
+    everything = torch.arange(12).expand(2, -1)
+    torch.testing.assert_close(model(x, everything)[0], model(x)[0])
+    assert model(x, everything[:, [7, 2]])[0].shape == (2, 3, 32)
+
+
 def test_without_final_norm():
     plain, normed = build(final_norm=False).eval(), build().eval()
     x = image()

@@ -38,10 +38,10 @@ def pictures(height=64, width=48, batch=2, seed=0):
 
 
 def test_forward_matches_the_reference(reference_model):
-    latent, restore, mask, grid = reference_model.encode(NUMBERS['input'], noise=NUMBERS['noise'])
+    latent, mask, restore = reference_model.forward_encoder(NUMBERS['input'], noise=NUMBERS['noise'])
     torch.testing.assert_close(latent, NUMBERS['latent'], rtol=1e-4, atol=1e-5)
     assert torch.equal(restore, NUMBERS['restore'].long()) and torch.equal(mask, NUMBERS['mask'].float())
-    pred = reference_model.neck(latent, restore, grid)
+    pred = reference_model.forward_decoder(latent, restore, NUMBERS['input'])
     torch.testing.assert_close(pred[:, ::5], NUMBERS['pred_every5'], rtol=1e-4, atol=1e-5)
 
 
@@ -113,28 +113,29 @@ def test_only_visible_tokens_are_encoded(ratio, visible):
     seen = []
     for layer in model.backbone.layers:
         layer.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape[1]))
-    latent, restore, mask, grid = model.encode(torch.randn(2, 3, 64, 48), mask_ratio=ratio)
+    images = torch.randn(2, 3, 64, 48)
+    latent, _, restore = model.forward_encoder(images, mask_ratio=ratio)
     assert seen == [1 + visible] * 2 and latent.shape == (2, 1 + visible, 64)
-    assert grid == (4, 3) and model.neck(latent, restore, grid).shape == (2, 12, 768)
+    assert model.forward_decoder(latent, restore, images).shape == (2, 12, 768)
 
 
 def test_removed_pixels_do_not_reach_the_prediction():
     model = build(img_size=(64, 48)).eval()
     x, noise = torch.randn(1, 3, 64, 48), torch.rand(1, 12)
-    latent, restore, mask, grid = model.encode(x, noise=noise)
+    latent, mask, restore = model.forward_encoder(x, noise=noise)
     spoilt = patchify(x, 16)
     spoilt[mask.bool()] = 1e3
-    again = model.encode(unpatchify(spoilt, 16, grid), noise=noise)[0]
+    again = model.forward_encoder(unpatchify(spoilt, 16, (4, 3)), noise=noise)[0]
     torch.testing.assert_close(latent, again)
 
 
 def test_the_mask_ratio_of_the_model_and_of_the_call():
     model = build(img_size=(64, 48), mask_ratio=0.5)
     x = torch.randn(1, 3, 64, 48)
-    assert float(model.encode(x)[2].sum()) == 6
-    assert float(model.encode(x, mask_ratio=0.75)[2].sum()) == 9
+    assert float(model.forward_encoder(x)[1].sum()) == 6
+    assert float(model.forward_encoder(x, mask_ratio=0.75)[1].sum()) == 9
     model.mask_ratio = 0.25
-    assert float(model.encode(x)[2].sum()) == 3
+    assert float(model.forward_encoder(x)[1].sum()) == 3
 
 
 @pytest.mark.parametrize('size', [(64, 48), (48, 64), (32, 112), (64, 64)])
@@ -153,8 +154,8 @@ def test_sizes_that_are_no_multiple_of_the_patch():
 def test_loss_counts_removed_patches_only():
     model = build(img_size=(64, 48)).eval()
     x, noise = torch.randn(1, 3, 64, 48), torch.rand(1, 12)
-    latent, restore, mask, grid = model.encode(x, noise=noise)
-    error = (model.neck(latent, restore, grid) - model.target(x)).square().mean(-1)
+    latent, mask, restore = model.forward_encoder(x, noise=noise)
+    error = (model.forward_decoder(latent, restore, x) - model.target(x)).square().mean(-1)
     torch.testing.assert_close(model.loss(x, noise=noise), error[mask.bool()].mean())
     model.mask_ratio = 0.0
     assert float(model.loss(x)) == 0.0

@@ -22,7 +22,7 @@ from sapiens.datasets.label_files import decode_normals, encode_depth, encode_id
 from sapiens.datasets.manifest import FORMAT, LABELS
 from sapiens.datasets.storage import read_bytes
 from sapiens.errors import UserError
-from sapiens.evaluation.normal_axes import CONVENTIONS, AxisEvidence, axis_evidence, describe_axes
+from sapiens.evaluation.analysis.axes import CONVENTIONS, AxisEvidence, axis_evidence, describe_axes
 from sapiens.utils.files import write_atomic
 
 # Images looked at before anything is converted, to tell the axes of their normals.

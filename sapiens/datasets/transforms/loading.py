@@ -47,17 +47,21 @@ class LoadImage(BaseTransform):
         self.input_size, self.max_zoom, self.reduce = input_size, max_zoom, reduce
 
     def transform(self, results: Sample) -> Sample:
-        """Load ``results['img_path']``, or take ``results['img']`` as it is when there."""
-        if 'img' in results:
+        """Load ``results['img_path']``, or take ``results['img']`` as it is when there.
+
+        ``results['img_bytes']`` is the file of both, for callers that have read and decoded it already.
+        """
+        data = results.pop('img_bytes', None)
+        if 'img' in results and data is None:
             image = results['img']
             size, matrix = image.shape[:2], np.eye(3)
         else:
             name = readable_name(str(results['img_path']))
-            data = read_bytes(str(results['img_path']))
+            data = read_bytes(str(results['img_path'])) if data is None else data
             wanted = (self.input_size or results.get('input_size')) if self.reduce else None
             header = upright_size(data) if wanted and is_jpeg(data) else None
             reduce = self._reduction(results, header[0], wanted) if header else 1
-            image = decode_image(data, name, reduce)
+            image = results['img'] if reduce == 1 and 'img' in results else decode_image(data, name, reduce)
             size = header[0] if reduce > 1 else image.shape[:2]
             matrix = reduction_matrix(size, reduce, header[1]) if reduce > 1 else np.eye(3)
         results['img'] = image

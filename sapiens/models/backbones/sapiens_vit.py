@@ -190,49 +190,81 @@ class SapiensViT(BaseModule):
         """Position embedding of the patches for a grid ``(h, w)``: ``(1, h * w, C)``, without the cls row."""
         return resize_grid(self.pos_embed[:, self.num_extra_tokens :], self.patch_grid, grid)
 
-    def embed(self, x: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
-        """Images ``(B, 3, H, W)`` -> patch tokens with position ``(B, h * w, C)`` and the grid ``(h, w)``."""
-        grid = self.patch_embed.grid(tuple(x.shape[-2:]))
-        return self.patch_embed(x) + self.position(grid), grid
+    def _run(
+        self, x: torch.Tensor, indices: Sequence[int], ids_keep: torch.Tensor | None = None
+    ) -> dict[int, torch.Tensor]:
+        """Tokens ``(B, (1 +) N, C)`` behind the layers of these indices, without the final norm."""
+        tokens = self.patch_embed(x) + self.position(self.grid(x))
+        if ids_keep is not None:
+            tokens = tokens.gather(1, ids_keep[..., None].expand(-1, -1, tokens.shape[2]))
+        if self.cls_token is not None:
+            cls = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)
+            tokens = torch.cat([cls, tokens], dim=1)
+        outputs = {}
+        for index, layer in enumerate(self.layers[: max(indices) + 1]):
+            recompute = self.with_cp and tokens.requires_grad
+            tokens = checkpoint(layer, tokens, use_reentrant=False) if recompute else layer(tokens)
+            if index in indices:
+                outputs[index] = tokens
+        return outputs
 
-    def prepend_cls(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Put the cls token with its position in front: ``(B, N, C)`` -> ``(B, 1 + N, C)``; without one, as is."""
-        if self.cls_token is None:
-            return tokens
-        cls = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)
-        return torch.cat([cls, tokens], dim=1)
+    def grid(self, x: torch.Tensor) -> tuple[int, int]:
+        """``(h, w)`` patches of images ``(B, 3, H, W)``."""
+        return self.patch_embed.grid(tuple(x.shape[-2:]))
 
-    def run_layer(self, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        """One transformer layer on ``(B, N, C)``, recomputed in the backward pass if ``with_cp``."""
-        if self.with_cp and x.requires_grad:
-            return checkpoint(layer, x, use_reentrant=False)
-        return layer(x)
-
-    def encode(self, tokens: torch.Tensor) -> torch.Tensor:
-        """All layers and the final norm on ``(B, N, C)`` tokens."""
-        for layer in self.layers:
-            tokens = self.run_layer(layer, tokens)
-        return self.ln1(tokens)
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(self, x: torch.Tensor, ids_keep: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
         """Features of the chosen layers.
 
         Args:
             x: ``(B, 3, H, W)`` normalised RGB.
+            ids_keep: ``(B, n)`` patches that the layers see (masked autoencoders); all when None.
 
         Returns:
-            One tensor for each of ``out_indices``, shaped as ``out_type`` says.
+            One tensor for each of ``out_indices``, shaped as ``out_type`` says; a choice of patches cannot be
+            ``'featmap'``.
         """
-        tokens, grid = self.embed(x)
-        tokens = self.prepend_cls(tokens)
-        outputs = {}
-        last = max(self.out_indices)
-        for index, layer in enumerate(self.layers[: last + 1]):
-            tokens = self.run_layer(layer, tokens)
-            if index in self.out_indices:
-                final = index == self.num_layers - 1
-                outputs[index] = self._format(self.ln1(tokens) if final else tokens, grid)
-        return tuple(outputs[index] for index in self.out_indices)
+        outputs = self._run(x, self.out_indices, ids_keep)
+        last = self.num_layers - 1
+        return tuple(
+            self._format(self.ln1(outputs[i]) if i == last else outputs[i], self.grid(x)) for i in self.out_indices
+        )
+
+    def get_intermediate_layers(
+        self,
+        x: torch.Tensor,
+        n: int | Sequence[int] = 1,
+        reshape: bool = False,
+        return_class_token: bool = False,
+        norm: bool = False,
+    ) -> tuple[torch.Tensor, ...] | tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+        """Features of any layers in one pass, whatever ``out_indices`` says.
+
+        Args:
+            x: ``(B, 3, H, W)`` normalised RGB.
+            n: The last n layers, or a list of layers, negative ones counted from the last.
+            reshape: Give maps instead of tokens.
+            return_class_token: Give pairs of patches and cls token.
+            norm: Apply the final norm to every layer; as in `forward`, the last one always passes it.
+
+        Returns:
+            For each layer, in the order asked for, ``(B, h * w, C)``, or ``(B, C, h, w)`` with ``reshape``; with
+            ``return_class_token`` the pair of that and ``(B, C)``.
+
+        Raises:
+            UserError: A layer does not exist, or there is no cls token.
+        """
+        if return_class_token and self.cls_token is None:
+            raise UserError('this encoder has no cls token (only pretrained encoders have): leave it out')
+        indices = self._check_indices(range(-n, 0) if isinstance(n, int) else n)
+        results = []
+        outputs = self._run(x, indices)
+        for index in indices:
+            tokens = self.ln1(outputs[index]) if norm or index == self.num_layers - 1 else outputs[index]
+            patches = tokens[:, self.num_extra_tokens :]
+            if reshape:
+                patches = patches.transpose(1, 2).reshape(tokens.shape[0], -1, *self.grid(x))
+            results.append((patches, tokens[:, 0]) if return_class_token else patches)
+        return tuple(results)
 
     def _format(self, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
         if self.out_type == 'cls_token':

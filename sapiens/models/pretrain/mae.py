@@ -8,6 +8,8 @@ target normalised by its own mean and variance.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from mmengine.model import BaseModel, BaseModule
 from torch import nn
@@ -50,16 +52,16 @@ def random_masking(noise: torch.Tensor, mask_ratio: float) -> tuple[torch.Tensor
         mask_ratio: Part of the patches to remove, in [0, 1); at least one patch is kept.
 
     Returns:
-        ``keep`` (B, n) int64 kept patches in shuffled order; ``restore`` (B, N) int64, the place of each patch in
-        the shuffled order; ``mask`` (B, N) float32, 1 = removed.
+        ``ids_keep`` (B, n) int64, kept patches in shuffled order; ``ids_restore`` (B, N) int64, the place of each
+        patch in the shuffled order; ``mask`` (B, N) float32, 1 = removed.
     """
     if not 0 <= mask_ratio < 1:
         raise ValueError(f'mask_ratio must lie in [0, 1), not {mask_ratio}')
     total = noise.shape[1]
     kept = max(1, int(total * (1 - mask_ratio)))
-    shuffle = noise.argsort(dim=1)
-    restore = shuffle.argsort(dim=1)
-    return shuffle[:, :kept], restore, (restore >= kept).float()
+    ids_shuffle = noise.argsort(dim=1)
+    ids_restore = ids_shuffle.argsort(dim=1)
+    return ids_shuffle[:, :kept], ids_restore, (ids_restore >= kept).float()
 
 
 @MODELS.register_module()
@@ -98,12 +100,12 @@ class MAEDecoder(BaseModule):
         init_transformer_weights(self)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, latent: torch.Tensor, restore: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    def forward(self, latent: torch.Tensor, ids_restore: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
         """Predict every patch.
 
         Args:
             latent: ``(B, 1 + n, C)`` encoded cls token and visible patches.
-            restore: ``(B, N)`` place of each patch in the shuffled order.
+            ids_restore: ``(B, N)`` place of each patch in the shuffled order.
             grid: ``(h, w)`` of the image, ``h * w == N``.
 
         Returns:
@@ -111,9 +113,9 @@ class MAEDecoder(BaseModule):
         """
         x = self.decoder_embed(latent)
         batch, visible, channels = x.shape
-        masks = self.mask_token.to(x.dtype).expand(batch, restore.shape[1] + 1 - visible, -1)
+        masks = self.mask_token.to(x.dtype).expand(batch, ids_restore.shape[1] + 1 - visible, -1)
         patches = torch.cat([x[:, 1:], masks], dim=1)
-        patches = patches.gather(1, restore[..., None].expand(-1, -1, channels))
+        patches = patches.gather(1, ids_restore[..., None].expand(-1, -1, channels))
         position = resize_grid(self.decoder_pos_embed[:, 1:], self.patch_grid, grid)
         x = torch.cat([x[:, :1] + self.decoder_pos_embed[:, :1], patches + position], dim=1)
         for block in self.decoder_blocks:
@@ -143,7 +145,7 @@ class MAEPretrainer(BaseModel):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(MODELS.build(data_preprocessor or dict(type='sapiens.HumanDataPreprocessor')), init_cfg)
-        self.backbone = MODELS.build({'with_cls_token': True, 'freeze_pos_embed': True, **backbone})
+        self.backbone = MODELS.build({'with_cls_token': True, 'freeze_pos_embed': True, 'out_type': 'raw', **backbone})
         inherited = dict(
             in_channels=self.backbone.embed_dims,
             patch_grid=self.backbone.patch_grid,
@@ -157,9 +159,9 @@ class MAEPretrainer(BaseModel):
         """Side of a patch in pixels."""
         return self.backbone.patch_size
 
-    def encode(
+    def forward_encoder(
         self, images: torch.Tensor, mask_ratio: float | None = None, noise: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, tuple[int, int]]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Encode the visible patches alone.
 
         Args:
@@ -168,7 +170,7 @@ class MAEPretrainer(BaseModel):
             noise: ``(B, N)`` that decides which patches stay; drawn when None.
 
         Returns:
-            latent ``(B, 1 + n, C)``, restore ``(B, N)``, mask ``(B, N)`` (1 = removed), grid ``(h, w)``.
+            latent ``(B, 1 + n, C)``, mask ``(B, N)`` (1 = removed), ids_restore ``(B, N)``.
 
         Raises:
             UserError: A side of the images is not a multiple of the patch.
@@ -177,12 +179,27 @@ class MAEPretrainer(BaseModel):
         if height % self.patch_size or width % self.patch_size:
             raise UserError(f'MAE needs images whose sides are multiples of {self.patch_size}, not {height} x {width}: '
                             'resize or crop them in the pipeline')  # fmt: skip
-        tokens, grid = self.backbone.embed(images)
         if noise is None:
-            noise = rand_per_sample(tuple(tokens.shape[:2]), tokens.device)
-        keep, restore, mask = random_masking(noise, self.mask_ratio if mask_ratio is None else mask_ratio)
-        visible = tokens.gather(1, keep[..., None].expand(-1, -1, tokens.shape[2]))
-        return self.backbone.encode(self.backbone.prepend_cls(visible)), restore, mask, grid
+            noise = rand_per_sample((images.shape[0], math.prod(self.backbone.grid(images))), images.device)
+        ids_keep, ids_restore, mask = random_masking(noise, self.mask_ratio if mask_ratio is None else mask_ratio)
+        (latent,) = self.backbone(images, ids_keep)
+        return latent, mask, ids_restore
+
+    def forward_decoder(self, latent: torch.Tensor, ids_restore: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Predict every patch ``(B, N, 3 p^2)``; of the images only the size matters."""
+        return self.neck(latent, ids_restore, self.backbone.grid(images))
+
+    @full_precision
+    def forward_loss(self, images: torch.Tensor, pred: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Mean over removed patches of the mean squared error of a patch; 0 when nothing was removed.
+
+        Args:
+            images: ``(B, 3, H, W)`` normalised RGB.
+            pred: ``(B, N, 3 p^2)``.
+            mask: ``(B, N)``, 1 = removed.
+        """
+        error = (pred - self.target(images)) ** 2
+        return (error.mean(-1) * mask).sum() / mask.sum().clamp(min=1)
 
     def target(self, images: torch.Tensor) -> torch.Tensor:
         """What the decoder shall predict: ``(B, N, 3 p^2)``."""
@@ -192,15 +209,9 @@ class MAEPretrainer(BaseModel):
         return patches
 
     def loss(self, images: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
-        """Mean over removed patches of the mean squared error of a patch; 0 when nothing was removed."""
-        latent, restore, mask, grid = self.encode(images, noise=noise)
-        return self.forward_loss(images, self.neck(latent, restore, grid), mask)
-
-    @full_precision
-    def forward_loss(self, images: torch.Tensor, pred: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Squared error of predicted patches ``(B, N, 3 p^2)``, averaged where ``mask`` (B, N) is 1."""
-        error = (pred - self.target(images)) ** 2
-        return (error.mean(-1) * mask).sum() / mask.sum().clamp(min=1)
+        """The whole method: normalised images ``(B, 3, H, W)`` -> scalar."""
+        latent, mask, ids_restore = self.forward_encoder(images, noise=noise)
+        return self.forward_loss(images, self.forward_decoder(latent, ids_restore, images), mask)
 
     def forward(
         self, inputs: torch.Tensor, data_samples: list | None = None, mode: str = 'tensor'
@@ -212,8 +223,8 @@ class MAEPretrainer(BaseModel):
         if mode == 'loss':
             return {'loss': self.loss(inputs)}
         if mode == 'tensor':
-            latent, restore, _, grid = self.encode(inputs)
-            return self.neck(latent, restore, grid)
+            latent, _, ids_restore = self.forward_encoder(inputs)
+            return self.forward_decoder(latent, ids_restore, inputs)
         for sample, image in zip(data_samples, inputs, strict=True):
             sample.set_field(float(self.loss(image[None])), 'mae_loss')
         return data_samples
@@ -237,10 +248,10 @@ class MAEPretrainer(BaseModel):
         """
         device = next(self.parameters()).device
         normalised = self.data_preprocessor({'inputs': list(images)}, False)['inputs']
-        count = (images.shape[-2] // self.patch_size) * (images.shape[-1] // self.patch_size)
-        noise = torch.rand(len(images), count, generator=generator).to(device)
-        latent, restore, mask, grid = self.encode(normalised, mask_ratio, noise)
-        patches = self.neck(latent, restore, grid).float()
+        grid = self.backbone.grid(images)
+        noise = torch.rand(len(images), math.prod(grid), generator=generator).to(device)
+        latent, mask, ids_restore = self.forward_encoder(normalised, mask_ratio, noise)
+        patches = self.forward_decoder(latent, ids_restore, normalised).float()
         original = patchify(normalised, self.patch_size)
         if self.norm_pix:
             deviation = (original.var(-1, keepdim=True) + 1e-6).sqrt()

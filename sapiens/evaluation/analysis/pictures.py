@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .base import HumanMetric, person_mask, to_numpy
-from .normal import angular_error
-from .report import EvaluationReport
+from ..base import HumanMetric, dense_pair
+from ..normal import angular_error
+from ..report import EvaluationReport
 
 # RGB
 _LABEL, _PREDICTED, _LINK = (60, 220, 60), (255, 70, 70), (255, 220, 60)
@@ -113,9 +113,10 @@ def _pose(metric: HumanMetric, sample: dict, badness: float, root: str | Path | 
 
 
 def _parts(metric: HumanMetric, sample: dict, badness: float, root: str | Path | None) -> tuple[np.ndarray, str]:
-    prediction, label = (_flat(sample[name]) for name in ('pred_part_map', 'gt_part_map'))
-    prediction, label = metric.pred_table[prediction], metric.label_table[label]
-    image = _read_image(sample, root, label.shape)
+    pair = dense_pair(sample, 'pred_part_map', 'gt_part_map', 'PartIoU', people=False)
+    prediction, label = metric.pred_table[pair.prediction], metric.label_table[pair.label]
+    label[~pair.counted] = 255
+    image = _read_image(sample, root, sample['gt_part_map'].shape)[pair.window]
     colours = np.full((256, 3), 128, np.uint8)
     colours[: metric.vocabulary.num_classes] = metric.vocabulary.colors
     error = (image * 0.35).astype(np.uint8)
@@ -126,7 +127,8 @@ def _parts(metric: HumanMetric, sample: dict, badness: float, root: str | Path |
 
 def _depth(metric: HumanMetric, sample: dict, badness: float, root: str | Path | None) -> tuple[np.ndarray, str]:
     prediction, label, counted, _ = metric.aligned(sample)
-    image = _read_image(sample, root, label.shape)
+    window = dense_pair(sample, 'pred_depth', 'gt_depth', 'DepthMetric').window
+    image = _read_image(sample, root, sample['gt_depth'].shape)[window]
     low, high = label[counted].min(), label[counted].max()
     relative = np.zeros(label.shape)
     relative[counted] = np.abs(prediction[counted] - label[counted]) / label[counted]
@@ -135,17 +137,16 @@ def _depth(metric: HumanMetric, sample: dict, badness: float, root: str | Path |
 
 
 def _normals(metric: HumanMetric, sample: dict, badness: float, root: str | Path | None) -> tuple[np.ndarray, str]:
-    prediction, label = (to_numpy(sample[name]).astype(np.float64) for name in ('pred_normals', 'gt_normals'))
-    image = _read_image(sample, root, label.shape[1:])
-    mask = person_mask(sample, label.shape[1:])
-    counted = (np.linalg.norm(np.nan_to_num(label), axis=0) > 1e-6) & (True if mask is None else mask)
+    pair = dense_pair(sample, 'pred_normals', 'gt_normals', 'NormalMetric')
+    image = _read_image(sample, root, sample['gt_normals'].shape)[pair.window]
+    counted = pair.counted & (np.linalg.norm(np.nan_to_num(pair.label), axis=0) > 1e-6)
     error = np.zeros(counted.shape)
-    error[counted] = angular_error(prediction[:, counted], label[:, counted])
+    error[counted] = angular_error(pair.prediction[:, counted], pair.label[:, counted])
     shown = []
-    for field in (prediction, label):
-        length = np.maximum(np.linalg.norm(np.nan_to_num(field), axis=0), 1e-6)
-        colour = np.clip((np.nan_to_num(field) / length + 1) * 127.5, 0, 255).astype(np.uint8)
-        shown.append(np.moveaxis(colour * counted, 0, -1))
+    for normals in (pair.prediction, pair.label):
+        normals = np.nan_to_num(normals.astype(np.float64))
+        colour = np.clip((normals / np.maximum(np.linalg.norm(normals, axis=0), 1e-6) + 1) * 127.5, 0, 255)
+        shown.append(np.moveaxis(colour.astype(np.uint8) * counted, 0, -1))
     caption = f'mean error {badness:.2f} degrees; error from 0 to 60'
     return _panels(image, *shown, _heat(error / 60, counted)), caption
 
@@ -172,11 +173,6 @@ def _captioned(picture: np.ndarray, text: str) -> np.ndarray:
     size = 0.55 * min(1.0, (picture.shape[1] - 12) / max(width, 1))
     cv2.putText(bar, text, (6, 20), _FONT, size, (255, 255, 255), 1, cv2.LINE_AA)
     return np.concatenate([bar, picture])
-
-
-def _flat(value: object) -> np.ndarray:
-    array = to_numpy(value)
-    return array.reshape(array.shape[-2:])
 
 
 def _read_image(sample: dict, root: str | Path | None, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,0 +1,40 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""A web page: upload a photo, choose task and model, compare by a slider, download the files.
+
+Example: sapiens app --model pose_308 --checkpoint sapiens_0.3b_308kpt.safetensors
+         sapiens app --config one.py --checkpoint one.pth --config two.py --checkpoint two.pth --port 8000
+Each --config (or --model) with its --checkpoint is one model to choose; it is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from ..errors import UserError
+from . import options
+
+
+def main() -> None:
+    """Read the options and serve the page."""
+    parser = options.new_parser(__doc__)
+    parser.add_argument('--host', default='127.0.0.1', help='0.0.0.0 shows the page to the network')
+    parser.add_argument('--port', type=int, default=7860, help='0 takes a free one')
+    options.add_inference_options(parser)
+    args = parser.parse_args()
+    from ..apis import Inferencer
+    from ..apis.page import ModelShelf, build_page
+
+    names = args.model or args.config
+    if not args.checkpoint or (names and len(names) != len(args.checkpoint)):
+        raise UserError('give one --checkpoint for each --config or --model')
+    settings = dict(device=args.device, dtype=args.dtype, detector=args.bbox or args.detector,
+                    per_person=args.per_person, flip_test=args.flip_test, allow_partial=args.allow_partial)  # fmt: skip
+    makers, tasks = {}, {}
+    for config, file in zip(names or [None] * len(args.checkpoint), args.checkpoint, strict=True):
+        label = f'{Path(config).stem if config else Path(file).stem} ({Path(file).name})'
+        # Loading once says what is wrong with it before anybody uploads a photo.
+        tasks[label] = Inferencer(config, file, **settings).tasks
+        makers[label] = partial(Inferencer, config, file, **settings)
+    page = build_page(ModelShelf(makers, tasks))
+    page.launch(server_name=args.host, server_port=args.port or None, show_error=True, quiet=False)

@@ -1,0 +1,80 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Read every sample of a data set and list what is wrong; the exit code is 1 if anything is.
+
+Finds missing files, unreadable images, labels of another size or outside the vocabulary, empty masks, NaN depth,
+normals that are not unit vectors or point away, keypoints off the image, and left and right that seem swapped.
+
+Example: sapiens check-data configs/seg/sapiens_1b_28cls.py --split val --fix-list to_mend.jsonl
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from . import options
+
+if TYPE_CHECKING:
+    from ..datasets.check import Problem
+
+
+def main() -> int:
+    """Check; returns the exit code."""
+    parser = options.new_parser(__doc__)
+    options.add_dataset_options(parser)
+    parser.add_argument('--fix-list', metavar='OUT', help='write every problem there, one JSON object a line')
+    parser.add_argument('--workers', type=int, default=2, help='processes that read')
+    parser.add_argument('--show', type=int, default=30, metavar='N', help='problems to print in full')
+    args = parser.parse_args()
+    from ..datasets.check import check_dataset
+    from ..utils.files import write_atomic
+
+    dataset = options.build_dataset(args)
+    console = Console()
+    problems: list[Problem] = []
+    bar = Progress(
+        TextColumn(f'{args.split} samples'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn('{task.fields[rate]}'),
+        TimeRemainingColumn(),
+        TextColumn('{task.fields[found]} problems'),
+        console=console,
+    )
+    with bar:
+        task = bar.add_task('', total=len(dataset), rate='', found=0)
+        for found in check_dataset(dataset, args.workers):
+            problems += found
+            speed = bar.tasks[0].speed
+            bar.update(task, advance=1, rate=f'{speed:.0f}/s' if speed else '', found=len(problems))
+    if args.fix_list:
+        write_atomic(args.fix_list, ''.join(json.dumps(asdict(p)) + '\n' for p in problems).encode())
+    report(console, problems, len(dataset), args.show)
+    if args.fix_list:
+        console.print(f'The whole list is in {args.fix_list}')
+    return 1 if problems else 0
+
+
+def report(console: Console, problems: list[Problem], total: int, show: int) -> None:
+    """Print the counts by kind and the first problems in full."""
+    if not problems:
+        console.print(f'{total} samples checked, nothing wrong')
+        return
+    counts = Table(title=f'{len({p.index for p in problems})} of {total} samples have problems')
+    counts.add_column('problem')
+    counts.add_column('count', justify='right')
+    for kind, count in Counter(p.kind for p in problems).most_common():
+        counts.add_row(kind, str(count))
+    console.print(counts)
+    table = Table(title=f'The first {show} of {len(problems)}' if len(problems) > show else None)
+    for column in ('sample', 'problem', 'file', 'detail'):
+        table.add_column(column, overflow='fold')
+    for problem in problems[:show]:
+        table.add_row(str(problem.index), problem.kind, problem.file, problem.detail)
+    console.print(table)

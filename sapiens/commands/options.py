@@ -1,0 +1,127 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+
+def new_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser whose help shows the docstring of its command as it stands."""
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+class OptionsAction(argparse.Action):
+    """``--cfg-options a.b=1 c=[1,2]``: mmengine's syntax, with one line for what does not parse."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Sequence[str], option_string: str | None = None) -> None:
+        """Collect ``key=value`` pairs."""
+        from mmengine.config import DictAction
+
+        for value in values:
+            if '=' not in value:
+                parser.error(f"{option_string}: '{value}' is not of the form key=value")
+        DictAction(self.option_strings, self.dest)(parser, namespace, values, option_string)
+
+
+def add_config_options(parser: argparse.ArgumentParser, what: str = 'config file') -> None:
+    """The config and what overrides it."""
+    parser.add_argument('config', help=f'{what}, e.g. configs/pose/sapiens_tiny_133kpt.py')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=OptionsAction, default={}, metavar='KEY=VALUE', help='override the config'
+    )
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Options of training and testing."""
+    add_config_options(parser)
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints; default: work_dirs/<name of the config>')
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none', help='who started us')
+    parser.add_argument(
+        '--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='default: a GPU if there is one'
+    )
+    parser.add_argument(
+        '--precision',
+        choices=('auto', 'probe', 'bf16', 'fp16', 'tf32', 'fp32'),
+        help="of the network; default: the config's, else auto (bf16 and TF32 on GPUs that have them, fp32 on CPUs; "
+        'probe: bf16 also on a CPU that is faster with it)',
+    )
+    # torch.distributed.launch of old passes this.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_dataset_options(parser: argparse.ArgumentParser) -> None:
+    """Options of commands that read a config's data set, see `build_dataset`."""
+    add_config_options(parser)
+    parser.add_argument('--split', choices=('train', 'val', 'test'), default='train', help='default: train')
+
+
+def build_dataset(args: argparse.Namespace) -> Any:
+    """The data set that `add_dataset_options` chose.
+
+    Raises:
+        UserError: No such config, or it has no such split.
+    """
+    from mmengine.registry import init_default_scope
+
+    from ..engine.config import load_config
+    from ..errors import UserError
+    from ..registry import DATASETS
+
+    config = load_config(args.config, args.cfg_options)
+    init_default_scope(config.get('default_scope', 'sapiens'))
+    loader = config.get(f'{args.split}_dataloader')
+    if loader is None:
+        raise UserError(f'{args.config}: has no {args.split}_dataloader')
+    return DATASETS.build(loader.dataset)
+
+
+def add_inference_options(parser: argparse.ArgumentParser) -> None:
+    """Options of models, persons and devices; `sapiens.apis.cli.build_inferencer` reads them."""
+    models = parser.add_argument_group('models')
+    models.add_argument('--model', action='append', default=[], metavar='NAME', help='e.g. pose_308, seg_28_1b, depth')
+    models.add_argument('--config', action='append', default=[], help='config instead of a name')
+    models.add_argument(
+        '--checkpoint', action='append', default=[], help='weights, one for each --model or --config, in their order'
+    )
+    models.add_argument(
+        '--task', nargs='+', choices=('pose', 'seg', 'depth', 'normal'), help='run only these of the models'
+    )
+    models.add_argument('--flip-test', action=argparse.BooleanOptionalAction, help='default: as the config says')
+    models.add_argument('--device', default='auto', help='cuda, mps, cpu; default: the first of these there is')
+    models.add_argument('--dtype', default='auto', help='float32, bfloat16 or float16 of the encoder')
+    models.add_argument('--batch-size', type=int, default=4, help='crops that run together')
+    models.add_argument('--allow-partial', action='store_true', help='leave out heads that the checkpoint lacks')
+    persons = parser.add_argument_group('persons')
+    persons.add_argument(
+        '--detector',
+        help='whole (default), hog, file:boxes.json, torchvision, transformers[:NAME], mmdet:CONFIG,CHECKPOINT, '
+        'ultralytics[:FILE]',
+    )
+    persons.add_argument(
+        '--bbox', action='append', type=parse_box, metavar='X1,Y1,X2,Y2', help='a person; may be given several times'
+    )
+    persons.add_argument('--per-person', action='store_true', help='run dense models on each person, then paste')
+    persons.add_argument('--threshold', type=float, default=0.3, help='keypoints with a lower score are not drawn')
+
+
+def parse_box(text: str) -> list[float]:
+    """``'10,20,200,400'`` -> four numbers."""
+    try:
+        box = [float(part) for part in text.split(',')]
+    except ValueError:
+        box = []
+    if len(box) != 4 or box[2] <= box[0] or box[3] <= box[1]:
+        raise argparse.ArgumentTypeError(f"'{text}' is not x1,y1,x2,y2 with x2 > x1 and y2 > y1")
+    return box
+
+
+def add_video_options(parser: argparse.ArgumentParser) -> None:
+    """Options of videos and cameras."""
+    video = parser.add_argument_group('video')
+    video.add_argument('--track', action='store_true', help='give persons ids that stay (ByteTrack)')
+    video.add_argument('--smooth', action='store_true', help='smooth keypoints over time (One-Euro filter)')
+    video.add_argument('--no-audio', action='store_true', help='leave the sound out')
+    video.add_argument('--max-frames', type=int, help='stop after this many')

@@ -1,0 +1,162 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Render synthetic people with exact labels into manifest folders that the data sets read.
+
+Writes OUT/train and OUT/val (or OUT itself with --val-fraction 0). Run the same command again to go on after an
+interruption; the samples depend on the seed alone, never on the number of workers.
+
+Example: sapiens render --out data/synthetic --num 2000 --size 1024x768 --workers 8
+         sapiens render --out data/tiny --num 64 --size 256x192 --assets fixture
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ..errors import UserError
+from . import options
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``'1024x768'`` -> (1024, 768), height first."""
+    match = re.fullmatch(r'(\d+)x(\d+)', text)
+    size = tuple(int(g) for g in match.groups()) if match else (0, 0)
+    if not 64 <= min(size) <= max(size) <= 8192:
+        raise UserError(f"--size '{text}': give HEIGHTxWIDTH, each from 64 to 8192, e.g. 1024x768")
+    return size
+
+
+def parse_persons(text: str) -> tuple[int, int]:
+    """``'1-4'`` -> (1, 4); ``'2'`` -> (2, 2)."""
+    match = re.fullmatch(r'(\d+)(?:-(\d+))?', text)
+    low = int(match.group(1)) if match else 0
+    high = int(match.group(2) or low) if match else 0
+    if not 1 <= low <= high <= 12:
+        raise UserError(f"--persons '{text}': give a number or a range from 1 to 12, e.g. 1-4")
+    return low, high
+
+
+def pick_renderer(renderer: str, spp: int | None) -> tuple[str, int]:
+    """Renderer and paths a pixel as the recipe names them; makes sure that the renderer is there."""
+    if renderer == 'numba':
+        if spp is not None:
+            raise UserError('--spp is for --renderer mitsuba; with numba give --samples')
+        return renderer, 0
+    from ..synthesis import mitsuba_variants
+
+    spp = 32 if spp is None else spp
+    if not 1 <= spp <= 4096:
+        raise UserError(f'--spp {spp}: give a number from 1 to 4096')
+    if renderer == 'mitsuba':
+        renderer, why = mitsuba_variants.choose()
+        print(why)
+    mitsuba_variants.load(renderer)
+    return renderer, spp
+
+
+def build_jobs(args: argparse.Namespace) -> list:
+    """One job for each split."""
+    from ..synthesis.job import SPLITS, Job
+    from ..synthesis.scene import FRAMINGS, PRESETS, Recipe, background_files, with_options
+    from ..synthesis.sensor import Sensor
+
+    if args.num < 1:
+        raise UserError(f'--num {args.num}: give at least 1')
+    if not 0 <= args.val_fraction < 1:
+        raise UserError(f'--val-fraction {args.val_fraction}: give a part from 0 to less than 1')
+    changes = dict(PRESETS[args.preset]) if args.preset else {}
+    if args.framing or not args.preset:
+        framings = tuple((args.framing or ','.join(FRAMINGS)).split(','))
+        if not set(framings) <= set(FRAMINGS):
+            raise UserError(f"--framing '{args.framing}': choose from {', '.join(FRAMINGS)}")
+        changes['framings'] = framings
+    if args.persons or not args.preset:
+        changes['persons'] = parse_persons(args.persons or '1-4')
+    if args.backgrounds:
+        changes['backgrounds'] = background_files(args.backgrounds)
+    changes['sensor'] = (
+        Sensor(*(4 * [0.0])) if args.no_sensor else Sensor(args.white_balance, args.blur, args.noise, args.jpeg)
+    )
+    changes['renderer'], changes['spp'] = pick_renderer(args.renderer, args.spp)
+    recipe = with_options(Recipe(), size=parse_size(args.size), samples=args.samples, lights=args.lights, **changes)
+    val = max(round(args.num * args.val_fraction), 1) if args.val_fraction else 0
+    numbers = {'train': args.num - val, 'val': val} if val else {'': args.num}
+    if val and args.num < 2:
+        raise UserError('--num 1 cannot be split into train and val: give --num 2 or --val-fraction 0')
+    return [
+        Job(str(Path(args.out) / split), n, args.seed, SPLITS.get(split, 0), recipe, args.assets, args.normal_bits)
+        for split, n in numbers.items()
+    ]
+
+
+def main() -> None:
+    """Render."""
+    parser = options.new_parser(__doc__)
+    parser.add_argument('--out', required=True, help='folder to fill')
+    parser.add_argument('--num', type=int, required=True, help='number of pictures, train and val together')
+    parser.add_argument('--size', default='1024x768', help='HEIGHTxWIDTH in pixels')
+    parser.add_argument('--framing', help='of full, upper and face, with commas; default all')
+    parser.add_argument('--persons', help='number of people, e.g. 1 or 1-4 (default)')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--workers', type=int, default=1, help='processes')
+    parser.add_argument(
+        '--val-fraction', type=float, default=0.05, help='part that goes to OUT/val; 0 = one folder OUT'
+    )
+    parser.add_argument('--assets', default='data/assets', help="folder made by prepare_assets.py, or 'fixture'")
+    parser.add_argument('--preset', choices=('thuman-like', 'hi4d-like'), help="evaluation sets in the paper's manner")
+    parser.add_argument('--backgrounds', help='folder of pictures without people to stand behind')
+    parser.add_argument('--samples', type=int, default=0, help='supersampling along each side; default 2')
+    parser.add_argument('--lights', type=int, default=0, help='lights drawn from the environment; default by size')
+    parser.add_argument(
+        '--renderer', choices=('numba', 'mitsuba', 'mitsuba-scalar', 'mitsuba-llvm'), default='numba',
+        help='numba, or path tracing: slower, with bounced light (mitsuba picks one of its two variants)',
+    )  # fmt: skip
+    parser.add_argument('--spp', type=int, help='paths a pixel of mitsuba; default 32')
+    parser.add_argument('--normal-bits', type=int, choices=(8, 16), default=8)
+    parser.add_argument('--no-sensor', action='store_true', help='no blur, noise, JPEG or white balance')
+    for effect, strength in (('white-balance', 0.5), ('blur', 0.4), ('noise', 0.5), ('jpeg', 0.5)):
+        parser.add_argument(f'--{effect}', type=float, default=strength, help=f'strength, default {strength}')
+    parser.add_argument(
+        '--shard-size', type=int, default=0, metavar='N', help='also pack tar shards of N into OUT/SPLIT-shards'
+    )
+    args = parser.parse_args()
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        raise UserError('rendering needs numba: pip install -e .[synthesis]') from None
+    from ..datasets.manifest import pack_shards
+    from ..synthesis.job import run
+
+    jobs = build_jobs(args)
+    console = Console()
+    total: Counter = Counter()
+    with Progress(
+        TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        TextColumn('{task.fields[again]} draws again'), console=console,
+    ) as bar:  # fmt: skip
+        tasks = {job.folder: bar.add_task(job.folder, total=job.num, again=0) for job in jobs}
+        drawn: Counter = Counter()
+
+        def done(job, index: int, rejected: Counter) -> None:
+            total.update(rejected)
+            drawn[job.folder] += 1
+            bar.update(tasks[job.folder], advance=1, again=sum(total.values()))
+
+        from ..synthesis.job import name, open_writer
+
+        for job in jobs:
+            writer = open_writer(job)
+            bar.update(tasks[job.folder], completed=sum(name(i) in writer for i in range(job.num)))
+        run(jobs, args.workers, done)
+    for job in jobs:
+        console.print(f'{job.folder}: {job.num} samples, {drawn[job.folder]} of them new')
+        if args.shard_size:
+            shards = pack_shards(job.folder, f'{job.folder.rstrip("/")}-shards', args.shard_size)
+            console.print(f'{shards[0].parent}: {len(shards)} shards')
+    for reason, count in total.most_common():
+        console.print(f'drawn again: {reason}: {count}', style='dim')

@@ -1,0 +1,48 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Run models on a camera and show the pictures in a window (q ends), write a video, or both.
+
+Example: sapiens webcam --model pose_308 --checkpoint sapiens_0.3b_308kpt.safetensors
+         sapiens webcam 1 --config my_config.py --checkpoint iter_1000.pth --no-window --out seen.mp4 --max-frames 300
+"""
+
+from __future__ import annotations
+
+from ..errors import UserError
+from . import options
+
+
+def main() -> int:
+    """Read the options and run."""
+    parser = options.new_parser(__doc__)
+    parser.add_argument('camera', type=int, nargs='?', default=0, help='number of the camera; default: 0')
+    parser.add_argument('--out', help='video to write')
+    parser.add_argument('--no-window', action='store_true', help='show nothing')
+    options.add_video_options(parser)
+    options.add_inference_options(parser)
+    args = parser.parse_args()
+    import cv2
+
+    from ..apis import cli
+    from ..apis.stream import render_video, stream_results
+
+    if args.no_window and not args.out:
+        raise UserError('--no-window without --out would do nothing: give --out VIDEO')
+    inferencer = cli.build_inferencer(args)
+
+    def show(result: object, picture: object) -> bool:
+        if args.no_window:
+            return False
+        cv2.imshow('Sapiens (q ends)', picture[..., ::-1])
+        return cv2.waitKey(1) & 0xFF == ord('q')
+
+    # A camera must not wait for a batch to fill.
+    inferencer.batch_size = 1
+    choices = (args.task, args.track, args.smooth)
+    if args.out:
+        count = render_video(inferencer, args.camera, args.out, *choices, False, args.max_frames, args.threshold, show)
+        print(f'{count} frames -> {args.out}')
+        return 0
+    for result in stream_results(inferencer, args.camera, *choices, args.max_frames):
+        if show(result, result.draw(threshold=args.threshold)):
+            break
+    return 0

@@ -1,0 +1,97 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""The console command: every command explains itself at once, and is the same code as its script."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import sapiens
+from sapiens import cli
+from sapiens.commands.convert import LAYOUTS
+from sapiens.engine.adapters import TARGETS
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = {
+    'predict': 'demo/image_demo.py',
+    'video': 'demo/video_demo.py',
+    'webcam': 'demo/webcam_demo.py',
+    'app': 'demo/app.py',
+    'train': 'tools/train.py',
+    'test': 'tools/test.py',
+    'convert': 'tools/convert_checkpoint.py',
+    'check-data': 'tools/check_dataset.py',
+    'browse-data': 'tools/browse_dataset.py',
+    'render': 'tools/synthesis/render.py',
+}
+
+
+def call(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, 'argv', ['sapiens', *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return end.value.code or 0, *capsys.readouterr()
+
+
+def test_the_list_names_every_command(monkeypatch, capsys):
+    for arguments in ([], ['--help']):
+        code, out, _ = call(monkeypatch, capsys, *arguments)
+        assert code == 0 and all(f'\n  {name} ' in out for name in cli.COMMANDS) and 'Example: sapiens ' in out
+    modules = {p.stem for p in (ROOT / 'sapiens/commands').glob('*.py')} - {'__init__', 'options'}
+    assert {name.replace('-', '_') for name in cli.COMMANDS} == modules
+    assert call(monkeypatch, capsys, '--version')[:2] == (0, f'sapiens-toolkit {sapiens.__version__}\n')
+
+
+@pytest.mark.parametrize('name', cli.COMMANDS)
+def test_help_shows_an_example_and_every_option_is_explained(monkeypatch, capsys, name):
+    monkeypatch.setenv('COLUMNS', '200')
+    code, out, _ = call(monkeypatch, capsys, name, '--help')
+    assert code == 0 and out.startswith(f'usage: sapiens {name} ') and f'Example: sapiens {name}' in out
+
+
+@pytest.mark.parametrize('name', cli.COMMANDS)
+def test_help_and_mistyped_options_need_nothing_heavy(name):
+    code = (
+        "import sys; sys.argv = ['sapiens', sys.argv[1], sys.argv[2]]\n"
+        'from sapiens.cli import main\n'
+        'try: main()\n'
+        'except SystemExit as end: code = end.code\n'
+        "heavy = {'torch', 'cv2', 'mmengine', 'mmcv'} & set(sys.modules)\n"
+        'sys.exit(str(heavy) if heavy else (code or 0) + 10)'
+    )
+    for option, expected in (('--help', 10), ('--no-such-option', 12)):
+        done = subprocess.run([sys.executable, '-c', code, name, option], capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == expected, done.stderr[-500:]
+
+
+@pytest.mark.parametrize('name', SCRIPTS)
+def test_scripts_call_the_same_function(name):
+    path = ROOT / SCRIPTS[name]
+    assert len(path.read_text().splitlines()) < 20
+    command = importlib.import_module(f'sapiens.commands.{name.replace("-", "_")}')
+    spec = importlib.util.spec_from_file_location('a_script', path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.main is command.main
+
+
+def test_a_mistyped_command_names_the_nearest(monkeypatch, capsys):
+    code, _, err = call(monkeypatch, capsys, 'predcit')
+    assert (code, err) == (1, "error: sapiens has no command 'predcit'; did you mean 'predict'?\n")
+    code, _, err = call(monkeypatch, capsys, 'xyz')
+    assert code == 1 and 'commands are predict, video' in err
+
+
+def test_info(monkeypatch, capsys, tmp_path):
+    code, out, _ = call(monkeypatch, capsys, 'info')
+    assert code == 0 and f'sapiens-toolkit: {sapiens.__version__} in ' in out and f'torch {torch.__version__}' in out
+    (tmp_path / 'a.pth').write_bytes(b'')
+    code, _, err = call(monkeypatch, capsys, 'info', tmp_path / 'a.pth')
+    assert code == 1 and 'a.pth: the checkpoint is empty' in err
+
+
+def test_layouts_of_convert_are_those_there_are():
+    assert tuple(TARGETS) == LAYOUTS
