@@ -120,12 +120,12 @@ class Manifest:
         for reference, line in list_lines(path):
             name = readable_name(reference)
             fields = _record(line, name)
+            if not isinstance(fields.get('image'), str) or not fields['image']:
+                raise UserError(f'{name}: the sample has no "image"; every line needs one')
             files = {kind: fields[kind] for kind in ('image', *LABELS) if fields.get(kind)}
             wrong = [kind for kind, file in files.items() if not isinstance(file, str)]
             if wrong:
                 raise UserError(f'{name}: "{wrong[0]}" must be the path of a file; mend the line')
-            if 'image' not in files:
-                raise UserError(f'{name}: the sample has no "image"; every line needs one')
             files = {kind: find_file(str(self.folder), file) for kind, file in files.items()}
             sample_id = fields.get('id', Path(fields['image']).stem)
             yield {'id': sample_id, 'record': reference, 'files': files, 'fields': fields}

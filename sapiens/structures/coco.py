@@ -167,7 +167,7 @@ def parse_coco(
     if missing:
         raise UserError(f'{path}: lacks {", ".join(sorted(missing))}; give a COCO-style annotation file')
     notes = Notes()
-    images = _read_images(objects_of(document, 'images', path), path, notes)
+    images = _read_images(objects_of(document, 'images', path, 'every image needs an "id"'), path, notes)
     categories = objects_of(document, 'categories', path, may_lack=True)
     chosen, ids = choose_category(categories, path, category)
     order = None if vocabulary is None else read_order(chosen, vocabulary, path, notes)
@@ -277,9 +277,11 @@ def read_keypoints(entry: dict[str, Any], count: int, where: str) -> np.ndarray 
     values = entry.get('keypoints')
     if values is None or values == []:
         return None
+    if not isinstance(values, list):
+        raise UserError(f'{where} has "keypoints" that are no list of numbers; mend the file')
     points = as_numbers(values)
-    if points is None or not isinstance(values, list):
-        raise UserError(f'{where} has keypoints that are no list of numbers; mend the file')
+    if points is None:
+        raise UserError(f'{where} has keypoints that are no numbers; mend the file')
     if points.size == 17 * 3 and count == 133 and 'foot_kpts' in entry:
         joined = [points.reshape(-1)]
         for name, (start, end) in WHOLEBODY_FIELDS.items():
@@ -292,7 +294,7 @@ def read_keypoints(entry: dict[str, Any], count: int, where: str) -> np.ndarray 
             joined.append(part.reshape(-1))
         points = np.concatenate(joined)
     if points.size != 3 * count:
-        raise UserError(f'{where} has {points.size / 3:g} keypoints (of x, y, v), not {count}; '
+        raise UserError(f'{where} has {points.size / 3:g} keypoints, the vocabulary has {count}; '
                         'choose the keypoint_vocabulary of the file')  # fmt: skip
     return points.reshape(count, 3)
 
@@ -305,7 +307,7 @@ def _read_images(entries: list[dict[str, Any]], path: str, notes: Notes) -> dict
         if isinstance(identifier, float) and identifier.is_integer():
             identifier = int(identifier)
         if not isinstance(identifier, (int, str)) or isinstance(identifier, bool):
-            raise UserError(f'{path}: every image needs an "id", entry {position} of "images" has {identifier!r}')
+            raise UserError(f'{path}: every image needs an "id"; mend the file (entry {position} of "images")')
         if not isinstance(name, str) or not name.strip():
             raise UserError(f'{path}: image {identifier} has no "file_name"; mend the file')
         height, width = (_side(entry.get(side), f'{path}: image {identifier}', side) for side in ('height', 'width'))
@@ -427,7 +429,9 @@ def box_around(keypoints: np.ndarray | None) -> np.ndarray | None:
     return np.concatenate([low - margin, high - low + 2 * margin])
 
 
-def objects_of(document: dict[str, Any], key: str, path: str, may_lack: bool = False) -> list[dict[str, Any]]:
+def objects_of(
+    document: dict[str, Any], key: str, path: str, what: str | None = None, may_lack: bool = False
+) -> list[dict[str, Any]]:
     """The list of objects under a key; null and nothing are an empty one where the file may lack it.
 
     Raises:
@@ -437,7 +441,8 @@ def objects_of(document: dict[str, Any], key: str, path: str, may_lack: bool = F
     if entries is None and may_lack:
         return []
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise UserError(f'{path}: "{key}" is no list of {{...}}; mend the file')
+        problem = what or f'"{key}" is no list of {{...}}'
+        raise UserError(f'{path}: {problem}; mend the file')
     return entries
 
 

@@ -116,7 +116,7 @@ def test_detector_boxes(tmp_path):
         ('[]', 'a.json: lacks annotations, images'),
         ('{"images": [], "annotations": [{"id": 7, "image_id": 3}]}', 'annotation 7 belongs to image 3, which is not'),
         ('{"images": [{"id": 3, "file_name": "x"}], "annotations": [{"id": 7, "image_id": 3, "bbox": [0, 0, 5, 5], '
-         '"keypoints": [1, 2, 2]}]}', 'annotation 7 has 1 keypoints .of x, y, v., not 133'),
+         '"keypoints": [1, 2, 2]}]}', 'annotation 7 has 1 keypoints, the vocabulary has 133'),
         ('{"images": [{"id": 3, "file_name": "x"}], "annotations": [{"id": 7, "image_id": 3, "bbox": [0, 0], '
          '"keypoints": [' + '1, ' * 398 + '1]}]}', 'annotation 7 needs a "bbox" of four numbers'),
     ],
