@@ -334,7 +334,7 @@ def file(name, text):
         (rewrite(persons=[None]), 'data/manifest.jsonl#line 1: "persons" must be a list of {...}'),
         (rewrite(persons=[]), r'HumanManifestDataset \(\S*data\): the data set is empty'),
         (person(keypoints=[[1, 2, 2]] * 17), 'person 0 has 17 keypoints, the vocabulary has 308'),
-        (person(keypoints='abc'), 'manifest.jsonl#line 1: person 0 has "keypoints" that are no list'),
+        (person(keypoints='abc'), r'data/manifest.jsonl#line 1: person 0 has \S*keypoints\S* that are no list'),
         (person(bbox='abcd'), r'data/manifest.jsonl#line \d: person 0 needs a \S*bbox\S* of four numbers'),
         (label(200), "data/parts/00000..png: label 200 is outside the 28 classes of 'parts28'"),
         (label(28), "data/parts/00000..png: label 28 is outside the 28 classes of 'parts28'"),

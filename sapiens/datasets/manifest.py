@@ -2,8 +2,9 @@
 """The manifest format ``sapiens-manifest/1``: a folder of images with any of our labels, read and written.
 
 ``manifest.json`` (the header) says which vocabularies and units hold and which files list the samples: ``.jsonl`` files
-with one sample a line and paths relative to the folder, or webdataset-style tar shards. See `Manifest` for reading,
-`ManifestWriter` for writing, `pack_shards` for turning a folder into shards, and `label_files` for the label files.
+with one sample a line and paths relative to the folder, webdataset-style tar shards, or the ``manifest.json`` of other
+folders with the same vocabularies and units. See `Manifest` for reading, `ManifestWriter` for writing, `pack_shards`
+for turning a folder into shards, and `label_files` for the label files.
 """
 
 from __future__ import annotations
@@ -114,7 +115,19 @@ class Manifest:
         """
         for name in self.header['files']:
             path = self.folder / name
+            if path.suffix == '.json':
+                yield from self._part(path).entries(parse)
+                continue
             yield from self._from_shard(path, parse) if path.suffix == '.tar' else self._from_lines(path)
+
+    def _part(self, path: Path) -> Manifest:
+        """Another manifest that this one lists."""
+        part = Manifest(path)
+        meaning = ('keypoints', 'parts', 'depth_scale', 'normal_axes')
+        differing = [key for key in meaning if part.header.get(key) != self.header.get(key)]
+        if differing or part.path.samefile(self.path):
+            raise UserError(f'{self.path}: lists {path}, which has another {", ".join(differing) or "place: itself"}')
+        return part
 
     def _from_lines(self, path: Path) -> Iterator[dict[str, Any]]:
         for reference, line in list_lines(path):
