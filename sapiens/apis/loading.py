@@ -238,7 +238,7 @@ def load_model(
     if allow_partial and hasattr(network, 'heads'):
         for name in [n for n in network.heads if n not in layout.heads]:
             del network.heads[name]
-    if hasattr(network, 'neck') and not layout.decoder:
+    if hasattr(network, 'neck') and not hasattr(network, 'heads') and not layout.decoder:
         del network.neck  # an encoder alone, for its features
     fitted, report = fit_state_dict(network, state, meta, source=str(weights))
     del state
