@@ -35,8 +35,11 @@ MODEL_NAMES = {
     'depth': ('depth', 'depth'),
     'normal': ('normal', 'normal'),
     'mae': ('pretrain', 'mae'),
+    'all': ('multitask', '4tasks'),
 }
-_SIZES = ('tiny', '0.3b', '0.6b', '1b', '2b')
+_SIZES = ('tiny', 'small', '0.3b', '0.6b', '1b', '2b')
+SHIPPED = Path(__file__).resolve().parents[1] / 'weights'
+"""Weights that come with the package: those of ``'tiny'``, all tasks in one small model."""
 
 
 @dataclass
@@ -94,13 +97,15 @@ def find_config(name: str | Path, layout: Layout | None = None) -> Path:
 
     Args:
         name: Path of a config, its stem (``'sapiens_1b_308kpt'``), or a short name (`MODEL_NAMES`), with or without
-            a size (``'pose_308_1b'``).
+            a size (``'pose_308_1b'``); ``'tiny'`` is ``'all_tiny'``.
         layout: Of the weights; gives the size where the name does not.
 
     Raises:
         UserError: Unknown name (the nearest is named), or the size is nowhere said.
     """
     text = str(name)
+    if text in ('tiny', 'small'):
+        text = f'all_{text}'
     path = find_config_file(text)
     if text.endswith('.py') or path.is_file():
         return path
@@ -108,7 +113,7 @@ def find_config(name: str | Path, layout: Layout | None = None) -> Path:
     if not found:
         near = difflib.get_close_matches(text, [*MODEL_NAMES, *shipped_configs()], n=1, cutoff=0.4)
         hint = f"did you mean '{near[0]}'? " if near else ''
-        raise UserError(f"unknown model '{text}': {hint}known are {', '.join(MODEL_NAMES)} (also with a size: "
+        raise UserError(f"unknown model '{text}': {hint}known are tiny, {', '.join(MODEL_NAMES)} (also with a size: "
                         "'pose_308_1b') and the configs in configs/")  # fmt: skip
     folder, suffix = MODEL_NAMES[found.group(1)]
     size = found.group(2) or (layout.arch if layout else None)
@@ -136,20 +141,20 @@ def name_of_layout(layout: Layout, source: str) -> str:
 
 
 def find_weights(name: str, config: Path) -> Path:
-    """Weights of a model given by name alone: ``<config>.safetensors`` or ``.pth`` in a folder of weights.
+    """Weights of a model given by name alone: ``<config>.safetensors`` or ``.pth`` in a folder of weights, or shipped.
 
     Raises:
         UserError: There are none; nothing runs on random weights.
     """
     folders = [Path(p) for p in (os.environ.get(WEIGHTS_VARIABLE), 'checkpoints', CONFIGS.parent / 'checkpoints') if p]
-    for folder in folders:
+    for folder in (*folders, SHIPPED):
         for suffix in ('.safetensors', '.pth'):
             if (folder / f'{config.stem}{suffix}').is_file():
                 return folder / f'{config.stem}{suffix}'
     raise UserError(
-        f"model '{name}': no weights ship with the toolkit, and there is no {config.stem}.safetensors or .pth in "
-        f"{' or '.join(map(str, folders[:-1] or folders))}; give weights='FILE' (published Sapiens checkpoints load as "
-        f'they are) or train it: python tools/train.py {config}'
+        f"model '{name}': its weights do not ship with the toolkit (those of 'tiny' do), and there is no "
+        f"{config.stem}.safetensors or .pth in {' or '.join(map(str, folders[:-1] or folders))}; give weights='FILE' "
+        f'(published Sapiens checkpoints load as they are) or train it: python tools/train.py {config}'
     )
 
 
@@ -208,7 +213,7 @@ def load_model(
     if allow_partial and hasattr(network, 'heads'):
         for name in [n for n in network.heads if n not in layout.heads]:
             del network.heads[name]
-    if hasattr(network, 'neck') and not layout.decoder:
+    if hasattr(network, 'neck') and not layout.decoder and not layout.heads:
         del network.neck  # an encoder alone, for its features
     fitted, report = fit_state_dict(network, state, meta, source=str(weights))
     del state

@@ -195,7 +195,7 @@ def recognise(state: Mapping[str, torch.Tensor], source: str = '', meta: Mapping
         vocabularies={task: _noted_vocabulary(notes, task) or fact[0] for task, fact in facts.items()},
         patch_padding=notes.get('patch_padding', padding.pop() if published and len(padding) == 1 else None),
         cls_token=cls_token,
-        decoder=any(name.startswith('neck.') for name in shapes),
+        decoder='neck.mask_token' in shapes,
         tokens=shapes['backbone.pos_embed'][1] - int(cls_token),
     )
 
