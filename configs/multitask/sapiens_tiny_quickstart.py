@@ -2,7 +2,6 @@
 _base_ = './sapiens_tiny_4tasks.py'
 input_size = (128, 96)
 model = dict(
-    backbone=dict(img_size=input_size),
     # Maps at a quarter of the input's size: cheap enough for a CPU.
     heads=dict(
         pose=dict(deconv_channels=(64, 48), conv_channels=(48,)),
@@ -11,9 +10,8 @@ model = dict(
         normal=dict(deconv_channels=(64, 48), conv_channels=(48,)),
     ),
 )
-train_dataloader = dict(num_workers=1, dataset=dict(input_size=input_size, data_root='data/quickstart/train/'))
-val_dataloader = dict(num_workers=1, dataset=dict(input_size=input_size, data_root='data/quickstart/val/'))
-test_dataloader = val_dataloader
+train_dataloader = dict(num_workers=1, dataset=dict(data_root='data/quickstart/train/'))
+val_dataloader = dict(num_workers=1, dataset=dict(data_root='data/quickstart/val/'))
 iterations = 500
 train_cfg = dict(max_iters=iterations, val_interval=iterations)
 param_scheduler = [

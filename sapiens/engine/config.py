@@ -15,6 +15,8 @@ from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
 
 from ..errors import UserError
+from ..vocabularies import VocabularyError
+from .complete import complete_config
 
 _ROOT = Path(__file__).resolve().parents[2]
 # What a runner understands beside the keys that a config already has.
@@ -23,7 +25,15 @@ _KNOWN_KEYS = (
     *('optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks', 'custom_hooks'),
     *('data_preprocessor', 'load_from', 'load_skip', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level'),
     *('visualizer', 'default_scope', 'randomness', 'experiment_name', 'work_dir', 'auto_scale_lr', 'compile', 'fsdp'),
-    *('find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 'precision'),
+    *(
+        'find_unused_parameters',
+        'model_wrapper_cfg',
+        'custom_imports',
+        'precision',
+        'input_size',
+        'vocabulary',
+        'from_scratch',
+    ),
 )
 
 
@@ -103,4 +113,7 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
             # mmengine quotes the whole list or dict.
             reason = re.sub(r'\s*[\[{].*', '', str(error).strip('"'))
             raise ConfigError(f'--cfg-options: {" ".join(options)} does not fit {path}: {reason}') from None
-    return config
+    try:
+        return complete_config(config)
+    except VocabularyError as error:
+        raise ConfigError(f'{path}: {error}') from None
