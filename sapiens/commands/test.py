@@ -61,7 +61,7 @@ def main() -> None:
     metrics = runner.test()
     if is_main_process():
         worst = Path(args.out or config.work_dir) / 'worst' if args.show_worst else None
-        protocol = protocol_of_run(config, args.config, args.checkpoint)
+        protocol = protocol_of_run(config, args.config, args.checkpoint, runner.precision)
         for path in finish_test(runner.test_loop.evaluator, args.out, worst, protocol):
             print(f'written: {path}')
         if args.out:

@@ -65,11 +65,14 @@ def encode_depth(depth: np.ndarray, depth_scale: float = 0.001) -> bytes:
 
 def encode_normals(normals: np.ndarray, bits: int = 8) -> bytes:
     """Encode ``(H, W, 3)`` unit normals, (0, 0, 0) = unknown, as an RGB PNG of 8 or 16 bits a channel."""
-    top = 2**bits - 1
-    dtype = np.uint8 if bits == 8 else np.uint16
-    known = np.any(normals != 0, axis=-1, keepdims=True)
-    units = np.where(known, np.rint((np.clip(normals, -1, 1) + 1) * (top / 2)), 0).astype(dtype)
-    return cv2.imencode('.png', units[..., ::-1])[1].tobytes()
+    top, dtype = 2**bits - 1, np.uint8 if bits == 8 else np.uint16
+    units = np.empty(normals.shape, dtype)
+    for start in range(0, len(normals), 256):  # a stripe at a time: photos may have 100 megapixels
+        part = normals[start : start + 256]
+        known = np.any(part != 0, axis=-1, keepdims=True)
+        coded = np.where(known, np.rint((np.clip(part, -1, 1) + 1) * (top / 2)), 0)
+        units[start : start + 256] = coded[..., ::-1]
+    return cv2.imencode('.png', units)[1].tobytes()
 
 
 def encode_npz(array: np.ndarray) -> bytes:

@@ -63,5 +63,5 @@ def choose_start(config: Any) -> str | None:
         except UserError as error:
             raise UserError(f'load_from: {error}; {how}') from None
         if not Path(config.load_from).is_file():
-            raise CheckpointError(f'load_from: {config.load_from}: no such file; {how}')
+            raise CheckpointError(f'load_from: {config.load_from}: no such checkpoint; {how}')
     return None

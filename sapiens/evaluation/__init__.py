@@ -9,8 +9,9 @@ from .mae_loss import MAELoss
 from .normal import NormalMetric
 from .part_iou import PartIoU
 from .pck import PCK
-from .report import EvaluationReport, Table, collect_reports, print_report, write_reports
+from .report import EvaluationReport, collect_reports, print_report, write_reports
 from .saved import SavedMaps, SavePredictions
+from .tables import Table
 from .testing import evaluator_for_test, finish_test, protocol_of_run
 
 __all__ = [

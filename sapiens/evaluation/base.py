@@ -19,7 +19,8 @@ from mmengine.evaluator import BaseMetric
 from ..errors import UserError
 from ..structures.geometry import covered_window
 from .analysis.bootstrap import bootstrap_intervals
-from .report import EvaluationReport, Table
+from .report import EvaluationReport
+from .tables import Table
 
 
 class HumanMetric(BaseMetric):

@@ -8,7 +8,8 @@ import numpy as np
 from ..errors import UserError
 from ..registry import METRICS
 from .base import HumanMetric, dense_pair, extent_text
-from .report import EvaluationReport, Table
+from .report import EvaluationReport
+from .tables import Table
 
 FIGURES = ('RMSE', 'AbsRel', 'SqRel', 'log10', 'delta_1', 'delta_2', 'delta_3')
 _ALIGNMENTS = {

@@ -29,7 +29,8 @@ from .oks import (
     oks_matrix,
     oks_nms,
 )
-from .report import EvaluationReport, Table
+from .report import EvaluationReport
+from .tables import Table
 
 WHOLE = 'whole'
 

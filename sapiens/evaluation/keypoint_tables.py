@@ -10,7 +10,7 @@ import numpy as np
 
 from .coco_files import Detection, PersonSet
 from .oks import FIGURES
-from .report import UNDEFINED, Table
+from .tables import UNDEFINED, Table
 
 
 @dataclass

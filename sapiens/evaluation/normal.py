@@ -11,7 +11,8 @@ from ..errors import UserError
 from ..registry import METRICS
 from .analysis.axes import AxisEvidence, axis_evidence, describe_axes
 from .base import HumanMetric, dense_pair, extent_text
-from .report import EvaluationReport, Table
+from .report import EvaluationReport
+from .tables import Table
 
 # Edges of the histogram in degrees: 0.01 wide up to 30, 0.1 above.
 EDGES = np.concatenate([np.arange(3000) / 100, np.arange(300, 1801) / 10])

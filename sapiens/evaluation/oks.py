@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .report import UNDEFINED
+from .tables import UNDEFINED
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_LEVELS = np.linspace(0.0, 1.0, 101)

@@ -12,7 +12,8 @@ from ..registry import METRICS
 from ..vocabularies import PartVocabulary, load_vocabulary
 from .analysis.outlines import boundary_counts, boundary_f
 from .base import HumanMetric, dense_pair, extent_text, sample_name
-from .report import EvaluationReport, Table
+from .report import EvaluationReport
+from .tables import Table
 
 IGNORE = 255
 # Pixels that are counted at once: they stay in the processor's cache.

@@ -12,7 +12,8 @@ from ..registry import METRICS
 from ..structures.geometry import to_original
 from ..vocabularies import KeypointVocabulary, load_vocabulary
 from .base import HumanMetric, field, sample_name, to_numpy
-from .report import EvaluationReport, Table
+from .report import EvaluationReport
+from .tables import Table
 
 
 @METRICS.register_module()

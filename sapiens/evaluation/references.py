@@ -1,15 +1,21 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Published figures, shown beside ours as reference and never mixed with them."""
+"""Published figures, shown below ours in tables of their own and never mixed with them.
+
+``references.json`` holds Tables 3 to 7 of the paper as printed: one row a model and data set, values by the names of
+our figures, shares in [0, 1].
+"""
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from pathlib import Path
 
 from ..errors import UserError
+from ..utils.json_files import read_json
+from .tables import Table
 
 _SHIPPED = Path(__file__).with_name('references.json')
+_PERCENT = ('AP', 'AR', 'mAP', 'PCK', 'AUC', 'mIoU', 'mAcc', 'aAcc')
 _user_files: list[Path] = []
 
 
@@ -24,31 +30,41 @@ def add_reference_file(path: str | Path) -> None:
 
 
 def reference_rows(task: str, metric: str) -> list[dict]:
-    """Rows ``{model, data, values: {column: number}, source}`` for a task's main table; fractions in [0, 1]."""
-    return [row for row in _entries('rows') if row['task'] == task and row.get('metric', metric) == metric]
+    """Rows ``{model, data, values: {figure: number}, source}`` for a task; shares in [0, 1]."""
+    rows = [row for path in [_SHIPPED, *_user_files] for row in _load(path)]
+    return [row for row in rows if row['task'] == task and row.get('metric', metric) == metric]
 
 
-def reference_statements(task: str) -> list[tuple[str, str]]:
-    """Published statements about a task: ``(text, source)``."""
-    return [(entry['text'], entry['source']) for entry in _entries('statements') if entry['task'] == task]
-
-
-def _entries(name: str) -> list[dict]:
-    return [entry for path in [_SHIPPED, *_user_files] for entry in _load(path).get(name, [])]
+def published_tables(task: str, metric: str) -> list[Table]:
+    """One table a source, with every row for a task."""
+    sources: dict[str, list[dict]] = {}
+    for row in reference_rows(task, metric):
+        sources.setdefault(row['source'], []).append(row)
+    tables = []
+    for source, rows in sources.items():
+        names = list(dict.fromkeys(name for row in rows for name in row['values']))
+        extra = ['Input'] if any('input' in row for row in rows) else []
+        cells = [
+            [row['model'], row['data'], *(row.get('input', '') for _ in extra), *map(row['values'].get, names)]
+            for row in rows
+        ]
+        kind = {n: 'fraction' for n in names if n.rpartition('_')[2] in _PERCENT or n.startswith(('within', 'PCK'))}
+        tables.append(Table(f'Published, not ours: {source}', ['Model', 'Data', *extra, *names], cells, kind))
+    return tables
 
 
 @lru_cache(maxsize=None)
-def _load(path: Path) -> dict:
+def _load(path: Path) -> list[dict]:
+    document = read_json(path, 'file of reference rows')
     try:
-        document = json.loads(path.read_text(encoding='utf-8'))
-        for row in document.get('rows', []):
-            _ = row['task'], row['model'], row['data'], row['source'], row['values'].items()
-        for entry in document.get('statements', []):
-            _ = entry['task'], entry['text'], entry['source']
-    except FileNotFoundError:
-        raise UserError(f'{path}: no such file of reference rows') from None
+        rows = [dict(row) for row in document['rows']]
+        for row in rows:
+            if 'source' not in row and 'table' in row:
+                row['source'] = f'{document["source"]}, Table {row["table"]}'
+            row['values'] = {name: float(value) for name, value in row['values'].items()}
+            _ = row['task'], row['model'], row['data'], row['source']
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f'{path}: not a file of reference rows ({error!r}); each row needs task, model, data, source and values'
         ) from None
-    return document
+    return rows

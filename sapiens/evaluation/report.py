@@ -6,71 +6,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
 from ..errors import UserError
 from ..utils.files import write_atomic
-from .references import reference_rows, reference_statements
-
-# COCO's tools give -1 where there is no ground truth.
-UNDEFINED = -1.0
-
-
-@dataclass
-class Table:
-    """Rows of figures under named columns.
-
-    Attributes:
-        title: Heading.
-        columns: Names of the columns; the first holds the row's name.
-        rows: One list per row: text, int, float or None (not defined).
-        kind: ``'fraction'``: numbers in [0, 1], shown in percent; ``'number'``: shown as they are; a dict gives
-            it by column.
-        intervals: ``{(row name, column): (low, high)}`` 95 % confidence intervals.
-    """
-
-    title: str
-    columns: list[str]
-    rows: list[list]
-    kind: str | dict[str, str] = 'number'
-    intervals: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
-
-    def show(self, column: str, value: object) -> str:
-        """A cell as text: percent with 2 decimals, numbers with 4 digits, ``n/a`` where nothing is defined."""
-        if isinstance(value, str):
-            return value
-        if value is None or (isinstance(value, float) and not math.isfinite(value)) or value == UNDEFINED:
-            return 'n/a'
-        if isinstance(value, int):
-            return str(value)
-        return f'{value * 100:.2f}' if self.is_fraction(column) else f'{value:.4g}'
-
-    def is_fraction(self, column: str) -> bool:
-        """Whether the column's numbers are fractions, shown in percent."""
-        return (self.kind if isinstance(self.kind, str) else self.kind.get(column)) == 'fraction'
-
-    def heading(self) -> list[str]:
-        """Column names as shown: those in percent say so."""
-        return [f'{c} %' if i and self.is_fraction(c) else c for i, c in enumerate(self.columns)]
-
-    def lines(self) -> list[list[str]]:
-        """The rows as text; a row with confidence intervals is followed by one that holds them."""
-        lines = []
-        for row in self.rows:
-            lines.append([self.show(c, v) for c, v in zip(self.columns, row, strict=True)])
-            bounds = [self.intervals.get((str(row[0]), column)) for column in self.columns[1:]]
-            if any(bounds):
-                cells = zip(self.columns[1:], bounds, strict=True)
-                lines.append(['  95 %', *('-'.join(self.show(c, v) for v in b) if b else '' for c, b in cells)])
-        return lines
+from .references import published_tables
+from .tables import Table, plain_number
 
 
 @dataclass
@@ -106,48 +53,38 @@ class EvaluationReport:
         Figures that are not finite become None (JSON has no NaN).
         """
         return {
-            **{name: _plain(value) for name, value in self.metrics.items()},
+            **{name: plain_number(value) for name, value in self.metrics.items()},
             'metric': self.metric,
             'task': self.task,
             'protocol': self.protocol,
             'notes': self.notes,
             'intervals_95': {name: list(bounds) for name, bounds in self.intervals.items()},
             'tables': [
-                {'title': t.title, 'columns': t.columns, 'rows': [[_plain(v) for v in row] for row in t.rows]}
+                {'title': t.title, 'columns': t.columns, 'rows': [[plain_number(v) for v in row] for row in t.rows]}
                 for t in self.tables
             ],
-            'per_image': [{name: _plain(value) for name, value in row.items()} for row in self.per_image],
+            'per_image': [{name: plain_number(value) for name, value in row.items()} for row in self.per_image],
         }
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, (bool, str, int)) or value is None:
-        return value
-    if isinstance(value, np.integer):
-        return int(value)
-    if isinstance(value, float) or hasattr(value, '__float__'):
-        return float(value) if math.isfinite(float(value)) else None
-    return str(value)
-
-
 def print_report(report: EvaluationReport, console: Console | None = None, references: bool = True) -> None:
-    """Print protocol, tables (with published rows below ours, marked) and notes."""
+    """Print protocol, tables (those of publications below ours, and marked) and notes."""
     if console is None:
         # Files and pipes have no width of their own; there nothing should wrap.
         console = Console() if Console().is_terminal else Console(width=170)
     console.print(f'\n[bold]{report.metric}[/bold] ({report.task})', highlight=False)
     for name, value in report.protocol.items():
         console.print(f'  {name}: {value}', highlight=False, markup=False)
-    for number, table in enumerate(report.tables):
-        shown = RichTable(title=table.title, box=box.SIMPLE_HEAVY, title_justify='left')
+    published = published_tables(report.task, report.metric) if references else []
+    for table in [*report.tables, *published]:
+        console.print(f'\n{table.title}', style='italic', highlight=False, markup=False)
+        shown = RichTable(box=box.SIMPLE_HEAVY)
         for i, column in enumerate(table.heading()):
             shown.add_column(column, justify='left' if i == 0 else 'right', no_wrap=i == 0, overflow='fold')
         for cells in table.lines():
-            shown.add_row(*cells, style='dim' if cells[0] == '  95 %' else None)
-        for name, cells, source in _published(report, table) if references and number == 0 else []:
-            shown.add_row(f'{name} (published: {source})', *cells, style='dim italic')
+            shown.add_row(*cells, style='dim' if cells[0] == '  95 %' or table in published else None)
         console.print(shown, markup=False)
-    for line in _footer(report, references):
+    for line in _footer(report):
         console.print(line, highlight=False, markup=False)
 
 
@@ -155,14 +92,12 @@ def to_markdown(report: EvaluationReport, references: bool = True) -> str:
     """The same as `print_report`, as Markdown."""
     lines = [f'## {report.metric} ({report.task})', '']
     lines += [f'- {name}: {value}' for name, value in report.protocol.items()]
-    for number, table in enumerate(report.tables):
+    for table in report.tables + (published_tables(report.task, report.metric) if references else []):
         lines += ['', f'### {table.title}', '']
         lines.append('| ' + ' | '.join(table.heading()) + ' |')
         lines.append('|' + '|'.join([' --- '] + [' ---: '] * (len(table.columns) - 1)) + '|')
         lines += ['| ' + ' | '.join(cells) + ' |' for cells in table.lines()]
-        for name, cells, source in _published(report, table) if references and number == 0 else []:
-            lines.append('| ' + ' | '.join([f'*{name} (published: {source})*', *cells]) + ' |')
-    footer = _footer(report, references)
+    footer = _footer(report)
     return '\n'.join(lines + ([''] + [f'> {line}  ' for line in footer] if footer else [])) + '\n'
 
 
@@ -176,7 +111,7 @@ def to_csv(reports: Iterable[EvaluationReport]) -> str:
             for row in table.rows:
                 for column, value in zip(table.columns[1:], row[1:], strict=True):
                     low, high = table.intervals.get((str(row[0]), column), ('', ''))
-                    plain = _plain(value)
+                    plain = plain_number(value)
                     plain = '' if plain is None else plain
                     writer.writerow([report.metric, table.title, row[0], column, plain, low, high])
     return out.getvalue()
@@ -198,7 +133,7 @@ def write_reports(reports: Sequence[EvaluationReport], path: str | Path) -> Path
         else:
             several = len({report.task for report in reports}) > 1
             content = {
-                f'{report.task}/{name}' if several else name: _plain(value)
+                f'{report.task}/{name}' if several else name: plain_number(value)
                 for report in reports
                 for name, value in report.metrics.items()
             }
@@ -220,22 +155,8 @@ def collect_reports(evaluator: object) -> list[EvaluationReport]:
     return [report for report in reports if isinstance(report, EvaluationReport)]
 
 
-def _published(report: EvaluationReport, table: Table) -> list[tuple[str, list[str], str]]:
-    rows = []
-    for reference in reference_rows(report.task, report.metric):
-        values = [reference['values'].get(column) for column in table.columns[1:]]
-        if any(value is not None for value in values):
-            cells = [
-                table.show(c, None if v is None else float(v)) for c, v in zip(table.columns[1:], values, strict=True)
-            ]
-            rows.append((f'{reference["model"]}, {reference["data"]}', cells, reference['source']))
-    return rows
-
-
-def _footer(report: EvaluationReport, references: bool) -> list[str]:
+def _footer(report: EvaluationReport) -> list[str]:
     lines = [f'Note: {note}' for note in report.notes]
     if any(table.intervals for table in report.tables):
         lines.append('Rows "95 %": confidence intervals, bootstrap over images.')
-    if references:
-        lines += [f'Published, not ours: {text} ({source})' for text, source in reference_statements(report.task)]
     return lines

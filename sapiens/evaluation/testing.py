@@ -48,13 +48,17 @@ def evaluator_for_test(
     return metrics + list(savers.values())
 
 
-def protocol_of_run(config: Any, config_file: str | Path, checkpoint: str | Path) -> dict[str, str]:
-    """What the tables of a test run must say to be cited: model, input, flip test, boxes."""
+def protocol_of_run(
+    config: Any, config_file: str | Path, checkpoint: str | Path, precision: object = None
+) -> dict[str, str]:
+    """What the tables of a test run must say to be cited: model, input, precision, flip test, boxes."""
     dataset = config.test_dataloader.dataset
     flip = (config.model.get('test_cfg') or {}).get('flip_test', False)
     protocol = {'model': f'{config_file}, {checkpoint}', 'toolkit': f'sapiens {__version__}'}
     if dataset.get('input_size'):
         protocol['input'] = 'x'.join(str(side) for side in dataset['input_size']) + ' (H x W)'
+    if precision is not None:
+        protocol['precision'] = f'{precision}; metrics in float32 and finer'
     protocol['flip test'] = 'yes' if flip else 'no'
     if dataset.get('type') == 'CocoKeypointDataset':
         protocol['boxes'] = dataset.get('bbox_file') or 'annotated'

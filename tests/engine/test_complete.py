@@ -194,7 +194,7 @@ def test_a_name_is_found_before_anything_is_built(decaying, tmp_path, monkeypatc
     monkeypatch.setitem(sys.modules, 'sapiens.engine.hub', types.SimpleNamespace(resolve_weights=resolve_weights))
     decaying.load_from = 'facebook/sapiens-pretrain-1b'
     assert choose_start(decaying) is None and decaying.load_from == str(encoder)
-    for name, words in (('other.pth', 'no such file'), ('owner/nothing', 'no network')):
+    for name, words in (('other.pth', 'no such checkpoint'), ('owner/nothing', 'no network')):
         decaying.load_from = name
         with pytest.raises(UserError, match=f'load_from: .*{words}.*load_from=FILE_OR_NAME.*from_scratch=True'):
             run(decaying, tmp_path)

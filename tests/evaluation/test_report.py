@@ -2,6 +2,8 @@
 import csv
 import io
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from sapiens.errors import UserError
 from sapiens.evaluation import EvaluationReport, Table, print_report, write_reports
 from sapiens.evaluation import references as references_module
 from sapiens.evaluation.analysis.bootstrap import bootstrap_intervals
-from sapiens.evaluation.references import add_reference_file, reference_rows, reference_statements
+from sapiens.evaluation.references import add_reference_file, published_tables, reference_rows
 
 
 @pytest.fixture
@@ -46,7 +48,8 @@ def test_printed_table(report):
     assert 'labels: three images' in text and 'Note: one class is absent' in text
     assert 'mIoU %' in text and '50.00' in text and '25.00-75.00' in text and 'n/a' in text
     assert 'nan' not in text.lower().replace('n/a', '')
-    assert 'Published, not ours' in text and '17.1 mIoU' in text
+    assert 'Published, not ours: Khirodkar et al.' in text and 'Table 4' in text
+    assert re.search(r'Sapiens-2B +Humans-2K \(28 classes\) +81.20 +89.40', text)
 
 
 def test_json_has_figures_on_top_and_no_nan(report, tmp_path):
@@ -81,19 +84,55 @@ def test_published_rows_are_marked(report, tmp_path, no_user_rows):
     path.write_text(json.dumps({'rows': [row]}))
     add_reference_file(path)
     text = printed(report)
-    assert 'Someone, Set-1 (published: A paper, 2030)' in text and '90.00' in text
+    assert 'Published, not ours: A paper, 2030' in text and re.search(r'Someone +Set-1 +90.00', text)
+    ours = text.split('Published, not ours')[0]
+    assert 'Someone' not in ours and '90.00' not in ours
     path.with_name('bad.json').write_text(json.dumps({'rows': [{'task': 'seg'}]}))
     with pytest.raises(UserError, match='each row needs task, model, data, source'):
         add_reference_file(path.with_name('bad.json'))
-    with pytest.raises(UserError, match='no such file of reference rows'):
+    with pytest.raises(UserError, match='no such'):
         add_reference_file(tmp_path / 'none.json')
 
 
-def test_every_shipped_reference_has_a_source():
-    for task in ('pose', 'seg', 'depth', 'normal'):
-        for text, source in reference_statements(task):
-            assert text and 'arXiv 2408.12569' in source
-        assert all(row['source'] for row in reference_rows(task, 'any'))
+PAPER = {
+    # Some figures as the paper prints them: task, metric, model, data -> figure, value, unit, table.
+    ('pose', 'KeypointAP', 'Sapiens-2B', 'Humans-5K'): ('wholebody_AP', 61.1, 0.01, 3),
+    ('pose', 'KeypointAP', 'DWPose-l', 'Humans-5K'): ('hand_AR', 57.4, 0.01, 3),
+    ('seg', 'PartIoU', 'Sapiens-0.3B', 'Humans-2K'): ('mAcc', 86.1, 0.01, 4),
+    ('depth', 'DepthMetric', 'Sapiens-1B', 'TH2.0-FullBody'): ('RMSE', 0.019, 1, 5),
+    ('normal', 'NormalMetric', 'Sapiens-0.6B', 'Hi4D'): ('median', 11.47, 1, 6),
+    ('normal', 'NormalMetric', 'ECON', 'THuman2.0'): ('within_30', 69.03, 0.01, 6),
+    ('pretraining source', 'any', 'Sapiens-0.3B, Humans-300M (Full)', 'early'): ('seg_mIoU', 66.5, 0.01, 7),
+}
+
+
+@pytest.mark.parametrize('key', PAPER)
+def test_the_tables_of_the_paper_are_shipped(key):
+    task, metric, model, data = key
+    figure, value, unit, table = PAPER[key]
+    rows = [r for r in reference_rows(task, metric) if r['model'] == model and r['data'].startswith(data)]
+    assert len(rows) == 1 and rows[0]['values'][figure] == pytest.approx(value * unit)
+    assert rows[0]['table'] == table and rows[0]['source'].endswith(f'arXiv 2408.12569, Table {table}')
+
+
+def test_all_rows_are_there_and_only_for_the_metric_that_has_the_figures():
+    counts = {'KeypointAP': 13, 'PartIoU': 8, 'DepthMetric': 32, 'NormalMetric': 16}
+    tasks = dict(zip(counts, ('pose', 'seg', 'depth', 'normal'), strict=True))
+    assert {name: len(reference_rows(tasks[name], name)) for name in counts} == counts
+    assert reference_rows('pose', 'PCK') == [] and len(published_tables('pretraining source', '')[0].rows) == 5
+
+
+def test_shipped_rows_equal_the_given_facts():
+    given = Path(__file__).parents[3] / 'shared' / 'paper_tables.json'
+    if not given.is_file():
+        pytest.skip('the tables of the paper as text are not beside the checkout')
+    metrics = {'pose': 'KeypointAP', 'seg': 'PartIoU', 'depth': 'DepthMetric', 'normal': 'NormalMetric'}
+    for row in json.loads(given.read_text())['rows']:
+        rows = reference_rows(row['task'], metrics.get(row['task'], ''))
+        found = [r for r in rows if (r['model'], r['data']) == (row['model'], row['data'])]
+        assert len(found) == 1 and found[0]['source'] == row['source'] and found[0].get('input') == row.get('input')
+        for name, value in row['values'].items():
+            assert found[0]['values'][name] in (pytest.approx(value), pytest.approx(value / 100)), (row, name)
 
 
 def test_bootstrap_interval_of_a_mean():

@@ -96,6 +96,7 @@ def test_the_whole_way_on_made_data(tmp_path):
         '3 images at original size',
         'input: 64x48 (H x W)',
         'flip test: no',
+        'precision: float32 on cpu',
     ):
         assert expected in text
     live = json.loads((tmp_path / 'out' / 'report.json').read_text())

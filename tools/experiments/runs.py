@@ -161,7 +161,7 @@ def make_report(
     rows = [[name, *(found[task].get(metric) for task, metric in columns)] for name, found in results.items()]
     names = [f'{task} {metric}' + (' (less is better)' if metric in LESS_IS_BETTER else '') for task, metric in columns]
     table = Table(title, [first_column, *names], rows)
-    return EvaluationReport(title, 'experiment', {}, protocol, [table])
+    return EvaluationReport(title, title.lower(), {}, protocol, [table])
 
 
 def write_experiment(report: EvaluationReport, folder: Path, results: dict[str, Any]) -> None:
