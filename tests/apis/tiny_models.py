@@ -1,5 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Tiny models with random weights, but clear keypoints, written once a session as users have them: config, checkpoint."""
+"""Tiny models with random weights, but clear keypoints, written once a session as users have them: a config, a file."""
 
 import pytest
 import torch
