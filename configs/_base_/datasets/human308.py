@@ -30,5 +30,8 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = [dict(type='PCK', vocabulary='keypoints308'), dict(type='KeypointAP', vocabulary='keypoints308')]
+val_evaluator = [
+    dict(type='PCK', vocabulary='keypoints308'),
+    dict(type='KeypointAP', vocabulary='keypoints308', points='common'),
+]
 test_evaluator = val_evaluator
