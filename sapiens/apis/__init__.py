@@ -3,8 +3,9 @@
 
 from . import library_detectors as library_detectors
 from .detectors import Detections, build_detector
-from .inferencer import Inferencer
+from .inferencer import Inferencer, Results
 from .loading import LoadedModel, load_model
+from .predictor import Predictor
 from .results import (
     DepthMap,
     Features,
@@ -15,6 +16,7 @@ from .results import (
     PersonKeypoints,
     depth_to_normals,
 )
+from .saving import save_all
 from .sources import Failure, Frame, open_frames
 
 __all__ = [
@@ -30,6 +32,9 @@ __all__ = [
     'NormalMap',
     'PartMap',
     'PersonKeypoints',
+    'Predictor',
+    'Results',
+    'save_all',
     'build_detector',
     'depth_to_normals',
     'load_model',

@@ -7,14 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..structures import HumanDataSample
 from ..vocabularies import KeypointVocabulary, PartVocabulary
 from .detectors import Detections
-from .network import Crop
+from .predictor import Crop
 from .results import DepthMap, ImageResult, KeypointSet, NormalMap, PartMap
 from .sources import Frame
-
-Outputs = list[tuple[Crop, HumanDataSample]]
 
 
 @dataclass
@@ -27,7 +24,7 @@ class PendingImage:
         vocabularies: Task -> vocabulary of its head.
         mask: ``(H, W)`` bool given by the caller.
         waiting: Crops that have not been run.
-        outputs: Task -> crops with their outputs.
+        outputs: Task -> crops that were run on it.
     """
 
     frame: Frame
@@ -35,7 +32,7 @@ class PendingImage:
     vocabularies: dict[str, KeypointVocabulary | PartVocabulary | None]
     mask: np.ndarray | None = None
     waiting: int = 0
-    outputs: dict[str, Outputs] = field(default_factory=dict)
+    outputs: dict[str, list[Crop]] = field(default_factory=dict)
 
 
 def assemble(pending: PendingImage) -> ImageResult:
@@ -58,22 +55,25 @@ def assemble(pending: PendingImage) -> ImageResult:
     if 'depth' in tasks:
         data, valid = _values(pending, 'depth', size, owner)
         valid = valid if people is None else valid & people
-        data = np.where(valid, data[..., 0], np.float32(np.nan))
+        data = data[..., 0]
+        data[~valid] = np.nan
         result.depth = DepthMap(data, valid, source)
     if 'normal' in tasks:
         data, valid = _values(pending, 'normal', size, owner)
         valid = (valid if people is None else valid & people) & (data != 0).any(-1)
-        result.normals = NormalMap(data * valid[..., None], valid, source)
+        data[~valid] = 0
+        result.normals = NormalMap(data, valid, source)
     return result
 
 
 def _keypoints(pending: PendingImage, result: ImageResult) -> KeypointSet:
     vocabulary = pending.vocabularies['pose']
-    found = sorted(pending.outputs.get('pose', []), key=lambda item: item[0].person)
+    crops = sorted(pending.outputs.get('pose', []), key=lambda crop: crop.person)
+    found = [crop.sample for crop in crops]
     count = vocabulary.num_keypoints
     return KeypointSet(
-        np.stack([s.pred_keypoints.numpy() for _, s in found]) if found else np.zeros((0, count, 2), np.float32),
-        np.stack([s.pred_keypoint_scores.numpy() for _, s in found]) if found else np.zeros((0, count), np.float32),
+        np.stack([s.pred_keypoints.numpy() for s in found]) if found else np.zeros((0, count, 2), np.float32),
+        np.stack([s.pred_keypoint_scores.numpy() for s in found]) if found else np.zeros((0, count), np.float32),
         result.boxes,
         result.box_scores,
         result.instance_ids,
@@ -81,13 +81,12 @@ def _keypoints(pending: PendingImage, result: ImageResult) -> KeypointSet:
     )
 
 
-def _paste_order(pending: PendingImage, task: str) -> Outputs:
-    """Crops with outputs of that task, the persons of low score first, so that better ones cover them."""
-    outputs = [(c, s) for c, s in pending.outputs.get(task, []) if c.region[2] > c.region[0]
-               and c.region[3] > c.region[1]]  # fmt: skip
+def _paste_order(pending: PendingImage, task: str) -> list[Crop]:
+    """Crops that were run on that task, the persons of low score first, so that better ones cover them."""
+    crops = [crop for crop in pending.outputs.get(task, []) if not crop.empty]
     if pending.persons is None:
-        return outputs
-    return sorted(outputs, key=lambda item: pending.persons.scores[item[0].person] if item[0].person >= 0 else -1)
+        return crops
+    return sorted(crops, key=lambda crop: pending.persons.scores[crop.person] if crop.person >= 0 else -1)
 
 
 def _window(region: tuple[int, int, int, int]) -> tuple[slice, slice]:
@@ -96,24 +95,24 @@ def _window(region: tuple[int, int, int, int]) -> tuple[slice, slice]:
 
 def _parts(pending: PendingImage, size: tuple[int, int]) -> tuple[PartMap, np.ndarray | None]:
     """Part map, and the person that each pixel belongs to (-1 = none) where parts were found person by person."""
-    outputs = _paste_order(pending, 'seg')
+    crops = _paste_order(pending, 'seg')
     ids = np.zeros(size, np.uint8)
-    scored = bool(outputs) and all('pred_part_scores' in sample for _, sample in outputs)
+    scored = bool(crops) and all('pred_part_scores' in crop.sample for crop in crops)
     best = np.zeros(size, np.float32) if scored else None
     owner = np.full(size, -1, np.int32)
-    for crop, sample in outputs:
+    for crop in crops:
         window = _window(crop.region)
-        found = sample.pred_part_map.numpy()
+        found = crop.sample.pred_part_map.numpy()
         taken = found > 0
         if scored:
-            score = sample.pred_part_scores.numpy()
+            score = crop.sample.pred_part_scores.numpy()
             # A person's pixel is the one's who is surer of it; background scores only where nobody is.
             taken &= (score > best[window]) | (ids[window] == 0)
             background = (found == 0) & (ids[window] == 0)
             best[window] = np.where(taken | background, score, best[window])
         ids[window][taken] = found[taken]
         owner[window][taken] = crop.person
-    by_person = any(crop.person >= 0 for crop, _ in outputs)
+    by_person = any(crop.person >= 0 for crop in crops)
     return PartMap(ids, pending.vocabularies['seg'], best), owner if by_person else None
 
 
@@ -123,16 +122,14 @@ def _values(
     """Map ``(H, W, C)`` of depth or normals and where it was predicted."""
     field_name, channels = ('pred_depth', 1) if task == 'depth' else ('pred_normals', 3)
     data, valid = np.zeros((*size, channels), np.float32), np.zeros(size, bool)
-    outputs = _paste_order(pending, task)
-    persons = [crop for crop, _ in outputs if crop.person >= 0]
-    whole = next((s.get(field_name).numpy().transpose(1, 2, 0) for c, s in outputs if c.person < 0), None)
+    crops = _paste_order(pending, task)
+    persons = [crop for crop in crops if crop.person >= 0]
+    whole = next((c.sample.get(field_name).numpy().transpose(1, 2, 0) for c in crops if c.person < 0), None)
     if whole is not None and not persons:
         return whole, np.ones(size, bool)
-    for crop, sample in outputs:
-        if crop.person < 0:
-            continue
+    for crop in persons:
         window = _window(crop.region)
-        values = sample.get(field_name).numpy().transpose(1, 2, 0)
+        values = crop.sample.get(field_name).numpy().transpose(1, 2, 0)
         if owner is not None:
             mine = owner[window] == crop.person
         elif len(persons) == 1:

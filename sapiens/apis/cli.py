@@ -6,11 +6,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ..errors import UserError
 from .inferencer import Inferencer
+from .sources import Failure
 
 SOME_FAILED = 3
 """Exit code of a demo that could not read some of its images."""
@@ -46,12 +47,14 @@ def build_inferencer(args: argparse.Namespace) -> Inferencer:
     )
 
 
-def report_failures(inferencer: Inferencer, done: int) -> int:
-    """List what could not be read on stderr; the exit code."""
-    if not inferencer.failures:
+def report(failures: Sequence[Failure], notes: Sequence[str], done: int) -> int:
+    """List on stderr what could not be read and what was left out; the exit code."""
+    for note in notes:
+        print(f'note: {note}', file=sys.stderr)
+    if not failures:
         return 0
-    print(f'{done} done, {len(inferencer.failures)} failed:', file=sys.stderr)
-    for failure in inferencer.failures:
+    print(f'{done} done, {len(failures)} failed:', file=sys.stderr)
+    for failure in failures:
         print(f'  {failure.message}', file=sys.stderr)
     return SOME_FAILED
 

@@ -13,7 +13,7 @@ A detector is a callable ``Frame -> Detections``. Register your own::
 from __future__ import annotations
 
 import importlib
-import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+from mmengine.logging import print_log
 
 from ..errors import MissingPackageError, UserError
 from ..registry import DETECTORS
+from ..structures.coco_results import read_coco_boxes
 from .sources import Frame
 
 SHORT_NAMES = {
@@ -57,6 +59,28 @@ def make_detections(boxes: Any, scores: Any, threshold: float = 0.0, size: tuple
     good = (scores >= threshold) & np.isfinite(boxes).all(1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     order = np.argsort(-scores[good], kind='stable')
     return Detections(boxes[good][order], scores[good][order])
+
+
+def find_persons(detector: Callable[[Frame], Detections], frame: Frame) -> Detections:
+    """What a detector, perhaps the user's own, says about an image.
+
+    Raises:
+        UserError: It gave something else than boxes.
+    """
+    found = detector(frame)
+    if not isinstance(found, Detections):
+        raise UserError(
+            f'the detector gave {type(found).__name__} for {frame.path or frame.name}, not Detections(boxes, scores); '
+            'for nobody it gives Detections(np.zeros((0, 4)), np.zeros(0))'
+        )
+    boxes = np.asarray(found.boxes, np.float32).reshape(-1, 4)
+    scores = np.asarray(found.scores, np.float32).reshape(-1)
+    if len(scores) != len(boxes) or not np.isfinite(boxes).all():
+        raise UserError(
+            f'the detector gave {len(boxes)} boxes and {len(scores)} scores for {frame.path or frame.name}'
+            + ('' if np.isfinite(boxes).all() else ', some of them not finite')
+        )
+    return Detections(boxes, scores, found.ids)
 
 
 def build_detector(spec: Any = None) -> Callable[[Frame], Detections]:
@@ -137,56 +161,29 @@ class BoxFile:
     """Boxes from a JSON file.
 
     Either ``{image name: [[x1, y1, x2, y2(, score)], ...]}``, or COCO annotations, or a COCO result list
-    (``image_id``, ``bbox`` as x, y, width, height, ``score``) whose ``image_id`` is the image's name or number.
+    (``image_id``, ``bbox`` as x, y, width, height, ``score``) whose ``image_id`` is the image's name or number. An
+    image's boxes are those of the longest matching end of its path; persons are told by the file's own categories.
 
     Args:
         path: The file.
         threshold: Boxes with a lower score are left out.
+        category: Name or id of the category that is a person, where the file's names do not tell.
 
     Raises:
-        UserError: No such file, or none of these.
+        UserError: No such file, none of these formats, or no telling what is a person or which image is meant.
     """
 
-    def __init__(self, path: str | Path, threshold: float | str = 0.3) -> None:
-        self.path, self.threshold = Path(path), float(threshold)
-        try:
-            document = json.loads(self.path.read_text(encoding='utf-8'))
-        except FileNotFoundError:
-            raise UserError(f'{path}: no such file of boxes') from None
-        except ValueError as error:
-            raise UserError(f'{path}: not valid JSON ({error})') from None
-        try:
-            self.boxes = self._read(document)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(
-                f'{path}: not a file of boxes ({error!r}); it is {{"image name": [[x1, y1, x2, y2, score], ...]}} or '
-                'COCO annotations or results'
-            ) from None
-
-    def _read(self, document: Any) -> dict[str, list[list[float]]]:
-        if isinstance(document, dict) and 'annotations' not in document:
-            return {Path(name).stem: [[*map(float, box)] for box in boxes] for name, boxes in document.items()}
-        names: dict[Any, str] = {}
-        entries = document
-        if isinstance(document, dict):
-            names = {image['id']: Path(image['file_name']).stem for image in document['images']}
-            entries = document['annotations']
-        boxes: dict[str, list[list[float]]] = {}
-        for entry in entries:
-            if entry.get('category_id', 1) != 1 or entry.get('iscrowd'):
-                continue
-            x, y, width, height = map(float, entry['bbox'])
-            name = names.get(entry['image_id'], str(entry['image_id']))
-            boxes.setdefault(name, []).append([x, y, x + width, y + height, float(entry.get('score', 1))])
-        return boxes
+    def __init__(self, path: str | Path, threshold: float | str = 0.3, category: str | int | None = None) -> None:
+        self.boxes = read_coco_boxes(path, category=category, threshold=float(threshold))
+        for note in self.boxes.notes:
+            print_log(f'{path}: {note}', logger='current', level=logging.WARNING)
 
     def __call__(self, frame: Frame) -> Detections:
         """Boxes of that image; none when the file has none."""
-        keys = [frame.path.stem if frame.path else frame.name, frame.name]
-        keys += [key.lstrip('0') for key in keys if key.isdecimal()]
-        rows = next((self.boxes[key] for key in keys if key in self.boxes), [])
-        boxes = [row[:4] for row in rows]
-        return make_detections(boxes, [row[4] if len(row) > 4 else 1.0 for row in rows], self.threshold)
+        # Frames of a video have names of their own; its path is that of the whole.
+        found = None if frame.path and frame.time is None else self.boxes.find(frame.name)
+        found = self.boxes.find(frame.path) if found is None and frame.path else found
+        return make_detections([], []) if found is None else make_detections(found[:, :4], found[:, 4])
 
 
 @DETECTORS.register_module()

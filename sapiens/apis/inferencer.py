@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,36 @@ from mmengine.config import Config
 from ..errors import UserError
 from ..structures import HumanDataSample
 from .assemble import PendingImage, assemble
-from .detectors import Detections, build_detector
+from .background import read_ahead
+from .detectors import Detections, WholeImage, build_detector, find_persons
 from .loading import LoadedModel, choose_device, choose_dtype, load_model
-from .network import Crop, Network
+from .predictor import Crop, Predictor
 from .results import Features, ImageResult
 from .sources import Failure, Frame, open_frames
 
 ModelSpec = str | Path | Config | LoadedModel
+
+
+class Results:
+    """Results of one call of an `Inferencer`, image by image, and what went wrong in that call.
+
+    Attributes:
+        failures: Images that could not be read so far, and where a video broke.
+        notes: What else is worth knowing, such as files that were left out.
+    """
+
+    def __init__(self, results: Iterator[ImageResult], failures: list[Failure], notes: list[str]) -> None:
+        self._results, self.failures, self.notes = results, failures, notes
+
+    def __iter__(self) -> Iterator[ImageResult]:
+        return self
+
+    def __next__(self) -> ImageResult:
+        return next(self._results)
+
+    def close(self) -> None:
+        """Stop reading; a loop that is left early does it by itself."""
+        self._results.close()
 
 
 class Inferencer:
@@ -30,17 +54,21 @@ class Inferencer:
 
     ::
 
-        for result in Inferencer('pose_308', weights='sapiens_1b_308.safetensors')('photos/'):
+        model = Inferencer('pose_308', weights='sapiens_1b_308.safetensors')
+        result = model.predict('photo.jpg')
+        for result in model('photos/'):
             result.save('out')
+
+    Several threads may call one Inferencer at once: results and failures belong to the call.
 
     Args:
         models: Name (``'pose_308'``, ``'seg_28_1b'``), config, or a list of them; None: what the weights are.
         weights: Checkpoint, or one per model; published files load as they are. None: those at hand by name.
         device: ``'auto'`` (cuda, mps, cpu), or a device.
-        dtype: Of the encoder; ``'auto'`` is bfloat16 or float16 on GPUs, float32 elsewhere.
+        dtype: Of encoder and heads; ``'auto'`` is bfloat16 or float16 on GPUs, float32 elsewhere.
         detector: Where the persons are: see `sapiens.apis.detectors.build_detector`. None: each image is one person.
-        per_person: Run dense models on each person and paste the results back; else on the whole image. Models with a
-            pose head look at persons for all their tasks.
+        per_person: Run dense models on each person and paste the results back; else as the test pipeline of their
+            config says, which for models with a pose head is on persons for all their tasks.
         batch_size: Crops that run together, over images and persons.
         flip_test: Average with the mirrored image; None = as the configs say.
         part_scores: Keep the probability of the chosen part.
@@ -49,7 +77,8 @@ class Inferencer:
 
     Attributes:
         tasks: Tasks that run.
-        failures: Images of the last call that could not be read, and where a video broke.
+        predictors: One per model; see `Predictor` for arrays in, arrays out.
+        failures: ``failures`` of the last call's `Results`.
 
     Raises:
         UserError: Unknown model, wrong or missing weights, no such device.
@@ -74,21 +103,21 @@ class Inferencer:
             raise UserError(f'batch_size is at least 1, not {batch_size}')
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
-        self.batch_size, self.per_person, self.part_scores = batch_size, per_person, part_scores
+        self.batch_size, self.per_person = batch_size, per_person
         self.detector = build_detector(detector)
-        self.networks: list[Network] = []
+        self.predictors: list[Predictor] = []
         self.failures: list[Failure] = []
         owners: dict[str, str] = {}
         for model, file in _pairs(models, weights):
             loaded = model if isinstance(model, LoadedModel) else _load(model, file, task, allow_partial)
             pasted = per_person or len(getattr(loaded.network, 'heads', ())) > 1
-            network = Network(loaded, self.device, self.dtype, flip_test, part_scores or pasted)
-            for name in network.tasks:
+            predictor = Predictor(loaded, self.device, self.dtype, flip_test, part_scores or pasted)
+            for name in predictor.tasks:
                 if name in owners:
                     raise UserError(f"{owners[name]} and {loaded.source} both do '{name}': use an Inferencer for each")
                 owners[name] = loaded.source
-            self.networks.append(network)
-        self.tasks = tuple(name for network in self.networks for name in network.tasks)
+            self.predictors.append(predictor)
+        self.tasks = tuple(name for predictor in self.predictors for name in predictor.tasks)
 
     def __call__(
         self,
@@ -96,92 +125,132 @@ class Inferencer:
         *,
         color: str | None = None,
         masks: Any = None,
-        tasks: Sequence[str] | None = None,
+        tasks: str | Sequence[str] | None = None,
         skip_bad: bool = True,
         detect: Callable[[Frame], Detections] | None = None,
-    ) -> Iterator[ImageResult]:
+        limit: int | None = None,
+    ) -> Results:
         """Run on a source, image by image, in its order; memory does not grow with the length of the source.
+
+        Files are read, persons found and crops made in a thread beside the network; generators and cameras are read in
+        the caller's.
 
         Args:
             source: See `sapiens.apis.sources.open_frames`.
             color: ``'rgb'`` or ``'bgr'`` of arrays.
             masks: People in the images, which depth and normals are valid on: an array ``(H, W)``, a folder of PNGs
                 named like the images, or a callable ``Frame -> (H, W)``. None: the part model's, if one runs.
-            tasks: Run only these.
+            tasks: Run only these (or this).
             skip_bad: Go on after an unreadable image of a folder or list and note it in ``failures``; else raise.
             detect: Detector for this call instead of the Inferencer's (a tracker, say).
+            limit: Stop after this many images.
 
         Raises:
             UserError: The source is missing or unreadable, or a task is asked for that no model does.
         """
         if not self.tasks:
             raise UserError(
-                f'{self.networks[0].source}: is an encoder without heads; use extract(), or demo/mae_demo.py'
+                f'{self.predictors[0].source}: is an encoder without heads; use extract(), or demo/mae_demo.py'
             )
+        tasks = (tasks,) if isinstance(tasks, str) else tasks
         chosen = tuple(self.tasks if tasks is None else tasks)
         unknown = [name for name in chosen if name not in self.tasks]
         if unknown or not chosen:
             raise UserError(f"no model here does the task '{(unknown or [''])[0]}'; these do {', '.join(self.tasks)}")
-        self.failures = []
-        frames = open_frames(source, color, self.failures if skip_bad else None)
-        return self._stream(frames, chosen, masks, detect or self.detector, source)
+        failures, notes = [], []
+        self.failures = failures
+        frames = islice(open_frames(source, color, failures if skip_bad else None, notes), limit)
+        detect = detect or self.detector
+        prepared = (self._prepare(frame, chosen, masks, detect) for frame in frames)
+        # Cameras must not be read ahead, and a generator may belong to the caller's thread.
+        live = isinstance(source, (int, np.integer)) or hasattr(source, '__next__')
+        name = source if isinstance(source, (str, Path)) else 'the source'
+        return Results(self._stream(prepared if live else read_ahead(prepared), failures, name), failures, notes)
 
-    def _stream(
-        self, frames: Iterator[Frame], tasks: tuple[str, ...], masks: Any, detect: Callable, source: Any
-    ) -> Iterator[ImageResult]:
-        queues: list[list[tuple[PendingImage, Crop]]] = [[] for _ in self.networks]
+    def predict(self, source: Any, **options: Any) -> ImageResult:
+        """The result of one image.
+
+        Args:
+            source: An image of any kind that a call takes.
+            **options: As of a call.
+
+        Raises:
+            UserError: It is unreadable, none, or several.
+        """
+        results = list(islice(self(source, **{'skip_bad': False, 'limit': 2, **options}), 2))
+        if len(results) != 1:
+            raise UserError('predict() is for one image; loop over model(source) for several')
+        return results[0]
+
+    def _stream(self, prepared: Iterator, failures: list[Failure], source: Any) -> Iterator[ImageResult]:
+        queues: list[list[tuple[PendingImage, Crop]]] = [[] for _ in self.predictors]
         line: deque[PendingImage] = deque()
-        count = 0
-        for frame in frames:
+        count, error = 0, None
+        while True:
+            try:
+                pending, crops = next(prepared)
+            except StopIteration:
+                break
+            except Exception as problem:  # of whatever kind: images that were read before it come out first
+                error = problem
+                break
             count += 1
-            line.append(self._prepare(frame, tasks, masks, detect, queues))
-            for network, queue in zip(self.networks, queues, strict=True):
+            line.append(pending)
+            for predictor, queue, new in zip(self.predictors, queues, crops, strict=True):
+                queue += [(pending, crop) for crop in new]
                 while len(queue) >= self.batch_size:
-                    _run(network, queue[: self.batch_size])
+                    _run(predictor, queue[: self.batch_size])
                     del queue[: self.batch_size]
             while line and not line[0].waiting:
                 yield assemble(line.popleft())
             # A model that gets few crops must not hold up many images.
-            if len(line) > 2 * self.batch_size:
+            if len(line) > max(1, 2 * self.batch_size - 3):
                 self._flush(queues)
         self._flush(queues)
-        for pending in line:
-            yield assemble(pending)
-        if not count and not self.failures:
-            raise UserError(f'{source if isinstance(source, (str, Path)) else "the source"}: gave no image')
+        while line:
+            yield assemble(line.popleft())
+        if error is not None:
+            raise error
+        if not count and not failures:
+            raise UserError(f'{source}: gave no image')
 
     def _flush(self, queues: list[list[tuple[PendingImage, Crop]]]) -> None:
-        for network, queue in zip(self.networks, queues, strict=True):
+        for predictor, queue in zip(self.predictors, queues, strict=True):
             for start in range(0, len(queue), self.batch_size):
-                _run(network, queue[start : start + self.batch_size])
+                _run(predictor, queue[start : start + self.batch_size])
             queue.clear()
 
     def _prepare(
-        self, frame: Frame, tasks: tuple[str, ...], masks: Any, detect: Callable, queues: list[list]
-    ) -> PendingImage:
-        persons, vocabularies = None, {}
-        for network in self.networks:
-            for name in set(network.tasks) & set(tasks):
-                vocabularies[name] = getattr(network.heads[name], 'vocabulary', None)
+        self, frame: Frame, tasks: tuple[str, ...], masks: Any, detect: Callable
+    ) -> tuple[PendingImage, list[list[Crop]]]:
+        """The image with its persons, and the crops for each predictor."""
+        wanted = [tuple(name for name in predictor.tasks if name in tasks) for predictor in self.predictors]
+        vocabularies = {
+            name: getattr(predictor.heads[name], 'vocabulary', None)
+            for predictor, names in zip(self.predictors, wanted, strict=True)
+            for name in names
+        }
         pending = PendingImage(frame, None, vocabularies, _mask(masks, frame))
-        for network, queue in zip(self.networks, queues, strict=True):
-            wanted = tuple(name for name in network.tasks if name in tasks)
-            if not wanted:
-                continue
-            if network.topdown or self.per_person:
-                if persons is None:
-                    persons = pending.persons = detect(frame)
-                crops = [network.crop(frame.image, box, wanted, i) for i, box in enumerate(persons.boxes)]
-                if 'depth' in wanted and len(crops) > 1:
+        crops: list[list[Crop]] = []
+        for predictor, names in zip(self.predictors, wanted, strict=True):
+            new: list[Crop] = []
+            if names and (predictor.topdown or self.per_person):
+                if pending.persons is None:
+                    pending.persons = find_persons(detect, frame)
+                for i, (box, score) in enumerate(zip(pending.persons.boxes, pending.persons.scores, strict=True)):
+                    new.append(predictor.prepare(frame, box, names, i, score))
+                if 'depth' in names and len(new) > 1:
                     # Relative depth of each person is brought to the scale of the whole image's.
                     height, width = frame.image.shape[:2]
-                    box = np.array([0, 0, width - 1, height - 1], np.float32) if network.topdown else None
-                    crops.append(network.crop(frame.image, box, ('depth',)))
-            else:
-                crops = [network.crop(frame.image, None, wanted)]
-            pending.waiting += len(crops)
-            queue += [(pending, crop) for crop in crops]
-        return pending
+                    box = [0, 0, width - 1, height - 1] if predictor.topdown else None
+                    new.append(predictor.prepare(frame, box, ('depth',)))
+            elif names:
+                new.append(predictor.prepare(frame, None, names))
+                if 'pose' in names:  # whose pipeline takes the image for one person
+                    pending.persons = pending.persons or WholeImage()(frame)
+            pending.waiting += len(new)
+            crops.append(new)
+        return pending, crops
 
     def predict_inputs(
         self,
@@ -200,28 +269,29 @@ class Inferencer:
             UserError: The sizes do not fit.
         """
         size = tuple(inputs.shape[-2:])
-        wrong = next((n for n in self.networks if tuple(n.input_size) != size), None)
+        wrong = next((p for p in self.predictors if tuple(p.input_size) != size), None)
         if inputs.ndim != 4 or wrong is not None:
-            raise UserError(f'inputs are (B, 3, {self.networks[0].input_size}), not {tuple(inputs.shape)}')
+            raise UserError(f'inputs are (B, 3, {self.predictors[0].input_size}), not {tuple(inputs.shape)}')
         if images is None:
             images = [np.zeros((*size, 3), np.uint8)] * len(inputs)
         line = []
         for i, image in enumerate(images):
-            box = np.array([[0, 0, image.shape[1] - 1, image.shape[0] - 1]], np.float32)
-            pending = PendingImage(Frame(image, f'image_{i:06d}', index=i), Detections(box, np.ones(1, np.float32)), {})
-            line.append(pending)
-        for network in self.networks:
-            facts = [dict(img_shape=size, ori_shape=image.shape[:2]) for image in images]
-            for i, warp in enumerate(warps if warps is not None else ()):
-                facts[i]['warp_mat'] = torch.as_tensor(np.asarray(warp)[:2], dtype=torch.float64)
-            samples = [HumanDataSample(metainfo=fact) for fact in facts]
-            every = list(range(len(samples)))
-            network.predict(inputs.to(self.device, self.dtype), samples, dict.fromkeys(network.tasks, every))
+            frame = Frame(image, f'image_{i:06d}', index=i)
+            line.append(PendingImage(frame, WholeImage()(frame), {}))
+        for predictor in self.predictors:
+            samples = []
+            for i, image in enumerate(images):
+                facts = dict(img_shape=size, ori_shape=image.shape[:2])
+                if warps is not None:
+                    facts['warp_mat'] = np.asarray(warps[i], np.float64)[:2]
+                samples.append(HumanDataSample(metainfo=facts))
+            predictor.predict_tensor(inputs.to(self.device, self.dtype), samples)
             for pending, sample in zip(line, samples, strict=True):
                 height, width = pending.frame.image.shape[:2]
-                for task in network.tasks:
-                    pending.vocabularies[task] = getattr(network.heads[task], 'vocabulary', None)
-                    pending.outputs[task] = [(Crop(None, np.eye(3), (0, 0, width, height), (task,)), sample)]
+                crop = Crop(None, sample, (0, 0, width, height), predictor.tasks)
+                for task in predictor.tasks:
+                    pending.vocabularies[task] = getattr(predictor.heads[task], 'vocabulary', None)
+                    pending.outputs[task] = [crop]
         return [assemble(pending) for pending in line]
 
     def extract(
@@ -244,28 +314,17 @@ class Inferencer:
         Raises:
             UserError: No such layer, or no cls token.
         """
-        self.failures = []
-        batch: list[Frame] = []
-        network = self.networks[0]
-
-        def run(frames: list[Frame]) -> list[Features]:
-            images, names = [f.image for f in frames], [f.name for f in frames]
-            return network.features(images, names, tuple(layers), cls, pooled)
-
-        for frame in open_frames(source, color, self.failures):
-            batch.append(frame)
-            if len(batch) == self.batch_size:
-                yield from run(batch)
-                batch = []
-        if batch:
-            yield from run(batch)
+        self.failures = failures = []
+        frames = open_frames(source, color, failures)
+        while batch := list(islice(frames, self.batch_size)):
+            yield from self.predictors[0].features(batch, tuple(layers), cls, pooled)
 
 
-def _run(network: Network, items: list[tuple[PendingImage, Crop]]) -> None:
-    for (pending, crop), sample in zip(items, network.run([crop for _, crop in items]), strict=True):
-        crop.pixels = None  # no longer needed; the image waits for others perhaps
+def _run(predictor: Predictor, items: list[tuple[PendingImage, Crop]]) -> None:
+    predictor.run([crop for _, crop in items])
+    for pending, crop in items:
         for task in crop.tasks:
-            pending.outputs.setdefault(task, []).append((crop, sample))
+            pending.outputs.setdefault(task, []).append(crop)
         pending.waiting -= 1
 
 

@@ -21,8 +21,9 @@ from ..engine.config import load_config
 from ..engine.layouts import Layout, recognise
 from ..errors import UserError
 from ..registry import MODELS
+from ..utils.shipped import find_config_file, shipped_configs, shipped_root
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+CONFIGS = shipped_root() / 'configs'
 WEIGHTS_VARIABLE = 'SAPIENS_WEIGHTS'
 # Short names of models: what they predict -> (folder, suffix) of their configs.
 MODEL_NAMES = {
@@ -100,14 +101,12 @@ def find_config(name: str | Path, layout: Layout | None = None) -> Path:
         UserError: Unknown name (the nearest is named), or the size is nowhere said.
     """
     text = str(name)
-    if text.endswith('.py') or Path(text).is_file():
-        return Path(text)
-    stems = {path.stem: path for path in CONFIGS.glob('*/sapiens_*.py')}
-    if text in stems:
-        return stems[text]
+    path = find_config_file(text)
+    if text.endswith('.py') or path.is_file():
+        return path
     found = re.fullmatch(rf'({"|".join(MODEL_NAMES)})(?:_({"|".join(map(re.escape, _SIZES))}))?', text)
     if not found:
-        near = difflib.get_close_matches(text, [*MODEL_NAMES, *stems], n=1, cutoff=0.4)
+        near = difflib.get_close_matches(text, [*MODEL_NAMES, *shipped_configs()], n=1, cutoff=0.4)
         hint = f"did you mean '{near[0]}'? " if near else ''
         raise UserError(f"unknown model '{text}': {hint}known are {', '.join(MODEL_NAMES)} (also with a size: "
                         "'pose_308_1b') and the configs in configs/")  # fmt: skip

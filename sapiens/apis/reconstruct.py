@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..utils.files import write_atomic
 from ..visualization import side_by_side
 from .loading import choose_device, load_model
-from .sources import read_image
+from .sources import open_frames
 
 
 def draw_reconstructions(
@@ -43,7 +43,7 @@ def draw_reconstructions(
     Raises:
         UserError: Unreadable image, wrong checkpoint, or one without decoder.
     """
-    pixels = image if isinstance(image, np.ndarray) else read_image(image)
+    pixels = next(open_frames(image, 'rgb')).image
     chosen = choose_device(device)
     loaded = load_model('mae' if config is None else None, weights, config)
     model = loaded.network.to(chosen)

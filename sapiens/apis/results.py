@@ -21,7 +21,7 @@ NORMAL_AXES = {'x-right y-up z-viewer': (1, 1, 1), 'opencv': (1, -1, -1)}
 """Conventions of normals: signs of x, y, z relative to ours (x right, y up, z towards the viewer)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PersonKeypoints:
     """Keypoints of one person.
 
@@ -41,6 +41,9 @@ class PersonKeypoints:
     instance_id: int
     vocabulary: KeypointVocabulary
 
+    def __repr__(self) -> str:
+        return f'PersonKeypoints({self.vocabulary.name}, instance_id={self.instance_id}, box={_short(self.box)})'
+
     def __getitem__(self, name: str) -> tuple[float, float, float]:
         """``x, y, score`` of a keypoint by name."""
         if name not in self.vocabulary.names:
@@ -53,7 +56,7 @@ class PersonKeypoints:
         return {name: self[name] for name in self.vocabulary.names}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class KeypointSet:
     """Keypoints of all N persons of an image.
 
@@ -72,6 +75,9 @@ class KeypointSet:
     box_scores: np.ndarray
     instance_ids: np.ndarray
     vocabulary: KeypointVocabulary
+
+    def __repr__(self) -> str:
+        return f'KeypointSet({len(self)} person(s), {self.vocabulary.name})'
 
     def __len__(self) -> int:
         return len(self.xy)
@@ -100,7 +106,7 @@ class KeypointSet:
         return KeypointSet(xy, scores, self.boxes, self.box_scores, self.instance_ids, target)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PartMap:
     """Body parts.
 
@@ -114,6 +120,10 @@ class PartMap:
     vocabulary: PartVocabulary
     scores: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        height, width = self.ids.shape
+        return f'PartMap({height} x {width}, {self.vocabulary.name}, {self.mask.mean():.0%} people)'
+
     @property
     def mask(self) -> np.ndarray:
         """``(H, W)`` bool, true on people."""
@@ -126,7 +136,7 @@ class PartMap:
         return self.ids == self.vocabulary.names.index(name)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DepthMap:
     """Relative depth.
 
@@ -140,6 +150,21 @@ class DepthMap:
     valid: np.ndarray
     mask_source: str
 
+    @property
+    def range(self) -> tuple[float | None, float | None]:
+        """The nearest and the farthest valid depth; None where nothing is valid."""
+        if not self.valid.any():
+            return None, None
+        limits = (
+            np.min(self.data, where=self.valid, initial=np.inf),
+            np.max(self.data, where=self.valid, initial=-np.inf),
+        )
+        return float(limits[0]), float(limits[1])
+
+    def __repr__(self) -> str:
+        height, width = self.data.shape
+        return f"DepthMap({height} x {width}, {self.valid.mean():.0%} valid, mask_source='{self.mask_source}')"
+
     def to_normals(self, relief: float | None = None) -> NormalMap:
         """Normals of the depth as a surface seen from far away (orthographic), as in the paper's Fig. 8.
 
@@ -150,7 +175,7 @@ class DepthMap:
         return depth_to_normals(self.data, self.valid, relief, self.mask_source)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NormalMap:
     """Surface normals.
 
@@ -165,6 +190,11 @@ class NormalMap:
     valid: np.ndarray
     mask_source: str
     axes: str = 'x-right y-up z-viewer'
+
+    def __repr__(self) -> str:
+        height, width = self.valid.shape
+        valid = f'{self.valid.mean():.0%} valid'
+        return f"NormalMap({height} x {width}, {valid}, mask_source='{self.mask_source}', axes='{self.axes}')"
 
     def to(self, axes: str) -> NormalMap:
         """The same normals in other axes: ``'opencv'`` is x right, y down, z away from the viewer."""
@@ -214,7 +244,7 @@ def depth_to_normals(
     return NormalMap(normals, valid, mask_source)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Features:
     """Features of the encoder for one image.
 
@@ -228,8 +258,12 @@ class Features:
     layers: dict[int, np.ndarray]
     cls: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        shapes = {layer: values.shape for layer, values in self.layers.items()}
+        return f'Features({self.name!r}, layers {shapes}{"" if self.cls is None else ", with cls"})'
 
-@dataclass
+
+@dataclass(repr=False)
 class ImageResult:
     """Everything about one image.
 
@@ -254,6 +288,11 @@ class ImageResult:
     parts: PartMap | None = None
     depth: DepthMap | None = None
     normals: NormalMap | None = None
+
+    def __repr__(self) -> str:
+        fields = (self.keypoints, self.parts, self.depth, self.normals)
+        done = ''.join(f', {field!r}' for field in fields if field is not None)
+        return f'ImageResult({self.name!r}, {self.size[0]} x {self.size[1]}, {len(self.boxes)} person(s){done})'
 
     @property
     def size(self) -> tuple[int, int]:
@@ -282,7 +321,11 @@ class ImageResult:
         return draw_result(self, task, threshold)
 
     def save(self, folder: str | Path, **options: Any) -> list[Path]:
-        """Write JSON (also in COCO's result format), npz, PNG and pictures; see `sapiens.apis.saving.save_result`."""
+        """Write JSON (also in COCO's result format), PNG maps and pictures; see `sapiens.apis.saving.save_result`."""
         from .saving import save_result
 
         return save_result(self, folder, **options)
+
+
+def _short(numbers: np.ndarray) -> list[float]:
+    return [round(float(number), 1) for number in numbers]

@@ -3,20 +3,26 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
+from ..datasets.label_files import encode_ids, encode_image, encode_normals
 from ..errors import UserError
-from ..utils.files import replace_when_done
+from ..structures.coco import CocoFile, read_coco
+from ..structures.coco_results import describe_person
+from ..utils.files import replace_when_done, write_atomic
 from ..visualization import draw_boxes, draw_depth, draw_keypoints, draw_normals, draw_parts, side_by_side
+from .background import WriteBehind
 
 if TYPE_CHECKING:
-    from .results import ImageResult, KeypointSet
+    from .results import ImageResult
 
 TASKS = ('pose', 'seg', 'depth', 'normal')
 
@@ -53,22 +59,28 @@ def draw_result(result: ImageResult, task: str | None = None, threshold: float =
     return draw_normals(ours.data, ours.valid)
 
 
-def coco_results(keypoints: KeypointSet, image_id: int | str) -> list[dict[str, Any]]:
-    """Persons in COCO's result format: ``image_id, category_id, keypoints (x, y, score, ...), score, bbox``."""
-    entries = []
-    for person in keypoints:
-        flat = np.concatenate([np.nan_to_num(person.xy), person.scores[:, None]], 1)
-        x1, y1, x2, y2 = (float(v) for v in person.box)
-        entries.append(
-            {
-                'image_id': image_id,
-                'category_id': 1,
-                'keypoints': [round(float(v), 4) for v in flat.reshape(-1)],
-                'score': float(person.scores.mean()) * person.box_score,
-                'bbox': [x1, y1, x2 - x1, y2 - y1],
-            }
-        )
-    return entries
+def coco_results(result: ImageResult, image_ids: Mapping[str, Any] | CocoFile | None = None) -> list[dict[str, Any]]:
+    """Persons in COCO's result format.
+
+    Args:
+        result: With keypoints.
+        image_ids: The annotation file whose ids are wanted, or image name -> id; else ``image_id`` is the image's name.
+    """
+    name = result.path.name if result.path and result.time is None else result.name
+    identifier: Any = result.name
+    if isinstance(image_ids, CocoFile):
+        identifier = image_ids.find_image(str(result.path or result.name))
+    elif image_ids is not None:
+        identifier = next((image_ids[key] for key in (name, result.name) if key in image_ids), None)
+    if identifier is None:
+        raise UserError(f'{result.path or result.name}: is none of the images that ids are known of; check their names')
+    persons = []
+    for person in result.keypoints:
+        score = float(person.scores.mean()) * person.box_score
+        points = np.round(np.nan_to_num(person.xy).astype(np.float64), 4)
+        entry = describe_person(identifier, points, np.round(person.scores.astype(np.float64), 4), score, person.box)
+        persons.append({**entry, 'file_name': name})
+    return persons
 
 
 def describe_result(result: ImageResult) -> dict[str, Any]:
@@ -105,61 +117,130 @@ def describe_result(result: ImageResult) -> dict[str, Any]:
             'pixels': {name: int(n) for name, n in zip(vocabulary.names, counts, strict=False) if n},
         }
     if result.depth is not None:
-        document['depth'] = {'meaning': 'affine-invariant, larger = farther', 'mask': result.depth.mask_source}
+        near, far = result.depth.range
+        document['depth'] = {'meaning': 'affine-invariant, larger = farther', 'mask': result.depth.mask_source,
+                             'nearest': near, 'farthest': far}  # fmt: skip
     if result.normals is not None:
         document['normals'] = {'axes': result.normals.axes, 'mask': result.normals.mask_source}
     return document
 
 
 def save_result(
-    result: ImageResult, folder: str | Path, pictures: bool = True, arrays: bool = True, threshold: float = 0.3
+    result: ImageResult,
+    folder: str | Path,
+    pictures: bool = True,
+    arrays: bool | None = None,
+    threshold: float = 0.3,
+    image_ids: Any = None,
 ) -> list[Path]:
     """Write one image's results.
 
     ``NAME.json`` (everything but maps), ``NAME_coco.json`` (persons in COCO's result format), ``NAME_seg.png`` (8-bit
     part ids), ``NAME_depth.png`` (16 bits: 1 = nearest valid, 65535 = farthest, 0 = invalid), ``NAME_normal.png``
-    (16-bit RGB, value / 65535 * 2 - 1, (0, 0, 0) = invalid), ``NAME.npz`` (``part_ids``, ``depth``, ``depth_valid``,
-    ``normals``, ``normals_valid`` at full precision), and a picture ``NAME_TASK.jpg`` per task.
+    (16-bit RGB, value / 65535 * 2 - 1, (0, 0, 0) = invalid), a picture ``NAME_TASK.jpg`` per task, and with ``arrays``
+    ``NAME.npz`` (``part_ids``, ``depth``, ``depth_valid``, ``normals``, ``normals_valid`` at full precision).
 
     Args:
         result: Of `Inferencer`.
         folder: Made if it does not exist.
         pictures: Write pictures.
-        arrays: Write PNG and npz.
+        arrays: True writes npz and PNG maps, None the PNG maps alone, False neither.
         threshold: Keypoints with a lower score are not drawn.
+        image_ids: See `coco_results`; also the path of a COCO annotation file.
 
     Returns:
         Paths of the files.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
+    start, written = Path(folder) / result.name, []
 
-    def write(suffix: str, fill: Callable[[BinaryIO], Any]) -> None:
-        path = folder / f'{result.name}{suffix}'
-        with replace_when_done(path) as temporary, open(temporary, 'wb') as out:
-            fill(out)
+    def write(suffix: str, content: bytes | str) -> None:
+        path = start.with_name(start.name + suffix)
+        write_atomic(path, content)
         written.append(path)
 
-    def image(suffix: str, picture: np.ndarray) -> None:
-        data = picture[..., ::-1] if picture.ndim == 3 else picture
-        encoded = cv2.imencode(suffix[-4:], np.ascontiguousarray(data))[1]
-        write(suffix, lambda out: out.write(encoded.tobytes()))
-
-    write('.json', lambda out: out.write(json.dumps(describe_result(result), indent=1).encode()))
+    write('.json', json.dumps(describe_result(result), indent=1))
     if result.keypoints is not None:
-        entries = coco_results(result.keypoints, result.name)
-        write('_coco.json', lambda out: out.write(json.dumps(entries).encode()))
-    if arrays:
-        maps = _maps(result)
-        if maps:
-            write('.npz', lambda out: np.savez_compressed(out, **maps))
-        for suffix, picture in _png_maps(result).items():
-            image(suffix, picture)
+        write('_coco.json', json.dumps(coco_results(result, _read_ids(image_ids))))
+    if arrays and (maps := _maps(result)):
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **maps)
+        write('.npz', buffer.getvalue())
+    if arrays is not False:
+        if result.parts is not None:
+            write('_seg.png', encode_ids(result.parts.ids))
+        if result.depth is not None:
+            write('_depth.png', encode_relative_depth(result.depth.data, result.depth.valid))
+        if result.normals is not None:
+            write('_normal.png', encode_normals(result.normals.data, 16))
     if pictures:
         for task in present_tasks(result):
-            image(f'_{task}.jpg', draw_result(result, task, threshold))
+            write(f'_{task}.jpg', encode_image(draw_result(result, task, threshold)))
     return written
+
+
+def save_all(
+    results: Iterable[ImageResult], folder: str | Path, workers: int = 2, image_ids: Any = None, **options: Any
+) -> Iterator[tuple[ImageResult, list[Path]]]:
+    """Save results in threads while the next ones are predicted; several images also get one ``results_coco.json``.
+
+    Args:
+        results: Of `Inferencer`; a long source may be given, few results are held.
+        folder: See `save_result`.
+        workers: Threads.
+        image_ids: See `coco_results`; also the path of a COCO annotation file.
+        **options: Of `save_result`.
+
+    Yields:
+        Each result with its files, in their order, when they are written.
+    """
+    ids = _read_ids(image_ids)
+
+    def save(result: ImageResult) -> tuple[ImageResult, list[Path]]:
+        return result, save_result(result, folder, image_ids=ids, **options)
+
+    with ExitStack() as stack:
+        behind = stack.enter_context(WriteBehind(workers))
+        append, held = None, []  # a single image has a file of its own
+        for number, result in enumerate(results):
+            if result.keypoints is not None:
+                held += coco_results(result, ids)
+                if number and append is None:
+                    append = stack.enter_context(_growing_list(Path(folder) / 'results_coco.json'))
+                while append is not None and held:
+                    append(held.pop(0))
+            yield from behind.submit(save, result)
+        yield from behind.finish()
+
+
+@contextmanager
+def _growing_list(path: Path) -> Iterator[Callable[[Any], None]]:
+    """A JSON list, written entry by entry; the file appears when it is complete."""
+    with replace_when_done(path) as temporary, open(temporary, 'w', encoding='utf-8') as out:
+        separator = '[\n'
+
+        def append(entry: Any) -> None:
+            nonlocal separator
+            out.write(separator + json.dumps(entry))
+            separator = ',\n'
+
+        yield append
+        out.write('[]\n' if separator[0] == '[' else '\n]\n')
+
+
+def _read_ids(image_ids: Any) -> Any:
+    return read_coco(image_ids) if isinstance(image_ids, (str, Path)) else image_ids
+
+
+def encode_relative_depth(depth: np.ndarray, valid: np.ndarray) -> bytes:
+    """``(H, W)`` depth as a 16-bit PNG: 1 = the nearest valid, 65535 = the farthest, 0 = invalid."""
+    level = np.zeros(depth.shape, np.uint16)
+    if valid.any():
+        near, far = np.min(depth, where=valid, initial=np.inf), np.max(depth, where=valid, initial=-np.inf)
+        for start in range(0, len(depth), 256):  # a stripe at a time: photos may have 100 megapixels
+            rows = slice(start, start + 256)
+            part = 1 + np.round((depth[rows] - near) / np.float32(max(far - near, 1e-12)) * 65534)
+            level[rows] = np.where(valid[rows], part, 0)
+    return cv2.imencode('.png', level)[1].tobytes()
 
 
 def _maps(result: ImageResult) -> dict[str, np.ndarray]:
@@ -173,21 +254,3 @@ def _maps(result: ImageResult) -> dict[str, np.ndarray]:
     if result.normals is not None:
         maps.update(normals=result.normals.data, normals_valid=result.normals.valid)
     return maps
-
-
-def _png_maps(result: ImageResult) -> dict[str, np.ndarray]:
-    images: dict[str, np.ndarray] = {}
-    if result.parts is not None:
-        images['_seg.png'] = result.parts.ids
-    if result.depth is not None:
-        valid, data = result.depth.valid, result.depth.data
-        level = np.zeros(data.shape, np.uint16)
-        if valid.any():
-            near, far = data[valid].min(), data[valid].max()
-            level[valid] = 1 + np.round((data[valid] - near) / max(far - near, 1e-12) * 65534)
-        images['_depth.png'] = level
-    if result.normals is not None:
-        coded = np.round((result.normals.data + 1) / 2 * 65535).astype(np.uint16)
-        coded[~result.normals.valid] = 0
-        images['_normal.png'] = coded
-    return images

@@ -1,12 +1,12 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Anything that gives images, as a stream of frames: files, folders, arrays, videos, cameras, generators."""
+"""Anything that gives images, as a stream of frames: files, folders, bytes, arrays, videos, cameras, generators."""
 
 from __future__ import annotations
 
 import glob
-import types
+import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 import torch
 
-from ..datasets.image_files import decode_image, is_image_name, list_images
+from ..datasets.image_files import decode_image, find_images, is_image_name, is_jpeg
 from ..errors import UserError
-
-VIDEO_EXTENSIONS = ('.mp4', '.mov', '.avi', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.gif')
+from ..utils.json_files import read_file
+from .video import VIDEO_EXTENSIONS, read_video
 
 
 @dataclass
@@ -30,6 +30,7 @@ class Frame:
         path: File, if it came from one (of a video: the video).
         index: Position in the source.
         time: Seconds since the beginning of a video.
+        data: Bytes of the file where it is a JPEG, which pipelines decode at a fraction of its size.
     """
 
     image: np.ndarray
@@ -37,6 +38,7 @@ class Frame:
     path: Path | None = None
     index: int = 0
     time: float | None = None
+    data: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -47,38 +49,45 @@ class Failure:
     message: str
 
 
-def open_frames(source: Any, color: str | None = None, failures: list[Failure] | None = None) -> Iterator[Frame]:
+def open_frames(
+    source: Any,
+    color: str | None = None,
+    failures: list[Failure] | None = None,
+    notes: list[str] | None = None,
+) -> Iterator[Frame]:
     """Read frames one by one.
 
     Args:
-        source: Path of an image, folder, glob pattern (``'photos/*.jpg'``), video; camera number; array
-            ``(H, W, 3)``, ``(H, W)`` or ``(N, H, W, 3)`` uint8; PIL image; tensor ``(3, H, W)``, ``(N, 3, H, W)``,
-            uint8 or float in [0, 1]; `Frame`; or a list or generator of any of these.
+        source: Path of an image, folder, glob pattern (``'photos/*.jpg'``), video; camera number; bytes of an image
+            file, or an open one; array ``(H, W, 3)``, ``(H, W)`` or ``(N, H, W, 3)`` uint8; PIL image; tensor
+            ``(3, H, W)``, ``(N, 3, H, W)``, uint8 or float in [0, 1]; `Frame`; or a list or generator of any of these.
         color: ``'rgb'`` or ``'bgr'``: order of the channels of arrays, which must be said (tensors: RGB unless said).
         failures: Unreadable images of folders, globs and lists are appended here and skipped, and so is the break of a
             video; None raises them.
+        notes: What else is worth knowing (files of other kinds that were left out) is appended here.
 
     Raises:
         UserError: Nothing there, an unreadable image (a single one always raises), or an array that is no image.
     """
     if color not in (None, 'rgb', 'bgr'):
         raise UserError(f"color is 'rgb' or 'bgr', not {color!r}")
-    names = _Names()
-    for index, frame in enumerate(_frames(source, color, failures)):
+    reader, names = _Reader(color, failures, [] if notes is None else notes), _Names()
+    for index, frame in enumerate(reader.frames(source)):
         frame.index = index if frame.time is None else frame.index
         frame.name = names.unique(frame)
         yield frame
 
 
 class _Names:
-    """Names of frames become names of files: photos/a.jpg and more/a.jpg must not overwrite each other."""
+    """Names of frames become names of files: those of photos/a.jpg, more/a.jpg and a_coco.jpg must not meet."""
 
     def __init__(self) -> None:
         self.used: set[str] = set()
         self.videos: dict[Path | None, tuple[str, str]] = {}
+        self._take('results')  # of the whole source, see `save_all`
 
     def unique(self, frame: Frame) -> str:
-        """The frame's name, with a number if it is taken."""
+        """The frame's name, shortened if it is too long for a file and with a number if it is taken."""
         if frame.time is None or frame.path is None:
             return self._take(frame.name) if frame.time is None else frame.name
         # One name for a whole video, since an endless one has endless frames.
@@ -88,107 +97,155 @@ class _Names:
         return taken + frame.name.removeprefix(stem)
 
     def _take(self, name: str) -> str:
+        name = name.replace('/', '_').replace('\\', '_').replace('\0', '_') or 'image'
+        if len(name.encode()) > 200:  # files have 255 bytes, and endings like _normal.png come behind
+            name = name.encode()[:180].decode(errors='ignore') + f'_{zlib.crc32(name.encode()):08x}'
         count, candidate = 0, name
-        while candidate in self.used:
+        while self.used & self._files(candidate):
             count += 1
             candidate = f'{name}_{count}'
-        self.used.add(candidate)
+        self.used |= self._files(candidate)
         return candidate
 
-
-def _frames(source: Any, color: str | None, failures: list[Failure] | None) -> Iterator[Frame]:
-    if isinstance(source, Frame):
-        yield source
-    elif isinstance(source, (str, Path)):
-        yield from _from_path(str(source), failures)
-    elif isinstance(source, (bool, float)):
-        raise UserError(f'{source!r} is no source of images')
-    elif isinstance(source, (int, np.integer)):
-        yield from _from_camera(int(source))
-    elif isinstance(source, np.ndarray):
-        yield from _from_array(source, color)
-    elif isinstance(source, torch.Tensor):
-        yield from _from_tensor(source, color)
-    elif type(source).__module__.partition('.')[0] == 'PIL' and hasattr(source, 'convert'):
-        yield _from_pil(source)
-    elif isinstance(source, (Iterable, types.GeneratorType)):
-        yield from _from_many(source, color, failures)
-    else:
-        raise UserError(f'a {type(source).__name__} is no source of images; give a path, an array, a PIL image, '
-                        'a tensor, a camera number, or a list of these')  # fmt: skip
+    @staticmethod
+    def _files(name: str) -> set[str]:
+        """Stems of the JSON files of a result; some file systems take A for a."""
+        return {name.casefold(), f'{name}_coco'.casefold()}
 
 
-def _from_many(source: Iterable, color: str | None, failures: list[Failure] | None) -> Iterator[Frame]:
-    for position, item in enumerate(source):
-        try:
-            for frame in _frames(item, color, failures):
-                if frame.path is None and frame.name == 'image':
-                    frame.name = f'image_{position:06d}'
-                yield frame
-        except UserError as error:
-            _record(failures, str(item) if isinstance(item, (str, Path)) else f'item {position}', error)
+class _Reader:
+    """Turns sources into frames; knows what was said about their colours and where failures go."""
 
+    def __init__(self, color: str | None, failures: list[Failure] | None, notes: list[str]) -> None:
+        self.color, self.failures, self.notes = color, failures, notes
 
-def _record(failures: list[Failure] | None, name: str, error: UserError) -> None:
-    if failures is None:
-        raise error
-    failures.append(Failure(name, str(error)))
+    def frames(self, source: Any) -> Iterator[Frame]:
+        """Frames of any source."""
+        if isinstance(source, Frame):
+            yield source
+        elif isinstance(source, (str, Path)):
+            yield from self._path(str(source))
+        elif isinstance(source, (bytes, bytearray, memoryview)):
+            yield _from_bytes(bytes(source), 'image')
+        elif isinstance(source, (int, np.integer)) and not isinstance(source, bool):
+            yield from _from_camera(int(source))
+        elif isinstance(source, np.ndarray):
+            yield from self._array(source)
+        elif isinstance(source, torch.Tensor):
+            yield from self._tensor(source)
+        elif type(source).__module__.partition('.')[0] == 'PIL' and hasattr(source, 'convert'):
+            yield _from_pil(source)
+        elif callable(getattr(source, 'read', None)):
+            name = str(getattr(source, 'name', '')) or 'image'
+            yield _from_bytes(source.read(), name, Path(name).stem)
+        elif isinstance(source, Iterable) and not isinstance(source, dict):
+            yield from self._many(source)
+        else:
+            raise UserError(f'a {type(source).__name__} is no source of images; give a path, bytes, an array, a PIL '
+                            'image, a tensor, a camera number, or a list of these')  # fmt: skip
 
+    def _many(self, source: Iterable) -> Iterator[Frame]:
+        position, items = 0, iter(source)
+        while True:
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            except UserError:
+                raise
+            except Exception as error:  # the caller's own code: whatever it is, say where it happened
+                told = f'{type(error).__name__}: {error}'
+                raise UserError(
+                    f'the source: its item {position} cannot be had ({told}); mend the generator'
+                ) from error
+            try:
+                for frame in self.frames(item):
+                    if frame.path is None and frame.name == 'image':
+                        frame.name = f'image_{position:06d}'
+                    yield frame
+            except UserError as error:
+                self._record(str(item) if isinstance(item, (str, Path)) else f'item {position}', error)
+            position += 1
 
-def read_image(path: str | Path) -> np.ndarray:
-    """Read an image file of any kind as upright uint8 RGB.
+    def _record(self, name: str, error: UserError) -> None:
+        if self.failures is None:
+            raise error
+        self.failures.append(Failure(name, str(error)))
 
-    Raises:
-        UserError: Missing, empty, truncated or no image.
-    """
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f'{path}: no such file; check the path') from None
-    except OSError as error:
-        raise UserError(f'{path}: cannot be read ({error.strerror})') from None
-    return decode_image(data, str(path))
-
-
-def _from_path(text: str, failures: list[Failure] | None) -> Iterator[Frame]:
-    path = Path(text).expanduser()
-    if path.is_dir():
-        # Without its cache: a folder may have changed since the last call.
-        yield from _from_files(list_images.__wrapped__(str(path)), failures)
-    elif path.suffix.lower() in VIDEO_EXTENSIONS and path.is_file():
-        yield from _from_video(path, failures)
-    elif not path.exists() and any(c in text for c in '*?['):
-        found = sorted(p for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
-        if not found:
-            raise UserError(f'{text}: no file matches this pattern')
-        yield from _from_files(found, failures)
-    else:
-        if text.startswith(('http:', 'https:')):
+    def _path(self, text: str) -> Iterator[Frame]:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            found, note = find_images(path)
+            self.notes += [note] if note else []
+            yield from self._files(found)
+        elif path.suffix.lower() in VIDEO_EXTENSIONS and path.is_file():
+            yield from self._video(path)
+        elif not path.exists() and any(c in text for c in '*?['):
+            matches = sorted(p for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
+            if not matches:
+                raise UserError(f'{text}: no file matches this pattern')
+            yield from self._files(matches)
+        elif text.startswith(('http:', 'https:')):
             raise UserError(f'{text}: download the image first and give its path')
-        yield Frame(read_image(path), path.stem, path)
+        else:
+            yield _from_file(path)
 
+    def _files(self, paths: Iterable[str]) -> Iterator[Frame]:
+        for path in map(Path, paths):
+            try:
+                if path.suffix.lower() in VIDEO_EXTENSIONS and not is_image_name(path.name):
+                    yield from self._video(path)
+                else:
+                    yield _from_file(path)
+            except UserError as error:
+                self._record(str(path), error)
 
-def _from_files(paths: Iterable[str], failures: list[Failure] | None) -> Iterator[Frame]:
-    for name in paths:
-        path = Path(name)
+    def _video(self, path: Path) -> Iterator[Frame]:
         try:
-            if path.suffix.lower() in VIDEO_EXTENSIONS and not is_image_name(path.name):
-                yield from _from_video(path, failures)
-            else:
-                yield Frame(read_image(path), path.stem, path)
+            for index, time, image in read_video(path):
+                yield Frame(image, f'{path.stem}_{index:06d}', path, index, time)
         except UserError as error:
-            _record(failures, str(path), error)
+            self._record(str(path), error)
+
+    def _array(self, array: np.ndarray, color: str | None = None) -> Iterator[Frame]:
+        if array.dtype != np.uint8:
+            raise UserError(f'an image array is uint8, not {array.dtype}; scale it to 0 .. 255 and convert it')
+        if array.ndim == 4:
+            for i, one in enumerate(array):
+                yield from (Frame(f.image, f'image_{i:06d}') for f in self._array(one, color))
+            return
+        if array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1 and array.size):
+            yield Frame(np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2), 'image')
+            return
+        if array.ndim != 3 or array.shape[2] not in (3, 4) or 0 in array.shape:
+            raise UserError(f'an image array is (H, W, 3), (H, W, 4) or (H, W), not {array.shape}')
+        color = self.color or color
+        if color is None:
+            raise UserError("say the order of the array's channels: color='rgb' (PIL, imageio) or color='bgr' (OpenCV)")
+        yield Frame(np.ascontiguousarray(array[..., :3] if color == 'rgb' else array[..., 2::-1]), 'image')
+
+    def _tensor(self, tensor: torch.Tensor) -> Iterator[Frame]:
+        if tensor.ndim not in (3, 4) or tensor.shape[-3] not in (1, 3) or 0 in tensor.shape:
+            raise UserError(f'an image tensor is (3, H, W) or (N, 3, H, W), not {tuple(tensor.shape)}')
+        values = tensor.detach().cpu()
+        if values.is_floating_point():
+            low, high = float(values.min()), float(values.max())
+            if not (low >= 0 and high <= 1):
+                raise UserError(f'a float image tensor lies in [0, 1], this one in [{low:.3g}, {high:.3g}]; undo its '
+                                'normalisation, or give uint8')  # fmt: skip
+            values = (values.float() * 255).round().to(torch.uint8)
+        elif values.dtype != torch.uint8:
+            raise UserError(f'an image tensor is uint8 or float, not {values.dtype}')
+        yield from self._array(values.movedim(-3, -1).contiguous().numpy(), 'rgb')
 
 
-def _from_video(path: Path, failures: list[Failure] | None) -> Iterator[Frame]:
-    from .video import read_video
+def _from_file(path: Path) -> Frame:
+    return _from_bytes(read_file(path), str(path), path.stem, path)
 
-    try:
-        for index, time, image in read_video(path):
-            yield Frame(image, f'{path.stem}_{index:06d}', path, index, time)
-    except UserError as error:
-        _record(failures, str(path), error)
+
+def _from_bytes(data: bytes, label: str, name: str = 'image', path: Path | None = None) -> Frame:
+    image = decode_image(data, label)
+    return Frame(image, name, path, data=data if is_jpeg(data) else None)
 
 
 def _from_camera(number: int) -> Iterator[Frame]:
@@ -201,52 +258,11 @@ def _from_camera(number: int) -> Iterator[Frame]:
             good, image = capture.read()
             if not good:
                 return
-            yield Frame(
-                cv2.cvtColor(image, cv2.COLOR_BGR2RGB), f'camera{number}_{index:06d}', None, index, index / rate
-            )
+            rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            yield Frame(rgb, f'camera{number}_{index:06d}', None, index, index / rate)
             index += 1
     finally:
         capture.release()
-
-
-def _from_array(array: np.ndarray, color: str | None) -> Iterator[Frame]:
-    if array.dtype != np.uint8:
-        raise UserError(f'an image array is uint8, not {array.dtype}; scale it to 0 .. 255 and convert it')
-    if array.ndim == 4:
-        for i, one in enumerate(array):
-            yield from (Frame(f.image, f'image_{i:06d}') for f in _from_array(one, color))
-        return
-    if array.ndim == 2:
-        yield Frame(np.repeat(array[..., None], 3, axis=2), 'image')
-        return
-    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
-        raise UserError(f'an image array is (H, W, 3), (H, W, 4) or (H, W), not {array.shape}')
-    if array.shape[2] == 1:
-        yield Frame(np.repeat(array, 3, axis=2), 'image')
-        return
-    if color is None:
-        raise UserError("say the order of the array's channels: color='rgb' (PIL, imageio) or color='bgr' (OpenCV)")
-    rgb = array[..., :3] if color == 'rgb' else array[..., 2::-1]
-    yield Frame(np.ascontiguousarray(rgb), 'image')
-
-
-def _from_tensor(tensor: torch.Tensor, color: str | None) -> Iterator[Frame]:
-    if tensor.ndim == 4:
-        for i, one in enumerate(tensor):
-            yield from (Frame(f.image, f'image_{i:06d}') for f in _from_tensor(one, color))
-        return
-    if tensor.ndim != 3 or tensor.shape[0] not in (1, 3) or 0 in tensor.shape:
-        raise UserError(f'an image tensor is (3, H, W) or (N, 3, H, W), not {tuple(tensor.shape)}')
-    array = tensor.detach().cpu()
-    if array.is_floating_point():
-        low, high = float(array.min()), float(array.max())
-        if not (low >= 0 and high <= 1):
-            raise UserError(f'a float image tensor lies in [0, 1], this one in [{low:.3g}, {high:.3g}]; undo its '
-                            'normalisation, or give uint8')  # fmt: skip
-        array = (array.float() * 255).round().to(torch.uint8)
-    elif array.dtype != torch.uint8:
-        raise UserError(f'an image tensor is uint8 or float, not {array.dtype}')
-    yield from _from_array(array.permute(1, 2, 0).contiguous().numpy(), color or 'rgb')
 
 
 def _from_pil(image: Any) -> Frame:

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-from itertools import islice
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,23 @@ import numpy as np
 
 from ..errors import UserError
 from ..utils.files import replace_when_done
-from .inferencer import Inferencer
+from .background import WriteBehind
+from .inferencer import Inferencer, Results
 from .results import ImageResult
 from .saving import describe_result
-from .sources import VIDEO_EXTENSIONS, Frame, open_frames
+from .sources import Failure
 from .tracking import Tracker, smooth
-from .video import VideoWriter, video_facts
+from .video import VIDEO_EXTENSIONS, video_facts
+from .video_writer import VideoWriter
+
+
+@dataclass(frozen=True)
+class RenderedVideo:
+    """What `render_video` did: frames written, where the source broke, and what became of its sound."""
+
+    frames: int
+    failures: list[Failure] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def stream_results(
@@ -29,11 +40,11 @@ def stream_results(
     track: bool = False,
     smoothing: bool = False,
     max_frames: int | None = None,
-) -> Iterator[ImageResult]:
-    """Results of a video or camera, frame by frame.
+) -> Results:
+    """Results of a video or camera, frame by frame; their ``failures`` tell where the video broke.
 
     Args:
-        inferencer: Its ``failures`` tell where the video broke.
+        inferencer: Runs the models.
         source: Video file or camera number.
         tasks: Run only these.
         track: Give persons ids that stay (see `Tracker`).
@@ -41,14 +52,8 @@ def stream_results(
         max_frames: Stop after this many.
     """
     detect = Tracker(inferencer.detector) if track else None
-    if max_frames is None:
-        results = inferencer(source, tasks=tasks, detect=detect)
-    else:
-        failures: list = []
-        frames: Iterator[Frame] = islice(open_frames(source, failures=failures), max_frames)
-        results = inferencer(frames, tasks=tasks, detect=detect)
-        inferencer.failures = failures
-    return smooth(results) if smoothing else iter(results)
+    results = inferencer(source, tasks=tasks, detect=detect, limit=max_frames)
+    return Results(smooth(results), results.failures, results.notes) if smoothing else results
 
 
 def render_video(
@@ -62,11 +67,11 @@ def render_video(
     max_frames: int | None = None,
     threshold: float = 0.3,
     on_frame: Callable[[ImageResult, np.ndarray], bool | None] | None = None,
-) -> int:
-    """Draw the results into a video, with the sound of the original, and write ``OUT.jsonl`` beside it.
+) -> RenderedVideo:
+    """Draw the results into a video, with the times and the sound of the original, and write ``OUT.jsonl`` beside it.
 
     Both files appear when they are complete. An interruption (Ctrl-C) or error leaves nothing half written; a video
-    that breaks is written up to there, and the break is in ``inferencer.failures``.
+    that breaks is written up to there.
 
     Args:
         inferencer: Runs the models.
@@ -79,9 +84,6 @@ def render_video(
         max_frames: Stop after this many.
         threshold: Keypoints with a lower score are not drawn.
         on_frame: Called with each result and its picture; True ends the video there.
-
-    Returns:
-        Number of frames written.
     """
     out = Path(out)
     rate, sound = 30.0, None
@@ -92,18 +94,24 @@ def render_video(
             raise UserError(f'{out}: is the video itself; write the result to another name')
         if Path(source).is_file():
             rate, sound = video_facts(source)[0], source if audio else None
-    count = 0
+    count, whole = 0, True
     with ExitStack() as stack:
         lines_path = stack.enter_context(replace_when_done(out.with_suffix('.jsonl')))
         lines = stack.enter_context(open(lines_path, 'w', encoding='utf-8'))
         writer = stack.enter_context(VideoWriter(out, rate, sound))
-        for result in stream_results(inferencer, source, tasks, track, smoothing, max_frames):
+        behind = stack.enter_context(WriteBehind())
+        results = stream_results(inferencer, source, tasks, track, smoothing, max_frames)
+        for result in results:
             picture = result.draw(threshold=threshold)
-            writer.write(picture)
+            behind.submit(writer.write, picture, result.time)
             lines.write(json.dumps(describe_result(result)) + '\n')
             count += 1
             if on_frame is not None and on_frame(result, picture):
+                whole = False
                 break
+        behind.finish()
         if not count:
-            raise UserError(inferencer.failures[0].message if inferencer.failures else f'{source}: gave no frame')
-    return count
+            raise UserError(results.failures[0].message if results.failures else f'{source}: gave no frame')
+        if whole and not results.failures and (max_frames is None or count < max_frames):
+            writer.copy_sound()
+    return RenderedVideo(count, results.failures, [*results.notes, *writer.notes])

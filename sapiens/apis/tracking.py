@@ -73,8 +73,14 @@ class OneEuroFilter:
         self.value: np.ndarray | None = None
         self.speed: np.ndarray | None = None
 
-    def __call__(self, value: np.ndarray, time: float) -> np.ndarray:
-        """Filter the values of one moment (seconds); a value that is not finite restarts its own filter."""
+    def __call__(self, value: np.ndarray, time: float, unit: float = 1.0) -> np.ndarray:
+        """Filter the values of one moment.
+
+        Args:
+            value: Of any shape; one that is not finite restarts its own filter.
+            time: Seconds.
+            unit: What a speed of 1 is, in the values' own unit a second. It may change: the values do not pass it.
+        """
         value = np.asarray(value, np.float64)
         if self.time is None or time <= self.time:
             self.time, self.value, self.speed = time, value, np.zeros_like(value)
@@ -84,7 +90,7 @@ class OneEuroFilter:
         speed = np.nan_to_num((value - previous) / step)
         weight = _weight(self.d_cutoff, step)
         speed = weight * speed + (1 - weight) * self.speed
-        weight = _weight(self.min_cutoff + self.beta * np.abs(speed), step)
+        weight = _weight(self.min_cutoff + self.beta * np.abs(speed) / unit, step)
         self.time, self.speed = time, speed
         self.value = weight * value + (1 - weight) * previous
         return self.value
@@ -96,12 +102,14 @@ def _weight(cutoff: Any, step: float) -> Any:
 
 
 def smooth(results: Iterable[ImageResult], rate: float = 30.0, **options: float) -> Iterator[ImageResult]:
-    """Smooth the keypoints of each person of a video over time, on the scale of the person's box.
+    """Smooth the keypoints of each person of a video over time.
+
+    Pixels are filtered; the size of the person's box only says what is fast, since boxes tremble too.
 
     Args:
         results: Of a video, in order, with ids of a tracker (or one person).
         rate: Frames per second, where results have no time.
-        options: Of `OneEuroFilter`, on coordinates divided by the side of the person's box.
+        options: Of `OneEuroFilter`, for speeds in sides of the person's box a second.
     """
     filters: dict[int, OneEuroFilter] = {}
     for result in results:
@@ -112,10 +120,10 @@ def smooth(results: Iterable[ImageResult], rate: float = 30.0, **options: float)
             for i, person in enumerate(points.instance_ids.tolist()):
                 if person < 0:
                     continue
-                side = max(float(np.sqrt(np.prod(points.boxes[i, 2:] - points.boxes[i, :2]))), 1.0)
                 one = filters.setdefault(person, OneEuroFilter(**options))
                 if one.time is not None and now - one.time > 1.0:  # seen again after a second: start anew
                     one = filters[person] = OneEuroFilter(**options)
-                xy[i] = one(points.xy[i] / side, now) * side
+                side = max(float(np.sqrt(np.prod(points.boxes[i, 2:] - points.boxes[i, :2]))), 1.0)
+                xy[i] = one(points.xy[i], now, side)
             result.keypoints = dataclasses.replace(points, xy=xy.astype(np.float32))
         yield result

@@ -1,10 +1,10 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Run models on an image, a folder or a pattern; write one picture per task, JSON and npz.
+"""Run models on an image, a folder or a pattern; write one picture per task, JSON and PNG maps.
 
 Example: sapiens predict photos/ --model pose_308 --checkpoint sapiens_0.3b_308kpt.safetensors --out-dir results
          sapiens predict photo.jpg --config my_config.py --checkpoint iter_1000.pth --task pose --bbox 10,20,200,400
 --config (or --model NAME) and --checkpoint may be given several times. Images that cannot be read are listed at the
-end; the exit code is then 3.
+end; the exit code is then 3. Several images also get one results_coco.json.
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ def main() -> int:
     parser = options.new_parser(__doc__)
     parser.add_argument('source', help='image, folder, or pattern in quotes')
     parser.add_argument('--out-dir', default='outputs', help='folder for the results; default: outputs')
-    parser.add_argument('--no-arrays', action='store_true', help='write no npz and no PNG maps')
+    arrays = parser.add_mutually_exclusive_group()
+    arrays.add_argument('--arrays', action='store_true', default=None, help='also write npz, at full precision')
+    arrays.add_argument('--no-arrays', action='store_false', dest='arrays', help='write no PNG maps and no npz')
+    parser.add_argument('--image-ids', metavar='JSON', help='COCO annotations whose image ids the COCO results get')
     parser.add_argument(
         '--masks', help='folder of PNGs named like the images: people, where depth and normals are valid'
     )
     options.add_inference_options(parser)
     args = parser.parse_args()
-    from ..apis import cli
+    from ..apis import cli, save_all
 
     inferencer = cli.build_inferencer(args)
-    done = 0
-    for result in inferencer(args.source, tasks=args.task, masks=args.masks):
-        files = result.save(args.out_dir, arrays=not args.no_arrays, threshold=args.threshold)
+    done, results = 0, inferencer(args.source, tasks=args.task, masks=args.masks)
+    saving = dict(arrays=args.arrays, threshold=args.threshold, image_ids=args.image_ids)
+    for result, files in save_all(results, args.out_dir, **saving):
         done += 1
         print(f'{result.path or result.name}: {len(result.boxes)} person(s) -> {", ".join(map(str, files))}')
     print(f'{done} image(s), results in {args.out_dir}')
-    return cli.report_failures(inferencer, done)
+    return cli.report(results.failures, results.notes, done)

@@ -33,7 +33,7 @@ def main() -> int:
     total = video_facts(args.video)[1] or None
     total = min(total, args.max_frames) if total and args.max_frames else total or args.max_frames
     with cli.frame_progress(total) as advance:
-        count = render_video(
+        done = render_video(
             inferencer,
             args.video,
             args.out,
@@ -45,5 +45,5 @@ def main() -> int:
             args.threshold,
             lambda *_: advance(),
         )
-    print(f'{count} frames -> {args.out} and {Path(args.out).with_suffix(".jsonl")}')
-    return cli.report_failures(inferencer, count)
+    print(f'{done.frames} frames -> {args.out} and {Path(args.out).with_suffix(".jsonl")}')
+    return cli.report(done.failures, done.notes, done.frames)

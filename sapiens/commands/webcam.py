@@ -39,8 +39,8 @@ def main() -> int:
     inferencer.batch_size = 1
     choices = (args.task, args.track, args.smooth)
     if args.out:
-        count = render_video(inferencer, args.camera, args.out, *choices, False, args.max_frames, args.threshold, show)
-        print(f'{count} frames -> {args.out}')
+        done = render_video(inferencer, args.camera, args.out, *choices, False, args.max_frames, args.threshold, show)
+        print(f'{done.frames} frames -> {args.out}')
         return 0
     for result in stream_results(inferencer, args.camera, *choices, args.max_frames):
         if show(result, result.draw(threshold=args.threshold)):

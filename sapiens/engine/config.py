@@ -7,16 +7,19 @@ import ast
 import difflib
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.config.utils import ConfigParsingError
+from mmengine.config.utils import MODULE2PACKAGE, ConfigParsingError
 
 from ..errors import UserError
+from ..utils.shipped import find_config_file, shipped_configs, shipped_root
 
-_ROOT = Path(__file__).resolve().parents[2]
+# `_base_ = 'sapiens::pose/sapiens_1b_308kpt.py'` in a config of the user's inherits ours, wherever it is installed.
+MODULE2PACKAGE.setdefault('sapiens', 'sapiens')
 # What a runner understands beside the keys that a config already has.
 _KNOWN_KEYS = (
     *('model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg'),
@@ -33,7 +36,7 @@ class ConfigError(UserError):
 
 def _nearest_config(path: Path) -> str:
     """A hint that names the config most like ``path``, or how to list them."""
-    known = {str(p.relative_to(_ROOT)) for p in (_ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts}
+    known = {p.relative_to(shipped_root()).as_posix() for p in shipped_configs().values()}
     known |= {str(p) for p in path.parent.glob('*.py')} if path.parent.is_dir() else set()
     near = difflib.get_close_matches(str(path), known, n=1, cutoff=0.5)
     if not near:
@@ -73,13 +76,13 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     """Read a config and override parts of it.
 
     Args:
-        path: ``.py`` (or ``.json``, ``.yaml``) file.
+        path: ``.py`` (or ``.json``, ``.yaml``) file, or the name of a shipped config, see `find_config_file`.
         options: Dotted key -> value, e.g. ``{'model.backbone.arch': '0.3b'}``. The first part of a key must be known.
 
     Raises:
         ConfigError: No such file (the nearest is named), a syntax error (with its line), or an unknown option.
     """
-    path = Path(path)
+    path = find_config_file(path)
     if not path.is_file():
         raise ConfigError(f'{path}: no such config; {_nearest_config(path)}')
     if path.suffix not in ('.py', '.json', '.yaml', '.yml'):
@@ -87,7 +90,10 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     if path.suffix == '.py':
         _check_syntax(path)
     try:
-        config = Config.fromfile(str(path))
+        with warnings.catch_warnings():
+            # mmengine looks for the package of a `sapiens::` base with it.
+            warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
+            config = Config.fromfile(str(path))
     except (ConfigParsingError, KeyError, NameError, TypeError, AttributeError, ImportError, ValueError) as error:
         raise ConfigError(f'{path}: {type(error).__name__}: {error}') from None
     if options:

@@ -140,6 +140,26 @@ def read_coco_boxes(
     return CocoBoxes(path, {k: np.array(v, np.float32).reshape(-1, 5) for k, v in rows.items()}, names, notes)
 
 
+def describe_person(
+    image_id: Hashable, keypoints: np.ndarray, keypoint_scores: np.ndarray, score: float, box: np.ndarray | None = None
+) -> dict[str, Any]:
+    """A predicted person as an entry of a COCO result file, which `read_coco_results` reads.
+
+    Args:
+        image_id: Id or name of the image.
+        keypoints: ``(K, 2)`` pixels of the image.
+        keypoint_scores: ``(K,)``.
+        score: Of the whole person.
+        box: x1, y1, x2, y2.
+    """
+    points = np.concatenate([keypoints, np.reshape(keypoint_scores, (-1, 1))], 1, dtype=np.float64)
+    entry = {'image_id': image_id, 'category_id': 1, 'keypoints': points.reshape(-1).tolist(), 'score': float(score)}
+    if box is not None:
+        x1, y1, x2, y2 = (float(value) for value in box)
+        entry['bbox'] = [x1, y1, x2 - x1, y2 - y1]
+    return entry
+
+
 def read_coco_results(
     path: str | Path,
     vocabulary: str | KeypointVocabulary,

@@ -102,5 +102,5 @@ def _refusal(error: BaseException | None) -> OSError | None:
         told = re.search(r'\(os error (\d+)\)|\d+ requested and \d+ written', str(error))
         if told:  # by safetensors with a number, by numpy without one
             return OSError(int(told[1] or errno.ENOSPC), str(error))
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None

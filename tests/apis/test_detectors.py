@@ -75,8 +75,8 @@ def test_boxes_from_a_file(tmp_path, kind):
     [
         (None, 'no such file of boxes'),
         ('{', 'not valid JSON'),
-        ('[1]', 'not a file of boxes'),
-        ('{"a": 3}', 'not a file'),
+        ('[1]', 'result 0 lacks bbox, image_id'),
+        ('{"a": 3}', "'a' has no list of boxes"),
     ],
 )
 def test_bad_files_of_boxes(tmp_path, text, message):

@@ -53,10 +53,10 @@ def test_several_tasks_share_one_pass_and_one_reading(make_model, photos, monkey
     import sapiens.apis.sources as sources
 
     reads, passes = [], []
-    read = sources.read_image
-    monkeypatch.setattr(sources, 'read_image', lambda path: reads.append(path) or read(path))
+    read = sources.read_file
+    monkeypatch.setattr(sources, 'read_file', lambda path: reads.append(path) or read(path))
     model = Inferencer(*make_model('pose', 'seg', 'depth', 'normal'), device='cpu', flip_test=False, batch_size=5)
-    model.networks[0].model.backbone.register_forward_hook(lambda *_: passes.append(1))
+    model.predictors[0].model.backbone.register_forward_hook(lambda *_: passes.append(1))
     results = list(model(photos))
     assert len(reads) == 5 and len(passes) == 1 and len(results) == 5
     result = results[0]
@@ -294,7 +294,7 @@ def test_normals_of_depth_are_those_of_a_ball():
 
 def test_saved_files_hold_the_results(every, tmp_path):
     (result,) = every(photo(), color='rgb', detect=lambda f: Detections(TWO, np.array([0.9, 0.5], np.float32)))
-    files = {path.name for path in result.save(tmp_path / 'out')}
+    files = {path.name for path in result.save(tmp_path / 'out', arrays=True)}
     assert files == {path.name for path in (tmp_path / 'out').iterdir()}
     assert {f'image_{t}.jpg' for t in ('pose', 'seg', 'depth', 'normal')} < files
     document = json.loads((tmp_path / 'out/image.json').read_text())
@@ -342,9 +342,9 @@ def test_features_of_chosen_layers(make_model, photos):
     assert {k: v.shape for k, v in features[0].layers.items()} == {0: (32, 4, 3), -1: (32, 4, 3)}
     (pooled,) = model.extract(photos / '3.png', pooled=True)
     np.testing.assert_allclose(pooled.layers[-1], features[3].layers[-1].mean((1, 2)), atol=1e-5)
-    network = model.networks[0]
-    crop = network.crop(cv2.imread(str(photos / '0.png'))[..., ::-1], None, ())
-    expected = network.model.extract_feat(network._inputs([crop]))[-1][0]
+    predictor = model.predictors[0]
+    crop = predictor.prepare(Frame(np.ascontiguousarray(cv2.imread(str(photos / '0.png'))[..., ::-1]), '0'))
+    expected = predictor.model.extract_feat(predictor.inputs_of([crop.inputs]))[-1][0]
     np.testing.assert_allclose(features[0].layers[-1], expected.numpy(), atol=1e-5)
     with pytest.raises(UserError, match='layer 2 does not exist: the encoder has layers 0 to 1'):
         list(model.extract(photos, layers=[2]))

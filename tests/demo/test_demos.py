@@ -69,7 +69,9 @@ def test_given_masks(run, make_model, image, tmp_path):
     (tmp_path / 'masks').mkdir()
     cv2.imwrite(str(tmp_path / 'masks/a.png'), mask)
     model = options(make_model('depth', 'normal'))
-    code, _, _ = run('image_demo.py', image, *model, '--masks', tmp_path / 'masks', '--out-dir', tmp_path / 'out')
+    code, _, _ = run(
+        'image_demo.py', image, *model, '--masks', tmp_path / 'masks', '--arrays', '--out-dir', tmp_path / 'out'
+    )
     with np.load(tmp_path / 'out/a.npz') as arrays:
         assert code == 0 and (arrays['depth_valid'] == (mask > 0)).all()
     (tmp_path / 'masks/a.png').unlink()

@@ -93,3 +93,12 @@ def test_folders_replace_folders(tmp_path):
     with pytest.raises(KeyError), replace_when_done(tmp_path / 'parts', folder=True) as folder:
         raise KeyError
     assert [p.name for p in tmp_path.rglob('*')] == ['parts', 'deep', '2.npy']
+
+
+def test_an_error_that_hides_its_cause_stays_what_it_is(tmp_path):
+    """A reader's one line, raised `from None` inside the block, is about another file."""
+    with pytest.raises(ValueError, match='in.mp4: is no video'), replace_when_done(tmp_path / 'out.mp4'):
+        try:
+            (tmp_path / 'in.mp4').read_bytes()
+        except OSError:
+            raise ValueError('in.mp4: is no video') from None

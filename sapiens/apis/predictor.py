@@ -1,0 +1,261 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""One model on one device: the config's test pipeline, `HumanEstimator.predict`, outputs in the image's frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import Compose
+
+from ..datasets.transforms.topdown import PersonBox
+from ..errors import UserError
+from ..registry import TRANSFORMS
+from ..structures import HumanDataSample
+from .loading import LoadedModel
+from .results import Features
+from .sources import Frame
+
+_PERSON = (dict(type='PersonBox'), dict(type='LoadImage'), dict(type='TopdownAffine'), dict(type='PackHumanInputs'))
+_WHOLE = (dict(type='LoadImage'), dict(type='Resize'), dict(type='PackHumanInputs'))
+# What reads labels, or turns the records of a data set of others into ours.
+_OF_TRAINING = ('LoadLabels', 'LoadAnnotations', 'FromOpenMMLab')
+_ARRAYS = {
+    'pred_keypoints': 'keypoints',
+    'pred_keypoint_scores': 'keypoint_scores',
+    'pred_part_map': 'parts',
+    'pred_part_scores': 'part_scores',
+    'pred_depth': 'depth',
+    'pred_normals': 'normals',
+}
+
+
+@dataclass
+class Crop:
+    """One input of a network, and after `Predictor.run` what it says.
+
+    Attributes:
+        inputs: ``(3, H, W)`` uint8 RGB; None once it has been run.
+        sample: Metainfo of the pipeline; then predictions, maps of the region's size, keypoints in the image's pixels.
+        region: ``x0, y0, x1, y1``: pixels of the image that the input covers (``x1, y1`` excluded).
+        tasks: Heads to run on it.
+        person: Number of the person in the image, -1 for the whole image.
+    """
+
+    inputs: torch.Tensor | None
+    sample: HumanDataSample
+    region: tuple[int, int, int, int]
+    tasks: tuple[str, ...]
+    person: int = -1
+
+    @property
+    def empty(self) -> bool:
+        """Whether it shows nothing of the image (a box beside it)."""
+        return self.region[2] <= self.region[0] or self.region[3] <= self.region[1]
+
+
+class Predictor:
+    """A loaded model that runs, in the manner of segment-anything's predictor: arrays in, arrays out.
+
+    ::
+
+        predictor = Predictor(load_model('pose_308', 'pose.safetensors'))
+        predictor.predict(image, box=[10, 20, 200, 400])['keypoints']  # (308, 2) pixels of the image
+
+    Of the model it needs ``predict(inputs, samples, heads, rows, flip_test)`` as `HumanEstimator` has it, ``heads``
+    and ``data_preprocessor``; a runner of exported files that has these works as well.
+
+    Args:
+        loaded: Of `load_model`.
+        device: Where.
+        dtype: Of encoder and heads but for the heads' last layer; decoding stays in float32, since keypoints are read
+            between pixels.
+        flip_test: Average with the mirrored image; None = as the config says.
+        part_scores: Keep the probability of the chosen part.
+
+    Attributes:
+        tasks: Tasks that the model does.
+        topdown: Whether its pipeline looks at persons.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        device: str | torch.device = 'cpu',
+        dtype: torch.dtype = torch.float32,
+        flip_test: bool | None = None,
+        part_scores: bool = False,
+    ) -> None:
+        self.model, self.source, self.dtype, self.flip_test = loaded.network, loaded.source, dtype, flip_test
+        self.model.to(device)
+        self.model.backbone.to(dtype)
+        self.heads = dict(getattr(self.model, 'heads', {}).items())
+        for head in self.heads.values():
+            head.set_precision(dtype)
+        self.tasks = tuple(self.heads)
+        if 'seg' in self.heads and part_scores:
+            self.heads['seg'].with_scores = True
+        dataset = _test_dataset(loaded.config)
+        self.input_size = tuple(dataset.get('input_size') or self.model.backbone.img_size)
+        self._facts = {'input_size': self.input_size}
+        for head in self.heads.values():
+            vocabulary = getattr(head, 'vocabulary', None)
+            if vocabulary is not None:
+                self._facts['part_vocabulary' if vocabulary.kind == 'parts' else 'keypoint_vocabulary'] = vocabulary
+        default = _PERSON if 'pose' in self.heads else _WHOLE
+        own = [s for s in dataset.get('pipeline') or default if not str(s['type']).endswith(_OF_TRAINING)]
+        own = [TRANSFORMS.build(dict(step)) for step in own]
+        self.topdown = any(isinstance(step, PersonBox) for step in own)
+        other = Compose([TRANSFORMS.build(dict(step)) for step in (_WHOLE if self.topdown else _PERSON)])
+        self._person, self._whole = (Compose(own), other) if self.topdown else (other, Compose(own))
+
+    def prepare(
+        self, frame: Frame, box: Any = None, tasks: Sequence[str] | None = None, person: int = -1, score: float = 1.0
+    ) -> Crop:
+        """Take an image, or one person of it, through the pipeline.
+
+        Args:
+            frame: The image.
+            box: ``x1, y1, x2, y2``; None = the whole image, by the pipeline of the config or a plain resize.
+            tasks: Heads to run; None = all.
+            person: Number of the person.
+            score: Of the box.
+        """
+        height, width = frame.image.shape[:2]
+        sample = {'img': frame.image, 'sample_idx': frame.index, **self._facts}
+        if frame.path is not None:
+            sample['img_path'] = str(frame.path)
+        if frame.data is not None:
+            sample['img_bytes'] = frame.data
+        if box is not None:
+            sample.update(bbox=np.asarray(box, np.float32).reshape(4), bbox_score=np.float32(score))
+        packed = (self._whole if box is None else self._person)(sample)
+        if packed is None:
+            raise UserError(f'{self.source}: the test pipeline of its config drops {frame.name}; mend the pipeline')
+        whole = (0, 0, width, height)
+        region = whole if box is None else covered(packed['data_samples'], (height, width))
+        return Crop(packed['inputs'], packed['data_samples'], region, tuple(tasks or self.tasks), person)
+
+    @torch.inference_mode()
+    def run(self, crops: Sequence[Crop]) -> None:
+        """Fill in the predictions of crops as one batch. Maps are made for the region that a crop covers alone."""
+        rows = {
+            task: [i for i, crop in enumerate(crops) if task in crop.tasks and (task == 'pose' or not crop.empty)]
+            for task in self.tasks
+        }
+        for crop in crops:
+            _look_at_region(crop)
+        inputs = self.inputs_of([crop.inputs for crop in crops])
+        self.predict_tensor(inputs, [crop.sample for crop in crops], [t for t, r in rows.items() if r], rows)
+        for crop in crops:
+            crop.inputs = None
+            if 'pred_keypoints' in crop.sample:
+                shift = crop.sample.pred_keypoints.new_tensor(crop.region[:2])
+                crop.sample.set_field(crop.sample.pred_keypoints + shift, 'pred_keypoints')
+
+    def inputs_of(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
+        """``(3, H, W)`` uint8 images of the pipeline -> the network's inputs ``(B, 3, H, W)``, on its device."""
+        return self.model.data_preprocessor({'inputs': list(images)}, False)['inputs'].to(self.dtype)
+
+    @torch.inference_mode()
+    def predict_tensor(
+        self,
+        inputs: torch.Tensor,
+        samples: list[HumanDataSample] | None = None,
+        tasks: Sequence[str] | None = None,
+        rows: dict[str, list[int]] | None = None,
+    ) -> list[HumanDataSample]:
+        """See `HumanEstimator.predict`, with the flip test of this predictor."""
+        return self.model.predict(inputs, samples, tasks, rows, self.flip_test)
+
+    def predict(self, image: np.ndarray, box: Any = None, tasks: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """Predict for one image, or one person of it.
+
+        Args:
+            image: ``(H, W, 3)`` uint8 RGB.
+            box: The person, ``x1, y1, x2, y2``; None = the whole image.
+            tasks: Heads to run; None = all.
+
+        Returns:
+            In the image's frame, of the tasks that ran: ``keypoints (K, 2)``, ``keypoint_scores (K,)``,
+            ``parts (H, W)`` uint8, ``part_scores (H, W)``, ``depth (H, W)``, ``normals (H, W, 3)``; maps are 0 where
+            the network did not look.
+        """
+        return self.predict_batch([image], [box], tasks)[0]
+
+    def predict_batch(
+        self, images: Sequence[np.ndarray], boxes: Sequence[Any] | None = None, tasks: Sequence[str] | None = None
+    ) -> list[dict[str, np.ndarray]]:
+        """`predict` for several images, of any sizes, in one pass of the network."""
+        crops = []
+        for i, image in enumerate(images):
+            box = None if boxes is None else boxes[i]
+            if box is None and self.topdown:
+                box = [0, 0, image.shape[1] - 1, image.shape[0] - 1]
+            crops.append(self.prepare(Frame(image, f'image_{i}', index=i), box, tasks))
+        inputs = self.inputs_of([crop.inputs for crop in crops])
+        samples = self.predict_tensor(inputs, [crop.sample for crop in crops], tasks)
+        return [{name: _array(s.get(field)) for field, name in _ARRAYS.items() if field in s} for s in samples]
+
+    @torch.inference_mode()
+    def features(self, frames: Sequence[Frame], layers: Sequence[int], cls: bool, pooled: bool) -> list[Features]:
+        """Features of whole images; see `Inferencer.extract`."""
+        backbone = self.model.backbone
+        count = backbone.num_layers
+        wrong = [layer for layer in layers if not -count <= layer < count]
+        if wrong or not layers:
+            layer = wrong[0] if wrong else '()'
+            raise UserError(f'layer {layer} does not exist: the encoder has layers 0 to {count - 1}')
+        if cls and backbone.cls_token is None:
+            raise UserError(
+                f'{self.source}: its encoder has no cls token (only pretrained encoders have); leave cls out'
+            )
+        inputs = self.inputs_of([self.prepare(frame).inputs for frame in frames])
+        kept = backbone.get_intermediate_layers(inputs, list(layers), reshape=True, return_class_token=cls)
+        tokens = None
+        if cls:
+            tokens = kept[max(range(len(layers)), key=lambda k: layers[k] % count)][1].float().cpu().numpy()
+            kept = [patches for patches, _ in kept]
+        maps = [(m.float().mean((-1, -2)) if pooled else m.float()).cpu().numpy() for m in kept]
+        return [
+            Features(frame.name, {n: m[i] for n, m in zip(layers, maps, strict=True)}, tokens[i] if cls else None)
+            for i, frame in enumerate(frames)
+        ]
+
+
+def covered(sample: HumanDataSample, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Pixels of an image of ``size`` whose centres an input covers: ``x0, y0, x1, y1``, ends excluded."""
+    height, width = sample.img_shape[:2]
+    warp = np.vstack([np.asarray(sample.warp_mat)[:2], [0, 0, 1]])
+    ends = np.array([[x, y, 1] for x in (-0.5, width - 0.5) for y in (-0.5, height - 0.5)])
+    corners = (np.linalg.inv(warp) @ ends.T)[:2]
+    x0, y0 = (max(0, int(np.ceil(v))) for v in corners.min(1))
+    x1, y1 = (min(limit, int(np.floor(v)) + 1) for v, limit in zip(corners.max(1), size[::-1], strict=True))
+    return (x0, y0, max(x0, x1), max(y0, y1))
+
+
+def _look_at_region(crop: Crop) -> None:
+    """Let the region be the original that predictions are made for: a person's map need not have the image's size."""
+    x0, y0, x1, y1 = crop.region
+    shift = np.array([[1, 0, x0], [0, 1, y0], [0, 0, 1]], np.float64)
+    warp = np.asarray(crop.sample.warp_mat, np.float64)[:2] @ shift
+    crop.sample.set_metainfo(dict(ori_shape=(max(1, y1 - y0), max(1, x1 - x0)), warp_mat=warp))
+
+
+def _array(value: torch.Tensor) -> np.ndarray:
+    """``(1, H, W)`` -> ``(H, W)``, ``(3, H, W)`` -> ``(H, W, 3)``."""
+    array = value.cpu().numpy()
+    if array.ndim == 3:
+        array = array[0] if len(array) == 1 else np.ascontiguousarray(array.transpose(1, 2, 0))
+    return array
+
+
+def _test_dataset(config: Any) -> dict:
+    """The data set's config of the tests, inside of what wraps it."""
+    dataset = (config.get('test_dataloader') or {}).get('dataset') or {}
+    while 'pipeline' not in dataset and ('dataset' in dataset or dataset.get('datasets')):
+        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
+    return dataset
