@@ -2,6 +2,7 @@
 """Scoring takes the persons that training takes: COCO files as annotation tools write them."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -113,9 +114,7 @@ def test_results_by_image_name(tmp_path, perfect, name):
 
 def test_own_results_of_an_image_round_trip(tmp_path, perfect):
     """The file that prediction leaves beside an image is scored as it is."""
-    from sapiens.apis.results import KeypointSet  # noqa: F401 (the room that writes them)
     from sapiens.apis.saving import coco_results
-    from sapiens.vocabularies import load_vocabulary
 
     document, _ = perfect
     image = document['images'][0]
@@ -126,10 +125,14 @@ def test_own_results_of_an_image_round_trip(tmp_path, perfect):
             points = np.reshape(annotation['keypoints'], (17, 3))
             x, y, width, height = annotation['bbox']
             self.xy, self.scores = points[:, :2], np.ones(17)
-            self.box, self.box_score, self.vocabulary = (x, y, x + width, y + height), 0.9, load_vocabulary('coco17')
+            self.box, self.box_score = np.array([x, y, x + width, y + height]), 0.9
 
     document['images'], document['annotations'] = [image], people
-    results = coco_results([Person(a) for a in people], image['file_name'].rsplit('.', 1)[0])
+    path = tmp_path / image['file_name']
+    result = types.SimpleNamespace(
+        path=path, name=path.stem, time=None, size=(480, 640), keypoints=[Person(a) for a in people]
+    )
+    results = coco_results(result)
     assert score(tmp_path, document, results).metrics['AP'] == pytest.approx(1)
 
 
