@@ -14,7 +14,7 @@ from pathlib import Path
 from ..errors import UserError
 from . import options
 
-# As in `sapiens.engine.adapters`, which is too heavy for a --help.
+# As in `sapiens.engine.convert`, which is too heavy for a --help.
 LAYOUTS = ('sapiens', 'reference', 'safetensors', 'mmpose', 'mmseg')
 
 
