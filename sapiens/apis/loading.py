@@ -37,8 +37,9 @@ MODEL_NAMES = {
     'depth': ('depth', 'depth'),
     'normal': ('normal', 'normal'),
     'mae': ('pretrain', 'mae'),
+    'all': ('multitask', '4tasks'),
 }
-_SIZES = ('tiny', '0.3b', '0.6b', '1b', '2b')
+_SIZES = ('tiny', 'small', '0.3b', '0.6b', '1b', '2b')
 
 
 @dataclass
@@ -106,13 +107,15 @@ def find_config(name: str | Path, layout: Layout | None = None) -> Path:
 
     Args:
         name: Path of a config, its stem (``'sapiens_1b_308kpt'``), or a short name (`MODEL_NAMES`), with or without
-            a size (``'pose_308_1b'``).
+            a size (``'pose_308_1b'``); ``'tiny'`` is ``'all_tiny'``.
         layout: Of the weights; gives the size where the name does not.
 
     Raises:
         UserError: Unknown name (the nearest is named), or the size is nowhere said.
     """
     text = str(name)
+    if text in ('tiny', 'small'):
+        text = f'all_{text}'
     path = find_config_file(text)
     if text.endswith('.py') or path.is_file():
         return path
@@ -120,7 +123,7 @@ def find_config(name: str | Path, layout: Layout | None = None) -> Path:
     if not found:
         near = difflib.get_close_matches(text, [*MODEL_NAMES, *shipped_configs()], n=1, cutoff=0.4)
         hint = f"did you mean '{near[0]}'? " if near else ''
-        raise UserError(f"unknown model '{text}': {hint}known are {', '.join(MODEL_NAMES)} (also with a size: "
+        raise UserError(f"unknown model '{text}': {hint}known are tiny, {', '.join(MODEL_NAMES)} (also with a size: "
                         "'pose_308_1b') and the configs in configs/")  # fmt: skip
     folder, suffix = MODEL_NAMES[found.group(1)]
     size = found.group(2) or (layout.arch if layout else None)

@@ -34,6 +34,7 @@ def convert_checkpoint(
     vocabulary: str | None = None,
     patch_padding: int | None = None,
     allow_partial: bool = False,
+    half: bool = False,
 ) -> str:
     """Convert one file.
 
@@ -46,6 +47,7 @@ def convert_checkpoint(
         vocabulary: Name or file of the head's vocabulary, where its number of outputs does not tell.
         patch_padding: Where the layout does not tell.
         allow_partial: See `fit_state_dict`.
+        half: Write float16, and nothing about the run that made them: a file to publish.
 
     Returns:
         What was recognised and written, for people.
@@ -89,6 +91,9 @@ def convert_checkpoint(
         if report.resized:
             notes.pop('patch_grid', None)
         lines.append(str(report))
+    if half:
+        ours = {name: value.half() if value.is_floating_point() else value for name, value in ours.items()}
+        meta = {}
     save_converted(ours, {**meta, 'sapiens': notes}, target, to, str(source))
     lines.append(f'written: {target}')
     return '\n'.join(lines)
