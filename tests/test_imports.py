@@ -8,26 +8,13 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / 'sapiens'
 # From the ground up: a room may import those that stand before it (docs/architecture.md).
 ORDER = [
-    'errors',
-    'utils',
-    'openmmlab',
-    'registry',
-    'bridges',
-    'vocabularies',
-    'structures',
-    'codecs',
-    'visualization',
-    'datasets',
-    'models',
-    'evaluation',
-    'engine',
-    'apis',
-    'deploy',
-    'curation',
-    'synthesis',
-    'commands',
-    'cli',
-    '__main__',
+    *('errors', 'utils', 'openmmlab', 'registry', 'bridges'),
+    *('vocabularies', 'structures', 'codecs'),
+    *('visualization', 'datasets', 'models'),
+    *('evaluation', 'engine'),
+    *('apis', 'deploy'),
+    *('curation', 'synthesis'),
+    *('commands', 'cli', '__main__'),
 ]
 
 
