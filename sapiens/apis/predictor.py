@@ -94,7 +94,9 @@ class Predictor:
         self.model.backbone.to(dtype)
         if isinstance(getattr(self.model, 'neck', None), torch.nn.Module):
             self.model.neck.to(dtype)
-        self.heads = dict(getattr(self.model, 'heads', {}).items())
+        # A head that finds people is for `TinyDetector`.
+        heads = getattr(self.model, 'heads', {}).items()
+        self.heads = {name: head for name, head in heads if not getattr(head, 'makes_boxes', False)}
         for head in self.heads.values():
             head.set_precision(dtype)
         self.tasks = tuple(self.heads)
