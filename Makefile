@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 REQUIREMENTS := setup.py $(wildcard requirements/*.txt)
+JOBS ?= 2
 
 .PHONY: demo test env clean
 
@@ -16,8 +17,10 @@ $(STAMP): $(REQUIREMENTS)
 demo: env
 	$(BIN)/python demo/quickstart.py
 
+# The last step builds the wheel and tries it in an environment of its own.
 test: env
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m wheel
 
 clean:
 	rm -rf $(VENV) build *.egg-info

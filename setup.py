@@ -23,12 +23,26 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['sapiens', 'sapiens.*']),
-    package_data={'sapiens': ['vocabularies/*.json', 'evaluation/*.json', 'synthesis/data/*']},
-    entry_points={'console_scripts': ['sapiens = sapiens.cli:main']},
+    py_modules=['sapiens_toolkit'],
+    package_data={
+        'sapiens': [
+            'py.typed',
+            '**/*.json',
+            'synthesis/data/*',
+            'weights/*',
+            # OpenMMLab's place for what is not a package; links in the checkout, files in the wheel.
+            '.mim/model-index.yml',
+            '.mim/configs/**/*.*',
+            '.mim/tools/**/*.*',
+            '.mim/demo/**/*.*',
+        ]
+    },
+    exclude_package_data={'': ['*.pyc']},
+    entry_points={'console_scripts': ['sapiens = sapiens_toolkit:main']},
     python_requires='>=3.10',
     install_requires=requirements('core'),
     extras_require={
         name: requirements(name)
-        for name in ('openmmlab', 'synthesis', 'mitsuba', 'curation', 'export', 'demo', 'tests')
+        for name in ('hub', 'demo', 'export', 'synthesis', 'mitsuba', 'curation', 'openmmlab', 'tests')
     },
 )

@@ -12,6 +12,12 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
+if not hasattr(sys.modules[__package__], 'TOOLKIT'):
+    # Another distribution wrote its `sapiens/__init__.py` over ours; every module of ours comes past here.
+    from sapiens_toolkit import explain
+
+    raise ImportError(explain(str(sys.modules[__package__].__file__)))
+
 CONFIG_ERRORS = (TypeError, KeyError, ValueError, AttributeError, IndexError, AssertionError)
 """What a wrong value in a config can raise where it is used first."""
 

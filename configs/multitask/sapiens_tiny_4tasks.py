@@ -1,22 +1,6 @@
-# All four tasks on one tiny encoder, 256 x 192 (H x W).
+# All four tasks on one tiny encoder, 256 x 192 (H x W): the model that ships with the toolkit, see docs/model_zoo.md.
 _base_ = [
-    '../_base_/default_runtime.py',
-    '../_base_/schedules/finetune.py',
-    '../_base_/datasets/all_tasks.py',
-    '../_base_/models/all_tasks.py',
+    '../_base_/zoo_runtime.py',
+    '../_base_/datasets/zoo.py',
+    '../_base_/models/shared_tasks.py',
 ]
-input_size = (256, 192)
-model = dict(
-    backbone=dict(arch='tiny', img_size=input_size),
-    heads=dict(
-        pose=dict(deconv_channels=(96, 96), conv_channels=(96, 96)),
-        seg=dict(deconv_channels=(96, 96, 96), conv_channels=(96, 96, 96)),
-        depth=dict(deconv_channels=(96, 96, 48, 48), conv_channels=(48, 48)),
-        normal=dict(deconv_channels=(96, 96, 96), conv_channels=(96, 96, 96)),
-    ),
-)
-# The tiny encoder starts from random weights, so all layers learn alike.
-optim_wrapper = dict(optimizer=dict(lr=1e-3), paramwise_cfg=dict(layer_decay_rate=1.0))
-train_dataloader = dict(batch_size=8, dataset=dict(input_size=input_size))
-val_dataloader = dict(batch_size=8, dataset=dict(input_size=input_size))
-test_dataloader = dict(batch_size=8, dataset=dict(input_size=input_size))

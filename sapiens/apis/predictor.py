@@ -92,6 +92,8 @@ class Predictor:
         self.model, self.source, self.dtype, self.flip_test = loaded.network, loaded.source, dtype, flip_test
         self.model.to(device)
         self.model.backbone.to(dtype)
+        if isinstance(getattr(self.model, 'neck', None), torch.nn.Module):
+            self.model.neck.to(dtype)
         self.heads = dict(getattr(self.model, 'heads', {}).items())
         for head in self.heads.values():
             head.set_precision(dtype)

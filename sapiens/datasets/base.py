@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from mmengine.logging import print_log
 
 from ..errors import UserError
 from ..registry import DATASETS, TRANSFORMS
+from ..utils.file_names import find_file
 from ..vocabularies import KeypointVocabulary, PartVocabulary, load_vocabulary
 from .bad_samples import BadSampleLog
 from .image_files import list_images
@@ -50,6 +50,9 @@ class HumanDataset(BaseDataset):
         test_mode: Whether every sample must come out, unchanged in order.
         **kwargs: mmengine's: ``indices``, ``serialize_data``, ``lazy_init``, ``metainfo``, ``filter_cfg``.
 
+    Attributes:
+        notes: What was dropped from the file or assumed about it, one line each; logged when it is read.
+
     Raises:
         UserError: Paths that do not exist, annotations that are malformed, unknown vocabularies, or no sample at all.
     """
@@ -79,6 +82,7 @@ class HumanDataset(BaseDataset):
         if background is not None:
             list_images(background)
         self.max_bad_fraction = max_bad_fraction
+        self.notes: list[str] = []
         self._bad_log = BadSampleLog()
         for vocabulary in (keypoint_vocabulary, part_vocabulary):
             if vocabulary is not None:
@@ -202,7 +206,15 @@ class HumanDataset(BaseDataset):
 
     def _resolve(self, prefix: str, name: str) -> str:
         """Path of a file named in an annotation, below one of the prefixes."""
-        return os.path.join(self.data_prefix.get(prefix, self.data_root) or '', name)
+        return find_file(self.data_prefix.get(prefix, self.data_root) or '', name)
+
+    def _report(self, used: int, total: int, what: str, dropped: Mapping[str, int], notes: Iterable[str] = ()) -> None:
+        """Log, and keep in `notes`, how many entries of a file are used, and what was dropped or assumed."""
+        reasons = ', '.join(f'{count} {reason}' for reason, count in dropped.items())
+        self.notes = [f'{used} of {total} {what} used: {reasons}'] if dropped else []
+        self.notes += list(notes)
+        for note in self.notes:
+            print_log(f'{self.describe()}: {note}', logger='current')
 
 
 def lookup_table(label_map: dict[int, int] | Sequence[int]) -> np.ndarray:

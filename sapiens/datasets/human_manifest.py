@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
 
 from ..errors import UserError
 from ..registry import DATASETS
+from ..structures.coco import Notes, as_corners, box_around, box_problem, clean_keypoints, read_box, read_keypoints
+from ..utils.json_files import as_numbers
 from ..vocabularies import convert_keypoints, load_vocabulary
 from .base import HumanDataset
-from .coco_keypoints import as_numbers
+from .frame_cache import FrameCache
 from .manifest import Manifest
 from .storage import readable_name
 
@@ -27,6 +30,8 @@ class HumanManifestDataset(HumanDataset):
         keypoint_vocabulary: Vocabulary of the samples; default is the manifest's. With another one, keypoints are
             converted by the vocabularies' maps (308 -> 133 -> 17).
         part_vocabulary: Vocabulary of the part ids; default is the manifest's. Another one needs a ``label_map``.
+        cache: Folder, relative to ``data_root``, that keeps decoded frames (see `FrameCache`): for many epochs on small
+            frames of one size.
         **kwargs: See `HumanDataset`.
 
     Raises:
@@ -39,11 +44,12 @@ class HumanManifestDataset(HumanDataset):
         sample_per: str = 'image',
         keypoint_vocabulary: str | None = None,
         part_vocabulary: str | None = None,
+        cache: str | None = None,
         **kwargs: Any,
     ) -> None:
         if sample_per not in ('image', 'person'):
             raise UserError(f"HumanManifestDataset: sample_per '{sample_per}' is neither 'image' nor 'person'")
-        self.sample_per = sample_per
+        self.sample_per, self.cache_folder = sample_per, cache
         self.manifest = Manifest(data_root)
         self.file_vocabulary = self.manifest.header.get('keypoints')
         parts = self.manifest.header.get('parts')
@@ -59,64 +65,92 @@ class HumanManifestDataset(HumanDataset):
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """One entry an image or a person: references only, records are parsed again when a sample is taken."""
-        entries = []
-        for entry in self.manifest.entries(parse=self.sample_per == 'person'):
+        entries, dropped, total, notes = [], Counter(), 0, Notes()
+        sizes, kinds, number = set(), set(), -1
+        for number, entry in enumerate(self.manifest.entries(parse=self.sample_per == 'person')):
             base = {'img_path': entry['files']['image'], 'img_id': entry['id'], 'record': entry['record'],
                     'label_files': {k: v for k, v in entry['files'].items() if k != 'image'}}  # fmt: skip
+            if self.cache_folder is not None:
+                base['frame'] = number
+                kinds.add(tuple(sorted(entry['files'])))
+                sizes.add(tuple((entry['fields'] or {}).get(side) for side in ('height', 'width')))
             if self.sample_per == 'image':
                 entries.append(base)
                 continue
-            persons = entry['fields'].get('persons') or []
-            where = readable_name(entry['record'])
-            if not isinstance(persons, list) or not all(isinstance(person, dict) for person in persons):
-                raise UserError(f'{where}: "persons" must be a list of {{...}}; mend the line')
-            for number, person in enumerate(persons):
-                if self.test_mode or _is_labelled(person, f'{where}: person {number}'):
-                    entries.append({**base, 'person': number, 'ann_id': f'{entry["id"]}/{number}'})
+            for index in range(len(entry['fields']['persons'])):
+                total += 1
+                reason = self._why_not(entry['fields'], index, readable_name(entry['record']), notes)
+                if reason:
+                    dropped[reason] += 1
+                else:
+                    entries.append({**base, 'person': index, 'ann_id': f'{entry["id"]}/{index}'})
+        self._report(len(entries), total, 'persons', dropped, notes)
+        if self.cache_folder is not None:
+            if len(sizes) != 1 or len(kinds) != 1 or None in next(iter(sizes)):
+                raise UserError(f'{self.manifest.path}: a cache needs frames of one size with the same labels (records '
+                                 'with "width" and "height"); leave cache out')  # fmt: skip
+            folder = self.manifest.folder / self.cache_folder
+            self.cache = FrameCache(folder, number + 1, next(iter(sizes)), next(iter(kinds)))
         return entries
 
     def parse_sample(self, info: dict[str, Any]) -> dict[str, Any]:
         """Add the units and, per person, box and keypoints."""
         name = readable_name(info['record'])
+        if 'frame' in info:
+            arrays = self.cache.read(info.pop('frame'), {'image': info['img_path'], **info['label_files']})
+            info.update(img=arrays.pop('image'), label_arrays=arrays)
         record = self.manifest.read_record(info.pop('record'))
         info['depth_scale'] = self.manifest.header['depth_scale']
         info['normal_axes'] = self.manifest.header['normal_axes']
         if record.get('camera'):
             info['camera'] = record['camera']
+        size = _size(record)
+        if size is not None:
+            info['file_size'] = size
         number = info.pop('person', None)
-        if number is None:
-            return info
-        person = record['persons'][number]
-        bbox = as_numbers(person.get('bbox'))
-        if bbox is None or bbox.shape != (4,):
-            raise UserError(f'{name}: person {number} needs a "bbox" of x, y, width, height')
-        x, y, w, h = bbox
-        info.update(bbox=np.array([x, y, x + w, y + h], np.float32), bbox_score=1.0)
-        if self.keypoint_vocabulary is not None:
-            info.update(self._keypoints(person, f'{name}: person {number}'))
+        if number is not None:
+            box, points, _ = self._person(record, number, name, Notes())
+            info.update(bbox=as_corners(box, size), file_bbox=box.astype(np.float32), bbox_score=1.0)
+            if self.keypoint_vocabulary is not None:
+                info.update(keypoints=points[:, :2].copy(), keypoints_visible=points[:, 2].copy())
         return info
 
-    def _keypoints(self, person: dict[str, Any], where: str) -> dict[str, np.ndarray]:
-        vocabulary = load_vocabulary(self.keypoint_vocabulary)
-        source = load_vocabulary(self.file_vocabulary) if self.file_vocabulary else vocabulary
-        values = person.get('keypoints')
-        points = np.zeros((source.num_keypoints, 3)) if values is None else as_numbers(values)
-        if points is None:
-            raise UserError(f'{where} has keypoints that are no [x, y, v]; mend the line')
-        points = points.astype(np.float32)
-        if points.shape != (source.num_keypoints, 3):
-            raise UserError(
-                f"{where}: keypoints are {points.shape}, '{source.name}' asks for {(source.num_keypoints, 3)}"
+    def _why_not(self, record: dict[str, Any], number: int, name: str, notes: Notes) -> str:
+        try:
+            box, points, problem = self._person(record, number, name, notes)
+        except UserError:
+            return ''  # one malformed person of many is a bad sample, said when it is taken
+        if not self.test_mode and self.keypoint_vocabulary is not None and not (points[:, 2] > 0).any():
+            return 'without labelled keypoints'
+        return f'with {problem} and without keypoints' if box is None else ''
+
+    def _person(
+        self, record: dict[str, Any], number: int, name: str, notes: Notes
+    ) -> tuple[np.ndarray | None, np.ndarray, str]:
+        """Box x, y, width, height (or None), ``(K, 3)`` keypoints, and what is wrong with the file's box."""
+        person, where = record['persons'][number], f'{name}: person {number}'
+        points = np.zeros((0, 3), np.float32)
+        if self.keypoint_vocabulary is not None:
+            vocabulary = load_vocabulary(self.keypoint_vocabulary)
+            source = load_vocabulary(self.file_vocabulary) if self.file_vocabulary else vocabulary
+            points = read_keypoints(person, source.num_keypoints, where)
+            points = np.zeros((source.num_keypoints, 3)) if points is None else points
+            points = clean_keypoints(points, {}, notes, where)
+            if source.name != vocabulary.name:
+                moved, visible = convert_keypoints(points[:, :2], points[:, 2], source, vocabulary)
+                points = np.concatenate([np.nan_to_num(moved), visible[:, None]], 1)
+        box, size = read_box(person.get('bbox'), where), _size(record)
+        problem = box_problem(box, size)
+        if problem:
+            box = box_around(points)
+            box = None if box_problem(box, size) else box
+            notes.add(
+                f'persons with {problem} ' + ('are dropped' if box is None else 'get that of their points'), where
             )
-        points, visible = points[:, :2], points[:, 2]
-        if source.name != vocabulary.name:
-            points, visible = convert_keypoints(points, visible, source, vocabulary)
-        return {'keypoints': np.nan_to_num(points), 'keypoints_visible': visible}
+        return box, points, problem
 
 
-def _is_labelled(person: dict[str, Any], where: str) -> bool:
-    """Whether a person has a labelled keypoint."""
-    try:
-        return any(point[2] > 0 for point in person.get('keypoints') or [])
-    except (TypeError, IndexError):
-        raise UserError(f'{where} has keypoints that are no [x, y, v]; mend the line') from None
+def _size(record: dict[str, Any]) -> tuple[int, int] | None:
+    """``(H, W)`` of the image where the record says so."""
+    size = as_numbers([record.get('height'), record.get('width')], 2)
+    return (int(size[0]), int(size[1])) if size is not None and (size > 0).all() and (size < 1e6).all() else None

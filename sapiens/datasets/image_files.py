@@ -8,7 +8,6 @@ import logging
 import os
 import re
 from collections import Counter
-from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -207,9 +206,8 @@ def find_images(folder: str | Path) -> tuple[tuple[str, ...], str]:
     return tuple(found), note
 
 
-@lru_cache(maxsize=8)
 def list_images(folder: str | Path) -> tuple[str, ...]:
-    """Paths of `find_images`, which looks once; what was left out goes to the log."""
+    """Paths of `find_images`; what was left out goes to the log."""
     found, note = find_images(folder)
     if note:
         print_log(note, logger='current', level=logging.WARNING)

@@ -9,6 +9,8 @@ from typing import Any
 
 from ..errors import UserError
 from ..registry import DATASETS
+from ..utils.file_names import find_file
+from ..utils.json_files import read_lines
 from .base import HumanDataset
 from .image_files import list_images
 
@@ -29,23 +31,17 @@ class ImageFolderDataset(HumanDataset):
         if not self.ann_file:
             paths = list_images(root)
         else:
-            paths = [os.path.join(root, name) for name in read_list(self.ann_file)]
+            paths = [find_file(root, name) for name in read_names(self.ann_file)]
         return [{'img_path': p, 'img_id': os.path.relpath(p, root)} for p in paths]
 
 
-def read_list(path: str | Path) -> list[str]:
-    """Lines of a text file, without blank lines and ``#`` comments.
+def read_names(path: str | Path) -> list[str]:
+    """Names of a list of files, one a line.
 
     Raises:
         UserError: The file is missing, not text, or names nothing.
     """
-    try:
-        lines = [line.strip() for line in Path(path).read_text(encoding='utf-8').splitlines()]
-    except FileNotFoundError:
-        raise UserError(f'{path}: no such file list; check the path and data_root') from None
-    except UnicodeDecodeError:
-        raise UserError(f'{path}: is not a text file; give a list with one path a line') from None
-    names = [line for line in lines if line and not line.startswith('#')]
+    names = read_lines(path, 'file list')
     if not names:
         raise UserError(f'{path}: names no file; write one path a line')
     return names

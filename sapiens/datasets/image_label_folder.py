@@ -4,22 +4,27 @@
 from __future__ import annotations
 
 import os
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
 from ..registry import DATASETS
 from .base import HumanDataset
-from .image_files import list_images
-from .image_folder import read_list
+from .image_files import IMAGE_EXTENSIONS, list_images
+from .image_folder import read_names
 from .transforms.loading import KINDS
 
-_LABEL_EXTENSIONS = ('.png', '.npz', '.npy', '.tif', '.tiff', '.bmp')
+LABEL_EXTENSIONS = ('.png', '.npz', '.npy', '.tif', '.tiff', '.bmp')
+"""Endings of labels; what an image may end with comes last where both lie in one folder."""
 
 
 @DATASETS.register_module()
 class ImageLabelFolderDataset(HumanDataset):
     """``data_prefix=dict(img='images', parts='labels', depth=..., normals=..., mask=...)``, paired by name.
+
+    Images and labels may lie in one folder when the images are of a kind that no label is (``a.jpg`` with ``a.png``).
 
     Args:
         ann_file: A ``.txt`` of names (with or without ending) to take; empty: all images.
@@ -28,7 +33,7 @@ class ImageLabelFolderDataset(HumanDataset):
         **kwargs: See `HumanDataset`.
 
     Raises:
-        UserError: A folder is missing, or an image lacks a label.
+        UserError: A folder is missing, an image lacks a label, or two files have one name.
     """
 
     def __init__(
@@ -40,9 +45,15 @@ class ImageLabelFolderDataset(HumanDataset):
     def load_data_list(self) -> list[dict[str, Any]]:
         """One entry an image, with the paths of its labels."""
         root = self.data_prefix.get('img', self.data_root)
-        images = {_stem(p, root): p for p in list_images(root)}
-        names = images if not self.ann_file else [_without_ending(n) for n in read_list(self.ann_file)]
-        labels = {kind: _index(self.data_prefix[kind]) for kind in KINDS if self.data_prefix.get(kind)}
+        folders = {kind: self.data_prefix[kind] for kind in KINDS if self.data_prefix.get(kind)}
+        inside = tuple(os.path.join(os.path.realpath(f), '') for f in folders.values() if _is_below(f, root))
+        images = _by_name([p for p in list_images(root) if not os.path.realpath(p).startswith(inside)], root)
+        shared = [kind for kind, folder in folders.items() if os.path.realpath(folder) == os.path.realpath(root)]
+        if shared:
+            images = _without_labels(images, root, shared[0])
+        images = {name: _only(paths, name, root, 'images') for name, paths in images.items()}
+        names = images if not self.ann_file else [_known(n, images) for n in read_names(self.ann_file)]
+        labels = {kind: _index(folder, set(images.values()), kind) for kind, folder in folders.items()}
         entries = []
         for name in names:
             if name not in images:
@@ -57,18 +68,54 @@ class ImageLabelFolderDataset(HumanDataset):
         return entries
 
 
-def _index(folder: str) -> dict[str, str]:
+def _index(folder: str, images: set[str], kind: str) -> dict[str, str]:
     """Label files below a folder by name without ending."""
     if not os.path.isdir(folder):
         raise UserError(f'{folder}: no such folder of labels; check the path and data_root')
-    files = (os.path.join(place, f) for place, _, files in os.walk(folder, followlinks=True) for f in files)
-    return {_stem(f, folder): f for f in files if f.lower().endswith(_LABEL_EXTENSIONS)}
+    files = (os.path.join(place, f) for place, _, files in os.walk(folder, followlinks=True) for f in sorted(files))
+    found = _by_name([f for f in files if f.lower().endswith(LABEL_EXTENSIONS) and f not in images], folder)
+    return {name: _only(paths, name, folder, f'{kind} labels') for name, paths in found.items()}
 
 
-def _stem(path: str, root: str) -> str:
-    return _without_ending(os.path.relpath(path, root))
+def _by_name(paths: Iterable[str], root: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        found.setdefault(_without_ending(os.path.relpath(path, root)), []).append(path)
+    return found
+
+
+def _only(paths: list[str], name: str, root: str, what: str) -> str:
+    if len(paths) > 1:
+        raise UserError(f"{root}: has two {what} of the name '{name}' ({', '.join(map(os.path.basename, paths))}); "
+                        'keep one')  # fmt: skip
+    return paths[0]
+
+
+def _is_below(folder: str, root: str) -> bool:
+    return os.path.realpath(folder).startswith(os.path.join(os.path.realpath(root), ''))
+
+
+def _without_labels(images: dict[str, list[str]], root: str, kind: str) -> dict[str, list[str]]:
+    """The images of a folder that holds labels too: those whose ending no label has, or whose label is an array."""
+    photos = {}
+    for name, paths in images.items():
+        photos[name] = [path for path in paths if not path.lower().endswith(LABEL_EXTENSIONS)]
+        arrays = [os.path.join(root, name + ending) for ending in ('.npy', '.npz')]
+        if not photos[name] and len(paths) == 1 and any(map(os.path.exists, arrays)):
+            photos[name] = paths
+        if not photos[name]:
+            raise UserError(f"{root}: holds images and {kind} labels, '{os.path.basename(paths[0])}' may be either; "
+                            'put the labels into a folder of their own')  # fmt: skip
+    return photos
+
+
+def _known(name: str, images: dict[str, str]) -> str:
+    name = name.replace('\\', '/') if name not in images else name
+    return _without_ending(name)
 
 
 def _without_ending(name: str) -> str:
+    name = unicodedata.normalize('NFC', name)
     path = Path(name)
-    return str(path.with_suffix('')) if path.suffix.lower() in ('.jpg', '.jpeg', '.webp', *_LABEL_EXTENSIONS) else name
+    endings = (*IMAGE_EXTENSIONS, *LABEL_EXTENSIONS)
+    return str(path.with_suffix('')) if path.suffix.lower() in endings else name

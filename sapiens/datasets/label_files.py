@@ -116,7 +116,11 @@ def decode_ids(data: bytes, name: str) -> np.ndarray:
 
 def decode_mask(data: bytes, name: str) -> np.ndarray:
     """Decode a mask: ``(H, W)`` uint8 of 0 and 1; any nonzero value, alpha aside, is 1."""
-    mask = read_array(data, name)
+    return mask_of(read_array(data, name))
+
+
+def mask_of(mask: np.ndarray) -> np.ndarray:
+    """As `decode_mask`, from the array that the file holds."""
     if mask.ndim == 3:
         mask = mask[..., :3].any(-1)
     return (mask != 0).astype(np.uint8)
@@ -133,7 +137,11 @@ def decode_depth(data: bytes, name: str, depth_scale: float = 0.001) -> np.ndarr
     Returns:
         ``(H, W)`` float32 metres; 0 = unknown (NaN, infinity and what is not positive become 0).
     """
-    raw = read_array(data, name)
+    return depth_of(read_array(data, name), name, depth_scale)
+
+
+def depth_of(raw: np.ndarray, name: str, depth_scale: float = 0.001) -> np.ndarray:
+    """As `decode_depth`, from the array that the file holds."""
     if raw.ndim == 3 and raw.shape[-1] == 1:
         raw = raw[..., 0]
     if raw.ndim != 2:
@@ -155,13 +163,17 @@ def decode_normals(data: bytes, name: str, axes: str = 'x-right y-up z-viewer') 
     Returns:
         ``(H, W, 3)`` float32 unit vectors in our axes; (0, 0, 0) = unknown.
     """
-    raw = read_array(data, name)
+    return normals_of(read_array(data, name), name, axes, is_image=not is_array_file(data))
+
+
+def normals_of(raw: np.ndarray, name: str, axes: str = 'x-right y-up z-viewer', is_image: bool = True) -> np.ndarray:
+    """As `decode_normals`, from the array that the file holds; an image has its channels in OpenCV's order."""
     if raw.ndim != 3 or raw.shape[-1] < 3:
         raise UserError(f'{name}: normals need three channels, this has shape {raw.shape}')
     raw = raw[..., :3]
     if raw.dtype.kind == 'u':
         known = raw.any(-1, keepdims=True)
-        if not _is_array_file(data):
+        if is_image:
             raw = raw[..., ::-1]
         normals = np.where(known, raw * np.float32(2 / np.iinfo(raw.dtype).max) - 1, np.float32(0))
     else:
@@ -177,13 +189,14 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return np.where(length > 1e-6, vectors / np.maximum(length, 1e-6), 0).astype(np.float32)
 
 
-def _is_array_file(data: bytes) -> bool:
+def is_array_file(data: bytes) -> bool:
+    """Whether a file is .npy or .npz."""
     return data[:6] == b'\x93NUMPY' or data[:4] == b'PK\x03\x04'
 
 
 def read_array(data: bytes, name: str) -> np.ndarray:
     """Numbers as a file has them: an image (channels in OpenCV's order), .npy or .npz; never unpickles."""
-    if not _is_array_file(data):
+    if not is_array_file(data):
         return _decode(data, name)
     try:
         loaded = np.load(io.BytesIO(data), allow_pickle=False)

@@ -2,8 +2,9 @@
 """The manifest format ``sapiens-manifest/1``: a folder of images with any of our labels, read and written.
 
 ``manifest.json`` (the header) says which vocabularies and units hold and which files list the samples: ``.jsonl`` files
-with one sample a line and paths relative to the folder, or webdataset-style tar shards. See `Manifest` for reading,
-`ManifestWriter` for writing, `pack_shards` for turning a folder into shards, and `label_files` for the label files.
+with one sample a line and paths relative to the folder, webdataset-style tar shards, or the ``manifest.json`` of other
+folders with the same vocabularies and units. See `Manifest` for reading, `ManifestWriter` for writing, `pack_shards`
+for turning a folder into shards, and `label_files` for the label files.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..utils.file_names import find_file
 from ..utils.files import replace_when_done, write_atomic
+from ..utils.json_files import parse_json
 from ..vocabularies import load_vocabulary
 from .label_files import (
     NORMAL_AXES,
@@ -76,7 +79,7 @@ class Manifest:
         path = Path(path)
         self.path = path if path.suffix == '.json' else path / 'manifest.json'
         self.folder = self.path.parent
-        header = parse_json(read_bytes(str(self.path)), str(self.path))
+        header = _object(read_bytes(str(self.path)), str(self.path))
         if header.get('format') != FORMAT:
             raise UserError(f"{self.path}: format is {header.get('format')!r}, this program reads '{FORMAT}'")
         self.header: dict[str, Any] = {
@@ -85,14 +88,17 @@ class Manifest:
             'files': ['manifest.jsonl'],
             **header,
         }
-        if self.header['normal_axes'] not in NORMAL_AXES:
-            raise UserError(f"{self.path}: unknown normal_axes '{self.header['normal_axes']}'; "
+        axes, scale, files = (self.header[key] for key in ('normal_axes', 'depth_scale', 'files'))
+        if not isinstance(axes, str) or axes not in NORMAL_AXES:
+            raise UserError(f"{self.path}: unknown normal_axes '{axes}'; "
                             f'known are {", ".join(map(repr, NORMAL_AXES))}')  # fmt: skip
-        files, scale = self.header['files'], self.header['depth_scale']
-        if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
+        if not isinstance(files, list) or not all(isinstance(name, str) and name for name in files):
             raise UserError(f'{self.path}: "files" must be a list of file names, not {files!r}')
-        if not isinstance(scale, (int, float)) or not scale > 0:
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < 1e9:
             raise UserError(f'{self.path}: "depth_scale" must be a number above 0 (metres per unit), not {scale!r}')
+        for key in ('keypoints', 'parts'):
+            if not isinstance(self.header.get(key), (str, type(None))):
+                raise UserError(f'{self.path}: "{key}" must be the name or file of a vocabulary; mend the file')
 
     def entries(self, parse: bool = True) -> Iterator[dict[str, Any]]:
         """Walk the samples.
@@ -109,14 +115,31 @@ class Manifest:
         """
         for name in self.header['files']:
             path = self.folder / name
+            if path.suffix == '.json':
+                yield from self._part(path).entries(parse)
+                continue
             yield from self._from_shard(path, parse) if path.suffix == '.tar' else self._from_lines(path)
+
+    def _part(self, path: Path) -> Manifest:
+        """Another manifest that this one lists."""
+        part = Manifest(path)
+        meaning = ('keypoints', 'parts', 'depth_scale', 'normal_axes')
+        differing = [key for key in meaning if part.header.get(key) != self.header.get(key)]
+        if differing or part.path.samefile(self.path):
+            raise UserError(f'{self.path}: lists {path}, which has another {", ".join(differing) or "place: itself"}')
+        return part
 
     def _from_lines(self, path: Path) -> Iterator[dict[str, Any]]:
         for reference, line in list_lines(path):
-            fields = parse_json(line, readable_name(reference))
-            if not isinstance(fields.get('image'), str):
-                raise UserError(f'{readable_name(reference)}: the sample has no "image"; every line needs one')
-            files = {k: str(self.folder / fields[k]) for k in ('image', *LABELS) if fields.get(k)}
+            name = readable_name(reference)
+            fields = _record(line, name)
+            if not isinstance(fields.get('image'), str) or not fields['image']:
+                raise UserError(f'{name}: the sample has no "image"; every line needs one')
+            files = {kind: fields[kind] for kind in ('image', *LABELS) if fields.get(kind)}
+            wrong = [kind for kind, file in files.items() if not isinstance(file, str)]
+            if wrong:
+                raise UserError(f'{name}: "{wrong[0]}" must be the path of a file; mend the line')
+            files = {kind: find_file(str(self.folder), file) for kind, file in files.items()}
             sample_id = fields.get('id', Path(fields['image']).stem)
             yield {'id': sample_id, 'record': reference, 'files': files, 'fields': fields}
 
@@ -141,22 +164,25 @@ class Manifest:
     @staticmethod
     def read_record(reference: str) -> dict[str, Any]:
         """Parse a sample's record again, by the reference that `entries` gave."""
-        return parse_json(read_bytes(reference), readable_name(reference))
+        return _record(read_bytes(reference), readable_name(reference))
 
 
-def parse_json(data: bytes, name: str) -> dict[str, Any]:
-    """Parse a JSON object.
-
-    Raises:
-        UserError: Malformed, or not an object; the message names the file.
-    """
-    try:
-        value = json.loads(data)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f'{name}: not valid JSON ({error}); mend the file') from None
+def _object(data: bytes, name: str) -> dict[str, Any]:
+    value = parse_json(data, name)
     if not isinstance(value, dict):
         raise UserError(f'{name}: must hold a JSON object {{...}}, not a {type(value).__name__}')
     return value
+
+
+def _record(data: bytes, name: str) -> dict[str, Any]:
+    """A sample's record, with ``persons`` that are a list of objects."""
+    record = _object(data, name)
+    persons = record.get('persons') or []
+    if not isinstance(persons, list) or not all(isinstance(person, dict) for person in persons):
+        raise UserError(f'{name}: "persons" must be a list of {{...}}; mend the line')
+    if not isinstance(record.get('id', ''), (str, int)):
+        raise UserError(f'{name}: "id" must be a name or a number; mend the line')
+    return {**record, 'persons': persons}
 
 
 class ManifestWriter:
@@ -316,7 +342,7 @@ class ManifestWriter:
         path = self.folder / 'manifest.jsonl'
         if path.exists():
             for reference, line in list_lines(path):
-                yield parse_json(line, readable_name(reference))['id'], line.rstrip(b'\n') + b'\n'
+                yield str(_record(line, readable_name(reference)).get('id')), line.rstrip(b'\n') + b'\n'
 
 
 def pack_shards(source: str | Path, target: str | Path, samples_per_shard: int = 1000) -> list[Path]:

@@ -5,6 +5,7 @@ from .backbones import SapiensViT
 from .estimators import HumanEstimator
 from .heads import DepthHead, NormalHead, PartHead, PoseHead
 from .losses import KeypointMSELoss, KeypointOHKMLoss, NormalLoss, SiLogLoss, WeightedCrossEntropy
+from .necks import UpsamplingNeck
 from .preprocessor import HumanDataPreprocessor
 from .pretrain import MAEDecoder, MAEPretrainer
 
@@ -22,5 +23,6 @@ __all__ = [
     'PoseHead',
     'SapiensViT',
     'SiLogLoss',
+    'UpsamplingNeck',
     'WeightedCrossEntropy',
 ]

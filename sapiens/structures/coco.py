@@ -167,7 +167,7 @@ def parse_coco(
     if missing:
         raise UserError(f'{path}: lacks {", ".join(sorted(missing))}; give a COCO-style annotation file')
     notes = Notes()
-    images = _read_images(objects_of(document, 'images', path), path, notes)
+    images = _read_images(objects_of(document, 'images', path, 'every image needs an "id"'), path, notes)
     categories = objects_of(document, 'categories', path, may_lack=True)
     chosen, ids = choose_category(categories, path, category)
     order = None if vocabulary is None else read_order(chosen, vocabulary, path, notes)
@@ -277,9 +277,11 @@ def read_keypoints(entry: dict[str, Any], count: int, where: str) -> np.ndarray 
     values = entry.get('keypoints')
     if values is None or values == []:
         return None
+    if not isinstance(values, list):
+        raise UserError(f'{where} has "keypoints" that are no list of numbers; mend the file')
     points = as_numbers(values)
-    if points is None or not isinstance(values, list):
-        raise UserError(f'{where} has keypoints that are no list of numbers; mend the file')
+    if points is None:
+        raise UserError(f'{where} has keypoints that are no numbers; mend the file')
     if points.size == 17 * 3 and count == 133 and 'foot_kpts' in entry:
         joined = [points.reshape(-1)]
         for name, (start, end) in WHOLEBODY_FIELDS.items():
@@ -292,7 +294,7 @@ def read_keypoints(entry: dict[str, Any], count: int, where: str) -> np.ndarray 
             joined.append(part.reshape(-1))
         points = np.concatenate(joined)
     if points.size != 3 * count:
-        raise UserError(f'{where} has {points.size / 3:g} keypoints (of x, y, v), not {count}; '
+        raise UserError(f'{where} has {points.size / 3:g} keypoints, the vocabulary has {count}; '
                         'choose the keypoint_vocabulary of the file')  # fmt: skip
     return points.reshape(count, 3)
 
@@ -305,7 +307,7 @@ def _read_images(entries: list[dict[str, Any]], path: str, notes: Notes) -> dict
         if isinstance(identifier, float) and identifier.is_integer():
             identifier = int(identifier)
         if not isinstance(identifier, (int, str)) or isinstance(identifier, bool):
-            raise UserError(f'{path}: every image needs an "id", entry {position} of "images" has {identifier!r}')
+            raise UserError(f'{path}: every image needs an "id"; mend the file (entry {position} of "images")')
         if not isinstance(name, str) or not name.strip():
             raise UserError(f'{path}: image {identifier} has no "file_name"; mend the file')
         height, width = (_side(entry.get(side), f'{path}: image {identifier}', side) for side in ('height', 'width'))
@@ -371,7 +373,8 @@ def _read_person(
     identifier = annotation.get('id')
     if identifier is None or not isinstance(identifier, Hashable):
         identifier = position
-    where, notes = f'{file.path}: annotation {identifier}', file.notes
+    name, notes = f'annotation {identifier}', file.notes
+    where = f'{file.path}: {name}'
     if annotation.get('image_id') is None:
         raise UserError(f'{where} has no "image_id"; mend the file')
     image_id = file._by_key.get(id_key(annotation['image_id']))
@@ -383,29 +386,29 @@ def _read_person(
     if order is not None:
         keypoints = read_keypoints(annotation, order[1], where)
         if keypoints is not None:
-            keypoints = _clean(keypoints if order[0] is None else keypoints[order[0]], valid, notes, identifier)
+            keypoints = clean_keypoints(keypoints if order[0] is None else keypoints[order[0]], valid, notes, name)
     size = file.images[image_id].size
     bbox = read_box(annotation.get('bbox'), where)
     problem = box_problem(bbox, size)
     if problem:
-        around = _around(keypoints)
+        around = box_around(keypoints)
         bbox = None if box_problem(around, size) else around
         what = 'without one are dropped' if bbox is None else 'get the box around their keypoints'
-        notes.add(f'persons with {problem} {what}', f'annotation {identifier}')
+        notes.add(f'persons with {problem} {what}', name)
     area = as_numbers(annotation.get('area'))
     if area is None or area.ndim or not 0 < area < _FAR**2:
         area = 0.0 if bbox is None else float(bbox[2:].prod()) * AREA_OF_BOX
-        notes.add(f'persons without an area, taken as {AREA_OF_BOX} of the box', f'annotation {identifier}')
+        notes.add(f'persons without an area, taken as {AREA_OF_BOX} of the box', name)
     score = read_score(annotation.get('score', 1.0), where)
     return CocoPerson(identifier, image_id, bbox, keypoints, float(area), crowd, valid, problem, score)
 
 
-def _clean(points: np.ndarray, valid: dict[str, bool], notes: Notes, identifier: Hashable) -> np.ndarray:
+def clean_keypoints(points: np.ndarray, valid: dict[str, bool], notes: Notes, where: Hashable) -> np.ndarray:
     """``(K, 3)`` float32 with v of 0, 1 or 2; points that are no numbers or invalid are not labelled."""
     labelled = points[:, 2] > 0
     broken = labelled & ~(np.abs(points[:, :2]) < _FAR).all(-1)
     if broken.any():
-        notes.add('persons with keypoints that are not finite, taken as unlabelled', f'annotation {identifier}')
+        notes.add('persons with keypoints that are not finite, taken as unlabelled', where)
     # Some tools write confidences for v: anything above 0 is labelled.
     points[:, 2] = np.where(labelled & ~broken, np.where(points[:, 2] > 1, 2, 1), 0)
     if len(points) == 133:
@@ -416,7 +419,7 @@ def _clean(points: np.ndarray, valid: dict[str, bool], notes: Notes, identifier:
     return points.astype(np.float32)
 
 
-def _around(keypoints: np.ndarray | None) -> np.ndarray | None:
+def box_around(keypoints: np.ndarray | None) -> np.ndarray | None:
     """Box x, y, width, height around the labelled points; None without two."""
     seen = np.zeros((0, 2)) if keypoints is None else keypoints[keypoints[:, 2] > 0, :2].astype(np.float64)
     if len(seen) < 2:
@@ -426,7 +429,9 @@ def _around(keypoints: np.ndarray | None) -> np.ndarray | None:
     return np.concatenate([low - margin, high - low + 2 * margin])
 
 
-def objects_of(document: dict[str, Any], key: str, path: str, may_lack: bool = False) -> list[dict[str, Any]]:
+def objects_of(
+    document: dict[str, Any], key: str, path: str, what: str | None = None, may_lack: bool = False
+) -> list[dict[str, Any]]:
     """The list of objects under a key; null and nothing are an empty one where the file may lack it.
 
     Raises:
@@ -436,7 +441,8 @@ def objects_of(document: dict[str, Any], key: str, path: str, may_lack: bool = F
     if entries is None and may_lack:
         return []
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise UserError(f'{path}: "{key}" is no list of {{...}}; mend the file')
+        problem = what or f'"{key}" is no list of {{...}}'
+        raise UserError(f'{path}: {problem}; mend the file')
     return entries
 
 

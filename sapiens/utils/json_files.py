@@ -56,7 +56,7 @@ def parse_json(data: bytes, name: str) -> Any:
         UserError: Empty, malformed, cut off, or nested too deeply.
     """
     if not data.strip():
-        raise UserError(f'{name}: is empty, not a JSON file; write it again')
+        raise UserError(f'{name}: not valid JSON (the file is empty); mend the file')
     text = decode_text(data, name)
     try:
         return json.loads(text)

@@ -16,8 +16,8 @@ from scenes import sphere
 
 from sapiens.datasets import HumanManifestDataset, ManifestWriter, label_files
 from sapiens.datasets.check import check_dataset, check_keypoints, check_sample, swapped_sides
-from sapiens.datasets.coco_keypoints import join_keypoints
 from sapiens.errors import run_cli
+from sapiens.structures.coco import read_keypoints
 from sapiens.vocabularies import load_vocabulary
 
 ROOT = Path(__file__).parents[2]
@@ -86,14 +86,15 @@ def test_bad_persons_are_found(folder):
     rewrite(folder, 'b', persons=[{'keypoints': [[1, 2, 2]] * 133}])
     rewrite(folder, 'c', persons=[{'bbox': [0, 0, 9, 9], 'keypoints': [[900, 2, 2]] * 133}])
     data = HumanManifestDataset(str(folder), sample_per='person')
-    found = [list(check_sample(data, i)) for i in range(3)]
-    assert [f[0][0] for f in found] == ['malformed annotation', 'malformed annotation', 'keypoints off the image']
-    assert "keypoints are (1, 3), 'wholebody133' asks for (133, 3)" in found[0][0][2]
-    assert 'needs a "bbox"' in found[1][0][2]
+    found = [list(check_sample(data, i)) for i in range(2)]
+    assert [f[0][0] for f in found] == ['malformed annotation', 'keypoints off the image']
+    assert 'person 0 has 1 keypoints, the vocabulary has 133' in found[0][0][2]
+    assert data.notes[0] == '5 of 6 persons used: 1 with no box and without keypoints'
+    assert data.notes[1].startswith('persons with no box are dropped: 1') and 'line 2: person 0' in data.notes[1]
 
 
 def points_785():
-    joined = join_keypoints(ANNOTATION, 133, '')
+    joined = read_keypoints(ANNOTATION, 133, '')
     return joined[:, :2], joined[:, 2] > 0
 
 

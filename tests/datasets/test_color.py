@@ -115,3 +115,22 @@ def test_background_mistakes_are_named(tmp_path):
         RandomBackground(str(tmp_path), prob=1.0)(sample(img=np.zeros((9, 9, 3), np.uint8)))
     plain = sample(img=np.zeros((9, 9, 3), np.uint8))
     assert RandomBackground(None, prob=1.0)(plain) is plain
+
+
+def test_bad_cameras_change_pixels_and_nothing_else():
+    from sapiens.datasets.transforms import RandomCamera
+
+    np.random.seed(0)
+    image = np.random.randint(0, 256, (40, 30, 3)).astype(np.uint8)
+    always = dict(white_balance_prob=1, gamma_prob=1, grey_prob=0, low_resolution_prob=1, noise_prob=1, jpeg_prob=1)
+    sample = RandomCamera(**always).transform(dict(img=image, keypoints=1))
+    assert sample['img'].shape == image.shape and sample['img'].dtype == np.uint8 and sample['keypoints'] == 1
+    assert sample['img'].std() < image.std()  # what is reduced and compressed loses detail
+    off = dict.fromkeys(always, 0)
+    never = RandomCamera(**off)
+    assert (never.transform(dict(img=image))['img'] == image).all()
+    grey = RandomCamera(**{**off, 'grey_prob': 1})
+    out = grey.transform(dict(img=image))['img']
+    assert (out == out[..., :1]).all() and not (image == image[..., :1]).all()
+    warm = RandomCamera(**{**off, 'white_balance_prob': 1}).transform(dict(img=image))['img']
+    assert (warm[..., 1] == image[..., 1]).all() and (warm[..., 0] != image[..., 0]).any()

@@ -72,6 +72,7 @@ def test_any_vocabulary_by_a_plain_list(tmp_path):
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.uniform(0, 400, (308, 2)), rng.integers(0, 3, (308, 1))], -1)
     document['annotations'][0]['keypoints'] = values.ravel().tolist()
+    del document['categories'][0]['keypoints']
     (tmp_path / 'a.json').write_text(json.dumps(document))
     info = coco(str(tmp_path / 'a.json'), keypoint_vocabulary='keypoints308').get_data_info(0)
     np.testing.assert_allclose(info['keypoints'], values[:, :2], rtol=1e-6)
@@ -103,7 +104,7 @@ def test_detector_boxes(tmp_path):
     assert info['bbox_score'] > 0.99 and 'keypoints' not in info
     assert len(coco(bbox_file='coco_785_detections.json')) == 1, 'training uses the annotations'
     (tmp_path / 'd.json').write_text('[{"image_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]')
-    with pytest.raises(UserError, match='box 0 belongs to image 1, which'):
+    with pytest.raises(UserError, match='result 0 belongs to image 1, which'):
         coco(bbox_file=str(tmp_path / 'd.json'), test_mode=True)
 
 
@@ -340,3 +341,72 @@ def test_data_sets_are_lazy_serialised_and_built_by_name(tmp_path):
     config['pipeline'] = [dict(type='LoadImag')]
     with pytest.raises(UserError, match="did you mean 'LoadImage'"):
         DATASETS.build(config)
+
+
+def folder_pairs(**prefix):
+    data = ImageLabelFolderDataset(data_prefix=prefix, part_vocabulary='parts20')
+    infos = [data.get_data_info(i) for i in range(len(data))]
+    return [(Path(i['img_path']).name, *(Path(f).name for f in i['label_files'].values())) for i in infos]
+
+
+def test_images_and_labels_in_one_folder_are_told_apart(tmp_path):
+    one = tmp_path / 'one'
+    photos(one, 2)
+    for i in range(2):
+        (one / f'00{i}.png').rename(one / f'00{i}.jpg')
+        cv2.imwrite(str(one / f'00{i}.png'), np.ones((40, 30), np.uint8))
+    one = str(one)
+    assert folder_pairs(img=one, parts=one) == [('000.jpg', '000.png'), ('001.jpg', '001.png')]
+    arrays = str(photos(tmp_path / 'arrays', 1))
+    np.save(f'{arrays}/000.npy', np.ones((40, 30)))
+    assert folder_pairs(img=arrays, depth=arrays) == [('000.png', '000.npy')]
+    below = photos(tmp_path / 'below', 1)
+    labels = str(photos(below / 'labels', 1))
+    assert folder_pairs(img=str(below), parts=labels) == [('000.png', '000.png')]
+    both = str(photos(tmp_path / 'both', 1))
+    with pytest.raises(UserError, match="'000.png' may be either; put the labels into a folder of their own"):
+        folder_pairs(img=both, parts=both)
+
+
+def test_two_files_of_one_name_are_an_error(tmp_path):
+    images, labels = photos(tmp_path / 'images', 2), photos(tmp_path / 'labels', 2)
+    (images / '001.webp').write_bytes((images / '001.png').read_bytes())
+    with pytest.raises(UserError, match=r"images: has two images of the name '001' \(001.png, 001.webp\)"):
+        folder_pairs(img=str(images), parts=str(labels))
+    (images / '001.webp').unlink()
+    (labels / '000.tif').write_bytes(b'')
+    with pytest.raises(UserError, match=r"labels: has two parts labels of the name '000'"):
+        folder_pairs(img=str(images), parts=str(labels))
+
+
+def test_names_in_any_spelling_find_their_files(tmp_path):
+    (tmp_path / 'img/deep').mkdir(parents=True)
+    names = ['gro\u0308\u00dfe.jpg', 'with space.jpg', 'deep/a.jpg']
+    for name in names:
+        shutil.copy(PHOTO, tmp_path / 'img' / name)
+    spelt = ['gr\u00f6\u00dfe.jpg', 'with%20space.jpg', 'deep\\a.jpg', './deep/a.jpg', '/deep/a.jpg', 'deep/a.jpg ']
+    (tmp_path / 'list.txt').write_text('\n'.join(spelt[:5]), encoding='utf-8-sig')
+    data = ImageFolderDataset(str(tmp_path / 'list.txt'), data_prefix=dict(img=str(tmp_path / 'img')))
+    assert all(Path(data.get_data_info(i)['img_path']).is_file() for i in range(5))
+    document = json.loads((DATA / 'coco_785.json').read_text())
+    for name in spelt:
+        document['images'][0]['file_name'] = name
+        (tmp_path / 'a.json').write_bytes(json.dumps(document).encode('utf-16'))
+        data = CocoKeypointDataset(str(tmp_path / 'a.json'), data_prefix=dict(img=str(tmp_path / 'img')))
+        assert Path(data.get_data_info(0)['img_path']).is_file()
+
+
+def test_dropped_persons_are_counted_and_said(tmp_path, caplog):
+    document = json.loads((DATA / 'coco_785.json').read_text())
+    (person,) = document['annotations']
+    bare = {k: v for k, v in person.items() if k != 'keypoints'}
+    changes = [(bare, {}), (person, dict(iscrowd=1)), (person, dict(bbox=[0, 0, 0, 0])),
+               (bare, dict(bbox=[0, 0, 0, 0])), (person, dict(area=0))]  # fmt: skip
+    document['annotations'] += [{**base, **change, 'id': i} for i, (base, change) in enumerate(changes)]
+    (tmp_path / 'a.json').write_text(json.dumps(document))
+    options = dict(ann_file=str(tmp_path / 'a.json'), keypoint_vocabulary='coco17')
+    train, test = coco(**options), coco(**options, test_mode=True)
+    assert train.notes[0] == '3 of 6 persons used: 2 without labelled keypoints, 1 crowds'
+    assert test.notes[0] == '4 of 6 persons used: 1 crowds, 1 with an empty box and without keypoints'
+    assert 'persons with an empty box get the box around their keypoints: 1 (first: annotation 2)' in train.notes
+    assert 'persons without an area, taken as 0.53 of the box: 1 (first: annotation 4)' in train.notes

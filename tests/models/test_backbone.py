@@ -72,7 +72,7 @@ def test_position_embedding_resized_on_loading_matches_the_reference(grid):
 
 
 def test_unknown_and_incomplete_architectures():
-    with pytest.raises(UserError, match="unknown arch '3b' of SapiensViT; known are tiny, 0.3b"):
+    with pytest.raises(UserError, match="unknown arch '3b' of SapiensViT; known are tiny, small, 0.3b"):
         build(arch='3b')
     with pytest.raises(UserError, match='arch of SapiensViT lacks num_heads, num_layers'):
         build(arch=dict(embed_dims=32, feedforward_channels=64))

@@ -157,7 +157,7 @@ def test_nulls_and_strings_have_their_obvious_meaning(write):
         (dict(bbox=[1, 2, 3]), '"bbox" of four numbers'),
         (dict(bbox='wide'), '"bbox" of four numbers'),
         (dict(keypoints=[1, 2, 2]), 'has 1 keypoints'),
-        (dict(keypoints=['x'] * 51), 'no list of numbers'),
+        (dict(keypoints=['x'] * 51), 'keypoints that are no numbers'),
         (dict(keypoints={'nose': 1}), 'no list of numbers'),
         (dict(iscrowd='maybe'), 'neither 0 nor 1'),
     ],

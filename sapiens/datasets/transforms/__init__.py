@@ -3,6 +3,7 @@
 
 from .background import RandomBackground
 from .bridge import FromOpenMMLab
+from .camera import RandomCamera
 from .color import CoarseDropout, PhotometricDistortion, RandomBlur
 from .dense import Pad, RandomAffine, RandomCrop, RandomResizedCrop, RandomRotate, Resize
 from .flip import RandomFlip
@@ -23,6 +24,7 @@ __all__ = [
     'RandomBackground',
     'RandomBlur',
     'RandomBox',
+    'RandomCamera',
     'RandomCrop',
     'RandomFlip',
     'RandomHalfBody',

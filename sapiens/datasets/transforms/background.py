@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -49,7 +50,7 @@ class RandomBackground(BaseTransform):
             person = results['part_map'] > 0
         else:
             raise UserError(f"{results['img_path']}: RandomBackground needs a mask or parts; add 'mask' to LoadLabels")
-        background = random_window(list_images(folder), results['img'].shape[:2])
+        background = random_window(_photos(folder), results['img'].shape[:2])
         alpha = cv2.GaussianBlur(person.astype(np.float32), (0, 0), self.feather) if self.feather else person
         alpha = np.float32(alpha)[..., None]
         mixed = results['img'] * alpha + background * (1 - alpha)
@@ -60,6 +61,11 @@ class RandomBackground(BaseTransform):
             if name in results:
                 results[name] = np.where(person if name == 'depth' else person[..., None], results[name], np.float32(0))
         return results
+
+
+@lru_cache(maxsize=8)
+def _photos(folder: str) -> tuple[str, ...]:
+    return list_images(folder)
 
 
 def random_window(files: Sequence[str], size: tuple[int, int]) -> np.ndarray:

@@ -168,6 +168,16 @@ def magnification(matrix: np.ndarray) -> float:
     return float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
 
 
+def pick_pixels(name: str, array: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Nearest pixels of a label as its file holds it (0 = unknown), before it is made into numbers."""
+    return _warp(array, matrix, size, cv2.INTER_NEAREST, _PADDING[name])
+
+
+def turn_normals(normals: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Rotate or mirror unit vectors ``(H, W, 3)`` as the map turns the image plane."""
+    return _turn(normals, matrix)
+
+
 def _warp_smooth(array: np.ndarray, known: np.ndarray, matrix: np.ndarray, size: tuple[int, int], is_smooth) -> Any:
     """Nearest neighbour; bilinear where the image grows and all pixels around are known and nearly equal.
 

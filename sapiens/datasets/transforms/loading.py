@@ -13,9 +13,9 @@ from ...errors import UserError
 from ...registry import TRANSFORMS
 from ...vocabularies import load_vocabulary
 from ..image_files import decode_image, is_jpeg, reduction_matrix, upright_size
-from ..label_files import decode_depth, decode_ids, decode_mask, decode_normals
+from ..label_files import decode_ids, depth_of, is_array_file, mask_of, normals_of, read_array
 from ..storage import read_bytes, readable_name
-from .fields import IGNORE, Sample, as_matrix, warp_map
+from .fields import IGNORE, Sample, as_matrix, pick_pixels, turn_normals, warp_map
 from .topdown import fit_aspect
 
 KINDS = ('parts', 'depth', 'normals', 'mask')
@@ -107,6 +107,9 @@ class LoadLabels(BaseTransform):
         kinds: Some of ``'parts'``, ``'depth'``, ``'normals'``, ``'mask'``; None takes the data set's ``labels``, all
             where it names none.
         optional: Whether a sample may lack some of them (several tasks on mixed data).
+        stride: Give labels at 1 / stride of the image's size, each the pixel nearest to the centre of its block, for
+            heads that are trained at their own resolution. Put it behind what changes the image's geometry; only
+            `RandomFlip` and transforms of the image alone may follow.
         frame: ``'current'`` moves the labels as the image has been moved; ``'original'`` keeps them in the original
             image's frame, where test metrics compare (the transform then comes last).
 
@@ -114,29 +117,41 @@ class LoadLabels(BaseTransform):
         UserError: A label is missing, unreadable, of another size than the image, or has ids outside the vocabulary.
     """
 
-    def __init__(self, kinds: Sequence[str] | None = None, optional: bool = False, frame: str = 'current') -> None:
+    def __init__(
+        self, kinds: Sequence[str] | None = None, optional: bool = False, stride: int = 1, frame: str = 'current'
+    ) -> None:
         if frame not in ('current', 'original'):
             raise UserError(f"LoadLabels: frame '{frame}' is neither 'current' nor 'original'")
         self.kinds = None if kinds is None else check_kinds(kinds)
-        self.optional, self.frame = optional, frame
+        if stride > 1 and frame == 'original':
+            raise UserError("LoadLabels: stride is for labels of training; with frame='original' leave it out")
+        self.optional, self.stride, self.frame = optional, stride, frame
 
     def transform(self, results: Sample) -> Sample:
         """Add ``part_map``, ``depth``, ``normals`` and ``mask`` as asked."""
         matrix = as_matrix(results['warp_mat'])
+        size = results['img_shape']
+        if self.stride > 1:
+            size = tuple(n // self.stride for n in size)
+            centre = (self.stride - 1) / 2
+            matrix = np.array([[1, 0, -centre], [0, 1, -centre], [0, 0, self.stride]]) / self.stride @ matrix
         moved = self.frame == 'current' and not np.array_equal(matrix, np.eye(3))
         for kind in self.kinds or results.get('labels', KINDS):
-            label = self._load(kind, results)
+            label = self._load(kind, results, (matrix, size) if self.stride > 1 else None)
             if label is None:
                 if self.optional:
                     continue
                 name = readable_name(str(results['img_path']))
                 raise UserError(f'{name}: has no {kind}, which LoadLabels asks for; add the label, drop '
                                 f"'{kind}' from the data set's labels or set optional=True")  # fmt: skip
+            field = _FIELD[kind]
+            if self.stride > 1:
+                results[field] = turn_normals(label, matrix) if kind == 'normals' else label
+                continue
             if label.shape[:2] != tuple(results['ori_shape']):
                 raise UserError(f'{self._name(kind, results)}: {kind} is {label.shape[0]} x {label.shape[1]} (H x W), '
                                 'the image {} x {}; make them equal'.format(*results['ori_shape']))  # fmt: skip
-            field = _FIELD[kind]
-            results[field] = warp_map(field, label, matrix, results['img_shape']) if moved else label
+            results[field] = warp_map(field, label, matrix, size) if moved else label
         if moved and results.get('flipped') and 'part_map' in results:
             swap = load_vocabulary(results['part_vocabulary']).swap
             table = np.arange(256, dtype=np.uint8)
@@ -144,29 +159,36 @@ class LoadLabels(BaseTransform):
             results['part_map'] = cv2.LUT(results['part_map'], table)
         return results
 
-    def _load(self, kind: str, results: Sample) -> np.ndarray | None:
-        files = results.get('label_files', {})
+    def _load(self, kind: str, results: Sample, place: tuple[np.ndarray, tuple[int, int]] | None) -> np.ndarray | None:
+        """The label, or with a place (map and size) its nearest pixels there; None where the sample has none."""
+        files, decoded = results.get('label_files', {}), results.get('label_arrays', {})
         if kind == 'mask' and 'mask' not in files:
             if 'parts' in files:
-                parts = self._load('parts', results)
+                parts = self._load('parts', results, place)
                 return ((parts > 0) & (parts != IGNORE)).astype(np.uint8)
             kind = 'instances'
         if kind not in files:
             return None
         name = readable_name(files[kind])
-        data = read_bytes(files[kind])
+        if kind in decoded:
+            array, is_image = decoded[kind], True
+        else:
+            data = read_bytes(files[kind])
+            is_image = not is_array_file(data)
+            array = decode_ids(data, name) if kind == 'parts' else read_array(data, name)
+        if place is not None:
+            array = pick_pixels(_FIELD.get(kind, 'mask'), array, *place)
         if kind == 'depth':
-            return decode_depth(data, name, results.get('depth_scale', 0.001))
+            return depth_of(array, name, results.get('depth_scale', 0.001))
         if kind == 'normals':
-            return decode_normals(data, name, results.get('normal_axes', 'x-right y-up z-viewer'))
+            return normals_of(array, name, results.get('normal_axes', 'x-right y-up z-viewer'), is_image)
         if kind in ('mask', 'instances'):
-            return decode_mask(data, name)
-        parts = decode_ids(data, name)
+            return mask_of(array)
         if results.get('label_map') is not None:
-            parts = cv2.LUT(parts, results['label_map'])
+            array = cv2.LUT(array, results['label_map'])
         if results.get('part_vocabulary') is not None:
-            check_part_ids(parts, results['part_vocabulary'], name)
-        return parts
+            check_part_ids(array, results['part_vocabulary'], name)
+        return array
 
     @staticmethod
     def _name(kind: str, results: Sample) -> str:

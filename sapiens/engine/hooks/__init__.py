@@ -1,6 +1,7 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Hooks of training and testing."""
 
+from .budget import TimeBudgetHook
 from .checkpoint import SafeCheckpointHook
 from .pictures import MAEVisHook, PredictionVisHook, ResultHook
 from .preemption import EXIT_REQUEUE, Preempted, PreemptionHook
@@ -17,5 +18,6 @@ __all__ = [
     'ResultHook',
     'SafeCheckpointHook',
     'ThroughputHook',
+    'TimeBudgetHook',
     'TrainingDiverged',
 ]

@@ -91,6 +91,11 @@ class SafeCheckpointHook(Hook):
             self.save(runner, self.filename_tmpl.format(runner.iter + 1), runner.epoch, runner.iter + 1)
             self._due = False
 
+    def after_train(self, runner: Any) -> None:
+        """Save what a hook has stopped before its last iteration."""
+        if self.save_last and not self.by_epoch and runner.train_loop.stop_training:
+            self.save(runner, self.filename_tmpl.format(runner.iter), runner.epoch, runner.iter)
+
     def after_train_epoch(self, runner: Any) -> None:
         """Save when an interval of epochs is over."""
         if not self.by_epoch:

@@ -13,11 +13,13 @@ from torch.utils.checkpoint import checkpoint
 
 from ...errors import UserError
 from ...registry import MODELS
+from .conv_stem import ConvStem
 from .pos_embed import resize_grid, sincos_pos_embed
 from .transformer import TransformerLayer, init_transformer_weights
 
 ARCHS = {
-    'tiny': dict(embed_dims=192, num_layers=6, num_heads=6, feedforward_channels=768),
+    'tiny': dict(embed_dims=192, num_layers=6, num_heads=3, feedforward_channels=768),
+    'small': dict(embed_dims=384, num_layers=12, num_heads=6, feedforward_channels=1536),
     '0.3b': dict(embed_dims=1024, num_layers=24, num_heads=16, feedforward_channels=4096),
     '0.6b': dict(embed_dims=1280, num_layers=32, num_heads=16, feedforward_channels=5120),
     '1b': dict(embed_dims=1536, num_layers=40, num_heads=24, feedforward_channels=6144),
@@ -78,11 +80,13 @@ class SapiensViT(BaseModule):
     """Vision transformer with the published parameter names (``layers.N.attn.qkv``, final norm ``ln1``, ...).
 
     Args:
-        arch: ``'tiny' | '0.3b' | '0.6b' | '1b' | '2b'`` or a dict with ``embed_dims``, ``num_layers``,
+        arch: ``'tiny' | 'small' | '0.3b' | '0.6b' | '1b' | '2b'`` or a dict with ``embed_dims``, ``num_layers``,
             ``num_heads`` and ``feedforward_channels``.
         img_size: ``(H, W)`` that the position embedding is made for; other sizes resize it on the fly.
         patch_size: Side of a patch.
         patch_padding: 0 or 2, see `PatchEmbed`.
+        stem: ``'patch'``, the paper's projection of patches, or ``'conv'`` (see `ConvStem`) for small sizes.
+        out_stem: Put out the conv stem's maps at strides 4 and 8 before the features of the layers.
         with_cls_token: Have a cls token (pretraining).
         out_type: ``'featmap'`` (B, C, h, w), ``'raw'`` tokens (B, (1 +) h * w, C), or ``'cls_token'`` (B, C).
         out_indices: Layers to put out, negative ones counted from the last. Only the last layer passes the final
@@ -105,6 +109,8 @@ class SapiensViT(BaseModule):
         img_size: int | tuple[int, int] = (1024, 768),
         patch_size: int = 16,
         patch_padding: int = 0,
+        stem: str = 'patch',
+        out_stem: bool = False,
         with_cls_token: bool = False,
         out_type: str = 'featmap',
         out_indices: int | Sequence[int] = -1,
@@ -128,7 +134,15 @@ class SapiensViT(BaseModule):
         self.out_type = out_type
         self.out_indices = self._check_indices([out_indices] if isinstance(out_indices, int) else out_indices)
 
-        self.patch_embed = PatchEmbed(self.embed_dims, patch_size, patch_padding)
+        if stem not in ('patch', 'conv') or (stem == 'conv' and (patch_size, patch_padding) != (16, 0)):
+            raise UserError(f"stem '{stem}' of SapiensViT (patch_size={patch_size}, patch_padding={patch_padding}) is "
+                            "neither 'patch' nor 'conv', which has patches of 16 without padding")  # fmt: skip
+        if out_stem and stem != 'conv':
+            raise UserError("out_stem of SapiensViT needs stem='conv'")
+        self.out_stem = out_stem
+        self.patch_embed = (
+            ConvStem(self.embed_dims) if stem == 'conv' else PatchEmbed(self.embed_dims, patch_size, patch_padding)
+        )
         self.patch_grid = self.patch_embed.grid(self.img_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if with_cls_token else None
         self.pos_embed = nn.Parameter(
@@ -186,15 +200,24 @@ class SapiensViT(BaseModule):
         """1 with a cls token, else 0."""
         return 0 if self.cls_token is None else 1
 
+    @property
+    def stem_channels(self) -> tuple[int, int] | None:
+        """Widths of the stem's maps that are put out, at strides 4 and 8; None without them."""
+        return self.patch_embed.widths[1:3] if self.out_stem else None
+
     def position(self, grid: tuple[int, int]) -> torch.Tensor:
         """Position embedding of the patches for a grid ``(h, w)``: ``(1, h * w, C)``, without the cls row."""
         return resize_grid(self.pos_embed[:, self.num_extra_tokens :], self.patch_grid, grid)
 
     def _run(
-        self, x: torch.Tensor, indices: Sequence[int], ids_keep: torch.Tensor | None = None
+        self,
+        embedded: torch.Tensor,
+        grid: tuple[int, int],
+        indices: Sequence[int],
+        ids_keep: torch.Tensor | None = None,
     ) -> dict[int, torch.Tensor]:
         """Tokens ``(B, (1 +) N, C)`` behind the layers of these indices, without the final norm."""
-        tokens = self.patch_embed(x) + self.position(self.grid(x))
+        tokens = embedded + self.position(grid)
         if ids_keep is not None:
             tokens = tokens.gather(1, ids_keep[..., None].expand(-1, -1, tokens.shape[2]))
         if self.cls_token is not None:
@@ -221,13 +244,16 @@ class SapiensViT(BaseModule):
 
         Returns:
             One tensor for each of ``out_indices``, shaped as ``out_type`` says; a choice of patches cannot be
-            ``'featmap'``.
+            ``'featmap'``. With ``out_stem``, the stem's maps at strides 4 and 8 come before them.
         """
-        outputs = self._run(x, self.out_indices, ids_keep)
+        stem_maps = self.patch_embed.maps(x) if self.out_stem else ()
+        embedded = self.patch_embed.tokens(stem_maps[-1]) if self.out_stem else self.patch_embed(x)
+        outputs = self._run(embedded, self.grid(x), self.out_indices, ids_keep)
         last = self.num_layers - 1
-        return tuple(
+        feats = (
             self._format(self.ln1(outputs[i]) if i == last else outputs[i], self.grid(x)) for i in self.out_indices
         )
+        return (*stem_maps[1:3], *feats)
 
     def get_intermediate_layers(
         self,
@@ -257,7 +283,7 @@ class SapiensViT(BaseModule):
             raise UserError('this encoder has no cls token (only pretrained encoders have): leave it out')
         indices = self._check_indices(range(-n, 0) if isinstance(n, int) else n)
         results = []
-        outputs = self._run(x, indices)
+        outputs = self._run(self.patch_embed(x), self.grid(x), indices)
         for index in indices:
             tokens = self.ln1(outputs[index]) if norm or index == self.num_layers - 1 else outputs[index]
             patches = tokens[:, self.num_extra_tokens :]

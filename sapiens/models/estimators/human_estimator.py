@@ -22,6 +22,7 @@ class HumanEstimator(BaseModel):
         backbone: Config of the backbone.
         heads: Task name (``'pose'``, ``'seg'``, ``'depth'``, ``'normal'``) -> config of its head; ``in_channels``
             and the codec's ``input_size`` come from the backbone unless given.
+        neck: Config of what stands between the backbone and all heads (`UpsamplingNeck`); None = nothing.
         data_preprocessor: Config; `HumanDataPreprocessor` by default.
         test_cfg: ``flip_test`` (bool): average the outputs of the image and of its mirror.
     """
@@ -30,25 +31,33 @@ class HumanEstimator(BaseModel):
         self,
         backbone: dict,
         heads: dict[str, dict],
+        neck: dict | None = None,
         data_preprocessor: dict | None = None,
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(MODELS.build(data_preprocessor or dict(type='sapiens.HumanDataPreprocessor')), init_cfg)
         self.backbone = MODELS.build(backbone)
+        self.neck = None if neck is None else MODELS.build(self._complete_neck(neck))
         self.heads = nn.ModuleDict({task: MODELS.build(self._complete(head)) for task, head in heads.items()})
         self.test_cfg = dict(test_cfg or {})
 
     def _complete(self, head: dict) -> dict:
         """Fill in what the backbone decides: the width of the features and the input size of a codec."""
-        head = {'in_channels': self.backbone.embed_dims, **head} if hasattr(self.backbone, 'embed_dims') else dict(head)
+        width = getattr(self.backbone, 'embed_dims', None) if self.neck is None else self.neck.out_channels
+        head = dict(head) if width is None else {'in_channels': width, **head}
         if 'codec' in head and hasattr(self.backbone, 'img_size'):
             head['codec'] = {'input_size': self.backbone.img_size, **head['codec']}
         return head
 
+    def _complete_neck(self, neck: dict) -> dict:
+        widths = {'in_channels': self.backbone.embed_dims, 'skip_channels': self.backbone.stem_channels}
+        return {**{key: value for key, value in widths.items() if value is not None}, **neck}
+
     def extract_feat(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """``(B, 3, H, W)`` normalised images -> the backbone's features."""
-        return self.backbone(inputs)
+        """``(B, 3, H, W)`` normalised images -> the backbone's features, or the neck's."""
+        feats = self.backbone(inputs)
+        return feats if self.neck is None else self.neck(feats)
 
     def outputs(
         self,
@@ -86,7 +95,7 @@ class HumanEstimator(BaseModel):
         patch = getattr(self.backbone, 'patch_size', None)
         if patch is None or feat.ndim != 4:
             return output
-        covered = tuple(n * patch for n in feat.shape[-2:])
+        covered = tuple(n * patch // getattr(self.neck, 'upsampling', 1) for n in feat.shape[-2:])
         return cut_to_input(output, covered, tuple(inputs.shape[-2:]))
 
     def forward(

@@ -1,0 +1,30 @@
+# Four tasks for small encoders: convolutional stem, one upsampling neck, heads of one 1 x 1 convolution at stride 4.
+input_size = (256, 192)
+model = dict(
+    type='HumanEstimator',
+    data_preprocessor=dict(type='HumanDataPreprocessor'),
+    backbone=dict(type='SapiensViT', arch='tiny', stem='conv', out_stem=True),
+    neck=dict(type='UpsamplingNeck', channels=(128, 128)),
+    heads=dict(
+        pose=dict(
+            type='PoseHead',
+            codec=dict(type='UDPHeatmap', sigma=2.0),
+            deconv_channels=(),
+            conv_channels=(),
+            # Heatmap errors are about a thousand times smaller than the other losses.
+            loss=dict(type='KeypointMSELoss', loss_weight=1000.0),
+            accuracy_interval=20,
+            group_weights=dict(body=5.0, foot=3.0, extra=3.0, face=0.4),
+        ),
+        seg=dict(
+            type='PartHead',
+            deconv_channels=(),
+            conv_channels=(),
+            dropout=0.0,
+            loss=dict(class_weight=None),
+        ),
+        depth=dict(type='DepthHead', deconv_channels=(), conv_channels=(), dropout=0.0),
+        normal=dict(type='NormalHead', deconv_channels=(), conv_channels=(), dropout=0.0),
+    ),
+    test_cfg=dict(flip_test=False),
+)

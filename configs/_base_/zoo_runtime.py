@@ -1,0 +1,24 @@
+# Small models from random weights: a schedule over minutes, since machines differ (default_hooks.budget.minutes).
+_base_ = './default_runtime.py'
+train_cfg = dict(by_epoch=False, max_iters=10**7, val_interval=10**7)
+val_cfg = dict()
+test_cfg = dict()
+optim_wrapper = dict(
+    # bf16 where the processor is faster with it: tools/train.py --amp.
+    type='OptimWrapper',
+    constructor='LayerDecayOptimWrapperConstructor',
+    paramwise_cfg=dict(layer_decay_rate=1.0),
+    optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.98), weight_decay=0.05, fused=True),
+    clip_grad=dict(max_norm=1.0),
+)
+param_scheduler = None
+default_hooks = dict(
+    budget=dict(type='TimeBudgetHook', minutes=60),
+    checkpoint=dict(interval=500, max_keep_ckpts=1, save_best=None),
+)
+custom_hooks = [
+    dict(type='NaNGuardHook', patience=3),
+    dict(type='ThroughputHook'),
+    dict(type='BadSampleHook', max_fraction=0.01),
+    dict(type='PreemptionHook'),
+]

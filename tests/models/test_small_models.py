@@ -1,0 +1,91 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""What small models have of their own: stem, shared neck, weights of keypoints, attention written out."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sapiens.errors import UserError
+from sapiens.models import SapiensViT
+from sapiens.models.backbones.transformer import Attention
+from sapiens.models.losses.keypoint import squared_error
+from sapiens.registry import MODELS
+from sapiens.vocabularies import load_vocabulary
+
+ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
+
+
+def estimator(**pose):
+    return MODELS.build(
+        dict(
+            type='sapiens.HumanEstimator',
+            backbone=dict(type='sapiens.SapiensViT', arch=ARCH, img_size=(64, 48), stem='conv', out_stem=True),
+            neck=dict(type='sapiens.UpsamplingNeck', channels=(24, 16)),
+            heads=dict(
+                pose=dict(type='sapiens.PoseHead', vocabulary='keypoints308', codec=dict(type='sapiens.UDPHeatmap'),
+                          deconv_channels=(), conv_channels=(), **pose),
+                seg=dict(type='sapiens.PartHead', vocabulary='parts28', deconv_channels=(), conv_channels=()),
+            ),
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize('size', [(64, 48), (70, 50)])
+def test_heads_share_one_neck_at_a_quarter_of_the_input(size):
+    model = estimator().eval()
+    outputs = model.outputs(torch.randn(2, 3, *size), flip_test=True)
+    height, width = (-(-n // 4) if n % 16 else n // 4 for n in size)
+    assert outputs['pose'].shape[:2] == (2, 308) and outputs['seg'].shape[:2] == (2, 28)
+    assert all(abs(out.shape[-2] - height) <= 1 and abs(out.shape[-1] - width) <= 1 for out in outputs.values())
+    feats = model.backbone(torch.randn(1, 3, 64, 48))
+    assert [tuple(f.shape[1:]) for f in feats] == [(48, 16, 12), (96, 8, 6), (32, 4, 3)]
+
+
+def test_the_stem_looks_at_neighbours_and_the_whole_model_learns():
+    model = estimator()
+    x = torch.randn(1, 3, 64, 48)
+    sum(out.square().mean() for out in model.outputs(x).values()).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for n, p in model.named_parameters() if 'final' not in n)
+    moved = x.clone()
+    moved[..., :16, 15] += 1.0  # the last column of the first patch
+    stem = model.backbone.patch_embed
+    assert (stem(moved)[:, 1] != stem(x)[:, 1]).any()
+
+
+def test_wrong_stems_are_named():
+    with pytest.raises(UserError, match="neither 'patch' nor 'conv'"):
+        SapiensViT(arch=ARCH, stem='convolutional')
+    with pytest.raises(UserError, match="needs stem='conv'"):
+        SapiensViT(arch=ARCH, out_stem=True)
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32])
+def test_the_error_of_factorised_targets_is_that_of_rendered_ones(dtype):
+    torch.manual_seed(0)
+    heatmaps = torch.randn(2, 5, 8, 6, dtype=dtype, requires_grad=True)
+    gx, gy = torch.rand(2, 5, 6, dtype=dtype), torch.rand(2, 5, 8, dtype=dtype)
+    weights = torch.rand(2, 5, dtype=dtype)
+    results = []
+    for target in ((gx, gy), gy[..., :, None] * gx[..., None, :]):
+        error = squared_error(heatmaps, target)
+        (gradient,) = torch.autograd.grad((error * weights).sum(), heatmaps)
+        results.append((error, gradient))
+    torch.testing.assert_close(results[0], results[1])
+
+
+def test_groups_of_keypoints_have_weights():
+    head = estimator(group_weights=dict(body=5.0, face=0.5)).heads['pose']
+    groups = load_vocabulary('keypoints308').groups
+    assert (head.point_weights[groups['body']] == 5).all() and (head.point_weights[groups['face']] == 0.5).all()
+    assert head.point_weights.sum() == 5 * 17 + 0.5 * 238 + 53
+    with pytest.raises(UserError, match="no group 'legs'; it has body, foot"):
+        estimator(group_weights=dict(legs=2.0))
+
+
+def test_attention_written_out_is_the_fused_one():
+    torch.manual_seed(0)
+    layer, x = Attention(32, 2), torch.randn(2, 12, 32)
+    with torch.no_grad():
+        fused = layer(x)
+    torch.testing.assert_close(layer(x), fused, rtol=1e-5, atol=1e-6)
+    assert F.mse_loss(layer(x), fused) < 1e-10
