@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from made_photos import photo
-from mmengine.config import Config
 from PIL import Image
 
 from sapiens.apis import Inferencer
+from sapiens.engine.config import load_config
 from sapiens.models import HumanEstimator
 from sapiens.registry import MODELS
 
@@ -70,7 +70,7 @@ def parts(folder, pipeline=None):
         labels=('parts',),
         part_vocabulary='parts28',
         test_mode=True,
-        pipeline=pipeline or Config.fromfile(base).test_pipeline,
+        pipeline=pipeline or load_config(base).test_pipeline,
     )
     return base, dict(test_dataloader=dict(num_workers=0, persistent_workers=False, dataset=data))
 
@@ -95,7 +95,7 @@ def seen(monkeypatch):
 @pytest.mark.parametrize('case', [shipped_pose, resized_parts, parts_with_kept_ratio])
 def test_the_same_tensors_and_the_same_answers(run_script, folder, seen, case):
     base, changes = case(folder)
-    config = Config.fromfile(base)
+    config = load_config(base)
     config.merge_from_dict(changes)
     config.dump(str(folder / 'config.py'))
     torch.manual_seed(0)
@@ -131,7 +131,7 @@ def test_the_same_tensors_and_the_same_answers(run_script, folder, seen, case):
 def test_a_pipeline_of_its_own_does_not_squeeze(folder):
     """A wide picture through keep_ratio + pad: the disc in it stays round, and the map is on the picture's pixels."""
     base, changes = parts_with_kept_ratio(folder)
-    config = Config.fromfile(base)
+    config = load_config(base)
     config.merge_from_dict(changes)
     config.dump(str(folder / 'config.py'))
     network = MODELS.build({**config.model.to_dict(), 'type': 'sapiens.HumanEstimator', '_scope_': 'sapiens'})
