@@ -25,7 +25,7 @@ from ..registry import METRICS
 from ..utils.files import write_atomic
 from ..vocabularies import load_vocabulary
 from .base import HumanMetric, sample_key, sample_name, to_numpy
-from .coco_files import box_gives_area, person_score
+from .persons import box_gives_area, person_score
 from .report import EvaluationReport
 
 FORMAT = 'sapiens-results/1'

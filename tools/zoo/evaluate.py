@@ -70,10 +70,10 @@ class Pose17:
         """Compare one person: points ``(17, 2)`` and scores ``(17,)``."""
         import numpy as np
 
-        from sapiens.evaluation.coco_files import Detection
+        from sapiens.structures.coco_results import CocoResult
 
         box = np.array(person['bbox'], np.float64)
-        self.detections.append(Detection(image_id, points, scores, float(scores.mean()), bbox=box, person_box=box))
+        self.detections.append(CocoResult(image_id, points, scores, float(scores.mean()), bbox=box, person_box=box))
         labels = np.reshape(person['keypoints'], (17, 3))
         seen = labels[:, 2] > 0
         if box[2] * box[3] > 96 * 96 and seen.sum() >= 10:
@@ -86,8 +86,8 @@ class Pose17:
 
         from sapiens.vocabularies import load_vocabulary
 
-        report = self.metric.evaluate_detections(self.detections)
-        figures = {name: report.metrics[name] for name in ('AP', 'AP (L)') if name in report.metrics}
+        report = self.metric.evaluate_results(self.detections)
+        figures = {name: report.metrics[name] for name in ('AP', 'AP_L') if name in report.metrics}
         errors = np.array(self.errors)
         seen = np.isfinite(errors)
         for limit in (0.1, 0.2):
