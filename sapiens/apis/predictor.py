@@ -129,9 +129,12 @@ class Predictor:
             score: Of the box.
         """
         height, width = frame.image.shape[:2]
-        sample = {'img': frame.image, 'sample_idx': frame.index, **self._facts}
-        if frame.path is not None:
-            sample['img_path'] = str(frame.path)
+        sample = {
+            'img': frame.image,
+            'img_path': str(frame.path or frame.name),
+            'sample_idx': frame.index,
+            **self._facts,
+        }
         if frame.data is not None:
             sample['img_bytes'] = frame.data
         if box is not None:
