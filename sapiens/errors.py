@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 import errno
 import inspect
+import logging
 import os
 import re
 import sys
@@ -49,6 +50,7 @@ def run_cli(main: Callable[[], int | None]) -> None:
     Args:
         main: Returns the exit code (None is 0).
     """
+    logging.raiseExceptions = False  # a log that cannot be written, on a full disk say, is no traceback
     try:
         code = main()
     except UserError as error:
