@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import atexit
 import difflib
 import errno
 import inspect
@@ -10,6 +11,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from types import FrameType
 
@@ -24,6 +26,10 @@ CONFIG_ERRORS = (TypeError, KeyError, ValueError, AttributeError, IndexError, As
 
 # Functions, of mmengine and ours, that build what a config describes.
 _BUILDER = re.compile(r'build_(from_cfg|(train_|val_|test_)?(dataloader|loop)|optim_wrapper|param_scheduler|evaluator)')
+
+
+leave_at_once = False
+"""For `run_cli`, set where threads of a library would abort the interpreter as it winds up (gloo's, exit code 134)."""
 
 
 class UserError(ValueError):
@@ -51,6 +57,21 @@ def run_cli(main: Callable[[], int | None]) -> None:
         main: Returns the exit code (None is 0).
     """
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk say, is no traceback
+    try:
+        _run(main)
+    except BaseException as error:
+        if not leave_at_once:
+            raise
+        if not isinstance(error, SystemExit):
+            traceback.print_exc()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit((error.code or 0) if isinstance(error, SystemExit) else 1)
+
+
+def _run(main: Callable[[], int | None]) -> None:
+    """Run a main function; ends in `SystemExit` or, with a defect of ours, in another exception."""
     try:
         code = main()
     except UserError as error:

@@ -99,7 +99,7 @@ def test_upload_in_a_browser(shelf, tmp_path):
             page.locator('#photo img').wait_for()
             page.get_by_role('button', name='Run').click()
             page.wait_for_function(
-                "document.querySelector('#status textarea')?.value.includes('120 x 160')", timeout=60000
+                "document.querySelector('#status textarea')?.value.includes('120 x 160')", timeout=600000
             )
             page.wait_for_function("document.querySelectorAll('#compare img').length >= 2")
             picture = os.environ.get('SAPIENS_TEST_SCREENSHOT')
