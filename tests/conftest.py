@@ -2,6 +2,7 @@
 """A way to use the scripts as a user does, without the seconds that a new process takes to import torch."""
 
 import importlib.util
+import os
 import sys
 import types
 from pathlib import Path
@@ -13,6 +14,7 @@ from mmengine.visualization import Visualizer
 from sapiens.errors import run_cli
 
 ROOT = Path(__file__).parents[1]
+os.environ['HF_HUB_OFFLINE'] = '1'  # no test asks the network; those of the hub talk to one of their own
 
 
 @pytest.fixture

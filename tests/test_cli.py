@@ -12,7 +12,7 @@ import torch
 import sapiens
 from sapiens import cli
 from sapiens.commands.convert import LAYOUTS
-from sapiens.engine.adapters import TARGETS
+from sapiens.engine.convert import TARGETS
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = {

@@ -1,11 +1,5 @@
 # Relative depth, 0.3B encoder, 1024 x 768 (H x W).
-_base_ = [
-    '../_base_/default_runtime.py',
-    '../_base_/schedules/finetune.py',
-    '../_base_/datasets/depth.py',
-    '../_base_/models/depth.py',
-]
-model = dict(
-    backbone=dict(arch='0.3b'),
-)
+_base_ = '../_base_/tasks/depth.py'
+load_from = 'facebook/sapiens-pretrain-0.3b'
+model = dict(backbone=dict(arch='0.3b'))
 train_dataloader = dict(batch_size=16)

@@ -2,7 +2,6 @@
 _base_ = './sapiens_tiny_4tasks_128x96.py'
 train_dataloader = dict(num_workers=1, batch_size=8, dataset=dict(data_root='data/quickstart/train/'))
 val_dataloader = dict(num_workers=1, dataset=dict(data_root='data/quickstart/val/'))
-test_dataloader = val_dataloader
 iterations = 500
 train_cfg = dict(max_iters=iterations, val_interval=iterations)
 default_hooks = dict(budget=dict(final=0.0), checkpoint=dict(interval=100, max_keep_ckpts=1), logger=dict(interval=20))

@@ -1,11 +1,5 @@
 # Surface normals, 2B encoder, 1024 x 768 (H x W).
-_base_ = [
-    '../_base_/default_runtime.py',
-    '../_base_/schedules/finetune.py',
-    '../_base_/datasets/normal.py',
-    '../_base_/models/normal.py',
-]
-model = dict(
-    backbone=dict(arch='2b', with_cp=True),
-)
+_base_ = '../_base_/tasks/normal.py'
+load_from = 'facebook/sapiens-pretrain-2b'
+model = dict(backbone=dict(arch='2b', with_cp=True))
 train_dataloader = dict(batch_size=2)

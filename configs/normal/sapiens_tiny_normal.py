@@ -1,17 +1,11 @@
 # Surface normals, tiny encoder, 256 x 192 (H x W).
-_base_ = [
-    '../_base_/default_runtime.py',
-    '../_base_/schedules/finetune.py',
-    '../_base_/datasets/normal.py',
-    '../_base_/models/normal.py',
-]
+_base_ = '../_base_/tasks/normal.py'
 input_size = (256, 192)
 model = dict(
-    backbone=dict(arch='tiny', img_size=input_size),
+    backbone=dict(arch='tiny'),
     heads=dict(normal=dict(deconv_channels=(96, 96, 96), conv_channels=(96, 96, 96))),
 )
+train_dataloader = dict(batch_size=8)
+val_dataloader = dict(batch_size=8)
 # The tiny encoder starts from random weights, so all layers learn alike.
 optim_wrapper = dict(optimizer=dict(lr=1e-3), paramwise_cfg=dict(layer_decay_rate=1.0))
-train_dataloader = dict(batch_size=8, dataset=dict(input_size=input_size))
-val_dataloader = dict(batch_size=8, dataset=dict(input_size=input_size))
-test_dataloader = dict(batch_size=8, dataset=dict(input_size=input_size))

@@ -1,12 +1,5 @@
 # 133 COCO-WholeBody keypoints, 0.3B encoder, 1024 x 768 (H x W).
-_base_ = [
-    '../_base_/default_runtime.py',
-    '../_base_/schedules/finetune.py',
-    '../_base_/datasets/wholebody133.py',
-    '../_base_/models/pose.py',
-]
-model = dict(
-    backbone=dict(arch='0.3b'),
-    heads=dict(pose=dict(vocabulary='wholebody133')),
-)
+_base_ = '../_base_/tasks/133kpt.py'
+load_from = 'facebook/sapiens-pretrain-0.3b'
+model = dict(backbone=dict(arch='0.3b'))
 train_dataloader = dict(batch_size=16)

@@ -1,12 +1,5 @@
 # 308 keypoints, 1B encoder, 1024 x 768 (H x W).
-_base_ = [
-    '../_base_/default_runtime.py',
-    '../_base_/schedules/finetune.py',
-    '../_base_/datasets/human308.py',
-    '../_base_/models/pose.py',
-]
-model = dict(
-    backbone=dict(arch='1b', with_cp=True),
-    heads=dict(pose=dict(vocabulary='keypoints308')),
-)
+_base_ = '../_base_/tasks/308kpt.py'
+load_from = 'facebook/sapiens-pretrain-1b'
+model = dict(backbone=dict(arch='1b', with_cp=True))
 train_dataloader = dict(batch_size=4)

@@ -1,17 +1,9 @@
 # 308 keypoints, tiny encoder, 256 x 192 (H x W).
-_base_ = [
-    '../_base_/default_runtime.py',
-    '../_base_/schedules/finetune.py',
-    '../_base_/datasets/human308.py',
-    '../_base_/models/pose.py',
-]
+_base_ = '../_base_/tasks/308kpt.py'
 input_size = (256, 192)
 model = dict(
-    backbone=dict(arch='tiny', img_size=input_size),
-    heads=dict(pose=dict(vocabulary='keypoints308', deconv_channels=(96, 96), conv_channels=(96, 96))),
+    backbone=dict(arch='tiny'),
+    heads=dict(pose=dict(deconv_channels=(96, 96), conv_channels=(96, 96))),
 )
 # The tiny encoder starts from random weights, so all layers learn alike.
 optim_wrapper = dict(optimizer=dict(lr=1e-3), paramwise_cfg=dict(layer_decay_rate=1.0))
-train_dataloader = dict(batch_size=8, dataset=dict(input_size=input_size))
-val_dataloader = dict(batch_size=8, dataset=dict(input_size=input_size))
-test_dataloader = dict(batch_size=8, dataset=dict(input_size=input_size))

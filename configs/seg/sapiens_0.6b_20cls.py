@@ -1,12 +1,5 @@
 # 20 part classes (LIP), 0.6B encoder, 1024 x 768 (H x W).
-_base_ = [
-    '../_base_/default_runtime.py',
-    '../_base_/schedules/finetune.py',
-    '../_base_/datasets/parts20.py',
-    '../_base_/models/seg.py',
-]
-model = dict(
-    backbone=dict(arch='0.6b', patch_padding=2),
-    heads=dict(seg=dict(vocabulary='parts20')),
-)
+_base_ = '../_base_/tasks/20cls.py'
+load_from = 'facebook/sapiens-pretrain-0.6b'
+model = dict(backbone=dict(arch='0.6b'))
 train_dataloader = dict(batch_size=8)

@@ -1,12 +1,5 @@
 # 28 part classes, 1B encoder, 1024 x 768 (H x W).
-_base_ = [
-    '../_base_/default_runtime.py',
-    '../_base_/schedules/finetune.py',
-    '../_base_/datasets/parts28.py',
-    '../_base_/models/seg.py',
-]
-model = dict(
-    backbone=dict(arch='1b', patch_padding=0, with_cp=True),
-    heads=dict(seg=dict(vocabulary='parts28')),
-)
+_base_ = '../_base_/tasks/28cls.py'
+load_from = 'facebook/sapiens-pretrain-1b'
+model = dict(backbone=dict(arch='1b', with_cp=True))
 train_dataloader = dict(batch_size=4)

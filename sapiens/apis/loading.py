@@ -4,27 +4,29 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from ..engine.checkpoint import CoverageReport, fit_state_dict, read_checkpoint
 from ..engine.config import load_config
+from ..engine.hub import parse_reference, resolve_weights, weight_folders
 from ..engine.layouts import Layout, recognise
 from ..errors import UserError
 from ..registry import MODELS
 from ..utils.shipped import find_config_file, shipped_configs, shipped_root
 
 CONFIGS = shipped_root() / 'configs'
-WEIGHTS_VARIABLE = 'SAPIENS_WEIGHTS'
 # Short names of models: what they predict -> (folder, suffix) of their configs.
 MODEL_NAMES = {
     'pose_17': ('pose', '17kpt'),
@@ -35,19 +37,30 @@ MODEL_NAMES = {
     'depth': ('depth', 'depth'),
     'normal': ('normal', 'normal'),
     'mae': ('pretrain', 'mae'),
+    'all': ('multitask', '4tasks'),
 }
-_SIZES = ('tiny', '0.3b', '0.6b', '1b', '2b')
+_SIZES = ('tiny', 'small', '0.3b', '0.6b', '1b', '2b')
 
 
 @dataclass
 class LoadedModel:
-    """A network with what it was made from."""
+    """A network with what it was made from.
+
+    Attributes:
+        network: On the CPU, in the precision of the weights.
+        config: Its config.
+        layout: What the weights were recognised as.
+        report: What was loaded.
+        source: File of the weights.
+        origin: Of published weights: ``repository``, ``file``, ``licence``, ``licence_url``, ``revision``; else empty.
+    """
 
     network: nn.Module
     config: Config
     layout: Layout
     report: CoverageReport
     source: str
+    origin: dict[str, str] = field(default_factory=dict)
 
 
 def choose_device(device: str = 'auto') -> torch.device:
@@ -94,13 +107,15 @@ def find_config(name: str | Path, layout: Layout | None = None) -> Path:
 
     Args:
         name: Path of a config, its stem (``'sapiens_1b_308kpt'``), or a short name (`MODEL_NAMES`), with or without
-            a size (``'pose_308_1b'``).
+            a size (``'pose_308_1b'``); ``'tiny'`` is ``'all_tiny'``.
         layout: Of the weights; gives the size where the name does not.
 
     Raises:
         UserError: Unknown name (the nearest is named), or the size is nowhere said.
     """
     text = str(name)
+    if text in ('tiny', 'small'):
+        text = f'all_{text}'
     path = find_config_file(text)
     if text.endswith('.py') or path.is_file():
         return path
@@ -108,7 +123,7 @@ def find_config(name: str | Path, layout: Layout | None = None) -> Path:
     if not found:
         near = difflib.get_close_matches(text, [*MODEL_NAMES, *shipped_configs()], n=1, cutoff=0.4)
         hint = f"did you mean '{near[0]}'? " if near else ''
-        raise UserError(f"unknown model '{text}': {hint}known are {', '.join(MODEL_NAMES)} (also with a size: "
+        raise UserError(f"unknown model '{text}': {hint}known are tiny, {', '.join(MODEL_NAMES)} (also with a size: "
                         "'pose_308_1b') and the configs in configs/")  # fmt: skip
     folder, suffix = MODEL_NAMES[found.group(1)]
     size = found.group(2) or (layout.arch if layout else None)
@@ -136,38 +151,57 @@ def name_of_layout(layout: Layout, source: str) -> str:
 
 
 def find_weights(name: str, config: Path) -> Path:
-    """Weights of a model given by name alone: ``<config>.safetensors`` or ``.pth`` in a folder of weights.
+    """Weights of a model given by name alone.
+
+    That is ``<config>.safetensors`` or ``.pth`` in a folder of weights (`sapiens.engine.hub.weight_folders`), else what
+    is published of this model on the hub.
 
     Raises:
         UserError: There are none; nothing runs on random weights.
     """
-    folders = [Path(p) for p in (os.environ.get(WEIGHTS_VARIABLE), 'checkpoints', CONFIGS.parent / 'checkpoints') if p]
-    for folder in folders:
-        for suffix in ('.safetensors', '.pth'):
-            if (folder / f'{config.stem}{suffix}').is_file():
-                return folder / f'{config.stem}{suffix}'
+    found = _at_hand(config.stem)
+    if found:
+        return found
+    published = re.fullmatch(r'sapiens_([\d.]+b)_(\w+)', config.stem)
+    kinds = [kind for kind, (_, suffix) in MODEL_NAMES.items() if published and suffix == published[2]]
+    reference = parse_reference(f'{kinds[0]}_{published[1]}') if kinds else None
+    problem = 'no weights of it are published'
+    if reference:
+        try:
+            return resolve_weights(str(reference))
+        except UserError as error:
+            problem = str(error)
     raise UserError(
-        f"model '{name}': no weights ship with the toolkit, and there is no {config.stem}.safetensors or .pth in "
-        f"{' or '.join(map(str, folders[:-1] or folders))}; give weights='FILE' (published Sapiens checkpoints load as "
-        f'they are) or train it: python tools/train.py {config}'
-    )
+        f"model '{name}': there is no {config.stem}.safetensors or .pth in "
+        f"{' or '.join(map(str, weight_folders()[:-2]))}, and {problem}; give weights='FILE' (published Sapiens "
+        f'checkpoints load as they are) or train it: sapiens train {config.stem}'
+    ) from None
 
 
-@contextmanager
-def parameters_without_memory() -> Iterator[None]:
-    """Modules built inside have their parameters on the meta device; buffers stay real."""
-    register = nn.Module.register_parameter
+def _at_hand(stem: str) -> Path | None:
+    files = (folder / f'{stem}{suffix}' for folder in weight_folders() for suffix in ('.safetensors', '.pth'))
+    return next((file for file in files if file.is_file()), None)
 
-    def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if parameter is not None and not parameter.is_meta:
-            parameter = nn.Parameter(parameter.to('meta'), requires_grad=parameter.requires_grad)
-        register(module, name, parameter)
 
-    nn.Module.register_parameter = on_meta
-    try:
-        yield
-    finally:
-        nn.Module.register_parameter = register
+class _EmptyOnMeta(TorchFunctionMode):
+    """`torch.empty`, which parameters are made of, takes no memory, in this thread alone; buffers stay real."""
+
+    def __torch_function__(self, function: Callable, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if function is torch.empty and kwargs.get('device') is None:
+            kwargs['device'] = 'meta'
+        return function(*args, **kwargs)
+
+
+# Registries and configs of mmengine are shared by all threads.
+_BUILDING = threading.Lock()
+
+
+def build_without_memory(config: Config) -> nn.Module:
+    """The model of a config, to be filled by ``load_state_dict(..., assign=True)``."""
+    with _BUILDING, _EmptyOnMeta():
+        init_default_scope(config.get('default_scope', 'sapiens'))
+        return MODELS.build(config.model)
 
 
 def load_model(
@@ -181,7 +215,7 @@ def load_model(
 
     Args:
         model: Name, see `find_config`; None: what the weights are.
-        weights: Checkpoint of any known layout; None: `find_weights`.
+        weights: Checkpoint of any known layout, or its name on the hub (`sapiens.engine.hub`); None: `find_weights`.
         config: Config, instead of a name.
         task: Task of a published dense head, where neither layout nor file name tells.
         allow_partial: A head that the weights lack is left out of the model, instead of stopping.
@@ -197,35 +231,32 @@ def load_model(
         path = Path(config) if config is not None else find_config(model, _size_of_weights(str(model)))
         weights = find_weights(str(model or config), path)
         config = path
-    state, meta = read_checkpoint(weights, mmap=True)
+    weights = resolve_weights(weights)
+    state, meta = read_checkpoint(weights)
     layout = recognise(state, str(weights), meta, task)
     if config is None:
         config = find_config(model if model is not None else name_of_layout(layout, str(weights)), layout)
     cfg = config if isinstance(config, Config) else load_config(config)
-    init_default_scope(cfg.get('default_scope', 'sapiens'))
-    with parameters_without_memory():
-        network = MODELS.build(cfg.model)
+    network = build_without_memory(cfg)
     if allow_partial and hasattr(network, 'heads'):
         for name in [n for n in network.heads if n not in layout.heads]:
             del network.heads[name]
-    if hasattr(network, 'neck') and not layout.decoder:
+    if hasattr(network, 'neck') and not hasattr(network, 'heads') and not layout.decoder:
         del network.neck  # an encoder alone, for its features
     fitted, report = fit_state_dict(network, state, meta, source=str(weights))
     del state
     network.load_state_dict(fitted, strict=True, assign=True)
+    empty = [name for name, t in chain(network.named_parameters(), network.named_buffers()) if t.is_meta]
+    if empty:
+        raise UserError(f'{weights}: fills all but {", ".join(empty[:3])}, which the model does not save; make it '
+                        'with another function than torch.empty')  # fmt: skip
     network.requires_grad_(False).eval()
-    return LoadedModel(network, cfg, layout, report, str(weights))
+    return LoadedModel(network, cfg, layout, report, str(weights), meta.get('origin') or {})
 
 
 def _size_of_weights(name: str) -> Layout | None:
-    """For a name without a size: the largest size whose weights are at hand."""
+    """For a name without a size: the largest size whose weights are at hand, else 1b."""
     if name not in MODEL_NAMES:
         return None
-    suffix = MODEL_NAMES[name][1]
-    for size in reversed(_SIZES):
-        for folder in filter(
-            None, (os.environ.get(WEIGHTS_VARIABLE), 'checkpoints', str(CONFIGS.parent / 'checkpoints'))
-        ):
-            if any((Path(folder) / f'sapiens_{size}_{suffix}{s}').is_file() for s in ('.safetensors', '.pth')):
-                return Layout(published=False, arch=size, widths={})
-    return Layout(published=False, arch='1b', widths={})
+    sizes = (size for size in reversed(_SIZES) if _at_hand(f'sapiens_{size}_{MODEL_NAMES[name][1]}'))
+    return Layout(published=False, arch=next(sizes, '1b'), widths={})

@@ -14,7 +14,7 @@ from pathlib import Path
 from ..errors import UserError
 from . import options
 
-# As in `sapiens.engine.adapters`, which is too heavy for a --help.
+# As in `sapiens.engine.convert`, which is too heavy for a --help.
 LAYOUTS = ('sapiens', 'reference', 'safetensors', 'mmpose', 'mmseg')
 
 
@@ -29,6 +29,11 @@ def main() -> None:
     parser.add_argument('--vocabulary', help='of the head, where its number of outputs does not tell')
     parser.add_argument('--patch-padding', type=int, choices=(0, 2), help='of the encoder, where the layout is silent')
     parser.add_argument('--allow-partial', action='store_true', help='parts of the config may be missing in IN')
+    parser.add_argument(
+        '--half',
+        action='store_true',
+        help='write float16 without facts of the run: a file to publish, no longer bit for bit',
+    )
     parser.add_argument('--force', action='store_true', help='replace OUT if it exists')
     args = parser.parse_args()
     if Path(args.output).exists() and not args.force:
@@ -45,5 +50,6 @@ def main() -> None:
             vocabulary=args.vocabulary,
             patch_padding=args.patch_padding,
             allow_partial=args.allow_partial,
+            half=args.half,
         )
     )

@@ -33,7 +33,7 @@ def main() -> None:
     from ..engine.layouts import recognise
 
     for file in args.checkpoints:
-        state, meta = read_checkpoint(file, mmap=True)
+        state, meta = read_checkpoint(file)
         print(f'{file}: {recognise(state, file, meta)}')
 
 

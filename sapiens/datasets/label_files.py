@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 
 from ..errors import UserError
+from .image_files import png_is_whole
 
 NORMAL_AXES = {
     'x-right y-up z-viewer': np.array([1, 1, 1], np.float32),
@@ -132,7 +133,7 @@ def decode_ids(data: bytes, name: str) -> np.ndarray:
         # OpenCV would turn palette entries into colours; the ids are the indices.
         from PIL import Image
 
-        _check_png_size(data, name)
+        _check_png(data, name)
         with _foreign(name, 'not a readable image', 'replace the file'):
             return np.array(Image.open(io.BytesIO(data)), np.uint8)
     ids = read_array(data, name)
@@ -271,20 +272,15 @@ def read_array(data: bytes, name: str) -> np.ndarray:
     return array
 
 
-def _check_png_size(data: bytes, name: str) -> None:
-    """Raise a `UserError` when a PNG claims more pixels than its bytes can hold, before memory is taken for them."""
-    if data[:4] != b'\x89PNG':
-        return
-    width, height = (int.from_bytes(data[i : i + 4], 'big') for i in (16, 20))
-    bits = (data[24:25] or b'\0')[0] * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get((data[25:26] or b'\0')[0], 4)
-    if width * height * bits / 8 > 1040 * len(data):  # deflate packs 1032 to 1 at best
-        raise UserError(f'{name}: not a readable image (it is cut off, or its size is damaged); replace the file')
+def _check_png(data: bytes, name: str) -> None:
+    if data[:4] == b'\x89PNG' and not png_is_whole(data):
+        raise UserError(f'{name}: not a readable image (cut off or damaged); replace the file')
 
 
 def _decode(data: bytes, name: str) -> np.ndarray:
     if not data:
         raise UserError(f'{name}: the file is empty (0 bytes); replace it')
-    _check_png_size(data, name)
+    _check_png(data, name)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:

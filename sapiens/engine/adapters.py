@@ -16,21 +16,14 @@ published           ours                                     written for
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Mapping
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from ..utils.files import replace_when_done
-from ..vocabularies import KeypointVocabulary, PartVocabulary, parse_vocabulary
-from .files import CheckpointError, save_plain, to_plain
+from .containers import CheckpointError
 from .layouts import dense_task, plain_names, recognise, task_of_name
-
-TARGETS = ('sapiens', 'reference', 'safetensors', 'mmpose', 'mmseg')
 
 
 def to_ours(
@@ -46,7 +39,7 @@ def to_ours(
     Raises:
         CheckpointError: Two parameters get one name, or the head cannot be told.
     """
-    table = plain_names(state)
+    table = plain_names(state, source)
     dense = {plain: state[name] for name, plain in table.items() if plain.startswith('decode_head.')}
     if 'decode_head.conv_seg.weight' in dense:
         count = sum(bool(re.fullmatch(r'decode_head\.deconv_layers\.\d+\.weight', n)) for n in dense)
@@ -72,12 +65,15 @@ def adapt(
         expected: Names of the model: ours (``heads.*``), a bare encoder's, or those of another toolkit's model.
         source: File, for messages.
     """
+    if all(name in state for name in expected):
+        return dict(state)
+    table = plain_names(state, source)
     tasks = {name.split('.')[1] for name in expected if name.startswith('heads.')}
-    dense = tasks & {'seg', 'depth', 'normal'}
-    if not tasks or not any(plain.startswith(('head.', 'decode_head.')) for plain in plain_names(state).values()):
-        return {plain: state[name] for name, plain in plain_names(state).items()}
+    if not tasks or not any(plain.startswith(('head.', 'decode_head.')) for plain in table.values()):
+        return {plain: state[name] for name, plain in table.items()}
     # A model that has one dense head settles what the shapes leave open (a part head of three classes).
-    hint = next(iter(dense)) if dense == {'seg'} and task_of_name(source) == 'seg' else None
+    dense = tasks & {'seg', 'depth', 'normal'}
+    hint = 'seg' if dense == {'seg'} and task_of_name(source) == 'seg' else None
     return to_ours(state, source, hint)
 
 
@@ -154,75 +150,3 @@ def to_published(state: Mapping[str, torch.Tensor], source: str = 'state dict') 
             name = 'decode_head.' + name.split('.', 2)[2].replace('final_layer.', 'conv_seg.')
         renamed[name] = tensor
     return renamed
-
-
-def vocabulary_note(vocabulary: KeypointVocabulary | PartVocabulary) -> dict[str, Any]:
-    """What mmpose and mmseg call ``dataset_meta``: names, symmetry and colours as their visualizers read them."""
-    if isinstance(vocabulary, PartVocabulary):
-        return dict(dataset_name=vocabulary.name, classes=list(vocabulary.names), palette=vocabulary.colors.tolist())
-    names = list(vocabulary.names)
-    return dict(
-        dataset_name=vocabulary.name,
-        num_keypoints=len(names),
-        keypoint_id2name=dict(enumerate(names)),
-        keypoint_name2id={name: i for i, name in enumerate(names)},
-        keypoint_colors=vocabulary.colors.tolist(),
-        flip_indices=vocabulary.swap.tolist(),
-        skeleton_links=vocabulary.skeleton.tolist(),
-        dataset_keypoint_weights=[1.0] * len(names),
-        sigmas=vocabulary.sigmas.tolist(),
-    )
-
-
-def save_converted(
-    state: Mapping[str, torch.Tensor], meta: Mapping, path: str | Path, target: str, source: str = 'state dict'
-) -> None:
-    """Write a checkpoint in our names in the layout of ``target``; the tensors' bytes do not change.
-
-    Args:
-        state: In our names.
-        meta: Plain data to keep beside the weights.
-        path: ``.safetensors``, or ``.pth`` / ``.pt``.
-        target: ``'sapiens'`` (our names), ``'safetensors'`` (our names, in that format), ``'reference'`` (published
-            names), ``'mmpose'`` or ``'mmseg'`` (published names, for a pose or a dense head, with ``dataset_meta``).
-        source: Named in messages.
-
-    Raises:
-        CheckpointError: The layout has no place for these heads, or the file's suffix does not fit.
-    """
-    path = Path(path)
-    if path.suffix not in ('.pth', '.pt', '.safetensors') or (
-        target == 'safetensors' and path.suffix != '.safetensors'
-    ):
-        wanted = '.safetensors' if target == 'safetensors' else '.pth, .pt or .safetensors'
-        raise CheckpointError(f'{path}: the name of the output must end in {wanted}')
-    meta = dict(meta)
-    tasks = {name.split('.')[1] for name in state if name.startswith('heads.')}
-    if (target == 'mmpose' and tasks != {'pose'}) or (target == 'mmseg' and (not tasks or 'pose' in tasks)):
-        kind = 'a pose head' if target == 'mmpose' else 'one dense head'
-        raise CheckpointError(f'{source}: {target} takes {kind}, this file has {", ".join(sorted(tasks)) or "no head"}')
-    if target in ('reference', 'mmpose', 'mmseg'):
-        state = to_published(state, source)
-    if target in ('mmpose', 'mmseg'):
-        documents = (meta.get('sapiens') or {}).get('vocabularies') or {}
-        document = next(iter(documents.values()), None)
-        if document:
-            meta['dataset_meta'] = vocabulary_note(parse_vocabulary(document, source))
-    if path.suffix == '.safetensors':
-        _save_safetensors(state, meta, path)
-    else:
-        save_plain({'state_dict': dict(state), 'meta': meta}, path)
-
-
-def _save_safetensors(state: Mapping[str, torch.Tensor], meta: Mapping, path: Path) -> None:
-    from safetensors.torch import save_file
-
-    notes = {'format': 'pt', **{str(key): json.dumps(to_plain(value)) for key, value in meta.items()}}
-    tensors, seen = {}, set()
-    for name, tensor in state.items():
-        pointer = tensor.untyped_storage().data_ptr()
-        # The format has no shared memory: whatever lies in another tensor's storage is copied.
-        tensors[name] = tensor.clone() if pointer in seen or not tensor.is_contiguous() else tensor
-        seen.add(pointer)
-    with replace_when_done(path) as temporary:
-        save_file(tensors, str(temporary), metadata=notes)

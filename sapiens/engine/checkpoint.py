@@ -13,7 +13,8 @@ from torch import nn
 
 from ..models.backbones.pos_embed import resize_grid
 from .adapters import adapt, check_facts
-from .files import CheckpointError, find_state_dict, load_plain, read_checkpoint, save_plain
+from .containers import CheckpointError
+from .files import check_finite, find_state_dict, load_plain, read_checkpoint, save_plain
 
 __all__ = [
     'CheckpointError',
@@ -155,10 +156,7 @@ def infer_grid(patches: torch.Tensor, target_grid: tuple[int, int]) -> tuple[int
 
 def _align_prefix(model_keys: set[str], state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Bring encoder-only files (no ``backbone.``) into a whole model, and whole files into a bare encoder."""
-    if any(key in model_keys for key in state):
-        overlap = sum(key in model_keys for key in state)
-    else:
-        overlap = 0
+    overlap = sum(key in model_keys for key in state)
     added = {f'backbone.{key}': value for key, value in state.items()}
     if sum(key in model_keys for key in added) > overlap:
         return added
@@ -266,6 +264,7 @@ def fit_state_dict(
         report.loaded.append(name)
     report.unexpected = [name for name in state if name not in expected]
     _check_coverage(report, set(expected), allow_partial)
+    check_finite(fitted, source)
     return fitted, report
 
 

@@ -12,11 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE, ConfigParsingError
 
 from ..errors import UserError
 from ..utils.shipped import find_config_file, shipped_configs, shipped_root
+from ..vocabularies import VocabularyError
+from .complete import complete_config
 
 # `_base_ = 'sapiens::pose/sapiens_1b_308kpt.py'` in a config of the user's inherits ours, wherever it is installed.
 MODULE2PACKAGE.setdefault('sapiens', 'sapiens')
@@ -26,7 +29,8 @@ _KNOWN_KEYS = (
     *('optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks', 'custom_hooks'),
     *('data_preprocessor', 'load_from', 'load_skip', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level'),
     *('visualizer', 'default_scope', 'randomness', 'experiment_name', 'work_dir', 'auto_scale_lr', 'compile', 'fsdp'),
-    *('find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 'precision'),
+    *('find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 'precision', 'input_size', 'vocabulary'),
+    'from_scratch',
 )
 
 
@@ -45,31 +49,59 @@ def _nearest_config(path: Path) -> str:
     return f"did you mean '{near[0]}'?" if near else 'the configs are in the folder configs/'
 
 
-def _check_syntax(path: Path) -> None:
+def _check_source(path: Path) -> None:
     """Parse a config and the files it inherits, before mmengine does, to name file and line of an error."""
     try:
-        tree = ast.parse(path.read_text(encoding='utf-8'), filename=str(path))
-    except SyntaxError as error:
-        raise ConfigError(f'{path}:{error.lineno}: {error.msg}: {(error.text or "").strip()}') from None
+        text = path.read_text(encoding='utf-8')
     except UnicodeDecodeError:
         raise ConfigError(f'{path}: is not a text file') from None
-    for node in tree.body:
-        if not (isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == '_base_'):
+    line, bases = (_bases_of_yaml if path.suffix in ('.yaml', '.yml') else _bases_of_python)(path, text)
+    for base in [bases] if isinstance(bases, str) else bases:
+        if '::' in base or '://' in base:
             continue
-        try:
-            bases = ast.literal_eval(node.value)
-        except ValueError:
-            return
-        for base in [bases] if isinstance(bases, str) else bases:
-            if '::' in base or '://' in base:
-                continue
-            target = Path(os.path.normpath(path.parent / base))
-            if not target.is_file():
-                near = difflib.get_close_matches(target.name, [p.name for p in target.parent.glob('*.py')], n=1)
-                hint = f"; did you mean '{near[0]}'?" if near else ''
-                raise ConfigError(f"{path}:{node.lineno}: _base_ '{base}' does not exist{hint}")
-            if target.suffix == '.py':
-                _check_syntax(target)
+        target = Path(os.path.normpath(path.parent / base))
+        if not target.is_file():
+            near = difflib.get_close_matches(target.name, [p.name for p in target.parent.glob('*.py')], n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ''
+            raise ConfigError(f"{path}:{line}: _base_ '{base}' does not exist{hint}")
+        if target.suffix in ('.py', '.yaml', '.yml'):
+            _check_source(target)
+
+
+def _bases_of_python(path: Path, text: str) -> tuple[int, str | list[str]]:
+    try:
+        tree = ast.parse(text, filename=str(path))
+    except SyntaxError as error:
+        raise ConfigError(f'{path}:{error.lineno}: {error.msg}: {(error.text or "").strip()}') from None
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == '_base_':
+            try:
+                return node.lineno, ast.literal_eval(node.value)
+            except ValueError:
+                break
+    return 0, []
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without the tags that call Python; tuples, which mmengine writes, are plain."""
+
+
+_PlainLoader.add_constructor('tag:yaml.org,2002:python/tuple', yaml.SafeLoader.construct_yaml_seq)
+
+
+def _bases_of_yaml(path: Path, text: str) -> tuple[int, str | list[str]]:
+    """mmengine's own reader would run what a tag such as ``!!python/object/apply`` names."""
+    try:
+        # mmengine fills in {{ variables }} before it parses.
+        document = yaml.load(re.sub(r'{{.*?}}', '0', text), Loader=_PlainLoader)
+    except yaml.constructor.ConstructorError as error:
+        line = error.problem_mark.line + 1
+        tag = re.search(r"'([^']*python[^']*)'", str(error.problem))
+        what = f'the tag {tag[1].replace("tag:yaml.org,2002:", "!!")} runs code' if tag else error.problem
+        raise ConfigError(f'{path}:{line}: {what}: refused; write plain values, or a .py config') from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f'{path}: not valid YAML: {" ".join(str(error).split())}') from None
+    return 1, (document.get('_base_') or []) if isinstance(document, dict) else []
 
 
 def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
@@ -87,8 +119,8 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         raise ConfigError(f'{path}: no such config; {_nearest_config(path)}')
     if path.suffix not in ('.py', '.json', '.yaml', '.yml'):
         raise ConfigError(f'{path}: a config is a .py file')
-    if path.suffix == '.py':
-        _check_syntax(path)
+    if path.suffix != '.json':
+        _check_source(path)
     try:
         with warnings.catch_warnings():
             # mmengine looks for the package of a `sapiens::` base with it.
@@ -109,4 +141,7 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
             # mmengine quotes the whole list or dict.
             reason = re.sub(r'\s*[\[{].*', '', str(error).strip('"'))
             raise ConfigError(f'--cfg-options: {" ".join(options)} does not fit {path}: {reason}') from None
-    return config
+    try:
+        return complete_config(config)
+    except VocabularyError as error:
+        raise ConfigError(f'{path}: {error}') from None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,17 @@ from mmengine.registry import init_default_scope
 
 from ..errors import UserError
 from ..registry import MODELS
-from ..vocabularies import load_vocabulary
-from .adapters import save_converted, to_ours
+from ..vocabularies import KeypointVocabulary, PartVocabulary, load_vocabulary, parse_vocabulary
+from .adapters import to_ours, to_published
 from .checkpoint import fit_state_dict
 from .config import load_config
-from .files import CheckpointError, read_checkpoint
-from .layouts import Layout, recognise
+from .containers import CheckpointError
+from .files import check_finite, read_checkpoint, save_weights
+from .layouts import Layout, recognise, unknown_wrappers
 from .state import describe_model, describe_vocabulary
+
+TARGETS = ('sapiens', 'reference', 'safetensors', 'mmpose', 'mmseg')
+_PARTS = ('backbone.', 'neck.', 'heads.', 'head.', 'decode_head.')
 
 
 def convert_checkpoint(
@@ -29,18 +34,20 @@ def convert_checkpoint(
     vocabulary: str | None = None,
     patch_padding: int | None = None,
     allow_partial: bool = False,
+    half: bool = False,
 ) -> str:
     """Convert one file.
 
     Args:
         source: File of any known layout.
         target: File to write.
-        to: See `sapiens.engine.adapters.save_converted`.
+        to: See `save_converted`.
         config: The file must cover this config's model.
         task: What a published dense head is; of a file with several heads, the one to keep.
         vocabulary: Name or file of the head's vocabulary, where its number of outputs does not tell.
         patch_padding: Where the layout does not tell.
         allow_partial: See `fit_state_dict`.
+        half: Write float16, and nothing about the run that made them: a file to publish.
 
     Returns:
         What was recognised and written, for people.
@@ -50,6 +57,7 @@ def convert_checkpoint(
     """
     state, meta = read_checkpoint(source)
     layout = recognise(state, str(source), meta, task)
+    meta.pop('container', None)
     notes = dict(meta.get('sapiens') or {}) if isinstance(meta.get('sapiens'), dict) else {}
     # A user's word on padding comes before what the published models have.
     if patch_padding is not None:
@@ -57,12 +65,22 @@ def convert_checkpoint(
     elif layout.patch_padding is not None:
         notes.setdefault('patch_padding', layout.patch_padding)
     ours = to_ours(state, str(source), task)
+    for part, name in unknown_wrappers(ours).items():
+        raise CheckpointError(
+            f"{source}: '{name}' holds '{part}', which no encoder has and no known wrapper adds; save the state dict "
+            'of the unwrapped model'
+        )
+    left_out = [name for name in ours if not name.startswith(_PARTS)]
+    ours = {name: tensor for name, tensor in ours.items() if name.startswith(_PARTS)}
+    check_finite(ours, str(source))
     if task and f'heads.{task}.final_layer.weight' not in ours:
         raise CheckpointError(f'{source}: has no {task} head (it is: {layout})')
     if task:
         ours = {n: t for n, t in ours.items() if not n.startswith('heads.') or n.startswith(f'heads.{task}.')}
     notes['vocabularies'] = _vocabularies(notes, layout, vocabulary, str(source))
     lines = [f'{source}: {layout}']
+    if left_out:
+        lines.append(f'left out, since it is no part of the model: {", ".join(left_out[:5])}')
     if config is not None:
         model = build_on_meta(config)
         known = {**meta, 'sapiens': {**notes}}
@@ -73,9 +91,67 @@ def convert_checkpoint(
         if report.resized:
             notes.pop('patch_grid', None)
         lines.append(str(report))
+    if half:
+        ours = {name: value.half() if value.is_floating_point() else value for name, value in ours.items()}
+        meta = {}
     save_converted(ours, {**meta, 'sapiens': notes}, target, to, str(source))
     lines.append(f'written: {target}')
     return '\n'.join(lines)
+
+
+def vocabulary_note(vocabulary: KeypointVocabulary | PartVocabulary) -> dict[str, Any]:
+    """What mmpose and mmseg call ``dataset_meta``: names, symmetry and colours as their visualizers read them."""
+    if isinstance(vocabulary, PartVocabulary):
+        return dict(dataset_name=vocabulary.name, classes=list(vocabulary.names), palette=vocabulary.colors.tolist())
+    names = list(vocabulary.names)
+    return dict(
+        dataset_name=vocabulary.name,
+        num_keypoints=len(names),
+        keypoint_id2name=dict(enumerate(names)),
+        keypoint_name2id={name: i for i, name in enumerate(names)},
+        keypoint_colors=vocabulary.colors.tolist(),
+        flip_indices=vocabulary.swap.tolist(),
+        skeleton_links=vocabulary.skeleton.tolist(),
+        dataset_keypoint_weights=[1.0] * len(names),
+        sigmas=vocabulary.sigmas.tolist(),
+    )
+
+
+def save_converted(
+    state: Mapping[str, torch.Tensor], meta: Mapping, path: str | Path, target: str, source: str = 'state dict'
+) -> None:
+    """Write a checkpoint in our names in the layout of ``target``; the tensors' bytes do not change.
+
+    Args:
+        state: In our names.
+        meta: Plain data to keep beside the weights.
+        path: ``.safetensors``, or ``.pth`` / ``.pt``.
+        target: ``'sapiens'`` (our names), ``'safetensors'`` (our names, in that format), ``'reference'`` (published
+            names), ``'mmpose'`` or ``'mmseg'`` (published names, for a pose or a dense head, with ``dataset_meta``).
+        source: Named in messages.
+
+    Raises:
+        CheckpointError: The layout has no place for these heads, or the file's suffix does not fit.
+    """
+    path = Path(path)
+    if path.suffix not in ('.pth', '.pt', '.safetensors') or (
+        target == 'safetensors' and path.suffix != '.safetensors'
+    ):
+        wanted = '.safetensors' if target == 'safetensors' else '.pth, .pt or .safetensors'
+        raise CheckpointError(f'{path}: the name of the output must end in {wanted}')
+    meta = dict(meta)
+    tasks = {name.split('.')[1] for name in state if name.startswith('heads.')}
+    if (target == 'mmpose' and tasks != {'pose'}) or (target == 'mmseg' and (not tasks or 'pose' in tasks)):
+        kind = 'a pose head' if target == 'mmpose' else 'one dense head'
+        raise CheckpointError(f'{source}: {target} takes {kind}, this file has {", ".join(sorted(tasks)) or "no head"}')
+    if target in ('reference', 'mmpose', 'mmseg'):
+        state = to_published(state, source)
+    if target in ('mmpose', 'mmseg'):
+        documents = (meta.get('sapiens') or {}).get('vocabularies') or {}
+        document = next(iter(documents.values()), None)
+        if document:
+            meta['dataset_meta'] = vocabulary_note(parse_vocabulary(document, source))
+    save_weights(state, meta, path)
 
 
 def _vocabularies(notes: dict, layout: Layout, given: str | None, source: str) -> dict[str, Any]:

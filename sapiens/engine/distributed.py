@@ -13,6 +13,7 @@ import torch.distributed as dist
 from mmengine.dist import is_main_process
 from torch import nn
 
+from .. import errors
 from ..errors import UserError
 
 
@@ -46,6 +47,8 @@ def init_distributed(launcher: str, backend: str | None = None, timeout: int = 1
     else:
         backend = 'gloo'
     dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+    # A thread of gloo that still holds a tensor asks for the interpreter's lock when there is none any more.
+    errors.leave_at_once = backend == 'gloo'
 
 
 def _environment_of_slurm() -> None:

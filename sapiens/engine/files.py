@@ -1,98 +1,41 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Checkpoint files: read without running code from them, written whole or not at all."""
+"""Checkpoint files: read from any origin without running code from them, written whole or not at all."""
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import json
-import pickle
-import re
+import math
+import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from ..errors import UserError
 from ..utils.files import replace_when_done
+from .containers import DAMAGE, CheckpointError, Content, damaged, open_content
+from .hub import origin_of, resolve_weights
+from .unpickle import to_plain
 
-
-class CheckpointError(UserError):
-    """A checkpoint file is missing, damaged, unsafe or made for another model."""
-
-
-class ForeignHistory:
-    """Inert stand-in for mmengine's ``HistoryBuffer`` in files that other trainers wrote: it keeps the numbers only."""
-
-    def __setstate__(self, state: dict) -> None:
-        self.log_history = np.asarray(state.get('_log_history', []), dtype=np.float64)
-        self.count_history = np.asarray(state.get('_count_history', []), dtype=np.float64)
-        self.max_length = int(state.get('max_length', 1000000))
-
-
-def _history_method(owner: object, name: str) -> str:
-    """Stand-in for ``getattr``, which pickled HistoryBuffers ask for: gives the name back, looks nothing up."""
-    if owner is not ForeignHistory:
-        raise pickle.UnpicklingError('getattr is refused')
-    return str(name)
-
-
-def _pose_as(thing: Any, module: str, name: str) -> Any:
-    thing.__module__, thing.__name__, thing.__qualname__ = module, name, name
-    return thing
-
-
-# torch matches the names that a file asks for against ``__module__`` and ``__name__`` of what is allowed.
-_pose_as(ForeignHistory, 'mmengine.logging.history_buffer', 'HistoryBuffer')
-_pose_as(_history_method, 'builtins', 'getattr')
-
-
-def _numpy_names() -> list[Any]:
-    """What a pickled numpy array or scalar is made of: data only, whatever numpy wrote it."""
-    try:
-        from numpy._core import multiarray
-    except ImportError:
-        from numpy.core import multiarray
-    dtype_classes = {type(np.dtype(code)) for code in 'bBhHiIlLqQefd?'}
-    return [np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar, *dtype_classes]
-
-
-class _Alias:
-    """A numpy function under the other name that numpy 1 or 2 gives it."""
-
-    def __init__(self, function: Any, module: str) -> None:
-        self.function = function
-        self.__module__, self.__name__, self.__qualname__ = module, function.__name__, function.__name__
-
-    def __call__(self, *args: Any) -> Any:
-        return self.function(*args)
-
-
-def _allowed() -> list[Any]:
-    names = _numpy_names()
-    functions = [f for f in names if getattr(f, '__name__', '') in ('_reconstruct', 'scalar')]
-    aliases = [_Alias(f, module) for f in functions for module in ('numpy.core.multiarray', 'numpy._core.multiarray')]
-    return [*names, *aliases, ForeignHistory, _history_method]
-
-
-@contextlib.contextmanager
-def _allow_plain_data() -> Iterator[None]:
-    """Let ``torch.load(weights_only=True)`` rebuild numpy data and inert histories, for the time of one load."""
-    before = torch.serialization.get_safe_globals()
-    torch.serialization.add_safe_globals(_allowed())
-    try:
-        yield
-    finally:
-        torch.serialization.clear_safe_globals()
-        torch.serialization.add_safe_globals(before)
+# Where the programs of the field keep the weights in what they save.
+_STATE_KEYS = (
+    'state_dict',
+    'model',
+    'teacher',
+    'module',
+    'model_state_dict',
+    'model_state',
+    'net',
+    'network',
+    'weights',
+)
 
 
 def _check_file(path: Path) -> None:
     """Raise one clear line for what is no checkpoint at all."""
-    if str(path).startswith(('http:', 'https:')):
-        raise CheckpointError(f'{path}: download the file first and give its path')
     if path.is_dir():
         found = sorted(p.name for p in path.iterdir() if p.suffix in ('.pth', '.pt', '.safetensors'))
         hint = f'; give a file in it, e.g. {path / found[-1]}' if found else ''
@@ -107,121 +50,115 @@ def _check_file(path: Path) -> None:
         raise CheckpointError(f'{path}: the checkpoint is empty (0 bytes); copy or download it again')
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework='pt', device='cpu') as file:
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-            raw = file.metadata() or {}
-    except SafetensorError as error:
-        raise CheckpointError(f'{path}: not a whole safetensors file ({error}); copy or download it again') from None
-    meta = {}
-    for key, value in raw.items():
-        try:
-            meta[key] = json.loads(value)
-        except json.JSONDecodeError:
-            meta[key] = value
-    return state, meta
-
-
-def load_plain(path: str | Path, map_location: str | torch.device = 'cpu', mmap: bool = False) -> Any:
-    """Load a ``.pth`` file of tensors and plain data; nothing in it is run.
-
-    Args:
-        path: File written by ``torch.save``.
-        map_location: Device of the tensors.
-        mmap: Map the file into memory instead of reading it (for files that nobody changes meanwhile).
-
-    Returns:
-        What the file holds, usually a dict.
+@contextmanager
+def open_checkpoint(path: str | Path) -> Iterator[Content]:
+    """What a file holds; its tensors are empty until `Content.fill`.
 
     Raises:
-        CheckpointError: Missing, empty, truncated, a text file, or it asks to run code.
+        CheckpointError: Missing, empty, damaged, no container of weights, or it asks to run code.
     """
     path = Path(path).expanduser()
     _check_file(path)
-    with open(path, 'rb') as file:
-        head = file.read(64)
-    if not head.startswith((b'PK', b'\x80')):
-        what = 'a Git LFS pointer: run `git lfs pull`' if head.startswith(b'version https://git-lfs') else (
-            'not a PyTorch checkpoint (it does not begin like one); check that the download is the file itself'
-        )  # fmt: skip
-        raise CheckpointError(f'{path}: {what}')
     try:
-        with _allow_plain_data():
-            # Only the zip format can be mapped.
-            mapped = mmap and head.startswith(b'PK')
-            return torch.load(path, map_location=map_location, weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        asked = re.search(r'GLOBAL (\S+)', str(error))
-        what = f'it asks for `{asked.group(1)}`' if asked else 'it holds more than tensors and plain data'
-        raise CheckpointError(
-            f'{path}: refused, since loading it could run code ({what}), or it is damaged; '
-            'get a safetensors or weights-only file of these weights'
-        ) from None
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-        reason = ' '.join(str(error).split())[:120]
-        raise CheckpointError(
-            f'{path}: damaged or truncated checkpoint ({reason}); copy or download it again'
-        ) from None
+        with open(path, 'rb') as file:
+            yield open_content(path, file)
+    except DAMAGE as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f'{path}: {damaged(error)}') from None
+    except OSError as error:
+        raise CheckpointError(f'{path}: cannot be read ({error.strerror or error})') from None
 
 
-def read_checkpoint(path: str | Path, mmap: bool = False) -> tuple[dict[str, torch.Tensor], dict]:
-    """Read the weights of a checkpoint of any origin, on the CPU, without running code from it.
-
-    Args:
-        path: ``.safetensors``, or a ``torch.save`` file that holds a state dict, plain or under ``state_dict``,
-            ``model`` or ``teacher``.
-        mmap: See `load_plain`; safetensors are always mapped.
+def load_plain(path: str | Path) -> Any:
+    """Load all that a file holds, on the CPU: tensors and plain data; nothing in it is run.
 
     Returns:
-        ``(state_dict, meta)``: tensors by name, and the plain data stored beside them (``{}`` when there are none).
+        Usually a dict. Arrays are numpy's, objects of other classes their text.
+
+    Raises:
+        CheckpointError: See `open_checkpoint`.
+    """
+    with open_checkpoint(path) as content:
+        content.fill(_tensors_in(content.data))
+        return content.data
+
+
+def read_checkpoint(source: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
+    """Read the weights of a checkpoint of any origin, on the CPU, without running code from it.
+
+    The tensors lie in memory of their own: what happens to the file afterwards does not touch them.
+
+    Args:
+        source: File of any container (see `containers`) whose state dict is plain or under a usual name; or
+            ``owner/name[@revision][:file]`` on the Hugging Face hub (see `hub`).
+
+    Returns:
+        ``(state_dict, meta)``: tensors by name, and the plain data stored beside them (``{}`` when there are none);
+        ``meta['origin']`` says where published weights are from and under which licence, ``meta['container']`` that
+        the file is a program.
 
     Raises:
         CheckpointError: The file is missing, damaged, unsafe, or holds no weights.
     """
-    path = Path(path).expanduser()
-    _check_file(path)
-    if path.suffix == '.safetensors':
-        return _read_safetensors(path)
-    content = load_plain(path, mmap=mmap)
-    state = find_state_dict(content)
-    if not state:
-        raise CheckpointError(f'{path}: holds no weights (no tensors by name); give a model checkpoint')
-    meta = content.get('meta', {}) if isinstance(content, Mapping) else {}
-    return state, to_plain(meta) if isinstance(meta, Mapping) else {}
+    path = resolve_weights(source)
+    with open_checkpoint(path) as content:
+        state = find_state_dict(content.data)
+        if not state:
+            raise CheckpointError(f'{path}: holds no weights (no tensors by name); give a model checkpoint')
+        content.fill(state.values())
+        meta = content.data.get('meta') or content.meta
+    meta = to_plain(meta) if isinstance(meta, Mapping) else {}
+    origin = origin_of(path)
+    if origin:
+        meta['origin'] = origin
+    if content.kind.endswith('program'):
+        meta['container'] = content.kind
+    return state, meta
 
 
 def find_state_dict(content: Any) -> dict[str, torch.Tensor]:
     """Find the state dict in what a checkpoint file holds; ``{}`` when there is none."""
     if not isinstance(content, Mapping):
         return {}
-    for key in ('state_dict', 'model', 'teacher'):
-        if isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
+    for key in _STATE_KEYS:
+        inner = find_state_dict(content.get(key))
+        if inner:
+            return inner
     return {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
 
 
-def to_plain(data: Any) -> Any:
-    """Turn data into what a weights-only load accepts: tensors, numbers, text, lists and dicts.
+def _tensors_in(data: Any) -> Iterator[torch.Tensor]:
+    if isinstance(data, torch.Tensor):
+        yield data
+    elif isinstance(data, (Mapping, list, tuple)):
+        for value in data.values() if isinstance(data, Mapping) else data:
+            yield from _tensors_in(value)
 
-    Arrays become lists, tuples stay, numpy scalars become Python's; anything else becomes its text.
+
+def check_finite(state: Mapping[str, torch.Tensor], source: str) -> None:
+    """Refuse weights that are not numbers.
+
+    Raises:
+        CheckpointError: NaN or infinity; the tensor is named.
     """
-    if isinstance(data, np.generic):  # first, since np.float64 is a float too
-        return data.item()
-    if data is None or isinstance(data, (bool, int, float, str, torch.Tensor)):
-        return data.detach() if isinstance(data, torch.nn.Parameter) else data
-    if isinstance(data, Mapping):
-        return {k if isinstance(k, (int, str, float, bool, tuple)) else str(k): to_plain(v) for k, v in data.items()}
-    if isinstance(data, np.ndarray):
-        return data.tolist()
-    if isinstance(data, (list, set, frozenset)):
-        return [to_plain(v) for v in data]
-    if isinstance(data, tuple):
-        return tuple(to_plain(v) for v in data)
-    return str(data)
+
+    def finite(item: tuple[str, torch.Tensor]) -> bool:
+        tensor = item[1]
+        if not tensor.is_floating_point() or tensor.is_meta:
+            return True
+        # One pass without a copy; only a sum that overflowed needs a look at each number.
+        total = float(tensor.sum(dtype=torch.float32 if tensor.dtype.itemsize < 8 else None))
+        return math.isfinite(total) or bool(torch.isfinite(tensor.float()).all())
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        bad = [name for (name, _), good in zip(state.items(), pool.map(finite, state.items()), strict=True) if not good]
+    if bad:
+        also = f' (and {len(bad) - 1} more tensors)' if len(bad) > 1 else ''
+        raise CheckpointError(
+            f'{source}: {bad[0]}{also} holds NaN or infinity; the training that wrote it had diverged: take an '
+            'earlier checkpoint'
+        )
 
 
 def save_plain(content: Mapping, path: str | Path) -> None:
@@ -229,3 +166,27 @@ def save_plain(content: Mapping, path: str | Path) -> None:
     # Through an open file: torch then passes on why the system refused to write.
     with replace_when_done(path) as temporary, open(temporary, 'wb') as file:
         torch.save(to_plain(content), file)
+
+
+def save_weights(state: Mapping[str, torch.Tensor], meta: Mapping, path: str | Path) -> None:
+    """Write weights and plain data whole or not at all, in the format of the suffix.
+
+    Args:
+        state: Tensors by name.
+        meta: Plain data to keep beside them.
+        path: ``.safetensors``, or ``.pth`` / ``.pt``.
+    """
+    if Path(path).suffix != '.safetensors':
+        save_plain({'state_dict': dict(state), 'meta': meta}, path)
+        return
+    from safetensors.torch import save_file
+
+    notes = {'format': 'pt', **{str(key): json.dumps(to_plain(value)) for key, value in meta.items()}}
+    tensors, seen = {}, set()
+    for name, tensor in state.items():
+        pointer = tensor.untyped_storage().data_ptr()
+        # The format has no shared memory: whatever lies in another tensor's storage is copied.
+        tensors[name] = tensor.clone() if pointer in seen or not tensor.is_contiguous() else tensor
+        seen.add(pointer)
+    with replace_when_done(path) as temporary:
+        save_file(tensors, str(temporary), metadata=notes)

@@ -9,13 +9,13 @@ unknown.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from .files import CheckpointError
+from .containers import CheckpointError
 
 # Published heads: task -> outputs -> (vocabulary, patch padding).
 PUBLISHED = {
@@ -26,7 +26,16 @@ PUBLISHED = {
 }
 # (embed_dims, number of layers) -> size of the published family.
 SIZES = {(192, 6): 'tiny', (1024, 24): '0.3b', (1280, 32): '0.6b', (1536, 40): '1b', (1920, 48): '2b'}
-_WRAPPERS = ('module.', '_orig_mod.')
+_WRAPPERS = {
+    'module',
+    '_orig_mod',
+    '_fsdp_wrapped_module',
+    '_fpw_module',
+    '_checkpoint_wrapped_module',
+    '_forward_module',
+}
+_ANCHOR = 'patch_embed.projection.weight'
+_LAYER_PARTS = {'ln1', 'ln2', 'attn', 'qkv', 'proj', 'ffn', 'layers', 'weight', 'bias'}
 _ENCODER = ('pos_embed', 'cls_token', 'patch_embed.', 'layers.', 'ln1.')
 _DECODER = ('mask_token', 'decoder_')
 # Words in file names that tell the task.
@@ -75,23 +84,20 @@ class Layout:
         return f'{", ".join(parts)}, patch padding {padding}'
 
 
-def strip_wrappers(name: str) -> str:
-    """Remove what DDP and torch.compile put before or between the parts of a parameter's name."""
-    for wrapper in _WRAPPERS:
-        if name.startswith(wrapper):
-            return strip_wrappers(name[len(wrapper) :])
-    return name.replace('._orig_mod.', '.').replace('.module.', '.') if '._orig_mod.' in name else name
-
-
-def plain_names(names: Iterable[str]) -> dict[str, str]:
+def plain_names(names: Iterable[str], source: str = 'state dict') -> dict[str, str]:
     """Name in a file -> name with all prefixes as published: wrappers gone, ``backbone.`` and ``neck.`` there.
 
-    Lightning's ``model.`` goes when every name has it; a doubled ``backbone.backbone.`` becomes one.
+    DDP, FSDP, torch.compile and activation checkpointing put parts of their own into names, at any place. What stands
+    before the model's own names (Lightning's ``model.``, ``net.``) is found by the encoder's first weight; names
+    without it (``criterion.weight``) stay. A doubled ``backbone.backbone.`` becomes one.
+
+    Raises:
+        CheckpointError: Several models under prefixes of their own.
     """
-    table = {name: strip_wrappers(name) for name in names}
-    while table and all(plain.startswith('model.') for plain in table.values()):
-        table = {name: strip_wrappers(plain[len('model.') :]) for name, plain in table.items()}
+    table = {name: '.'.join(part for part in name.split('.') if part not in _WRAPPERS) for name in names}
+    root = _root(table.values(), source)
     for name, plain in table.items():
+        plain = plain.removeprefix(root)
         if plain.startswith('backbone.backbone.'):
             plain = plain[len('backbone.') :]
         elif plain.startswith(_ENCODER):
@@ -102,6 +108,33 @@ def plain_names(names: Iterable[str]) -> dict[str, str]:
         found = re.match(r'backbone\.((?:head|decode_head|heads\.\w+|neck)\..*)', plain)
         table[name] = found.group(1) if found else plain
     return table
+
+
+def _root(names: Collection[str], source: str) -> str:
+    """What stands before the names of the model."""
+    before = {name[: -len(_ANCHOR)] for name in names if name.endswith(_ANCHOR)}
+    roots = {re.sub(r'(backbone\.)+$', '', prefix) for prefix in before}
+    if len(roots) > 1 and '' not in roots:
+        raise CheckpointError(
+            f'{source}: holds several models, under {" and ".join(map(repr, sorted(roots)))}; save the one you want'
+        )
+    if roots:
+        return '' if '' in roots else roots.pop()
+    root = ''
+    while names and all(name.startswith(f'{root}model.') for name in names):
+        root += 'model.'
+    return root
+
+
+def unknown_wrappers(names: Iterable[str]) -> dict[str, str]:
+    """Parts of the encoder's names, as `plain_names` gives them, that no encoder has: part -> a name with it."""
+    found = {}
+    for name in names:
+        if name.startswith('backbone.layers.'):
+            for part in name.split('.')[2:]:
+                if not part.isdecimal() and part not in _LAYER_PARTS:
+                    found.setdefault(part, name)
+    return found
 
 
 def task_of_name(source: str) -> str | None:
@@ -161,11 +194,12 @@ def recognise(state: Mapping[str, torch.Tensor], source: str = '', meta: Mapping
     Raises:
         CheckpointError: No encoder of ours in it, or a head that cannot be told.
     """
-    shapes = {plain: tuple(state[name].shape) for name, plain in plain_names(state).items()}
+    shapes = {plain: tuple(state[name].shape) for name, plain in plain_names(state, source or 'state dict').items()}
     if 'backbone.patch_embed.projection.weight' not in shapes or 'backbone.pos_embed' not in shapes:
+        kind = f'a {meta["container"]} that ' if meta and 'container' in meta else ''
         raise CheckpointError(
-            f'{source or "state dict"}: holds no Sapiens encoder (no patch_embed.projection.weight and pos_embed; it '
-            f"has e.g. '{next(iter(state), 'nothing')}'); give a checkpoint of a Sapiens model"
+            f'{source or "state dict"}: {kind}holds no Sapiens encoder (patch_embed.projection.weight, pos_embed; it '
+            f"has e.g. '{next(iter(state), 'nothing')}'); give the .pth or .safetensors of a Sapiens model"
         )
     dims = shapes['backbone.patch_embed.projection.weight'][0]
     layers = len({m.group(1) for m in (re.match(r'backbone\.layers\.(\d+)\.', n) for n in shapes) if m})
@@ -195,7 +229,7 @@ def recognise(state: Mapping[str, torch.Tensor], source: str = '', meta: Mapping
         vocabularies={task: _noted_vocabulary(notes, task) or fact[0] for task, fact in facts.items()},
         patch_padding=notes.get('patch_padding', padding.pop() if published and len(padding) == 1 else None),
         cls_token=cls_token,
-        decoder=any(name.startswith('neck.') for name in shapes),
+        decoder=any(name.startswith(('neck.decoder_', 'neck.mask_token')) for name in shapes),
         tokens=shapes['backbone.pos_embed'][1] - int(cls_token),
     )
 

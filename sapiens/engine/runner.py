@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any
 import mmengine
 import torch
 import torch.distributed as dist
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import broadcast, is_distributed, is_main_process
 from mmengine.hooks import EMAHook
@@ -27,10 +29,12 @@ from ..errors import UserError
 from ..openmmlab import prepare_torchvision
 from ..registry import RUNNERS
 from .checkpoint import CheckpointError, CoverageReport, fit_state_dict, load_plain, read_checkpoint, save_plain
+from .complete import check_agreement, complete_config
 from .distributed import gather, init_distributed, is_sharded, repeated_layers, scatter_like, shard_model
 from .loops import ExactEpochLoop, ExactIterLoop
 from .precision import Precision, choose_precision, complete_optimizer, precision_of
 from .sampling import complete_loader, reseed
+from .start import choose_start
 from .state import describe_model, message_hub_state, optimizer_names, restore_message_hub, restore_optimizer
 
 
@@ -71,6 +75,20 @@ class SapiensRunner(Runner):
     * Several processes work without GPUs (gloo). ``fsdp=True`` in the config shards the model.
     * ``compile=True`` (or options of `torch.compile`) compiles layers and heads in place, so that names stay.
     """
+
+    @classmethod
+    def from_cfg(cls, cfg: Any) -> SapiensRunner:
+        """Build from a config, which may say once what several parts need (`complete_config`).
+
+        Raises:
+            UserError: There are no weights to start from (`choose_start`).
+        """
+        cfg = complete_config(copy.deepcopy(cfg) if isinstance(cfg, Config) else Config(copy.deepcopy(dict(cfg))))
+        note = choose_start(cfg)
+        runner = super().from_cfg(cfg)
+        if note:
+            runner.logger.info(note)
+        return runner
 
     def setup_env(self, env_cfg: dict) -> None:
         """Join the other processes (gloo without GPUs), then do as mmengine does."""
@@ -152,16 +170,24 @@ class SapiensRunner(Runner):
         if isinstance(loop, dict) and 'type' not in loop:
             options = dict(loop)
             kind = ExactEpochLoop if options.pop('by_epoch') else ExactIterLoop
-            return kind(runner=self, dataloader=self._train_dataloader, **options)
-        return super().build_train_loop(loop)
+            loop = kind(runner=self, dataloader=self._train_dataloader, **options)
+        else:
+            loop = super().build_train_loop(loop)
+        check_agreement(self.bare_model, loop.dataloader.dataset)
+        return loop
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Validate in the precision of training."""
-        return super().build_val_loop(self._in_precision(loop))
+        return self._checked(super().build_val_loop(self._in_precision(loop)))
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Test in the precision that training would have."""
-        return super().build_test_loop(self._in_precision(loop))
+        return self._checked(super().build_test_loop(self._in_precision(loop)))
+
+    def _checked(self, loop: BaseLoop) -> BaseLoop:
+        metrics = getattr(getattr(loop, 'evaluator', None), 'metrics', None)
+        check_agreement(self.bare_model, loop.dataloader.dataset, metrics or [])
+        return loop
 
     def _in_precision(self, loop: BaseLoop | dict) -> BaseLoop | dict:
         # mmengine's word for autocast, whose type `Precision.apply` has set.

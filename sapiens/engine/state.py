@@ -14,8 +14,8 @@ from torch import nn
 from ..errors import UserError
 from ..vocabularies import KeypointVocabulary, PartVocabulary
 from .distributed import scatter_like
-from .files import ForeignHistory, to_plain
 from .optim import find_encoders
+from .unpickle import ForeignHistory, to_plain
 
 # Facts of a run that a new process finds out itself.
 _NOT_RESUMED = ('cfg', 'dataset_meta', 'loop_stage', 'max_iters', 'max_epochs', 'iter', 'epoch')

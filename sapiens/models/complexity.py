@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from .pretrain import MAEPretrainer
+
 _PATHS = {'decoder': 'neck'}
 
 
@@ -40,13 +42,13 @@ def count_flops(model: nn.Module, shape: tuple[int, int]) -> dict[str, tuple[int
         shape: ``(H, W)`` of the input.
 
     Returns:
-        Module name (``'whole'``, ``'backbone'``, ``'heads.pose'``, ``'decoder'``, ...) -> (operations by the paper's
-        convention, true operations: two per multiply-add, attention included).
+        Module name (``'whole'``, ``'backbone'``, ``'heads.pose'``, ``'neck'`` or ``'decoder'``) -> (operations by
+        the paper's convention, true operations: two per multiply-add, attention included).
     """
     names = {'backbone': model.backbone}
     names |= {f'heads.{task}': head for task, head in getattr(model, 'heads', {}).items()}
-    if hasattr(model, 'neck'):
-        names['decoder'] = model.neck
+    if getattr(model, 'neck', None) is not None:
+        names['decoder' if isinstance(model, MAEPretrainer) else 'neck'] = model.neck
     paper = dict.fromkeys([*names, 'whole'], 0)
     handles = []
 

@@ -1,6 +1,7 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Keypoint and part vocabularies: the only place that knows their numbers."""
 
+from .compare import describe, vocabulary_difference
 from .convert import convert_keypoints, keypoint_map
 from .loader import (
     KeypointVocabulary,
@@ -17,7 +18,9 @@ __all__ = [
     'VocabularyError',
     'available_vocabularies',
     'convert_keypoints',
+    'describe',
     'keypoint_map',
     'load_vocabulary',
     'parse_vocabulary',
+    'vocabulary_difference',
 ]

@@ -8,11 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from scenes import photos, sphere
 
 from sapiens.datasets import ManifestWriter
+from sapiens.engine.config import load_config
 from sapiens.registry import DATASETS, METRICS, TRANSFORMS
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ def world(tmp_path_factory):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_base_config_gives_samples(world, name, monkeypatch):
-    config = Config.fromfile(ROOT / f'configs/_base_/datasets/{name}.py')
+    config = load_config(ROOT / f'configs/_base_/datasets/{name}.py')
     monkeypatch.chdir(world)
     size = (64, 64) if name == 'mae' else (64, 48)
     for split in ('train', 'val', 'test'):
@@ -93,4 +93,4 @@ def test_transforms_build_under_a_default_scope_too():
     init_default_scope('sapiens')
     assert len(Compose([dict(type='LoadImage'), dict(type='Resize', input_size=(8, 8))]).transforms) == 2
     assert TRANSFORMS.get('Resize').__module__.startswith('sapiens.'), 'ours, not the one of mmcv'
-    assert json.dumps(Config.fromfile(ROOT / 'configs/_base_/datasets/coco17.py').to_dict())
+    assert json.dumps(load_config(ROOT / 'configs/_base_/datasets/coco17.py').to_dict())

@@ -100,9 +100,7 @@ def test_one_line_for_what_is_wrong(run, make_model, image, monkeypatch, argumen
 def test_model_name_without_weights(run, image, monkeypatch):
     monkeypatch.chdir(image.parent)
     code, _, err = run('image_demo.py', image, '--model', 'normal_1b')
-    assert code == 1 and "model 'normal_1b': no weights ship with the toolkit" in err
-    code, _, err = run('image_demo.py', image)
-    assert code == 1 and 'say which model' in err
+    assert code == 1 and "model 'normal_1b': there is no sapiens_1b_normal" in err
 
 
 def test_wrong_box_is_a_usage_error(run, image):

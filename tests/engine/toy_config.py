@@ -42,6 +42,7 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(type='ToyMetric')
 test_evaluator = val_evaluator
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=1.0))
 train_cfg = dict(max_iters=12, val_interval=6)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-1, by_epoch=False, begin=0, end=3),

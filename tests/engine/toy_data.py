@@ -25,11 +25,13 @@ class ToyHumans(Dataset):
         shape: ``(H, W)``.
         bad: Indices that cannot be read.
         augment: Add noise drawn from all three generators.
+        **facts: What the samples are in, as `HumanDataset` says it.
     """
 
     metainfo = {'dataset_name': 'toy', 'sigmas': np.ones(3, np.float32)}
 
-    def __init__(self, size=24, shape=(64, 48), bad=(), augment=True, points=17):
+    def __init__(self, size=24, shape=(64, 48), bad=(), augment=True, points=17, **facts):
+        vars(self).update(facts)  # keypoint_vocabulary, part_vocabulary, input_size
         self.size, self.shape, self.bad = size, tuple(shape), set(bad)
         self.augment, self.points = augment, points
 

@@ -169,7 +169,7 @@ def test_compiling_keeps_the_names_of_parameters(call, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.nn.Module, 'compile', lambda self: compiled.append(type(self).__name__))
     monkeypatch.setenv('CXX', sys.executable)
     call('train', variant(tmp_path, 'train_cfg = dict(max_iters=1)'), '--compile', '--work-dir', 'work')
-    assert sorted(compiled) == ['NormalHead', 'PartHead', 'PoseHead', 'SapiensViT']
+    assert sorted(compiled) == ['NormalHead', 'PartHead', 'PoseHead', 'TransformerLayer', 'TransformerLayer']
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')

@@ -3,6 +3,4 @@ _base_ = './dense.py'
 labels = ('normals', 'mask')
 train_dataloader = dict(dataset=dict(labels=labels))
 val_dataloader = dict(dataset=dict(labels=labels))
-test_dataloader = val_dataloader
 val_evaluator = dict(type='NormalMetric')
-test_evaluator = val_evaluator

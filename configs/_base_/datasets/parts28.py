@@ -1,8 +1,7 @@
 # 28 part classes of made people.
 _base_ = './dense.py'
+vocabulary = 'parts28'
 labels = ('parts', 'mask')
-train_dataloader = dict(dataset=dict(labels=labels, part_vocabulary='parts28'))
-val_dataloader = dict(dataset=dict(labels=labels, part_vocabulary='parts28'))
-test_dataloader = val_dataloader
-val_evaluator = dict(type='PartIoU', vocabulary='parts28')
-test_evaluator = val_evaluator
+train_dataloader = dict(dataset=dict(labels=labels))
+val_dataloader = dict(dataset=dict(labels=labels))
+val_evaluator = dict(type='PartIoU')

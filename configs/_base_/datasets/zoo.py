@@ -1,14 +1,8 @@
 # The renders that tools/zoo/render.sh makes, one sample a person, and their decoded frames. To put people in front of
 # photographs without people: train_dataloader.dataset.background=FOLDER (see docs/model_zoo.md).
 _base_ = '../pipelines/zoo.py'
-keypoints, parts = 'keypoints308', 'parts28'
-people = dict(
-    type='HumanManifestDataset',
-    sample_per='person',
-    keypoint_vocabulary=keypoints,
-    part_vocabulary=parts,
-    input_size=(256, 192),
-)
+vocabulary = ['keypoints308', 'parts28']
+people = dict(type='HumanManifestDataset', sample_per='person')
 train_dataloader = dict(
     batch_size=32,
     num_workers=0,
@@ -21,11 +15,4 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(**people, data_root='data/zoo/val/', test_mode=True, pipeline={{_base_.test_pipeline}}),
 )
-test_dataloader = val_dataloader
-val_evaluator = [
-    dict(type='PCK', vocabulary=keypoints),
-    dict(type='PartIoU', vocabulary=parts),
-    dict(type='DepthMetric'),
-    dict(type='NormalMetric'),
-]
-test_evaluator = val_evaluator
+val_evaluator = [dict(type='PCK'), dict(type='PartIoU'), dict(type='DepthMetric'), dict(type='NormalMetric')]

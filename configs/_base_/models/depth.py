@@ -1,8 +1,7 @@
 # Relative depth at the input's full size.
+_base_ = './estimator.py'
 model = dict(
-    type='HumanEstimator',
-    data_preprocessor=dict(type='HumanDataPreprocessor'),
-    backbone=dict(type='SapiensViT', arch='1b', img_size=(1024, 768), patch_padding=0),
+    backbone=dict(patch_padding=0),
     heads=dict(
         depth=dict(
             type='DepthHead',
@@ -11,5 +10,4 @@ model = dict(
             loss=dict(type='SiLogLoss'),
         )
     ),
-    test_cfg=dict(flip_test=False),
 )

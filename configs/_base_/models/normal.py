@@ -1,8 +1,6 @@
 # Surface normals at half of the input's size.
+_base_ = './estimator.py'
 model = dict(
-    type='HumanEstimator',
-    data_preprocessor=dict(type='HumanDataPreprocessor'),
-    backbone=dict(type='SapiensViT', arch='1b', img_size=(1024, 768), patch_padding=2),
     heads=dict(
         normal=dict(
             type='NormalHead',
@@ -11,5 +9,4 @@ model = dict(
             loss=dict(type='NormalLoss'),
         )
     ),
-    test_cfg=dict(flip_test=False),
 )

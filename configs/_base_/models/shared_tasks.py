@@ -1,13 +1,13 @@
-# Four tasks for small encoders: convolutional stem, one upsampling neck, heads of one 1 x 1 convolution at stride 4.
+# Four tasks, and where people are, for small encoders: convolutional stem, one upsampling neck, heads at stride 4.
+input_size = (256, 192)
 model = dict(
     type='HumanEstimator',
     data_preprocessor=dict(type='HumanDataPreprocessor'),
-    backbone=dict(type='SapiensViT', arch='tiny', img_size=(256, 192), stem='conv', out_stem=True),
+    backbone=dict(type='SapiensViT', arch='tiny', stem='conv', out_stem=True),
     neck=dict(type='UpsamplingNeck', channels=(128, 128)),
     heads=dict(
         pose=dict(
             type='PoseHead',
-            vocabulary='keypoints308',
             codec=dict(type='UDPHeatmap', sigma=2.0),
             deconv_channels=(),
             conv_channels=(),
@@ -18,13 +18,13 @@ model = dict(
         ),
         seg=dict(
             type='PartHead',
-            vocabulary='parts28',
             deconv_channels=(),
             conv_channels=(),
             dropout=0.0,
             loss=dict(class_weight=None),
         ),
         depth=dict(type='DepthHead', deconv_channels=(), conv_channels=(), dropout=0.0),
+        person=dict(type='PersonHead', conv_channels=()),
         normal=dict(type='NormalHead', deconv_channels=(), conv_channels=(), dropout=0.0),
     ),
     test_cfg=dict(flip_test=False),

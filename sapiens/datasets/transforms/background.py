@@ -28,8 +28,8 @@ class RandomBackground(BaseTransform):
     Args:
         folder: Folder of photos without people (searched recursively). The data set's ``background`` comes first; with
             neither, nothing is done.
+        prob: Probability; windows of `RandomWindow`, which reach beyond the picture, are always filled.
         optional: Whether the folder may be missing, which the log then says, and samples may have no mask or parts.
-        prob: Probability.
         feather: Standard deviation in pixels of the soft edge.
 
     Raises:
@@ -52,7 +52,7 @@ class RandomBackground(BaseTransform):
     def transform(self, results: Sample) -> Sample:
         """Change ``img``, ``depth`` and ``normals`` with the given probability."""
         folder = results.get('background') or self.folder
-        if folder is None or np.random.rand() >= self.prob:
+        if folder is None or np.random.rand() >= (1.0 if results.get('window') else self.prob):
             return results
         if 'mask' in results:
             person = results['mask'] > 0
@@ -69,6 +69,7 @@ class RandomBackground(BaseTransform):
         alpha = np.float32(alpha)[..., None]
         mixed = results['img'] * alpha + background * (1 - alpha)
         results['img'] = np.rint(mixed).astype(np.uint8)
+        results['pad_part'] = 0  # what `LoadLabels` says of pixels outside of the picture: nobody is there now
         if 'part_map' in results:
             ignored = results['part_map'] == IGNORE
             person = person | (ignored & inside_image(results) if 'ori_shape' in results else ignored)

@@ -72,9 +72,14 @@ class DeconvHead(BaseModule):
                     nn.init.zeros_(module.bias)
 
     def forward(self, feats: Sequence[torch.Tensor] | torch.Tensor) -> torch.Tensor:
-        """Features ``(B, C, h, w)`` (the last of a sequence) -> ``(B, out_channels, 2^n h, 2^n w)`` float32."""
+        """Features ``(B, C, h, w)`` (the last of a sequence) -> ``(B, out_channels, 2^n h, 2^n w)``.
+
+        Outputs are float32, but in training with autocast of its kind: of 308 keypoints the last layer is the dearest.
+        """
         x = feats if isinstance(feats, torch.Tensor) else feats[-1]
-        return self._last(self.dropout(self.conv_layers(self.deconv_layers(x.to(self.dtype)))))
+        x = x if self.dtype is None else x.to(self.dtype)
+        x = self.dropout(self.conv_layers(self.deconv_layers(x)))
+        return self.final_layer(x) if self.training else self._last(x)
 
     @full_precision
     def _last(self, x: torch.Tensor) -> torch.Tensor:
@@ -82,11 +87,9 @@ class DeconvHead(BaseModule):
         return self.final_layer(x)
 
     @property
-    def dtype(self) -> torch.dtype:
-        """Of the layers before the last."""
-        return next(
-            (p.dtype for p in (*self.deconv_layers.parameters(), *self.conv_layers.parameters())), torch.float32
-        )
+    def dtype(self) -> torch.dtype | None:
+        """Of the layers before the last; None without any."""
+        return next((p.dtype for p in (*self.deconv_layers.parameters(), *self.conv_layers.parameters())), None)
 
     def set_precision(self, dtype: torch.dtype) -> DeconvHead:
         """Keep the layers before the last in another precision (inference without autocast).
@@ -96,6 +99,7 @@ class DeconvHead(BaseModule):
         """
         self.deconv_layers.to(dtype)
         self.conv_layers.to(dtype)
+        self.final_layer.float()  # files may hold half precision
         return self
 
     def flip_back(self, output: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,2 @@
+# 133 whole-body keypoints: runtime, schedule, data and model; a leaf config adds the size.
+_base_ = ['../default_runtime.py', '../schedules/finetune.py', '../datasets/wholebody133.py', '../models/pose.py']

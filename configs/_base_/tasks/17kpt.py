@@ -1,0 +1,2 @@
+# 17 COCO keypoints: runtime, schedule, data and model; a leaf config adds the size.
+_base_ = ['../default_runtime.py', '../schedules/finetune.py', '../datasets/coco17.py', '../models/pose.py']

@@ -1,0 +1,348 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""The containers that weights come in, told by their content, not their names; nothing in them is run.
+
+==================  ==============================================================================
+safetensors         a table of names, then the numbers
+``torch.save``      a zip (or, before torch 1.6, a row) of one pickle and one piece for each storage
+TorchScript         the same zip with a program in it, whose objects hold the weights
+``torch.export``    a zip with a table of names and a piece for each weight; in older releases a ``torch.save`` zip
+==================  ==============================================================================
+
+The table or pickle is read first and gives tensors that are still empty. `Content.fill` then reads the bytes of those
+that are wanted, by several threads, into memory of our own: a mapped file would be faster by nothing (its pages are
+read at the first use), and whoever replaces or truncates it would change the weights or kill the process.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import pickle
+import re
+import struct
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from ..errors import UserError
+from .unpickle import STORAGES, Inert, Unpickler, to_plain
+
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_CHUNK = 1 << 25
+_SAFETENSORS = {
+    'F64': 'Double', 'F32': 'Float', 'F16': 'Half', 'BF16': 'BFloat16', 'I64': 'Long', 'I32': 'Int', 'I16': 'Short',
+    'I8': 'Char', 'U8': 'Byte', 'BOOL': 'Bool',
+}  # fmt: skip
+_EXPORT_DTYPES = ('', 'Byte', 'Char', 'Short', 'Int', 'Long', 'Half', 'Float', 'Double', '', 'ComplexFloat',
+                  'ComplexDouble', 'Bool', 'BFloat16')  # fmt: skip
+# What a damaged file makes of the code that reads it.
+DAMAGE = (EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError, OverflowError,
+           MemoryError, struct.error, zipfile.BadZipFile)  # fmt: skip
+
+
+class CheckpointError(UserError):
+    """A checkpoint file is missing, damaged, unsafe or made for another model."""
+
+
+@dataclass
+class Content:
+    """What a file holds.
+
+    Attributes:
+        kind: Container, for people.
+        data: Plain data; its tensors are empty until `fill`.
+        meta: What a container keeps beside it.
+    """
+
+    file: BinaryIO
+    kind: str = 'PyTorch checkpoint'
+    data: Any = None
+    meta: dict = field(default_factory=dict)
+    pieces: dict[int, tuple[torch.UntypedStorage, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.size = os.fstat(self.file.fileno()).st_size
+
+    def empty(self, offset: int, size: int) -> torch.UntypedStorage:
+        """Memory for a piece of the file; the system gives it when it is written to."""
+        if offset < 0 or size < 0 or offset + size > self.size:
+            raise EOFError(f'{offset + size - self.size} bytes are missing')
+        storage = torch.UntypedStorage(size)
+        if size:
+            self.pieces[storage.data_ptr()] = storage, offset
+        return storage
+
+    def fill(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Read the bytes of some tensors."""
+        wanted = {t.untyped_storage().data_ptr() for t in tensors} & set(self.pieces)
+        jobs = []
+        for storage, offset in (self.pieces.pop(pointer) for pointer in wanted):
+            view = memoryview(torch.empty(0, dtype=torch.uint8).set_(storage, 0, (len(storage),), (1,)).numpy())
+            jobs += [(offset + i, view[i : i + _CHUNK]) for i in range(0, len(view), _CHUNK)]
+        jobs.sort(key=lambda job: job[0])
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            read = sum(pool.map(self._read, jobs))
+        if read != sum(len(view) for _, view in jobs):
+            raise EOFError('the file became shorter while it was read')
+
+    def _read(self, job: tuple[int, memoryview]) -> int:
+        offset, view = job
+        if hasattr(os, 'preadv'):
+            done = count = os.preadv(self.file.fileno(), [view], offset)
+            while count and done < len(view):
+                done += (count := os.preadv(self.file.fileno(), [view[done:]], offset + done))
+            return done
+        with open(self.file.name, 'rb', buffering=0) as file:
+            file.seek(offset)
+            return file.readinto(view)
+
+
+def open_content(path: Path, file: BinaryIO) -> Content:
+    """Read the table or pickle of a file.
+
+    Args:
+        path: Named in messages.
+        file: The file, open for reading; it must stay open for `Content.fill`.
+
+    Raises:
+        CheckpointError: Not a container of weights, damaged, or it asks to run code.
+    """
+    content, head = Content(file), file.read(512)
+    file.seek(0)
+    try:
+        if head.startswith(b'PK'):
+            _read_zip(content, _entries(file, 0, content.size))
+        elif head.startswith(b'\x80'):
+            _read_legacy(content)
+        elif len(head) > 8 and head[8:9] == b'{':
+            _read_safetensors(content)
+        else:
+            raise CheckpointError(f'{path}: {_explain(head)}')
+    except CheckpointError as error:
+        raise CheckpointError(f'{path}: {error}' if str(path) not in str(error) else str(error)) from None
+    except pickle.UnpicklingError as error:
+        if re.search('calls|refers|encodes|holds', str(error)):
+            raise CheckpointError(
+                f'{path}: refused, since loading it could run code (it {error}); '
+                'get a safetensors file or a plain state dict of these weights'
+            ) from None
+        raise CheckpointError(f'{path}: {damaged(error)}') from None
+    except DAMAGE as error:
+        raise CheckpointError(f'{path}: {damaged(error)}') from None
+    return content
+
+
+def damaged(error: Exception) -> str:
+    """What to say of a file that cannot be read to its end."""
+    reason = ' '.join(str(error).split())[:120] or type(error).__name__
+    return f'damaged or truncated checkpoint ({reason}); copy or download it again'
+
+
+def _explain(head: bytes) -> str:
+    if head.startswith(b'version https://git-lfs'):
+        return 'a Git LFS pointer, not the weights: run `git lfs pull`, or download the file itself'
+    if re.match(rb'\s*<(!doctype|html|\?xml)', head, re.IGNORECASE):
+        return 'a web page, not the weights: download the file itself (the button "download", or its raw address)'
+    return 'not a checkpoint (it does not begin like one); check that the download is the file itself'
+
+
+class _Window(io.RawIOBase):
+    """A part of a file as a file, for archives in archives."""
+
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        self.file, self.start, self.size, self.at = file, start, size, 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self.at = max(0, offset + (0, self.at, self.size)[whence])
+        return self.at
+
+    def tell(self) -> int:
+        return self.at
+
+    def readinto(self, buffer: Any) -> int:
+        self.file.seek(self.start + self.at)
+        data = self.file.read(max(0, min(len(buffer), self.size - self.at)))
+        buffer[: len(data)] = data
+        self.at += len(data)
+        return len(data)
+
+
+@dataclass
+class _Archive:
+    """Entries of a zip by name without its top folder: offset in the file and size, which is -1 if compressed."""
+
+    file: BinaryIO
+    entries: dict[str, tuple[int, int]]
+
+    def place(self, name: str) -> tuple[int, int]:
+        offset, size = self.entries[name]
+        if size < 0:
+            raise CheckpointError('is a compressed zip, which PyTorch does not write: unpack it and give what is in it')
+        return offset, size
+
+    def read(self, name: str) -> bytes:
+        offset, size = self.place(name)
+        self.file.seek(offset)
+        data = self.file.read(size)
+        if len(data) < size:
+            raise EOFError(f'{name} is cut off')
+        return data
+
+    def first(self, pattern: str) -> str | None:
+        return next((name for name in self.entries if re.fullmatch(pattern, name)), None)
+
+
+def _entries(file: BinaryIO, start: int, size: int) -> _Archive:
+    with zipfile.ZipFile(io.BufferedReader(_Window(file, start, size))) as archive:
+        infos = archive.infolist()
+    tops = {info.filename.partition('/')[0] for info in infos if '/' in info.filename}
+    top = f'{tops.pop()}/' if len(tops) == 1 and all('/' in info.filename for info in infos) else ''
+    entries = {}
+    for info in infos:
+        file.seek(start + info.header_offset)
+        name, extra = struct.unpack('<26xHH', file.read(30))
+        size = info.file_size if info.compress_type == zipfile.ZIP_STORED else -1
+        entries[info.filename.removeprefix(top)] = start + info.header_offset + 30 + name + extra, size
+    return _Archive(file, entries)
+
+
+def _read_zip(content: Content, archive: _Archive) -> None:
+    names = archive.entries
+    if 'byteorder' in names and archive.read('byteorder').strip() == b'big':
+        raise CheckpointError('was written on a big-endian machine; save it again as safetensors there')
+    old_export = archive.first(r'serialized_state_dict\.\w+|data/weights/\w+\.pt')
+    table = archive.first(r'data/weights/\w+_weights_config\.json')
+    if table:
+        content.kind = 'torch.export program'
+        content.data = _read_export(content, archive, json.loads(archive.read(table))['config'])
+    elif old_export:
+        _read_zip(content, _entries(content.file, *archive.place(old_export)))
+        content.kind = 'torch.export program'
+    elif 'data.pkl' in names:
+        made: dict[str, torch.UntypedStorage] = {}
+
+        def find(key: str, size: int) -> torch.UntypedStorage:
+            if key not in made:
+                offset, there = archive.place(f'data/{key}')
+                if there < size:
+                    raise EOFError(f'data/{key} is cut off')
+                made[key] = content.empty(offset, size)
+            return made[key]
+
+        loaded = Unpickler(io.BytesIO(archive.read('data.pkl')), find).load()
+        if 'constants.pkl' in names:
+            content.kind = 'TorchScript program'
+        content.data = _plain_or_module(loaded)
+        if 'constants.pkl' in names and not content.data:
+            raise CheckpointError(
+                'a frozen TorchScript program, whose weights have no names any more; take the .pth or .safetensors '
+                'file of this model'
+            )
+    elif 'serialized_exported_program.json' in names or 'models/model.json' in names:
+        raise CheckpointError(
+            'a torch.export program without weights of its own (they are compiled in, or lie in files beside it); '
+            'take the .pth or .safetensors file of this model'
+        )
+    else:
+        raise CheckpointError(f"a zip that holds no weights (but e.g. '{next(iter(names), 'nothing')}')")
+
+
+def _plain_or_module(loaded: Any) -> Any:
+    """Plain data; of a module that was saved as an object, its weights by name."""
+    return dict(_weights_of(loaded, '', set())) if isinstance(loaded, Inert) else to_plain(loaded, keep_arrays=True)
+
+
+def _weights_of(module: Inert, prefix: str, seen: set[int]) -> Iterator[tuple[str, torch.Tensor]]:
+    if id(module) in seen or not isinstance(module.state, Mapping):
+        return
+    seen.add(id(module))
+    members = dict(module.state)
+    for kind in ('_parameters', '_buffers', '_modules'):  # of an `nn.Module`; TorchScript has them side by side
+        members |= members.pop(kind, None) or {}
+    for name, value in members.items():
+        if isinstance(value, torch.Tensor):
+            yield f'{prefix}{name}', value.detach()
+        elif isinstance(value, Inert):
+            yield from _weights_of(value, f'{prefix}{name}.', seen)
+
+
+def _read_export(content: Content, archive: _Archive, table: Mapping) -> dict[str, torch.Tensor]:
+    made: dict[str, torch.UntypedStorage] = {}
+    state = {}
+    for name, item in table.items():
+        path, about = f'data/weights/{item["path_name"]}', item['tensor_meta']
+        if item.get('use_pickle'):
+            raise CheckpointError(f"a torch.export program with '{name}' as a pickle of its own; take the .pth file")
+        if path not in made:
+            made[path] = content.empty(*archive.place(path))
+        dtype = STORAGES[_EXPORT_DTYPES[about['dtype']]]
+        size, stride = ([n['as_int'] for n in about[key]] for key in ('sizes', 'strides'))
+        offset = about['storage_offset']['as_int']
+        state[name] = torch.empty(0, dtype=dtype).set_(made[path], offset, size, stride)
+    return state
+
+
+def _read_legacy(content: Content) -> None:
+    """The format before torch 1.6: three pickles about the format, one of the data, then the storages in a row."""
+    content.kind = 'PyTorch checkpoint of the old format'
+    file, sizes, made = content.file, {}, {}
+
+    def find(key: str, size: int) -> torch.UntypedStorage:
+        if key not in made:
+            if size > content.size:
+                raise EOFError('a piece is larger than the file')
+            made[key], sizes[key] = torch.UntypedStorage(size), size
+        return made[key]
+
+    if Unpickler(file).load() != _LEGACY_MAGIC:
+        raise CheckpointError('a pickle, but not of torch.save; save the state dict with torch.save or as safetensors')
+    for _ in range(2):
+        Unpickler(file).load()
+    loaded = Unpickler(file, find).load()
+    keys = Unpickler(file).load()
+    offset = file.tell()
+    for key in map(str, keys):
+        file.seek(offset)
+        count = struct.unpack('<q', file.read(8))[0]
+        if key in made and (count < 0 or offset + 8 + sizes[key] > content.size):
+            raise EOFError('the last tensors are missing')
+        if key in made and sizes[key]:
+            content.pieces[made[key].data_ptr()] = made[key], offset + 8
+        itemsize = sizes.get(key, 0) // count if count else 0
+        offset += 8 + count * itemsize
+    content.data = _plain_or_module(loaded)
+
+
+def _read_safetensors(content: Content) -> None:
+    content.kind = 'safetensors'
+    length = struct.unpack('<Q', content.file.read(8))[0]
+    if length > content.size - 8:
+        raise EOFError('its table is cut off')
+    table = json.loads(content.file.read(length))
+    for key, value in (table.pop('__metadata__', None) or {}).items():
+        try:
+            content.meta[key] = json.loads(value)
+        except (json.JSONDecodeError, TypeError, RecursionError):
+            content.meta[key] = value
+    content.data = {}
+    for name, item in table.items():
+        start, end = item['data_offsets']
+        kind = _SAFETENSORS.get(item['dtype'])
+        dtype = STORAGES[kind] if kind else getattr(torch, f'float8_{item["dtype"][3:].lower()}')
+        if end - start != math.prod(item['shape']) * dtype.itemsize:
+            raise ValueError(f'{name} has another size than its shape')
+        storage = content.empty(8 + length + start, end - start)
+        content.data[name] = torch.empty(0, dtype=dtype).set_(storage, 0, item['shape'])

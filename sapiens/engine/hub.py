@@ -1,0 +1,370 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Published weights by name: ``owner/name[@revision][:file]`` on the Hugging Face hub, or a model's name.
+
+A name is looked up in the folders of weights first, then in huggingface_hub's cache, then on the hub. The library's
+own settings hold: ``HF_HOME``, ``HF_TOKEN``, ``HF_ENDPOINT``, ``HF_HUB_OFFLINE``. An interrupted download goes on where
+it stopped, also in a later run. ``published.json`` lists what is known to be published, and under which licence.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from ..errors import MissingPackageError, UserError
+from ..utils.files import replace_when_done
+from ..utils.shipped import shipped_root
+from .containers import CheckpointError
+
+WEIGHTS_VARIABLE = 'SAPIENS_WEIGHTS'
+SUFFIXES = ('.safetensors', '.pth', '.pt', '.pt2', '.ckpt', '.bin')  # a repository's, the best first
+_REPOSITORY = r'(?P<repository>[\w-][\w.-]*/[\w-][\w.-]*)'
+_NAME = re.compile(rf'(?:hf://)?{_REPOSITORY}(?:@(?P<revision>[\w./-]+))?(?::(?P<file>[^:]+))?')
+_ADDRESS = re.compile(
+    rf'https?://[^/]*(?:huggingface\.co|hf\.co)/{_REPOSITORY}'
+    r'(?:/(?:resolve|blob|tree)/(?P<revision>[\w.-]+)(?:/(?P<file>[^?]+))?)?/?(?:\?.*)?'
+)
+
+
+class HubError(CheckpointError):
+    """Weights cannot be had by name; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A file of weights on the hub.
+
+    Attributes:
+        repository: ``owner/name``.
+        revision: Branch, tag or commit; None is the newest.
+        file: In the repository; None: the one that fits.
+    """
+
+    repository: str
+    revision: str | None = None
+    file: str | None = None
+
+    def __str__(self) -> str:
+        revision = f'@{self.revision}' if self.revision else ''
+        return f'{self.repository}{revision}' + (f':{self.file}' if self.file else '')
+
+
+@cache
+def published() -> dict[str, Any]:
+    """What is known of published weights: ``files`` (repository, file, licence, model) and ``licences``."""
+    return json.loads(Path(__file__).with_name('published.json').read_text(encoding='utf-8'))
+
+
+def parse_reference(text: str) -> Reference | None:
+    """What a text names on the hub: a model of `published`, a reference, or an address; None for anything else."""
+    for item in published()['files']:
+        if item.get('model') == text:
+            return Reference(item['repository'], None, item['file'] if '/' in item['file'] else None)
+    found = _ADDRESS.fullmatch(text) or _NAME.fullmatch(text)
+    if not found:
+        return None
+    reference = Reference(**found.groupdict())
+    bare = reference.revision is None and reference.file is None
+    known = any(item['repository'] == reference.repository for item in published()['files'])
+    if bare and not known and (text.endswith(SUFFIXES) or Path(text).parent.is_dir()):
+        return None  # a path to something that is not there
+    return reference
+
+
+def weight_folders() -> list[Path]:
+    """Where weights are looked for by name: ``$SAPIENS_WEIGHTS``, ``checkpoints`` here and in the checkout, shipped."""
+    checkout, package = shipped_root() / 'checkpoints', Path(__file__).resolve().parents[1] / 'weights'
+    return [Path(p) for p in (os.environ.get(WEIGHTS_VARIABLE), 'checkpoints', checkout, package) if p]
+
+
+def resolve_weights(source: str | Path) -> Path:
+    """The file of weights that a path or a name means; what is not at hand is downloaded.
+
+    Args:
+        source: Path, or see `parse_reference`.
+
+    Returns:
+        A path; it exists unless ``source`` was a path that does not.
+
+    Raises:
+        HubError: A name that cannot be had.
+    """
+    path = Path(source).expanduser()
+    reference = parse_reference(str(source)) if not path.exists() else None
+    if reference is None:
+        if str(source).startswith(('http:', 'https:')) and not path.exists():
+            raise HubError(f'{source}: download the file first and give its path')
+        return path
+    return _at_hand(reference) or download(reference)
+
+
+def _at_hand(reference: Reference) -> Path | None:
+    """A copy in a folder of weights, under the name that it was published by."""
+    known = [i for i in published()['files'] if i['repository'] == reference.repository]
+    names = [reference.file] if reference.file else [i['file'] for i in known]
+    if reference.revision is not None:
+        return None
+    for folder in weight_folders():
+        for name in names:
+            stem, suffix = os.path.splitext(Path(name).name)
+            for place in (folder, folder / reference.repository, folder / reference.repository.partition('/')[2]):
+                for file in (f'{stem}.safetensors', f'{stem}{suffix}', f'{stem.removesuffix("_clean")}{suffix}'):
+                    if (place / file).is_file():
+                        return place / file
+    return None
+
+
+def download(name: str | Reference, folder: str | Path | None = None) -> Path:
+    """Get weights from the hub, or from the cache of earlier downloads.
+
+    The licence is shown when something of a repository is first downloaded; `origin_of` gives it for a file.
+
+    Args:
+        name: See `parse_reference`.
+        folder: Also put a copy there.
+
+    Returns:
+        The file; in the cache its path holds the commit that it is of.
+
+    Raises:
+        HubError: No network and nothing cached, unknown, gated, ambiguous, or not enough disk.
+        MissingPackageError: huggingface_hub is not installed.
+    """
+    reference = parse_reference(name) if isinstance(name, str) else name
+    if reference is None:
+        names = [i['model'] for i in published()['files'] if 'model' in i]
+        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
+        hint = f"did you mean '{near[0]}'? " if near else ''
+        raise HubError(f"'{name}': {hint}give a model ('pose_308_1b') or owner/name[@revision][:file] of the hub")
+    path = _Download(reference).run()
+    if folder is None:
+        return path
+    copy = Path(folder) / path.name
+    with replace_when_done(copy) as temporary:
+        shutil.copyfile(path, temporary)
+    return copy
+
+
+def origin_of(path: str | Path) -> dict[str, str] | None:
+    """Where a published file is from, by its place in the hub's cache or by its name.
+
+    Returns:
+        ``repository``, ``file``, ``licence``, ``licence_url`` and, where known, ``revision``; None for other files.
+    """
+    path = Path(path)
+    cached = re.search(r'models--([^/]+)--([^/]+)/snapshots/(\w+)/(.+)', path.absolute().as_posix())
+    if cached:
+        owner, name, revision, file = cached.groups()
+        folder = Path(path.absolute().as_posix()[: cached.end(3)])
+        about = dict(repository=f'{owner}/{name}', revision=revision, file=file)
+        return {**about, **_licence(about['repository'], folder / 'README.md')}
+    for item in published()['files']:
+        name = Path(item['file']).name
+        if path.name in (name, name.replace('_clean', '')):
+            return dict(repository=item['repository'], file=item['file'], **_licence(item['repository']))
+    return None
+
+
+def _licence(repository: str, card: Path | None = None) -> dict[str, str]:
+    known = next((i['licence'] for i in published()['files'] if i['repository'] == repository), None)
+    if known:
+        about = published()['licences'][known]
+        return dict(licence=about['text'], licence_url=about['url'].format(repository=repository))
+    text = card.read_text(encoding='utf-8', errors='replace') if card and card.is_file() else ''
+    front = text.split('---')[1] if text.startswith('---') and text.count('---') > 1 else ''
+    told = {key: re.search(rf'^{key}:\s*["\']?(.+?)["\']?\s*$', front, re.MULTILINE) for key in
+            ('license', 'license_name', 'license_link')}  # fmt: skip
+    word = told['license_name'] or told['license']
+    link = told['license_link']
+    page = f'https://huggingface.co/{repository}'
+    return dict(licence=word[1] if word else 'not stated: see its page',
+                licence_url=link[1] if link and link[1].startswith('http') else page)  # fmt: skip
+
+
+def _library() -> ModuleType:
+    try:
+        import huggingface_hub
+        import huggingface_hub.constants
+        import huggingface_hub.errors
+    except ImportError as error:
+        raise MissingPackageError(
+            'weights by name need huggingface_hub: run `pip install huggingface_hub`, or download the file and give '
+            f'its path ({error})'
+        ) from None
+    return huggingface_hub
+
+
+class _Download:
+    """One file of the hub, from the cache or the network."""
+
+    def __init__(self, reference: Reference) -> None:
+        self.hub, self.reference = _library(), reference
+        self.repository, self.revision = reference.repository, reference.revision or 'main'
+        self.cache = Path(self.hub.constants.HF_HUB_CACHE)
+        self.folder = self.cache / f'models--{self.repository.replace("/", "--")}'
+
+    def run(self) -> Path:
+        errors = self.hub.errors
+        try:
+            return self._fetch()
+        except UserError:
+            raise
+        except errors.GatedRepoError:
+            problem = (
+                f'gated: accept its terms at {self.hub.constants.ENDPOINT}/{self.repository}, then sign in with '
+                '`hf auth login` or set HF_TOKEN'
+            )
+        except errors.RevisionNotFoundError:
+            problem = f"has no revision '{self.revision}'"
+        except errors.RepositoryNotFoundError:
+            names = sorted({i['repository'] for i in published()['files']})
+            near = difflib.get_close_matches(self.repository, names, n=2)
+            hint = f'did you mean {" or ".join(near)}? ' if near else 'check the name; '
+            problem = f'no such file here, and no such repository on the hub: {hint}a private one needs HF_TOKEN'
+        except errors.EntryNotFoundError as error:
+            if isinstance(error, errors.LocalEntryNotFoundError):
+                return self._cached() or self._stop(self._unreachable(error))
+            problem = f'holds no such file ({self._choices(self._list()[0])})'
+        except self.hub.errors.HFValidationError as error:
+            problem = f'is no name on the hub ({" ".join(str(error).split())[:120]})'
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                problem = f'the disk of {self.cache} is full; free some space or set HF_HOME: the download then goes on'
+            else:
+                cached = self._cached()
+                if cached:
+                    return cached
+                problem = self._unreachable(error)
+        self._stop(problem)
+
+    def _stop(self, problem: str) -> NoReturn:
+        raise HubError(f'{self.reference}: {problem}') from None
+
+    def _unreachable(self, error: Exception) -> str:
+        if isinstance(error, self.hub.errors.OfflineModeIsEnabled) or self.hub.constants.HF_HUB_OFFLINE:
+            return (
+                f'is not in the cache ({self.cache}), and HF_HUB_OFFLINE forbids to download it; '
+                'get it once with the network on, or give a file'
+            )
+        status = getattr(getattr(error, 'response', None), 'status_code', None)
+        what = f'answers with error {status}' if status else f'cannot be reached ({type(error).__name__})'
+        return (
+            f'no such file here, and the hub ({self.hub.constants.ENDPOINT}) {what}; check the network and run '
+            'the same command again (a download goes on where it stopped), or give a file'
+        )
+
+    def _cached(self) -> Path | None:
+        """The file in the cache, without asking the network."""
+        pointer = self.folder / 'refs' / self.revision
+        commit = pointer.read_text().strip() if pointer.is_file() else self.revision
+        snapshot = self.folder / 'snapshots' / commit
+        files = [p.relative_to(snapshot).as_posix() for p in snapshot.rglob('*') if p.is_file()]
+        wanted = [self.reference.file] if self.reference.file in files else []
+        if self.reference.file is None and any(f.endswith(SUFFIXES) for f in files):
+            wanted = [self._choose(files)]
+        return snapshot / wanted[0] if wanted else None
+
+    def _list(self) -> tuple[list[str], dict[str, int]]:
+        about = self.hub.HfApi().model_info(self.repository, revision=self.reference.revision, files_metadata=True)
+        sizes = {item.rfilename: item.size or 0 for item in about.siblings or []}
+        return list(sizes), sizes
+
+    def _choices(self, files: list[str]) -> str:
+        weights = [f for f in files if f.endswith(SUFFIXES)]
+        return 'it has ' + (', '.join(weights[:8]) + ', ...' * (len(weights) > 8) if weights else 'no weights at all')
+
+    def _choose(self, files: list[str]) -> str:
+        """The known file, else the one whose stem or suffix fits."""
+        if self.reference.file:
+            if self.reference.file in files:
+                return self.reference.file
+            self._stop(f"holds no file '{self.reference.file}' ({self._choices(files)})")
+        known = [i['file'] for i in published()['files'] if i['repository'] == self.repository]
+        here = [name for name in known if name in files]
+        if len(here) == 1:
+            return here[0]
+        stems = tuple(Path(k).name.rpartition('_')[0] for k in known) if len(known) == 1 else ()
+        for suffix in (os.path.splitext(known[0])[1], *SUFFIXES) if len(known) == 1 else SUFFIXES:
+            fitting = [f for f in files if f.endswith(suffix)]
+            named = [f for f in fitting if stems and Path(f).name.startswith(stems)]
+            if len(fitting) == 1 or len(named) == 1:
+                return (named or fitting)[0]
+            if fitting:
+                self._stop(f"holds several files of weights: choose one, e.g. '{self.repository}:{fitting[0]}' "
+                           f'({self._choices(files)})')  # fmt: skip
+        self._stop('holds no file of weights (.safetensors, .pth, .pt2)')
+
+    def _fetch(self) -> Path:
+        hub = self.hub
+        if hub.constants.HF_HUB_OFFLINE:
+            return self._cached() or self._stop(self._unreachable(OSError()))
+        files, _ = self._list()
+        file = self._choose(files)
+        url = hub.hf_hub_url(self.repository, file, revision=self.reference.revision)
+        about = hub.get_hf_file_metadata(url)
+        snapshot = self.folder / 'snapshots' / str(about.commit_hash)
+        blob = self.folder / 'blobs' / str(about.etag)
+        if not (snapshot / file).exists() and not blob.exists():
+            first = not self.folder.exists()
+            if 'README.md' in files:
+                hub.hf_hub_download(self.repository, 'README.md', revision=self.reference.revision)
+            if first:
+                licence = _licence(self.repository, snapshot / 'README.md')
+                print(f'{self.repository}: licence {licence["licence"]} ({licence["licence_url"]})', file=sys.stderr)
+            self._transfer(about, blob, url)
+        # The library finds the bytes in its cache and puts the name beside them.
+        return Path(hub.hf_hub_download(self.repository, file, revision=self.reference.revision))
+
+    def _transfer(self, about: Any, blob: Path, url: str) -> None:
+        """Download into the cache; what an interrupted run left there is kept."""
+        from huggingface_hub.file_download import http_get
+        from huggingface_hub.utils import WeakFileLock, build_hf_headers
+
+        part = blob.with_name(f'{blob.name}.part')
+        lock = self.cache / '.locks' / self.folder.name / f'{blob.name}.lock'
+        for folder in (part.parent, lock.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(lock), open(part, 'ab') as out:
+            if blob.exists():  # another process was quicker
+                return
+            size, there = about.size or 0, out.tell()
+            free = shutil.disk_usage(self.cache).free
+            if size - there > free:
+                self._stop(
+                    f'needs {(size - there) / 1e9:.2f} GB, {self.cache} has {free / 1e9:.2f} GB free; free some space '
+                    'or set HF_HOME to a larger disk'
+                )
+            headers = build_hf_headers()
+            if urlsplit(about.location).netloc != urlsplit(url).netloc:
+                headers.pop('authorization', None)  # the token is for the hub, not for where it keeps the bytes
+            http_get(about.location, out, resume_size=there, headers=headers, expected_size=about.size,
+                     displayed_filename=url.rpartition('/')[2])  # fmt: skip
+            out.flush()
+            if re.fullmatch('[0-9a-f]{64}', blob.name) and _sha256(part) != blob.name:
+                out.truncate(0)
+                self._stop('the download does not have the content that the hub promised; run the same command again')
+            os.replace(part, blob)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest() if hasattr(hashlib, 'file_digest') else _digest(file)
+
+
+def _digest(file: Any) -> str:
+    total = hashlib.sha256()
+    for piece in iter(lambda: file.read(1 << 24), b''):
+        total.update(piece)
+    return total.hexdigest()

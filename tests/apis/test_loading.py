@@ -1,0 +1,121 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Models as people build them: from published files, in several threads, while files change."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config, ConfigDict
+from torch import nn
+
+from sapiens.apis import Inferencer
+from sapiens.apis.loading import load_model
+from sapiens.engine.adapters import to_published
+from sapiens.registry import MODELS
+
+ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
+
+
+class Program(nn.Module):
+    """The published names as a module that can be traced."""
+
+    def __init__(self, state):
+        super().__init__()
+        for name, tensor in state.items():
+            *owners, leaf = name.split('.')
+            module = self
+            for part in owners:
+                if part not in dict(module.named_children()):
+                    module.add_module(part, nn.Module())
+                module = dict(module.named_children())[part]
+            module.register_parameter(leaf, nn.Parameter(tensor, requires_grad=False))
+
+    def forward(self, x):
+        return x + sum(p.sum() for p in self.parameters())
+
+
+@pytest.fixture(scope='module')
+def published(tmp_path_factory):
+    """Config and weights of one model of 308 points: as the training run left them, and as TorchScript."""
+    folder = tmp_path_factory.mktemp('published')
+    model = dict(
+        type='HumanEstimator',
+        backbone=dict(type='SapiensViT', arch=ARCH, img_size=(64, 48), patch_padding=2),
+        heads=dict(pose=dict(type='PoseHead', vocabulary='keypoints308', codec=dict(type='UDPHeatmap'),
+                             deconv_channels=(8, 8), conv_channels=(8,))),
+    )  # fmt: skip
+    Config(dict(default_scope='sapiens', model=model)).dump(str(folder / 'pose.py'))
+    network = MODELS.build({**model, 'type': 'sapiens.HumanEstimator', '_scope_': 'sapiens'})
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    state = to_published(network.state_dict())
+    meta = {'dataset_meta': ConfigDict(dataset_name='goliath', sigmas=np.ones(308), names=ConfigDict({'0': 'nose'}))}
+    torch.save({'meta': meta, 'state_dict': state}, folder / 'sapiens_0.3b_goliath_best_goliath_AP_573.pth')
+    script = torch.jit.trace(Program(state), torch.zeros(1))
+    script.save(str(folder / 'sapiens_0.3b_goliath_best_goliath_AP_573_torchscript.pt2'))
+    return folder / 'pose.py', *sorted(folder.glob('*AP*'))
+
+
+def predict(inferencer):
+    image = (np.indices((96, 72)).sum(0)[..., None] * [1, 2, 3] % 256).astype(np.uint8)
+    (result,) = inferencer(image, color='rgb')
+    (person,) = result.keypoints
+    return person
+
+
+def test_the_training_file_and_the_torchscript_file_give_identical_results(published):
+    config, trained, script = published
+    results = []
+    for file in (trained, script):
+        loaded = load_model(config=config, weights=file)
+        assert loaded.origin['repository'].startswith('facebook/sapiens-pose-0.3b')
+        assert 'CC BY-NC 4.0' in loaded.origin['licence']
+        results.append(predict(Inferencer(config, file, device='cpu')))
+    assert np.array_equal(results[0].xy, results[1].xy)
+    assert np.array_equal(results[0].scores, results[1].scores)
+
+
+@pytest.mark.parametrize('change', ['overwritten', 'truncated', 'replaced'])
+def test_a_file_that_changes_while_an_inferencer_lives(published, tmp_path, change):
+    config, trained, _ = published
+    file = tmp_path / 'weights.pth'
+    file.write_bytes(trained.read_bytes())
+    inferencer = Inferencer(config, file, device='cpu')  # not used before the file changes
+    expected = predict(Inferencer(config, trained, device='cpu'))
+    with open(file, 'wb' if change == 'replaced' else 'r+b') as out:
+        if change == 'truncated':
+            out.truncate(10)
+        else:
+            out.write(bytes(trained.stat().st_size))
+    assert np.array_equal(predict(inferencer).xy, expected.xy)
+
+
+def test_two_inferencers_built_at_once_leave_torch_as_it_was(published):
+    config, trained, script = published
+    register, failures, stop = nn.Module.register_parameter, [], threading.Event()
+
+    def build(file):
+        try:
+            for _ in range(4):
+                loaded = load_model(config=config, weights=file)
+                assert not any(t.is_meta for t in loaded.network.state_dict().values())
+        except Exception as error:
+            failures.append(error)
+
+    def watch():
+        while not stop.is_set():
+            if nn.Linear(2, 2).weight.is_meta or nn.Module.register_parameter is not register:
+                failures.append('a layer built meanwhile has no memory')
+
+    threads = [threading.Thread(target=build, args=(file,)) for file in (trained, script, trained, script)]
+    watcher = threading.Thread(target=watch)
+    for thread in (watcher, *threads):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stop.set()
+    watcher.join()
+    assert not failures
+    assert nn.Module.register_parameter is register and not nn.Linear(2, 2).weight.is_meta

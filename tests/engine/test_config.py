@@ -1,0 +1,45 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Reading configs: what a file may do, and what is said when it is wrong."""
+
+import pytest
+
+from sapiens.engine.config import ConfigError, load_config
+
+EVIL = [
+    ('!!python/object/apply:os.system ["touch ran"]', '!!python/object/apply:os.system'),
+    ('!!python/object/new:os.system ["touch ran"]', '!!python/object/new:os.system'),
+    ('!!python/name:os.system', '!!python/name:os.system'),
+    ('!!python/module:os', '!!python/module:os'),
+    ('!mine {a: 1}', None),
+]
+
+
+@pytest.mark.parametrize(('text', 'tag'), EVIL)
+@pytest.mark.parametrize('where', ['file', 'base of yaml', 'base of python'])
+def test_yaml_runs_no_code(tmp_path, monkeypatch, text, tag, where):
+    monkeypatch.chdir(tmp_path)
+    evil = tmp_path / 'evil.yaml'
+    evil.write_text(f'a: 1\nb: {text}\n')
+    path = evil
+    if where == 'base of yaml':
+        path = tmp_path / 'child.yml'
+        path.write_text('_base_: ./evil.yaml\nc: 3\n')
+    elif where == 'base of python':
+        path = tmp_path / 'child.py'
+        path.write_text("_base_ = ['./evil.yaml']\n")
+    with pytest.raises(ConfigError, match='evil.yaml:2: ') as error:
+        load_config(path)
+    assert not (tmp_path / 'ran').exists()
+    assert '\n' not in str(error.value) and 'refused' in str(error.value)
+    assert tag is None or f'the tag {tag} runs code' in str(error.value)
+
+
+def test_plain_yaml_is_a_config(tmp_path):
+    (tmp_path / 'base.yaml').write_text('size: !!python/tuple [4, 3]\nname: a\n')
+    path = tmp_path / 'child.yaml'
+    path.write_text("_base_: base.yaml\nname: '{{ fileBasenameNoExtension }}'\nagain: {{ _base_.size }}\n")
+    config = load_config(path)
+    assert list(config.size) == list(config.again) == [4, 3] and config.name == 'child'
+    path.write_text('a: [1\n')
+    with pytest.raises(ConfigError, match='child.yaml: not valid YAML'):
+        load_config(path)
