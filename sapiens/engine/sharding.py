@@ -63,7 +63,8 @@ def shard_model(model: nn.Module, whole: nn.Module | None, precision: Precision)
     """Shard parameters, gradients and optimiser state over all processes (PyTorch's FSDP2), in place.
 
     Every transformer layer is one unit, the rest of the model another. Parameter names do not change. Parameters stay
-    in float32; with a half precision those of the layers travel and compute in it, gradients are summed in float32.
+    in float32; with a half precision attention and FFN are units whose parameters travel and compute in it, while
+    gradients are summed in float32.
 
     Args:
         model: On the meta device on every process, so that none but the first ever holds the whole.
@@ -78,11 +79,13 @@ def shard_model(model: nn.Module, whole: nn.Module | None, precision: Precision)
     except ImportError:
         raise UserError(f'--fsdp needs torch 2.6 or newer, this is {torch.__version__}') from None
     mesh = dist.device_mesh.init_device_mesh(precision.device, (dist.get_world_size(),))
-    half = precision.dtype if precision.is_half else None
-    # Autocast decides what inside a layer is half; casting its input would round the residual stream.
-    policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    # The matrices travel in half precision; norms, and what is summed between them, stay float32 as under autocast.
+    policy = MixedPrecisionPolicy(param_dtype=precision.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for unit in repeated_layers(model):
-        fully_shard(unit, mesh=mesh, mp_policy=policy)
+        for part in unit.children() if precision.is_half else ():
+            if any(parameter.ndim > 1 for parameter in part.parameters()):
+                fully_shard(part, mesh=mesh, mp_policy=policy)
+        fully_shard(unit, mesh=mesh)
     fully_shard(model, mesh=mesh)
     model.to_empty(device=precision.device)
     model.to(precision.device)  # tells mmengine's preprocessor where it is

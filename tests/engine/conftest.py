@@ -46,7 +46,7 @@ def start(*command):
 def run(*command, code=0):
     """Run a command to its end and return what it printed."""
     process = start(*command)
-    output, _ = process.communicate(timeout=180)
+    output, _ = process.communicate(timeout=900)  # many times what it takes
     assert process.returncode == code, output[-3000:]
     return output
 
