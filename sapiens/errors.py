@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import atexit
 import difflib
 import errno
 import inspect
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from types import FrameType
 
@@ -23,6 +25,10 @@ CONFIG_ERRORS = (TypeError, KeyError, ValueError, AttributeError, IndexError, As
 
 # Functions, of mmengine and ours, that build what a config describes.
 _BUILDER = re.compile(r'build_(from_cfg|(train_|val_|test_)?(dataloader|loop)|optim_wrapper|param_scheduler|evaluator)')
+
+
+leave_at_once = False
+"""For `run_cli`, set where threads of a library would abort the interpreter as it winds up (gloo's, exit code 134)."""
 
 
 class UserError(ValueError):
@@ -49,6 +55,21 @@ def run_cli(main: Callable[[], int | None]) -> None:
     Args:
         main: Returns the exit code (None is 0).
     """
+    try:
+        _run(main)
+    except BaseException as error:
+        if not leave_at_once:
+            raise
+        if not isinstance(error, SystemExit):
+            traceback.print_exc()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit((error.code or 0) if isinstance(error, SystemExit) else 1)
+
+
+def _run(main: Callable[[], int | None]) -> None:
+    """Run a main function; ends in `SystemExit` or, with a defect of ours, in another exception."""
     try:
         code = main()
     except UserError as error:

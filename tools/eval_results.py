@@ -36,8 +36,10 @@ from sapiens.evaluation import (
     write_reports,
     write_worst,
 )
-from sapiens.evaluation.coco_files import AREA_OF_BOX, Detection, Person, PersonSet, read_detections, read_persons
+from sapiens.evaluation.persons import PointConversion
 from sapiens.evaluation.references import add_reference_file
+from sapiens.structures.coco import AREA_OF_BOX, CocoFile, CocoImage, CocoPerson, Notes, id_key, read_coco
+from sapiens.structures.coco_results import CocoResult, read_coco_results
 from sapiens.vocabularies import KeypointVocabulary, load_vocabulary
 
 _LABELS = {'seg': 'parts', 'depth': 'depth', 'normal': 'normals'}
@@ -51,6 +53,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--task', required=True, choices=('pose', 'seg', 'depth', 'normal'))
     parser.add_argument('--vocabulary', help='of the predictions; default coco17 / parts28')
     parser.add_argument('--gt-vocabulary', help='of the annotations, when it is another one')
+    parser.add_argument('--category', metavar='NAME', help='pose: the category that is a person (name or id)')
     parser.add_argument('--points', choices=('all', 'common'), default='all', help='common: the 114 shared points')
     parser.add_argument('--nms', type=float, help='suppress persons whose OKS with a better one is above this')
     parser.add_argument('--pck', action='store_true', help='pose: PCK, NME and AUC too')
@@ -99,10 +102,12 @@ def score_pose(args: argparse.Namespace) -> list[HumanMetric]:
     if not isinstance(vocabulary, KeypointVocabulary):
         raise UserError(f"--vocabulary {args.vocabulary}: holds parts, not keypoints; --task pose needs e.g. 'coco17'")
     ours = load_vocabulary(args.gt_vocabulary or vocabulary)
-    persons = (
-        manifest_persons(args.ann_file, ours) if _is_manifest(args.ann_file) else read_persons(args.ann_file, ours)
+    labels = (
+        manifest_persons(args.ann_file, ours)
+        if _is_manifest(args.ann_file)
+        else read_coco(args.ann_file, ours, args.category)
     )
-    detections = read_detections(args.results, vocabulary)
+    results, notes = read_coco_results(args.results, vocabulary, labels, args.category)
     metric = KeypointAP(
         vocabulary=vocabulary,
         gt_vocabulary=ours,
@@ -110,41 +115,41 @@ def score_pose(args: argparse.Namespace) -> list[HumanMetric]:
         bootstrap=args.bootstrap,
         keep_worst=args.show_worst,
     )
-    metric.report = metric.evaluate_detections(detections, persons, nms_threshold=args.nms)
+    metric.report = metric.evaluate_results(results, labels, nms_threshold=args.nms)
+    metric.report.notes += [f'{args.results}: {note}' for note in notes]
     if not args.pck:
         return [metric]
-    if vocabulary.name != ours.name:
-        raise UserError('--pck needs predictions and annotations in the same vocabulary; leave --gt-vocabulary out')
-    accuracy = PCK(vocabulary=vocabulary, bootstrap=args.bootstrap)
-    samples = list(paired_samples(persons, detections))
+    accuracy = PCK(vocabulary=vocabulary, gt_vocabulary=ours, bootstrap=args.bootstrap)
+    samples = list(paired_samples(labels, results, metric.convert))
     accuracy.process(None, samples)
     accuracy.evaluate(len(samples))
     return [metric, accuracy]
 
 
-def paired_samples(persons: PersonSet, detections: list[Detection]) -> Iterator[dict]:
+def paired_samples(labels: CocoFile, results: list[CocoResult], convert: PointConversion) -> Iterator[dict]:
     """Each labelled person with its prediction: by ``ann_id``, else the free one whose points are nearest."""
     by_image: dict = {}
-    for detection in detections:
-        by_image.setdefault(detection.image_id, []).append(detection)
-    for image in persons.image_ids:
-        free = sorted(by_image.get(image, []), key=lambda d: -d.score)
-        named = {d.ann_id: d for d in free if d.ann_id is not None}
-        for person in persons.persons[image]:
-            seen = person.keypoints[:, 2] > 0
-            if person.crowd or not seen.any():
-                continue
+    for result in results:
+        by_image.setdefault(id_key(result.image_id), []).append(result)
+    people: dict = {}
+    for person in labels.persons:
+        if not person.ignored and person.bbox is not None:
+            people.setdefault(person.image_id, []).append(person)
+    for image, persons in people.items():
+        free = sorted(by_image.get(id_key(image), []), key=lambda r: -r.score)
+        named = {r.ann_id: r for r in free if r.ann_id is not None}
+        for person in persons:
             chosen = named.get(person.id)
             if chosen is None and not named and free:
-                distance = [np.linalg.norm((d.keypoints - person.keypoints[:, :2])[seen], axis=1).mean() for d in free]
-                chosen = free[int(np.argmin(distance))]
-            if chosen is not None and not named:
-                free = [d for d in free if d is not chosen]
+                seen = person.keypoints[:, 2] > 0
+                apart = [np.linalg.norm((convert(r.keypoints)[0] - person.keypoints[:, :2])[seen], axis=1).mean()
+                         for r in free]  # fmt: skip
+                chosen = free.pop(int(np.argmin(apart)))
             x, y, width, height = person.bbox
             yield {
                 'img_id': image,
                 'ann_id': person.id,
-                'img_path': persons.images[image].get('file_name'),
+                'img_path': labels.images[image].file_name,
                 'bbox': np.array([x, y, x + width, y + height]),
                 'gt_keypoints': person.keypoints[:, :2],
                 'gt_keypoints_visible': person.keypoints[:, 2],
@@ -153,14 +158,12 @@ def paired_samples(persons: PersonSet, detections: list[Detection]) -> Iterator[
             }
 
 
-def manifest_persons(path: str, vocabulary: KeypointVocabulary) -> PersonSet:
+def manifest_persons(path: str, vocabulary: KeypointVocabulary) -> CocoFile:
     """Labelled persons of a manifest; image ids are the samples' ids."""
-    images: dict = {}
-    people: dict = {}
+    labels = CocoFile(path, {}, [], None, Notes())
     for entry in Manifest(path).entries():
         name = entry['id']
-        images[name] = {'id': name, 'file_name': entry['files']['image']}
-        people[name] = []
+        labels.images[name] = CocoImage(name, entry['files']['image'])
         for number, person in enumerate(entry['fields'].get('persons') or []):
             keypoints = np.array(person.get('keypoints', []), np.float64).reshape(-1, 3)
             if len(keypoints) != vocabulary.num_keypoints:
@@ -169,11 +172,9 @@ def manifest_persons(path: str, vocabulary: KeypointVocabulary) -> PersonSet:
                     f"'{vocabulary.name}' has {vocabulary.num_keypoints}"
                 )
             box = np.array(person['bbox'], np.float64)
-            area = float(person.get('area', box[2] * box[3] * AREA_OF_BOX))
-            people[name].append(Person(f'{name}/{number}', keypoints, box, area))
-    if not any((p.keypoints[:, 2] > 0).any() for group in people.values() for p in group):
-        raise UserError(f'{path}: no person has a labelled keypoint; nothing can be evaluated against this manifest')
-    return PersonSet(images, people, path)
+            area = float(person.get('area') or box[2] * box[3] * AREA_OF_BOX)
+            labels.persons.append(CocoPerson(f'{name}/{number}', name, box, keypoints, area))
+    return CocoFile(path, labels.images, labels.persons, None, labels.notes)
 
 
 def score_maps(args: argparse.Namespace) -> HumanMetric:
@@ -230,8 +231,11 @@ def map_samples(manifest: Manifest, saved: SavedMaps, task: str) -> Iterator[dic
                 sample[field] = read(read_bytes(files[other]), files[other])
         field = {'seg': 'pred_part_map', 'depth': 'pred_depth', 'normal': 'pred_normals'}[task]
         sample['missing'] = name not in saved.files
-        sample[field] = empty if sample['missing'] else saved.read(name)
-        yield sample
+        if sample['missing']:
+            yield {**sample, field: empty}
+            continue
+        for found, crop in saved.read(name):
+            yield {**sample, field: found, **crop}
     if not labelled:
         raise UserError(f"{manifest.path}: no sample has a '{_LABELS[task]}' label; nothing can be evaluated")
     unknown = sorted(set(saved) - known)

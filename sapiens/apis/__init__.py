@@ -2,6 +2,7 @@
 """Use the models: `Inferencer`, detectors, sources, results."""
 
 from . import library_detectors as library_detectors
+from . import tiny_detector as tiny_detector
 from .detectors import Detections, build_detector
 from .inferencer import Inferencer, Results
 from .loading import LoadedModel, load_model

@@ -29,7 +29,8 @@ def build_inferencer(args: argparse.Namespace) -> Inferencer:
         raise UserError('give --bbox or --detector, not both')
     names = args.model or args.config
     if not names and not args.checkpoint:
-        names = ['tiny']  # it ships
+        # They ship.
+        names, args.detector = ['tiny'], args.detector or (None if args.bbox else 'tiny')
     if args.checkpoint and names and len(names) != len(args.checkpoint):
         raise UserError(f'{len(names)} models and {len(args.checkpoint)} checkpoints: give one --checkpoint for each')
     task = args.task[0] if args.task and len(args.task) == 1 and args.task != ['pose'] else None

@@ -30,6 +30,7 @@ from ..structures.coco_results import read_coco_boxes
 from .sources import Frame
 
 SHORT_NAMES = {
+    'tiny': 'TinyDetector',
     'whole': 'WholeImage',
     'file': 'BoxFile',
     'torchvision': 'TorchvisionDetector',
@@ -87,8 +88,9 @@ def build_detector(spec: Any = None) -> Callable[[Frame], Detections]:
     """Make a detector.
 
     Args:
-        spec: None or ``'whole'``; ``'hog'``; ``'file:boxes.json'``; ``'torchvision'``, ``'transformers:NAME'``,
-            ``'mmdet:CONFIG,CHECKPOINT'``, ``'ultralytics:FILE'``; a config dict; boxes ``(N, 4)``; or a callable.
+        spec: None or ``'whole'``; ``'tiny'``, which ships; ``'hog'``; ``'file:boxes.json'``; ``'torchvision'``,
+            ``'transformers:NAME'``, ``'mmdet:CONFIG,CHECKPOINT'``, ``'ultralytics:FILE'``; a config dict; boxes
+            ``(N, 4)``; or a callable.
 
     Raises:
         UserError: Unknown name, or a package that is not installed.

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
+import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,10 @@ from ..errors import MissingPackageError, UserError
 from .inferencer import Inferencer
 from .results import ImageResult
 
+HANDED_OUT = 60
+"""Seconds after which gradio has its own copy of a file."""
+KEPT = 3600
+"""Seconds that gradio keeps its copies for downloading."""
 TITLES = {'pose': 'Pose', 'seg': 'Body parts', 'depth': 'Depth', 'normal': 'Surface normals'}
 
 
@@ -30,6 +37,7 @@ class ModelShelf:
         self.makers, self.tasks = makers, tasks
         self._name: str | None = None
         self._loaded: Inferencer | None = None
+        self._lock = threading.Lock()
 
     def get(self, name: str) -> Inferencer:
         """The model of that name.
@@ -39,10 +47,11 @@ class ModelShelf:
         """
         if name not in self.makers:
             raise UserError(f"no model '{name}' here; there are {', '.join(self.makers)}")
-        if name != self._name:
-            self._loaded = None  # frees the memory of the one before
-            self._loaded, self._name = self.makers[name](), name
-        return self._loaded
+        with self._lock:  # visitors come at once
+            if name != self._name:
+                self._loaded = self._name = None  # frees the memory of the one before
+                self._loaded, self._name = self.makers[name](), name
+            return self._loaded
 
     def names(self, task: str) -> list[str]:
         """Models that do a task."""
@@ -50,7 +59,7 @@ class ModelShelf:
 
 
 def run_once(
-    shelf: ModelShelf, image: np.ndarray | None, task: str, name: str, detector: Any = None
+    shelf: ModelShelf, image: np.ndarray | None, task: str, name: str, folder: str | Path
 ) -> tuple[np.ndarray, np.ndarray, str, ImageResult]:
     """Run one task on one image and pack the files.
 
@@ -59,7 +68,7 @@ def run_once(
         image: ``(H, W, 3)`` uint8 RGB.
         task: Task.
         name: Model.
-        detector: See `Inferencer`.
+        folder: Of the zips; those of a minute ago, which the page has handed out, are deleted.
 
     Returns:
         Image, its picture, the path of a zip of all files, and the result.
@@ -69,13 +78,13 @@ def run_once(
     """
     if image is None:
         raise UserError('upload an image first')
-    (result,) = shelf.get(name)(image, color='rgb', tasks=[task])
-    folder = Path(tempfile.mkdtemp(prefix='sapiens_'))
-    try:
-        result.save(folder / 'results')
-        archive = shutil.make_archive(str(folder.with_suffix('')), 'zip', folder / 'results')
-    finally:
-        shutil.rmtree(folder)
+    for old in Path(folder).glob('sapiens_*.zip'):
+        if time.time() - old.stat().st_mtime > HANDED_OUT:
+            old.unlink(missing_ok=True)
+    result = shelf.get(name).predict(image, color='rgb', tasks=[task])
+    with tempfile.TemporaryDirectory(dir=folder) as files:
+        result.save(files, arrays=True)
+        archive = shutil.make_archive(str(Path(folder) / f'sapiens_{uuid.uuid4().hex[:8]}'), 'zip', files)
     return image, result.draw(task), archive, result
 
 
@@ -108,7 +117,9 @@ def build_page(shelf: ModelShelf, note: str = '') -> Any:
     except ImportError:
         raise MissingPackageError("the page needs gradio: run `pip install -e '.[demo]'`") from None
     tasks = [task for task in TITLES if shelf.names(task)]
-    with gradio.Blocks(title='Sapiens', analytics_enabled=False) as page:
+    folder = tempfile.TemporaryDirectory(prefix='sapiens_')
+    with gradio.Blocks(title='Sapiens', analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:
+        page.files = folder  # deleted with the page
         gradio.Markdown('# Sapiens\nPose, body parts, depth and surface normals of people from one photo.\n\n' + note)
         with gradio.Row():
             with gradio.Column():
@@ -129,7 +140,7 @@ def build_page(shelf: ModelShelf, note: str = '') -> Any:
 
         def run(photo: np.ndarray | None, task_name: str, model_name: str) -> tuple:
             try:
-                before, after, archive, result = run_once(shelf, photo, task_name, model_name)
+                before, after, archive, result = run_once(shelf, photo, task_name, model_name, folder.name)
             except UserError as error:
                 raise gradio.Error(str(error)) from None
             return (before, after), describe(result, task_name), archive

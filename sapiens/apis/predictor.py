@@ -94,7 +94,9 @@ class Predictor:
         self.model.backbone.to(dtype)
         if isinstance(getattr(self.model, 'neck', None), torch.nn.Module):
             self.model.neck.to(dtype)
-        self.heads = dict(getattr(self.model, 'heads', {}).items())
+        # A head that finds people is for `TinyDetector`.
+        heads = getattr(self.model, 'heads', {}).items()
+        self.heads = {name: head for name, head in heads if not getattr(head, 'makes_boxes', False)}
         for head in self.heads.values():
             head.set_precision(dtype)
         self.tasks = tuple(self.heads)
@@ -127,9 +129,12 @@ class Predictor:
             score: Of the box.
         """
         height, width = frame.image.shape[:2]
-        sample = {'img': frame.image, 'sample_idx': frame.index, **self._facts}
-        if frame.path is not None:
-            sample['img_path'] = str(frame.path)
+        sample = {
+            'img': frame.image,
+            'img_path': str(frame.path or frame.name),
+            'sample_idx': frame.index,
+            **self._facts,
+        }
         if frame.data is not None:
             sample['img_bytes'] = frame.data
         if box is not None:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
+import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +23,7 @@ from .video import has_av, open_video, reason, start_of
 FORMATS = {'.mp4': 'mp4', '.mkv': 'matroska', '.mov': 'mov'}
 TICKS = 60000
 """Time units a second: exact for the usual rates, and no more than MPEG-4 allows."""
+ENCODER = 'aac'
 _PLAYED_IN_MP4 = ('aac', 'mp3', 'ac3', 'eac3', 'alac', 'opus', 'flac')
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 
@@ -87,10 +90,10 @@ class VideoWriter:
         if _can_hold(self._out.format.name, stream) and (self._out.format.name != 'mp4' or name in _PLAYED_IN_MP4):
             return self._copied(source, stream, self._out.add_stream_from_template(stream), start)
         try:
-            encoder = self._out.add_stream('aac', rate=stream.rate if stream.rate in _AAC_RATES else 44100)
+            encoder = self._out.add_stream(ENCODER, rate=stream.rate if stream.rate in _AAC_RATES else 44100)
             encoder.layout = 'mono' if stream.channels == 1 else 'stereo'
         except (ValueError, AttributeError, *_errors()) as error:
-            self.notes.append(f'{self.audio}: its sound ({name}) is left out: it cannot be decoded ({reason(error)})')
+            self.notes.append(f'{self.audio}: its sound ({name}) is left out: it cannot be encoded ({reason(error)})')
             return None
         self.notes.append(f'{self.audio}: its sound ({name}) is encoded to AAC for {self.path.suffix}')
         return self._encoded(source, stream, encoder, start)
@@ -109,16 +112,21 @@ class VideoWriter:
     def _encoded(self, source: Any, stream: Any, encoder: Any, start: float) -> Iterator[tuple[float, list]]:
         import av
 
-        resampler = av.AudioResampler('fltp', encoder.layout, encoder.rate, frame_size=1024)
+        rate = encoder.rate
+        resampler, place = av.AudioResampler('fltp', encoder.layout, rate, frame_size=1024), None
         with self._until_it_breaks():
-            for frame in source.decode(stream):
-                if frame.pts is not None:
-                    frame.pts -= round(start / frame.time_base)
+            for frame in itertools.chain(source.decode(stream), [None]):
+                if frame is not None:
+                    at = place or 0 if frame.time is None else max(0, round((frame.time - start) * rate))
+                    # Times of many files are coarser than their sound: they only say where it begins, and where it
+                    # has a gap.
+                    place = at if place is None or at - place > rate / 5 else place
+                    frame.pts = None
                 for piece in resampler.resample(frame):
-                    yield float(piece.time or 0), encoder.encode(piece)
-            for piece in resampler.resample(None):
-                yield float(piece.time or 0), encoder.encode(piece)
-            yield 0.0, encoder.encode()
+                    piece.pts, piece.time_base = place, Fraction(1, rate)
+                    yield place / rate, encoder.encode(piece)
+                    place += piece.samples
+            yield (place or 0) / rate, encoder.encode()
 
     @contextlib.contextmanager
     def _until_it_breaks(self) -> Iterator[None]:
@@ -126,6 +134,8 @@ class VideoWriter:
         try:
             yield
         except (*_errors(), OSError, ValueError) as error:
+            if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                raise
             self.notes.append(f'{self.audio}: its sound ends early ({reason(error)})')
 
     def write(self, image: np.ndarray, time: float | None = None) -> None:
@@ -152,10 +162,11 @@ class VideoWriter:
 
     def copy_sound(self, until: float = float('inf')) -> None:
         """Bring the sound up to that second; without one, to its end."""
-        for start, packets in self._sound or ():
-            self._out.mux(packets)
-            if start >= until:
-                return
+        with self._until_it_breaks():
+            for start, packets in self._sound or ():
+                self._out.mux(packets)
+                if start >= until:
+                    return
         self._sound = None
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:

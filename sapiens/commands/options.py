@@ -97,8 +97,8 @@ def add_inference_options(parser: argparse.ArgumentParser) -> None:
     persons = parser.add_argument_group('persons')
     persons.add_argument(
         '--detector',
-        help='whole (default), hog, file:boxes.json, torchvision, transformers[:NAME], mmdet:CONFIG,CHECKPOINT, '
-        'ultralytics[:FILE]',
+        help='tiny (default of the model that ships), whole (default of others), hog, file:boxes.json, torchvision, '
+        'transformers[:NAME], mmdet:CONFIG,CHECKPOINT, ultralytics[:FILE]',
     )
     persons.add_argument(
         '--bbox', action='append', type=parse_box, metavar='X1,Y1,X2,Y2', help='a person; may be given several times'

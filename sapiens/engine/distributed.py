@@ -10,6 +10,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from .. import errors
 from ..errors import UserError
 
 
@@ -43,6 +44,8 @@ def init_distributed(launcher: str, backend: str | None = None, timeout: int = 1
     else:
         backend = 'gloo'
     dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+    # A thread of gloo that still holds a tensor asks for the interpreter's lock when there is none any more.
+    errors.leave_at_once = backend == 'gloo'
 
 
 def _environment_of_slurm() -> None:

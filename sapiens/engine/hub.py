@@ -129,7 +129,7 @@ def _at_hand(reference: Reference) -> Path | None:
 def download(name: str | Reference, folder: str | Path | None = None) -> Path:
     """Get weights from the hub, or from the cache of earlier downloads.
 
-    The licence is shown when something is really downloaded; `origin_of` gives it for the file.
+    The licence is shown when something of a repository is first downloaded; `origin_of` gives it for a file.
 
     Args:
         name: See `parse_reference`.
@@ -317,10 +317,12 @@ class _Download:
         snapshot = self.folder / 'snapshots' / str(about.commit_hash)
         blob = self.folder / 'blobs' / str(about.etag)
         if not (snapshot / file).exists() and not blob.exists():
+            first = not self.folder.exists()
             if 'README.md' in files:
                 hub.hf_hub_download(self.repository, 'README.md', revision=self.reference.revision)
-            licence = _licence(self.repository, snapshot / 'README.md')
-            print(f'{self.repository}: licence {licence["licence"]} ({licence["licence_url"]})', file=sys.stderr)
+            if first:
+                licence = _licence(self.repository, snapshot / 'README.md')
+                print(f'{self.repository}: licence {licence["licence"]} ({licence["licence_url"]})', file=sys.stderr)
             self._transfer(about, blob, url)
         # The library finds the bytes in its cache and puts the name beside them.
         return Path(hub.hf_hub_download(self.repository, file, revision=self.reference.revision))

@@ -43,13 +43,13 @@ def published_tables(task: str, metric: str) -> list[Table]:
     tables = []
     for source, rows in sources.items():
         names = list(dict.fromkeys(name for row in rows for name in row['values']))
-        extra = ['Input'] if any('input' in row for row in rows) else []
-        cells = [
-            [row['model'], row['data'], *(row.get('input', '') for _ in extra), *map(row['values'].get, names)]
-            for row in rows
-        ]
+        # What all rows share stands in the title.
+        data = sorted({row['data'] for row in rows})
+        extra = [key for key, here in (('data', len(data) > 1), ('input', any('input' in r for r in rows))) if here]
+        cells = [[r['model'], *(r.get(key, '') for key in extra), *map(r['values'].get, names)] for r in rows]
         kind = {n: 'fraction' for n in names if n.rpartition('_')[2] in _PERCENT or n.startswith(('within', 'PCK'))}
-        tables.append(Table(f'Published, not ours: {source}', ['Model', 'Data', *extra, *names], cells, kind))
+        title = f'Published, not ours: {source}' + ('' if len(data) > 1 else f'; {data[0]}')
+        tables.append(Table(title, ['Model', *map(str.capitalize, extra), *names], cells, kind))
     return tables
 
 

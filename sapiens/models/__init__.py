@@ -3,7 +3,7 @@
 
 from .backbones import SapiensViT
 from .estimators import HumanEstimator
-from .heads import DepthHead, NormalHead, PartHead, PoseHead
+from .heads import DepthHead, NormalHead, PartHead, PersonHead, PoseHead
 from .losses import KeypointMSELoss, KeypointOHKMLoss, NormalLoss, SiLogLoss, WeightedCrossEntropy
 from .necks import UpsamplingNeck
 from .preprocessor import HumanDataPreprocessor
@@ -20,6 +20,7 @@ __all__ = [
     'NormalHead',
     'NormalLoss',
     'PartHead',
+    'PersonHead',
     'PoseHead',
     'SapiensViT',
     'SiLogLoss',

@@ -34,6 +34,7 @@ class HumanDataSample(BaseDataElement):
         gt_depth (1, H, W) float32: Metres (or any unit that grows with distance); 0 = unknown.
         gt_normals (3, H, W) float32: Unit vectors, x right, y up, z towards the viewer; (0, 0, 0) = unknown.
         gt_mask (1, H, W) bool: True on people.
+        gt_boxes (N, 4) float32: x1, y1, x2, y2 of all people, in input pixels.
 
     Predictions:
         pred_keypoints (K, 2) float32, pred_keypoint_scores (K,) float32 in [0, 1].

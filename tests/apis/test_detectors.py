@@ -70,6 +70,59 @@ def test_boxes_from_a_file(tmp_path, kind):
     assert len(detector(Frame(FRAME.image, 'other')).boxes) == 0
 
 
+def coco(names, categories):
+    images = [dict(id=i, file_name=name) for i, name in enumerate(names)]
+    people = [
+        dict(id=i, image_id=i, category_id=categories[-1]['id'], bbox=[10 * i, 5, 20, 30]) for i in range(len(names))
+    ]
+    return dict(images=images, annotations=people, categories=categories)
+
+
+PERSON = [dict(id=1, name='person')]
+PLAIN = {'clip1/000001.jpg': [[1, 2, 30, 40]], 'clip2/000001.jpg': [[5, 6, 50, 60]]}
+
+
+@pytest.mark.parametrize(
+    'document', [PLAIN, coco(['clip1/000001.jpg', 'clip2/000001.jpg'], PERSON)], ids=['plain', 'coco']
+)
+def test_equal_names_in_two_folders_are_told_apart_by_their_paths(tmp_path, document):
+    (tmp_path / 'boxes.json').write_text(json.dumps(document))
+    detector = build_detector(f'file:{tmp_path}/boxes.json')
+    found = [
+        detector(Frame(FRAME.image, '000001', tmp_path / f'photos/clip{i}/000001.jpg')).boxes.tolist() for i in (1, 2)
+    ]
+    assert len(found[0]) == len(found[1]) == 1 and found[0] != found[1]
+    with pytest.raises(UserError, match="boxes.json: .*000001.*may be 'clip1/000001.jpg' or 'clip2/000001.jpg'"):
+        detector(Frame(FRAME.image, '000001'))
+
+
+@pytest.mark.parametrize(
+    ('categories', 'count'),
+    [
+        ([dict(id=0, name='person')], 1),
+        ([dict(id=1, name='car'), dict(id=2, name='Person')], 1),
+        ([dict(id=1, name='car'), dict(id=7, name='someone', keypoints=['nose'])], 1),
+        ([dict(id=3, name='worker')], 1),
+        ([dict(id=1, name='car'), dict(id=2, name='tree')], None),
+    ],
+)
+def test_persons_are_the_files_own_category(tmp_path, categories, count):
+    (tmp_path / 'boxes.json').write_text(json.dumps(coco(['a.jpg'], categories)))
+    if count is None:
+        with pytest.raises(UserError, match='none of its categories is a person: car .1., tree .2.'):
+            build_detector(f'file:{tmp_path}/boxes.json')
+        return
+    detector = build_detector(f'file:{tmp_path}/boxes.json')
+    assert len(detector(Frame(FRAME.image, 'a', tmp_path / 'a.jpg')).boxes) == count
+
+
+def test_frames_of_a_video_have_boxes_by_their_names(tmp_path):
+    (tmp_path / 'boxes.json').write_text(json.dumps({'v_000003': [[1, 2, 30, 40]]}))
+    detector = build_detector(f'file:{tmp_path}/boxes.json')
+    frames = [Frame(FRAME.image, f'v_{i:06d}', tmp_path / 'v.mp4', i, i / 25) for i in range(5)]
+    assert [len(detector(frame).boxes) for frame in frames] == [0, 0, 0, 1, 0]
+
+
 @pytest.mark.parametrize(
     ('text', 'message'),
     [

@@ -4,16 +4,20 @@
 import importlib.util
 import json
 import struct
+from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from sapiens.apis import Detections, Frame, Inferencer
+from sapiens.apis import Detections, Frame, ImageResult, Inferencer, KeypointSet, video_writer
 from sapiens.apis.sources import open_frames
 from sapiens.apis.stream import render_video
 from sapiens.apis.tracking import OneEuroFilter, Tracker, smooth
+from sapiens.apis.video import VIDEO_EXTENSIONS, is_cut_off
 from sapiens.errors import MissingPackageError, UserError
+from sapiens.vocabularies import load_vocabulary
 
 needs_av = pytest.mark.skipif(importlib.util.find_spec('av') is None, reason='PyAV (av) is not installed')
 BOX = np.array([[10, 5, 50, 60]], np.float32)
@@ -159,6 +163,182 @@ def test_opencv_reads_where_pyav_is_missing(tmp_path, monkeypatch):
         video_writer.VideoWriter(tmp_path / 'o.mp4')
 
 
+# ---------------------------------------------------------------- times, cuts and sound as people have them
+
+
+def times_of(path):
+    import av
+
+    with av.open(str(path)) as file:
+        return [float(frame.time) for frame in file.decode(file.streams.video[0])]
+
+
+def sound_of(path):
+    """Codec, first and last second of the sound."""
+    import av
+
+    with av.open(str(path)) as file:
+        if not file.streams.audio:
+            return None
+        frames = [frame.time for frame in file.decode(audio=0)]
+        return file.streams.audio[0].codec_context.codec.canonical_name, frames[0], frames[-1]
+
+
+@needs_av
+@pytest.mark.parametrize('kind', ['.mp4', '.mkv', '.mov'])
+def test_frames_keep_their_times(pose, tmp_path, kind):
+    """Phones film at varying rates: here 20 a second, then 2, then two frames a millisecond apart."""
+    import av
+
+    seconds = [i / 20 for i in range(10)] + [0.5 + i / 2 for i in range(5)] + [2.501, 2.55]
+    with av.open(str(tmp_path / 'v.mp4'), 'w') as out:
+        video = out.add_stream('libx264' if 'libx264' in av.codecs_available else 'mpeg4', rate=20)
+        (video.height, video.width), video.pix_fmt = (64, 80), 'yuv420p'
+        video.codec_context.time_base = Fraction(1, 16000)
+        sound = out.add_stream('aac', rate=16000, layout='mono')
+        for i, second in enumerate(seconds):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 80, 3), 9 * i, np.uint8), format='rgb24')
+            frame.pts, frame.time_base = round(second * 16000), Fraction(1, 16000)
+            out.mux(video.encode(frame))
+        for i in range(40):
+            tone = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), 'fltp', 'mono')
+            tone.sample_rate, tone.pts = 16000, 1024 * i
+            out.mux(sound.encode(tone))
+        for stream in (video, sound):
+            out.mux(stream.encode())
+    done = render_video(pose, tmp_path / 'v.mp4', tmp_path / f'out{kind}')
+    assert done.frames == len(seconds) and not done.failures
+    np.testing.assert_allclose(times_of(tmp_path / f'out{kind}'), seconds, atol=1.5e-3)
+    lines = [json.loads(line)['time'] for line in (tmp_path / 'out.jsonl').read_text().splitlines()]
+    np.testing.assert_allclose(lines, seconds, atol=1e-4)
+    assert sound_of(tmp_path / f'out{kind}')[2] == pytest.approx(sound_of(tmp_path / 'v.mp4')[2], abs=0.07)
+
+
+@needs_av
+def test_a_cut_without_recoding_is_whole(pose, tmp_path):
+    """Its header counts the frames before the cut too, which the edit list hides."""
+    import av
+
+    make_video(tmp_path / 'v.mp4', 60)
+    with av.open(str(tmp_path / 'v.mp4')) as source, av.open(str(tmp_path / 'cut.mp4'), 'w') as out:
+        streams = {s: out.add_stream_from_template(s) for s in (source.streams.video[0], source.streams.audio[0])}
+        source.seek(1_080_000)
+        for packet in source.demux(*streams):
+            if packet.dts is not None:
+                shift = round(Fraction(27, 25) / packet.time_base)
+                packet.stream, packet.pts, packet.dts = streams[packet.stream], packet.pts - shift, packet.dts - shift
+                out.mux(packet)
+    with av.open(str(tmp_path / 'cut.mp4')) as file:
+        counted = file.streams.video[0].frames
+    for kind in ('.mp4', '.mkv'):
+        done = render_video(pose, tmp_path / 'cut.mp4', tmp_path / f'out{kind}')
+        assert not done.failures and done.frames < counted
+        np.testing.assert_allclose(times_of(tmp_path / f'out{kind}'), times_of(tmp_path / 'cut.mp4'), atol=1.5e-3)
+
+
+@needs_av
+def test_a_header_that_counts_wrongly_is_no_damage(tmp_path):
+    make_video(tmp_path / 'v.avi', 10, audio=False)
+    data = bytearray((tmp_path / 'v.avi').read_bytes())
+    for header, place in ((b'avih', 24), (b'strh', 40)):
+        at = data.index(header) + place
+        assert int.from_bytes(data[at : at + 4], 'little') == 10
+        data[at : at + 4] = (25).to_bytes(4, 'little')
+    (tmp_path / 'v.avi').write_bytes(data)
+    assert len(list(open_frames(tmp_path / 'v.avi'))) == 10
+
+
+@needs_av
+@pytest.mark.parametrize('kind', ['.mp4', '.mkv', '.mov', '.avi', '.webm'])
+@pytest.mark.parametrize('share', [0.6, 0.9])
+def test_a_file_that_ends_early_is_noticed_whatever_it_is(tmp_path, kind, share):
+    import av
+
+    file, codec = tmp_path / f'v{kind}', 'libvpx' if kind == '.webm' else 'mpeg4'
+    if codec not in av.codecs_available:
+        pytest.skip(f'no encoder {codec}')
+    with av.open(str(file), 'w', options=dict(movflags='faststart') if kind in ('.mp4', '.mov') else {}) as out:
+        video = out.add_stream(codec, rate=25)
+        (video.height, video.width), video.pix_fmt = (64, 80), 'yuv420p'
+        for i in range(40):
+            noise = np.random.default_rng(i).integers(0, 255, (64, 80, 3), np.uint8)
+            out.mux(video.encode(av.VideoFrame.from_ndarray(noise, format='rgb24')))
+        out.mux(video.encode())
+    assert not is_cut_off(file) and len(list(open_frames(file))) == 40
+    data = file.read_bytes()
+    file.write_bytes(data[: int(len(data) * share)])
+    assert is_cut_off(file)
+    good = []
+    with pytest.raises(UserError, match='the video breaks after .* good frames were read'):
+        for frame in open_frames(file):
+            good.append(frame)
+    assert 0 < len(good) < 40
+
+
+SOUNDS = {'pcm_alaw': '.mov', 'pcm_mulaw': '.mov', 'pcm_s16le': '.avi', 'adpcm_ima_wav': '.avi', 'wmav2': '.avi',
+          'mp2': '.mpg', 'flac': '.mkv', 'libvorbis': '.mkv', 'libopus': '.mkv', 'ac3': '.mkv'}  # fmt: skip
+
+
+@needs_av
+@pytest.mark.parametrize('codec', SOUNDS)
+def test_any_sound_is_kept(pose, tmp_path, codec):
+    import av
+
+    if codec not in av.codecs_available:
+        pytest.skip(f'no encoder {codec}')
+    file, rate = tmp_path / f'v{SOUNDS[codec]}', 48000 if codec in ('libopus', 'wmav2', 'mp2', 'ac3') else 8000
+    with av.open(str(file), 'w') as out:
+        video = out.add_stream('mpeg2video' if codec == 'mp2' else 'mpeg4', rate=25)
+        (video.height, video.width), video.pix_fmt = (64, 80), 'yuv420p'
+        sound = out.add_stream(codec, rate=rate, layout='mono')
+        sound.codec_context.bit_rate = 64000
+        fifo = av.AudioResampler(
+            sound.codec_context.format, 'mono', rate, frame_size=sound.codec_context.frame_size or None
+        )
+        for i in range(25):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(np.full((64, 80, 3), 9 * i, np.uint8), format='rgb24')))
+            tone = (np.sin(np.arange(rate // 25) / 3) * 9000).astype(np.int16)[None]
+            tone = av.AudioFrame.from_ndarray(tone, 's16', 'mono')
+            tone.sample_rate, tone.pts = rate, rate // 25 * i
+            for piece in fifo.resample(tone):
+                out.mux(sound.encode(piece))
+        for stream in (video, sound):
+            out.mux(stream.encode())
+    for kind in ('.mp4', '.mov', '.mkv'):
+        done = render_video(pose, file, tmp_path / f'out{kind}')
+        assert done.frames >= 24 and not done.failures
+        name, begin, end = sound_of(tmp_path / f'out{kind}')
+        assert 0 <= begin < 0.1 and 0.75 < end < 1.1
+        kept = sound_of(file)[0]
+        assert name == kept or (name == 'aac' and f'its sound ({kept}) is encoded to AAC' in done.notes[0])
+
+
+@needs_av
+def test_sound_that_cannot_be_decoded_is_left_out_with_a_note(pose, tmp_path, monkeypatch):
+    """As where FFmpeg was built without an encoder for AAC."""
+    make_video(tmp_path / 'v.mp4', 5)
+    monkeypatch.setattr(video_writer, '_can_hold', lambda *_: False)
+    monkeypatch.setattr(video_writer, 'ENCODER', 'no_such_codec')
+    done = render_video(pose, tmp_path / 'v.mp4', tmp_path / 'out.mp4')
+    assert done.frames == 5 and sound_of(tmp_path / 'out.mp4') is None
+    assert 'its sound (aac) is left out' in done.notes[0]
+
+
+@needs_av
+def test_the_cases_of_the_tracker(pose, tmp_path):
+    """The files that users reported, where they are at hand."""
+    cases = Path(__file__).parents[2].parent / 'shared/cases'
+    files = [f for n in ('08*', '09*', '10*') for f in sorted(cases.glob(f'{n}/*.*')) if f.suffix in VIDEO_EXTENSIONS]
+    if not files:
+        pytest.skip('no cases beside the checkout')
+    for file in files:
+        done = render_video(pose, file, tmp_path / 'out.mp4')
+        assert not done.failures, file
+        times = times_of(file)
+        np.testing.assert_allclose(times_of(tmp_path / 'out.mp4'), np.subtract(times, min(0, times[0])), atol=1e-3)
+        assert sound_of(tmp_path / 'out.mp4') is not None, file
+
+
 # ---------------------------------------------------------------- tracking and smoothing
 
 
@@ -201,6 +381,41 @@ def test_one_euro_filter_calms_noise_and_follows_motion():
     broken = OneEuroFilter()
     values = [broken(np.array([v]), t)[0] for v, t in zip([1.0, np.nan, 1.0], times, strict=False)]
     assert np.isnan(values[1]) and values[2] == 1.0
+
+
+def still(jitter, moving=0.0, frames=120, noise=0.0):
+    """Results of a person whose box trembles by a share of its sides; the points by ``noise`` pixels."""
+    random = np.random.default_rng(0)
+    points = np.stack([np.linspace(500, 620, 17), np.linspace(200, 700, 17)], -1)
+    box = np.array([480, 180, 640, 720], float)
+    for i in range(frames):
+        shift = np.array([moving * i / 30, 0])
+        trembling = box + np.tile(shift, 2) + jitter * random.normal(size=4) * np.tile(box[2:] - box[:2], 2)
+        xy = (points + shift + noise * random.normal(size=points.shape)).astype(np.float32)[None]
+        result = ImageResult(np.zeros((8, 8, 3), np.uint8), 'f', index=i, time=i / 30)
+        ids = np.zeros(1, np.int64)
+        boxes, ones = trembling[None].astype(np.float32), np.ones(1, np.float32)
+        result.keypoints = KeypointSet(xy, np.ones((1, 17), np.float32), boxes, ones, ids, load_vocabulary('coco17'))
+        yield result
+
+
+@pytest.mark.parametrize('jitter', [0.0, 0.02, 0.1])
+def test_a_still_person_is_steadier_smoothed_than_raw(jitter):
+    """Whatever the box does: it used to be divided out and multiplied in again, 28 pixels of trembling for 1."""
+    raw = np.stack([r.keypoints.xy[0] for r in still(jitter, noise=1.25)])[30:]
+    calm = np.stack([r.keypoints.xy[0] for r in smooth(still(jitter, noise=1.25))])[30:]
+    assert calm.std(0).mean() < 0.5 * raw.std(0).mean()
+    np.testing.assert_allclose(calm.mean(0), raw.mean(0), atol=0.5)
+    nothing = np.stack([r.keypoints.xy[0] for r in smooth(still(jitter))])
+    assert nothing.std(0).max() < 1e-4, 'points that do not move stay, however the box trembles'
+
+
+@pytest.mark.parametrize('jitter', [0.0, 0.02])
+def test_a_moving_person_is_followed(jitter):
+    """Two box sides a second: late by less than a tenth of a second."""
+    raw = np.stack([r.keypoints.xy[0] for r in still(jitter, moving=600.0)])
+    calm = np.stack([r.keypoints.xy[0] for r in smooth(still(jitter, moving=600.0))])
+    assert np.abs(calm - raw)[60:].max() < 60
 
 
 def test_smoothing_is_per_person(pose):

@@ -39,18 +39,35 @@ def test_models_by_task_one_in_memory(shelf):
 
 @pytest.mark.parametrize(('task', 'name', 'words'), [('pose', 'pose+seg', '1 person'), ('seg', 'pose+seg', '90 x 120'),
                                                      ('depth', 'depth', 'no part model ran')])  # fmt: skip
-def test_one_run_gives_picture_sentence_and_files(shelf, task, name, words):
-    before, after, archive, result = run_once(shelf, photo(), task, name)
+def test_one_run_gives_picture_sentence_and_files(shelf, tmp_path, task, name, words):
+    before, after, archive, result = run_once(shelf, photo(), task, name, tmp_path)
     assert (before == photo()).all() and after.shape == before.shape and (after != before).any()
     assert words in describe(result, task)
     with zipfile.ZipFile(archive) as files:
         assert f'image_{task}.jpg' in files.namelist() and 'image.json' in files.namelist()
-    os.remove(archive)
+    assert [str(path) for path in tmp_path.iterdir()] == [archive]
 
 
-def test_nothing_uploaded(shelf):
+def test_zips_that_were_handed_out_are_deleted(shelf, tmp_path):
+    archives = []
+    for _ in range(3):
+        archives.append(run_once(shelf, photo(), 'depth', 'depth', tmp_path)[2])
+        os.utime(archives[-1], (0, 0))
+    assert [str(path) for path in tmp_path.iterdir()] == archives[-1:]
+
+
+@pytest.mark.skipif(importlib.util.find_spec('gradio') is None, reason='gradio is not installed')
+def test_the_page_deletes_its_folder(shelf):
+    page = build_page(shelf)
+    folder = page.files.name
+    assert os.path.isdir(folder) and page.delete_cache[0] and page.delete_cache[1]
+    page.files.cleanup()
+    assert not os.path.exists(folder)
+
+
+def test_nothing_uploaded(shelf, tmp_path):
     with pytest.raises(UserError, match='upload an image first'):
-        run_once(shelf, None, 'depth', 'depth')
+        run_once(shelf, None, 'depth', 'depth', tmp_path)
 
 
 def test_without_gradio(shelf, monkeypatch):
@@ -82,7 +99,7 @@ def test_upload_in_a_browser(shelf, tmp_path):
             page.locator('#photo img').wait_for()
             page.get_by_role('button', name='Run').click()
             page.wait_for_function(
-                "document.querySelector('#status textarea')?.value.includes('120 x 160')", timeout=60000
+                "document.querySelector('#status textarea')?.value.includes('120 x 160')", timeout=600000
             )
             page.wait_for_function("document.querySelectorAll('#compare img').length >= 2")
             picture = os.environ.get('SAPIENS_TEST_SCREENSHOT')

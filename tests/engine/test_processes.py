@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TOY_CONFIG, read_losses, run, start
+from conftest import LIMIT, TOY_CONFIG, read_losses, run, start
 
 from sapiens.engine import load_config, load_model_weights
 from sapiens.registry import MODELS
@@ -43,7 +43,7 @@ def last_run(work_dir):
     return {i['step']: i['loss'] for i in map(json.loads, file.read_text().splitlines()) if 'loss' in i}
 
 
-def wait_for(process, condition, timeout=450):
+def wait_for(process, condition, timeout=LIMIT):
     """Wait until a condition holds while a process lives."""
     end = time.monotonic() + timeout
     while not condition():
@@ -66,7 +66,7 @@ def test_two_processes_give_the_losses_of_one_even_after_kill_9(tmp_path, whole)
     workers = children(process.pid)
     assert len(workers) == 2
     os.kill(workers[1], signal.SIGKILL)
-    assert process.wait(timeout=300) == 128 + signal.SIGKILL
+    assert process.wait(timeout=LIMIT) == 128 + signal.SIGKILL
     assert sorted(read_losses(tmp_path)) == list(range(1, 9))
 
     run('tools/dist_train.sh', TOY_CONFIG, *options, '--resume')
@@ -132,7 +132,7 @@ def test_asked_to_stop_it_saves_and_leaves_with_code_75(tmp_path, number, proces
     process = start('tools/dist_train.sh', TOY_CONFIG, processes, *options)
     wait_for(process, lambda: bool(list(tmp_path.glob('*/vis_data/scalars.json'))))
     process.send_signal(number)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 75, output[-3000:]
     assert 'continue with --resume' in output and 'Traceback' not in output
     pointer = Path((tmp_path / 'last_checkpoint').read_text())

@@ -12,8 +12,9 @@ from people import COCO, FIELDS, perturbed, read_coco, samples_of, whole_body
 
 from sapiens.errors import UserError
 from sapiens.evaluation import KeypointAP
-from sapiens.evaluation.coco_files import read_detections, read_persons
-from sapiens.evaluation.oks import FIGURES, oks_matrix, oks_nms
+from sapiens.evaluation.oks import FIGURES, Detections, Labels, PointSet
+from sapiens.evaluation.persons import oks_nms
+from sapiens.structures.coco_results import read_coco_results
 from sapiens.vocabularies import keypoint_map, load_vocabulary
 
 TYPES = {
@@ -33,7 +34,7 @@ def write(path, document):
 
 def ours(ann_file, results, vocabulary, **kwargs):
     metric = KeypointAP(ann_file=ann_file, vocabulary=vocabulary, **kwargs)
-    return metric.evaluate_detections(read_detections(results, metric.vocabulary))
+    return metric.evaluate_results(read_coco_results(results, metric.vocabulary, metric.labels)[0])
 
 
 def figures(report, part=''):
@@ -131,14 +132,20 @@ def test_joined_and_split_files_give_the_same(tmp_path):
     assert split.metrics == joined.metrics
 
 
+def one_point_set(person, detection, area, sigmas):
+    labels = Labels(np.zeros(1, int), person[None], np.array([[0.0, 0, 20, 20]]), np.array([area]), np.zeros(1, bool))
+    found = Detections(np.zeros(1, int), detection[None], np.ones((1, len(sigmas)), bool), np.array([area]))
+    return PointSet(labels, found, np.ones(1), np.arange(len(sigmas)), sigmas, 1)
+
+
 def test_known_oks():
     sigmas, area = np.array([0.05, 0.1]), 400.0
-    person = np.array([[[10.0, 10, 2], [20, 20, 1]]])
-    detection = person[..., :2] + np.array([[[3.0, 4.0], [0, 0]]])
-    oks = oks_matrix(detection, person, np.array([[0, 0, 20, 20]]), np.array([area]), sigmas)
-    assert oks[0, 0] == pytest.approx((np.exp(-25 / (2 * area * 0.1**2)) + 1) / 2)
-    person[0, 0, 2] = 0  # what is not labelled does not count
-    assert oks_matrix(detection, person, np.zeros((1, 4)), np.array([area]), sigmas)[0, 0] == pytest.approx(1)
+    person = np.array([[10.0, 10, 2], [20, 20, 1]])
+    detection = person[:, :2] + np.array([[3.0, 4.0], [0, 0]])
+    expected = (np.exp(-25 / (2 * area * 0.1**2)) + 1) / 2
+    assert one_point_set(person, detection, area, sigmas).best() == [(0, 0, 0, pytest.approx(expected))]
+    person[0, 2] = 0  # what is not labelled does not count
+    assert one_point_set(person, detection, area, sigmas).best()[0][3] == pytest.approx(1)
 
 
 def test_perfect_and_half():
@@ -178,7 +185,7 @@ def test_rescoring():
     expected = {'bbox': 0.5, 'keypoint': (0.7 + 6) / 17, 'bbox_keypoint': 0.5 * 0.6}
     for mode, score in expected.items():
         metric = KeypointAP(ann_file=COCO, score_mode=mode)
-        assert metric._detection(metric.measure(samples[0])).score == pytest.approx(score)
+        assert metric._result(metric.measure(samples[0])).score == pytest.approx(score)
 
 
 def test_nms_keeps_the_better_of_two():
@@ -253,6 +260,7 @@ def test_common_points_of_308_labels(tmp_path):
         for target, (source,) in mapping.items():
             many[source] = points[target]
         entry['keypoints'] = many.reshape(-1).tolist()
+    del document['categories'][0]['keypoints']  # names of 17 points
     large = ours(
         write(tmp_path / 'gt2.json', document), write(tmp_path / 'r2.json', results), 'keypoints308', points='common'
     )
@@ -323,20 +331,16 @@ def test_bootstrap_is_reproducible_and_contains_the_figure(tmp_path):
 
 def test_weights_are_repeated_images(tmp_path):
     """The bootstrap's weighted figures are those of a data set that really holds the images that often."""
-    from sapiens.evaluation.oks import figures as pooled_figures
-
     document = read_coco()
     results = perturbed(document, 0.06)
     metric = KeypointAP(ann_file=COCO)
-    detections = read_detections(write(tmp_path / 'r.json', results), metric.vocabulary)
-    by_image = {}
-    for detection in detections:
-        by_image.setdefault(detection.image_id, []).append(detection)
-    order = metric.persons.image_ids
-    images = {i: metric._arrays(by_image[i], metric.persons.persons[i]) for i in order}
-    pools, _ = metric._evaluate_part('whole', np.arange(17), images)
-    weights = {785: 2, 40083: 0, 196141: 1, 197388: 3}
-    weighted = pooled_figures({'all': pools['all']}, np.array([weights[i] for i in order]))
+    found, _ = read_coco_results(write(tmp_path / 'r.json', results), metric.vocabulary, metric.labels)
+    order = sorted(metric.labels.images)
+    arrays = metric._labels(metric.labels, order), metric._detections(found, order, metric.labels)
+    scores = np.array([r.score for r in found])
+    points = PointSet(*arrays, scores, np.arange(17), metric.sigmas, len(order))
+    weights = {785: 1, 40083: 0, 196141: 1, 197388: 2}
+    weighted = points.figures(np.array([weights[i] for i in order]))
     repeated = {'images': [], 'annotations': [], 'categories': document['categories']}
     found = []
     for image in document['images']:
@@ -354,9 +358,12 @@ def test_weights_are_repeated_images(tmp_path):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (lambda d: d[0].update(image_id=7), r'1 image ids are not in .*785'),
-        (lambda d: d[0].update(keypoints=[1, 2, 3]), r"result 0 has 3 keypoint numbers.*'coco17' has 17"),
-        (lambda d: d[0].pop('score'), r"result 0 needs 'image_id', 'keypoints' and 'score'"),
+        (
+            lambda d: d[0].update(image_id=7),
+            'result 0 belongs to image 7, which .*keypoints.json does not list .*785',
+        ),
+        (lambda d: d[0].update(keypoints=[1, 2, 3]), r'result 0 has 1 keypoints.*17'),
+        (lambda d: d[0].pop('score'), 'result 0 lacks score'),
         (lambda d: d[0]['keypoints'].__setitem__(0, float('nan')), 'not finite'),
     ],
 )
@@ -368,19 +375,18 @@ def test_wrong_results_are_one_line(tmp_path, change, message):
 
 
 def test_wrong_annotations_are_one_line(tmp_path):
-    vocabulary = load_vocabulary('coco17')
     (tmp_path / 'bad.json').write_text('{"images": [')
     with pytest.raises(UserError, match='bad.json: not valid JSON'):
-        read_persons(tmp_path / 'bad.json', vocabulary)
-    with pytest.raises(UserError, match='no such file'):
-        read_persons(tmp_path / 'none.json', vocabulary)
+        KeypointAP(tmp_path / 'bad.json')
+    with pytest.raises(UserError, match='no such'):
+        KeypointAP(tmp_path / 'none.json')
     document = read_coco()
     for annotation in document['annotations']:
         annotation['keypoints'] = [0] * 51
     with pytest.raises(UserError, match='no person has a labelled keypoint'):
-        read_persons(write(tmp_path / 'empty.json', document), vocabulary)
-    with pytest.raises(UserError, match="vocabulary 'wholebody133' has 133 keypoints"):
-        read_persons(COCO, load_vocabulary('wholebody133'))
+        KeypointAP(write(tmp_path / 'empty.json', document))
+    with pytest.raises(UserError, match='17 keypoints.*133'):
+        KeypointAP(COCO, 'wholebody133')
 
 
 def test_wrong_sample_names_the_image():
@@ -415,3 +421,14 @@ def test_command_line(tmp_path):
         [*command[:3], '--ann-file', tmp_path / 'no.json', '--task', 'pose'], capture_output=True, text=True
     )
     assert failed.returncode == 1 and failed.stderr.startswith('error: ') and failed.stderr.count('\n') == 1
+
+
+@pytest.mark.parametrize('name', ['tiny', '0.3b', '1b', '2b'])
+def test_configs_of_308_points_score_the_114_of_the_paper(name):
+    from sapiens.engine.config import load_config
+    from sapiens.registry import METRICS
+
+    config = load_config(str(Path(__file__).parents[2] / f'configs/pose/sapiens_{name}_308kpt.py'))
+    metrics = [METRICS.build(metric) for metric in config.test_evaluator]
+    (metric,) = [metric for metric in metrics if isinstance(metric, KeypointAP)]
+    assert len(metric.scored) == 114

@@ -10,4 +10,5 @@ val_dataloader = dict(
     batch_size=8,
     dataset=dict(**people, data_root='data/synthetic/val/', test_mode=True, pipeline={{_base_.test_pipeline}}),
 )
-val_evaluator = [dict(type='PCK'), dict(type='KeypointAP')]
+# The paper's 114 points; points='all' scores all 308.
+val_evaluator = [dict(type='PCK'), dict(type='KeypointAP', points='common')]

@@ -9,7 +9,7 @@ from .dense import Pad, RandomAffine, RandomCrop, RandomResizedCrop, RandomRotat
 from .flip import RandomFlip
 from .loading import LoadImage, LoadLabels
 from .pack import PackHumanInputs
-from .topdown import PersonBox, RandomBox, RandomHalfBody, TopdownAffine
+from .topdown import PersonBox, RandomBox, RandomHalfBody, RandomWindow, TopdownAffine
 
 __all__ = [
     'CoarseDropout',
@@ -30,6 +30,7 @@ __all__ = [
     'RandomHalfBody',
     'RandomResizedCrop',
     'RandomRotate',
+    'RandomWindow',
     'Resize',
     'TopdownAffine',
 ]

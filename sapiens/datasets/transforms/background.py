@@ -27,7 +27,7 @@ class RandomBackground(BaseTransform):
     Args:
         folder: Folder of photos without people (searched recursively); None takes the data set's ``background``, and
             does nothing without one.
-        prob: Probability.
+        prob: Probability; windows of `RandomWindow`, which reach beyond the picture, are always filled.
         feather: Standard deviation in pixels of the soft edge.
 
     Raises:
@@ -42,7 +42,7 @@ class RandomBackground(BaseTransform):
     def transform(self, results: Sample) -> Sample:
         """Change ``img``, ``depth`` and ``normals`` with the given probability."""
         folder = self.folder or results.get('background')
-        if folder is None or np.random.rand() >= self.prob:
+        if folder is None or np.random.rand() >= (1.0 if results.get('window') else self.prob):
             return results
         if 'mask' in results:
             person = results['mask'] > 0
@@ -55,6 +55,7 @@ class RandomBackground(BaseTransform):
         alpha = np.float32(alpha)[..., None]
         mixed = results['img'] * alpha + background * (1 - alpha)
         results['img'] = np.rint(mixed).astype(np.uint8)
+        results['pad_part'] = 0  # what `LoadLabels` says of pixels outside of the picture: nobody is there now
         if 'part_map' in results:
             person = person | (results['part_map'] == IGNORE)
         for name in ('depth', 'normals'):

@@ -10,6 +10,7 @@ mask           nearest
 depth          nearest across edges, bilinear on smooth surfaces; values stay metres (see `warp_sample`)
 normals        as depth, then rotated or mirrored as vectors and scaled to length 1
 keypoints      as points; a mirror exchanges left and right points
+boxes          as the box around their four moved corners
 warp_mat       multiplied from the left
 =============  ======================================================================================================
 
@@ -163,14 +164,22 @@ def warp_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return (points @ matrix[:2, :2].T + matrix[:2, 2]).astype(np.float32)
 
 
+def warp_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Boxes ``(N, 4)`` x1, y1, x2, y2 around the moved corners of ``(N, 4)`` boxes."""
+    corners = warp_points(boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]], matrix)
+    return np.concatenate([corners.min(1), corners.max(1)], 1)
+
+
 def magnification(matrix: np.ndarray) -> float:
     """How many times longer an affine map makes things (geometric mean of both axes)."""
     return float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
 
 
-def pick_pixels(name: str, array: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def pick_pixels(
+    name: str, array: np.ndarray, matrix: np.ndarray, size: tuple[int, int], pad_part: int = IGNORE
+) -> np.ndarray:
     """Nearest pixels of a label as its file holds it (0 = unknown), before it is made into numbers."""
-    return _warp(array, matrix, size, cv2.INTER_NEAREST, _PADDING[name])
+    return _warp(array, matrix, size, cv2.INTER_NEAREST, _padding(name, 0, pad_part))
 
 
 def turn_normals(normals: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -243,6 +252,8 @@ def _vocabulary(results: Sample, key: str, field: str) -> Any:
 def _finish(results: Sample, matrix: np.ndarray, size: tuple[int, int]) -> Sample:
     if 'keypoints' in results:
         results['keypoints'] = warp_points(results['keypoints'], matrix)
+    if 'boxes' in results:
+        results['boxes'] = warp_boxes(results['boxes'], matrix)
     results['warp_mat'] = matrix @ as_matrix(results.get('warp_mat', np.eye(3)))
     results['img_shape'] = (int(size[0]), int(size[1]))
     return results

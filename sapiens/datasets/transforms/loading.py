@@ -15,7 +15,7 @@ from ...vocabularies import load_vocabulary
 from ..image_files import decode_image, is_jpeg, reduction_matrix, upright_size
 from ..label_files import decode_ids, depth_of, is_array_file, mask_of, normals_of, read_array
 from ..storage import read_bytes, readable_name
-from .fields import IGNORE, Sample, as_matrix, pick_pixels, turn_normals, warp_map
+from .fields import IGNORE, Sample, as_matrix, pick_pixels, turn_normals, warp_boxes, warp_map
 from .topdown import fit_aspect
 
 KINDS = ('parts', 'depth', 'normals', 'mask')
@@ -69,6 +69,8 @@ class LoadImage(BaseTransform):
         results['img_shape'] = image.shape[:2]
         results['warp_mat'] = matrix
         results.setdefault('flipped', False)
+        if 'boxes' in results:
+            results['boxes'] = warp_boxes(results['boxes'], matrix)
         if 'keypoints' in results:
             results['keypoints'] = (results['keypoints'] @ matrix[:2, :2].T + matrix[:2, 2]).astype(np.float32)
         return results
@@ -177,7 +179,7 @@ class LoadLabels(BaseTransform):
             is_image = not is_array_file(data)
             array = decode_ids(data, name) if kind == 'parts' else read_array(data, name)
         if place is not None:
-            array = pick_pixels(_FIELD.get(kind, 'mask'), array, *place)
+            array = pick_pixels(_FIELD.get(kind, 'mask'), array, *place, results.get('pad_part', IGNORE))
         if kind == 'depth':
             return depth_of(array, name, results.get('depth_scale', 0.001))
         if kind == 'normals':

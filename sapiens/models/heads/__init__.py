@@ -5,6 +5,7 @@ from .base import DeconvHead
 from .depth import DepthHead
 from .normal import NormalHead
 from .part import PartHead
+from .person import PersonHead
 from .pose import PoseHead
 
-__all__ = ['DeconvHead', 'DepthHead', 'NormalHead', 'PartHead', 'PoseHead']
+__all__ = ['DeconvHead', 'DepthHead', 'NormalHead', 'PartHead', 'PersonHead', 'PoseHead']

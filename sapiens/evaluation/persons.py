@@ -1,0 +1,119 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""What the metrics of keypoints share: scores of persons, points of other vocabularies, duplicates."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import UserError
+from ..vocabularies import KeypointVocabulary, keypoint_map, load_vocabulary
+
+SCORE_MODES = ('bbox_keypoint', 'keypoint', 'bbox')
+
+
+def person_score(keypoint_scores: np.ndarray, box_score: float, mode: str, threshold: float) -> float:
+    """Score of a person: ``'bbox'``, ``'keypoint'`` (mean) or ``'bbox_keypoint'`` (box x mean of those above)."""
+    if mode == 'bbox':
+        return box_score
+    if mode == 'keypoint':
+        return float(keypoint_scores.mean())
+    above = keypoint_scores[keypoint_scores > threshold]
+    return box_score * (float(above.mean()) if len(above) else 0.0)
+
+
+def check_score_mode(mode: str, metric: str) -> None:
+    """Raise a `UserError` for a mode that `person_score` does not know."""
+    if mode not in SCORE_MODES:
+        raise UserError(f"{metric}: score_mode '{mode}' is none of {', '.join(map(repr, SCORE_MODES))}")
+
+
+def box_gives_area(vocabulary: KeypointVocabulary) -> bool:
+    """Whether results of a vocabulary carry boxes in COCO's manner: those that have a body only."""
+    return len(vocabulary.groups) == 1
+
+
+class PointConversion:
+    """From the vocabulary of the predictions to that of the labels; only points that both have are scored.
+
+    Args:
+        vocabulary: Of the predictions.
+        gt_vocabulary: Of the labels; None = the same.
+
+    Attributes:
+        scored: ``(P,)`` ids, in the labels' vocabulary, of the points that both have.
+    """
+
+    def __init__(
+        self, vocabulary: str | KeypointVocabulary, gt_vocabulary: str | KeypointVocabulary | None = None
+    ) -> None:
+        self.source, self.target = load_vocabulary(vocabulary), load_vocabulary(gt_vocabulary or vocabulary)
+        self._sources = keypoint_map(self.source, self.target, derived=False)
+        self.scored = np.array(sorted(self._sources), np.int64)
+
+    def __call__(self, points: np.ndarray, scores: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """``(K, 2)`` points and ``(K,)`` scores in the labels' vocabulary; those that cannot be made are 0."""
+        scores = np.ones(len(points)) if scores is None else scores
+        if self.source.name == self.target.name:
+            return points, scores
+        converted, certain = np.zeros((self.target.num_keypoints, 2)), np.zeros(self.target.num_keypoints)
+        for target, sources in self._sources.items():
+            converted[target] = points[list(sources)].mean(0)
+            certain[target] = scores[list(sources)].min()
+        return converted, certain
+
+    def __str__(self) -> str:
+        if self.source.name == self.target.name:
+            return self.source.name
+        return f'{self.source.name} converted to {self.target.name}'
+
+
+def common_points(vocabulary: KeypointVocabulary) -> dict[int, float]:
+    """The 114 points that 308 and 133 points have in common: id in a vocabulary -> sigma.
+
+    The vocabularies give some face points different sigmas. Where these points are compared, those of COCO-WholeBody
+    hold for both, so that the same persons score the same.
+    """
+    whole_body = load_vocabulary('wholebody133')
+    mapping = keypoint_map('keypoints308', whole_body, derived=False)
+    if vocabulary.name == 'keypoints308':
+        return {source: float(whole_body.sigmas[t]) for t, sources in mapping.items() for source in sources}
+    known = keypoint_map(whole_body, vocabulary, derived=False)
+    return {t: float(vocabulary.sigmas[t]) for t, (source,) in known.items() if source in mapping}
+
+
+def extent(points: np.ndarray) -> np.ndarray:
+    """Box x, y, width, height around ``(N, 2)`` points; zeros for none."""
+    if not len(points):
+        return np.zeros(4)
+    low, high = points.min(0), points.max(0)
+    return np.concatenate([low, high - low])
+
+
+def oks_nms(
+    keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, sigmas: np.ndarray, threshold: float
+) -> np.ndarray:
+    """Greedy suppression: a person goes when its OKS with a better scored one is above the threshold.
+
+    The OKS is over all points, with the mean of the two areas.
+
+    Args:
+        keypoints: ``(N, K, 2)`` pixels.
+        scores: ``(N,)``.
+        areas: ``(N,)`` square pixels.
+        sigmas: ``(K,)``.
+        threshold: In [0, 1]; 1 keeps everything.
+
+    Returns:
+        Indices that stay, best first.
+    """
+    variances = (np.asarray(sigmas, np.float64) * 2) ** 2
+    order = np.argsort(-np.asarray(scores), kind='stable')
+    keep = []
+    while len(order):
+        first, rest = order[0], order[1:]
+        keep.append(first)
+        distance = ((keypoints[rest] - keypoints[first]) ** 2).sum(-1)
+        area = (areas[first] + areas[rest]) / 2 + np.spacing(1)
+        oks = np.exp(-distance / variances / area[:, None] / 2).mean(-1)
+        order = rest[oks <= threshold]
+    return np.array(keep, np.int64)
