@@ -22,8 +22,8 @@ from ...registry import HOOKS
 from ...utils.files import write_atomic
 from ...visualization import HumanVisualizer, side_by_side
 from ...vocabularies import KeypointVocabulary, PartVocabulary
-from ..distributed import is_sharded
 from ..sampling import seeded
+from ..sharding import is_sharded
 
 
 @contextmanager
