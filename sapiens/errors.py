@@ -7,6 +7,7 @@ import atexit
 import difflib
 import errno
 import inspect
+import logging
 import os
 import re
 import sys
@@ -55,6 +56,7 @@ def run_cli(main: Callable[[], int | None]) -> None:
     Args:
         main: Returns the exit code (None is 0).
     """
+    logging.raiseExceptions = False  # a log that cannot be written, on a full disk say, is no traceback
     try:
         _run(main)
     except BaseException as error:

@@ -231,8 +231,11 @@ def map_samples(manifest: Manifest, saved: SavedMaps, task: str) -> Iterator[dic
                 sample[field] = read(read_bytes(files[other]), files[other])
         field = {'seg': 'pred_part_map', 'depth': 'pred_depth', 'normal': 'pred_normals'}[task]
         sample['missing'] = name not in saved.files
-        sample[field] = empty if sample['missing'] else saved.read(name)
-        yield sample
+        if sample['missing']:
+            yield {**sample, field: empty}
+            continue
+        for found, crop in saved.read(name):
+            yield {**sample, field: found, **crop}
     if not labelled:
         raise UserError(f"{manifest.path}: no sample has a '{_LABELS[task]}' label; nothing can be evaluated")
     unknown = sorted(set(saved) - known)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,7 +36,7 @@ class PendingImage:
     outputs: dict[str, list[Crop]] = field(default_factory=dict)
 
 
-def assemble(pending: PendingImage) -> ImageResult:
+def assemble(pending: PendingImage, origins: Mapping[str, dict[str, str]] | None = None) -> ImageResult:
     """Make the result of an image whose crops have all been run."""
     frame, persons = pending.frame, pending.persons
     result = ImageResult(frame.image, frame.name, frame.path, frame.index, frame.time)
@@ -44,6 +45,7 @@ def assemble(pending: PendingImage) -> ImageResult:
         ids = persons.ids if persons.ids is not None else np.arange(len(persons.boxes))
         result.instance_ids = ids.astype(np.int64)
     tasks = pending.vocabularies
+    result.origins = {task: origin for task, origin in (origins or {}).items() if task in tasks}
     if 'pose' in tasks:
         result.keypoints = _keypoints(pending, result)
     size, owner = result.size, None

@@ -77,6 +77,7 @@ class Inferencer:
 
     Attributes:
         tasks: Tasks that run.
+        origins: Task -> where its published weights are from, and their licence.
         predictors: One per model; see `Predictor` for arrays in, arrays out.
         failures: ``failures`` of the last call's `Results`.
 
@@ -107,6 +108,7 @@ class Inferencer:
         self.detector = build_detector(detector)
         self.predictors: list[Predictor] = []
         self.failures: list[Failure] = []
+        self.origins: dict[str, dict[str, str]] = {}
         owners: dict[str, str] = {}
         for model, file in _pairs(models, weights):
             loaded = model if isinstance(model, LoadedModel) else _load(model, file, task, allow_partial)
@@ -116,6 +118,8 @@ class Inferencer:
                 if name in owners:
                     raise UserError(f"{owners[name]} and {loaded.source} both do '{name}': use an Inferencer for each")
                 owners[name] = loaded.source
+                if loaded.origin:
+                    self.origins[name] = loaded.origin
             self.predictors.append(predictor)
         self.tasks = tuple(name for predictor in self.predictors for name in predictor.tasks)
 
@@ -202,13 +206,13 @@ class Inferencer:
                     _run(predictor, queue[: self.batch_size])
                     del queue[: self.batch_size]
             while line and not line[0].waiting:
-                yield assemble(line.popleft())
+                yield assemble(line.popleft(), self.origins)
             # A model that gets few crops must not hold up many images.
             if len(line) > max(1, 2 * self.batch_size - 3):
                 self._flush(queues)
         self._flush(queues)
         while line:
-            yield assemble(line.popleft())
+            yield assemble(line.popleft(), self.origins)
         if error is not None:
             raise error
         if not count and not failures:
@@ -292,7 +296,7 @@ class Inferencer:
                 for task in predictor.tasks:
                     pending.vocabularies[task] = getattr(predictor.heads[task], 'vocabulary', None)
                     pending.outputs[task] = [crop]
-        return [assemble(pending) for pending in line]
+        return [assemble(pending, self.origins) for pending in line]
 
     def extract(
         self,

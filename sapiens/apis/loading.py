@@ -193,7 +193,7 @@ class _EmptyOnMeta(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-# Registries and configs of mmengine are shared by all threads.
+# Reading a config changes the paths of imports, building from it the registries' scope: one thread at a time.
 _BUILDING = threading.Lock()
 
 
@@ -236,7 +236,8 @@ def load_model(
     layout = recognise(state, str(weights), meta, task)
     if config is None:
         config = find_config(model if model is not None else name_of_layout(layout, str(weights)), layout)
-    cfg = config if isinstance(config, Config) else load_config(config)
+    with _BUILDING:
+        cfg = config if isinstance(config, Config) else load_config(config)
     network = build_without_memory(cfg)
     if allow_partial and hasattr(network, 'heads'):
         for name in [n for n in network.heads if n not in layout.heads]:

@@ -201,6 +201,8 @@ class NormalMap:
         for name in (self.axes, axes):
             if name not in NORMAL_AXES:
                 raise UserError(f"unknown axes '{name}' of normals; known are {', '.join(map(repr, NORMAL_AXES))}")
+        if axes == self.axes:
+            return self
         signs = np.array(NORMAL_AXES[axes], np.float32) * np.array(NORMAL_AXES[self.axes], np.float32)
         return NormalMap(self.data * signs + 0.0, self.valid, self.mask_source, axes)
 
@@ -274,6 +276,7 @@ class ImageResult:
         time: Seconds since the beginning of a video, else None.
         boxes, box_scores, instance_ids: Persons: ``(N, 4)`` float32, ``(N,)`` float32, ``(N,)`` int64.
         keypoints, parts, depth, normals: Results of the tasks that ran, else None.
+        origins: Task -> where its published weights are from, and their licence; other weights are left out.
     """
 
     image: np.ndarray
@@ -288,6 +291,7 @@ class ImageResult:
     parts: PartMap | None = None
     depth: DepthMap | None = None
     normals: NormalMap | None = None
+    origins: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         fields = (self.keypoints, self.parts, self.depth, self.normals)

@@ -122,6 +122,8 @@ def describe_result(result: ImageResult) -> dict[str, Any]:
                              'nearest': near, 'farthest': far}  # fmt: skip
     if result.normals is not None:
         document['normals'] = {'axes': result.normals.axes, 'mask': result.normals.mask_source}
+    if result.origins:
+        document['weights'] = result.origins
     return document
 
 

@@ -17,8 +17,9 @@ from ..errors import CONFIG_ERRORS, UserError, explain_config_error
 from ..openmmlab import prepare_torchvision
 from ..registry import RUNNERS
 from .config import load_config
+from .last import checkpoints_of
 from .precision import precision_of
-from .runner import SapiensRunner, find_last_checkpoint
+from .runner import SapiensRunner
 
 
 def prepare(args: argparse.Namespace) -> Config:
@@ -55,13 +56,14 @@ def choose_resume(config: Config, resume: str | None) -> None:
     """
     if resume is None:
         return
-    path = find_last_checkpoint(config.work_dir) if resume == 'auto' else Path(resume)
-    if path is None:
+    if resume != 'auto':
+        if not Path(resume).is_file():
+            raise UserError(f'--resume {resume}: no such checkpoint; leave the path out to continue the last one')
+        config.resume, config.load_from = True, resume
+    elif checkpoints_of(config.work_dir):
+        config.resume, config.load_from = True, None
+    else:
         config.resume = False
-        return
-    if not path.is_file():
-        raise UserError(f'--resume {path}: no such checkpoint; leave the path out to continue the last one')
-    config.resume, config.load_from = True, str(path)
 
 
 def set_precision(config: Config, precision: str | None) -> None:

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import broadcast, is_distributed, is_main_process
+from mmengine.dist import is_distributed, is_main_process
 from mmengine.hooks import EMAHook
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
@@ -28,30 +28,27 @@ from .. import __version__
 from ..errors import UserError
 from ..openmmlab import prepare_torchvision
 from ..registry import RUNNERS
-from .checkpoint import CheckpointError, CoverageReport, fit_state_dict, load_plain, read_checkpoint, save_plain
+from .checkpoint import CoverageReport, fit_state_dict, read_checkpoint, save_plain
 from .complete import check_agreement, complete_config
-from .distributed import gather, init_distributed, is_sharded, repeated_layers, scatter_like, shard_model
+from .distributed import init_distributed
+from .last import checkpoints_of, read_training_state
 from .loops import ExactEpochLoop, ExactIterLoop
 from .precision import Precision, choose_precision, complete_optimizer, precision_of
 from .sampling import complete_loader, reseed
+from .sharding import (
+    from_main_process,
+    is_sharded,
+    on_main_process,
+    optimizer_names,
+    repeated_layers,
+    set_whole_optimizer,
+    set_whole_weights,
+    shard_model,
+    whole_optimizer,
+    whole_weights,
+)
 from .start import choose_start
-from .state import describe_model, message_hub_state, optimizer_names, restore_message_hub, restore_optimizer
-
-
-def find_last_checkpoint(work_dir: str | Path) -> Path | None:
-    """The checkpoint that ``work_dir/last_checkpoint`` points to, or None when there is none yet.
-
-    Raises:
-        CheckpointError: The pointer names a file that is gone.
-    """
-    pointer = Path(work_dir) / 'last_checkpoint'
-    if not pointer.is_file():
-        return None
-    target = Path(pointer.read_text(encoding='utf-8').strip())
-    for path in (target, Path(work_dir) / target.name):  # the second when the folder was moved
-        if path.is_file():
-            return path
-    raise CheckpointError(f'{pointer}: points to {target}, which is gone; write the path of a checkpoint into it')
+from .state import describe_model, message_hub_state, restore_message_hub
 
 
 def _backend_available(backend: Any) -> bool:
@@ -124,23 +121,26 @@ class SapiensRunner(Runner):
             gradient_as_bucket_view=True,
         )
 
-    def _shard(self, model: nn.Module) -> nn.Module:
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build; when it will be sharded, the main process alone makes the whole, and shapes will do for the others."""
+        if not self.cfg.get('fsdp', False) or not isinstance(model, dict):
+            return super().build_model(model)
         hooks = [*(self.cfg.get('custom_hooks') or []), *(self.cfg.get('default_hooks') or {}).values()]
         if any(isinstance(h, dict) and str(h.get('type')).endswith(EMAHook.__name__) for h in hooks):
             raise UserError('EMAHook keeps a whole second model and does not work with --fsdp; remove one of them')
-        if self.precision.dtype == torch.float16 or precision_of(self.cfg) in ('fp16', 'float16'):
+        if precision_of(self.cfg) in ('fp16', 'float16') or self.precision.dtype == torch.float16:
             raise UserError('--fsdp works with --amp bf16, not with fp16')
         if not dist.is_initialized():
             raise UserError('--fsdp shares a model between processes: start with tools/dist_train.sh CONFIG N --fsdp')
-        # Initial weights are drawn while the model is whole, and are those of the main process everywhere.
-        if hasattr(model, 'init_weights'):
-            model.init_weights()
-        device = get_device()
-        for tensor in model.state_dict().values():
-            moved = tensor.to(device)
-            broadcast(moved)
-            tensor.copy_(moved)
-        return shard_model(model).to(device)
+        self._whole = super().build_model(model) if is_main_process() else None
+        with torch.device('meta'):
+            return super().build_model(model)
+
+    def _shard(self, model: nn.Module) -> nn.Module:
+        whole = vars(self).pop('_whole', None)
+        if hasattr(whole, 'init_weights'):
+            whole.init_weights()
+        return shard_model(model, whole, self.precision)
 
     def _init_model_weights(self) -> None:
         if not is_sharded(self.model):
@@ -237,18 +237,12 @@ class SapiensRunner(Runner):
         """Resume from the work directory when asked and possible, else load the weights of ``load_from``."""
         if self._has_loaded:
             return
-        source = self._load_from
-        if self._resume and source is None:
-            source = find_last_checkpoint(self.work_dir)
-            if source is None:
-                self.logger.info(f'Nothing to resume in {self.work_dir}: starting anew')
-                return
-        if source is not None:
-            if self._resume:
-                self.resume(str(source))
-            else:
-                self.load_checkpoint(str(source))
-            self._has_loaded = True
+        if self._resume and self._load_from is None and not any(checkpoints_of(self.work_dir)):
+            self.logger.info(f'Nothing to resume in {self.work_dir}: starting anew')
+        elif self._resume:
+            self.resume(self._load_from)
+        elif self._load_from is not None:
+            self.load_checkpoint(self._load_from)
 
     def load_checkpoint(
         self,
@@ -259,6 +253,8 @@ class SapiensRunner(Runner):
     ) -> dict:
         """Load weights of any origin: completely for testing, the encoder at least for training.
 
+        The main process alone reads; every process must call it.
+
         Args:
             filename: See `sapiens.engine.checkpoint.read_checkpoint`.
             map_location: Not used; files are read on the CPU.
@@ -268,43 +264,55 @@ class SapiensRunner(Runner):
         Raises:
             CheckpointError: Missing, damaged or unsafe file, or one for another model.
         """
-        state, meta = read_checkpoint(filename)
         training = self._train_loop is not None and self.optim_wrapper is not None
-        fitted, report = self._fit(state, meta, filename, allow_partial=training and not strict)
-        self.logger.info(str(report))
-        checkpoint = {'state_dict': fitted, 'meta': meta}
-        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        self._load_fitted(checkpoint['state_dict'])
+
+        def read() -> dict:
+            state, meta = read_checkpoint(filename)
+            skip = tuple(self.cfg.get('load_skip') or ())
+            fitted, report = self._fit(state, meta, str(filename), allow_partial=training and not strict, skip=skip)
+            self.logger.info(str(report))
+            return {'state_dict': fitted, 'meta': meta}
+
+        checkpoint = self._share(on_main_process(read))
+        self._load_shared(checkpoint)
         self._has_loaded = True
         return checkpoint
 
     def _fit(
-        self, state: dict, meta: dict, source: str, allow_partial: bool
+        self, state: dict, meta: dict, source: str, **options: Any
     ) -> tuple[dict[str, torch.Tensor], CoverageReport]:
-        return fit_state_dict(
-            self.bare_model,
-            state,
-            meta,
-            allow_partial=allow_partial,
-            skip=tuple(self.cfg.get('load_skip') or ()),
-            source=source,
-        )
+        return fit_state_dict(self.bare_model, state, meta, source=source, **options)
 
-    def _load_fitted(self, fitted: dict[str, torch.Tensor]) -> None:
-        current = self.bare_model.state_dict()
-        self.bare_model.load_state_dict({k: scatter_like(v, current[k]) for k, v in fitted.items()}, strict=False)
+    def _share(self, checkpoint: dict | None) -> dict:
+        """What hooks look at, on every process: all but the tensors, which the main process keeps."""
+        small = {k: v for k, v in (checkpoint or {}).items() if k not in ('state_dict', 'ema_state_dict', 'optimizer')}
+        small = from_main_process(small)
+        return checkpoint if checkpoint is not None else {**small, 'state_dict': self.bare_model.state_dict()}
+
+    def _load_shared(self, checkpoint: dict) -> None:
+        """Let hooks see a checkpoint, then give every process its part of the weights."""
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        if self._resume and is_main_process():
+            # A hook may have exchanged them with their moving average.
+            checkpoint['state_dict'], _ = self._fit(checkpoint['state_dict'], checkpoint['meta'], 'the checkpoint')
+        set_whole_weights(self.bare_model, checkpoint['state_dict'])
+        if is_distributed():
+            for hook in self.hooks:
+                if isinstance(hook, EMAHook):
+                    for tensor in hook.ema_model.state_dict().values():
+                        dist.broadcast(tensor, 0)
 
     def resume(
         self,
-        filename: str,
+        filename: str | None = None,
         resume_optimizer: bool = True,
         resume_param_scheduler: bool = True,
         map_location: str | Callable = 'cpu',
     ) -> None:
-        """Continue an interrupted run.
+        """Continue an interrupted run. The main process alone reads; every process must call it.
 
         Args:
-            filename: A checkpoint that training wrote.
+            filename: A checkpoint that training wrote; by default the last whole one of the work directory.
             resume_optimizer: Restore the optimiser.
             resume_param_scheduler: Restore the schedules.
             map_location: Not used; files are read on the CPU.
@@ -312,15 +320,16 @@ class SapiensRunner(Runner):
         Raises:
             CheckpointError: Not a training checkpoint, or one for another model.
         """
-        checkpoint = load_plain(filename)
-        if not isinstance(checkpoint, dict) or not {'state_dict', 'optimizer', 'meta'} <= set(checkpoint):
-            raise CheckpointError(
-                f'{filename}: holds weights but no training state; use load_from to start from it, not resume'
-            )
+
+        def read() -> dict:
+            path, checkpoint = read_training_state(filename, self.work_dir, self.logger.warning)
+            self._fit(checkpoint['state_dict'], checkpoint['meta'], str(path))
+            return {**checkpoint, 'path': str(path)}
+
+        self._resume = True
+        checkpoint = self._share(on_main_process(read))
         meta = checkpoint['meta']
-        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        fitted, _ = fit_state_dict(self.bare_model, checkpoint['state_dict'], meta, source=filename)
-        self._load_fitted(fitted)
+        self._load_shared(checkpoint)
         loop = self.train_loop
         if hasattr(loop, 'restore'):
             loop.restore(meta['epoch'], meta['iter'])
@@ -330,13 +339,12 @@ class SapiensRunner(Runner):
         restore_message_hub(self.message_hub, checkpoint.get('message_hub', {}))
         if resume_optimizer:
             self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
-            restore_optimizer(
-                self.optim_wrapper, checkpoint['optimizer'], self.bare_model, checkpoint.get('optimizer_names')
-            )
+            names = checkpoint.get('optimizer_names')
+            set_whole_optimizer(self.optim_wrapper, self.bare_model, checkpoint.get('optimizer'), names)
         if resume_param_scheduler and 'param_schedulers' in checkpoint and self.param_schedulers is not None:
             self._resume_schedules(checkpoint['param_schedulers'])
         self._has_loaded = True
-        self.logger.info(f'Resumed {filename} at epoch {self.epoch}, iteration {self.iter}')
+        self.logger.info(f'Resumed {checkpoint["path"]} at epoch {self.epoch}, iteration {self.iter}')
 
     def _resume_seed(self, seed: int | None) -> None:
         if seed is None or seed == self.seed:
@@ -404,11 +412,11 @@ class SapiensRunner(Runner):
             meta['dataset_meta'] = dataset.metainfo
         checkpoint: dict[str, Any] = {
             'meta': meta,
-            'state_dict': gather(self.bare_model.state_dict()),
+            'state_dict': whole_weights(self.bare_model),
             'message_hub': message_hub_state(self.message_hub),
         }
         if save_optimizer:
-            checkpoint['optimizer'] = gather(self.optim_wrapper.state_dict())
+            checkpoint['optimizer'] = whole_optimizer(self.optim_wrapper, self.bare_model)
             checkpoint['optimizer_names'] = optimizer_names(self.optim_wrapper.optimizer, self.bare_model)
         if save_param_scheduler and self.param_schedulers is not None:
             schedules = self.param_schedulers

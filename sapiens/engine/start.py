@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import UserError
 from .files import CheckpointError
+from .last import checkpoints_of
 
 
 def choose_start(config: Any) -> str | None:
@@ -31,7 +32,7 @@ def choose_start(config: Any) -> str | None:
     wrapper = config.get('optim_wrapper')
     if config.get('train_cfg') is None or config.get('train_dataloader') is None or not isinstance(wrapper, Mapping):
         return None
-    if config.get('resume') and (config.get('load_from') or (Path(config.work_dir) / 'last_checkpoint').is_file()):
+    if config.get('resume') and (config.get('load_from') or checkpoints_of(config.work_dir)):
         return None
     options = wrapper.get('paramwise_cfg') or {}
     decays = (

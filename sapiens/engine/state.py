@@ -11,9 +11,7 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 from torch import nn
 
-from ..errors import UserError
 from ..vocabularies import KeypointVocabulary, PartVocabulary
-from .distributed import scatter_like
 from .optim import find_encoders
 from .unpickle import ForeignHistory, to_plain
 
@@ -96,38 +94,3 @@ def restore_message_hub(hub: MessageHub, state: Mapping) -> None:
             resumed_keys=dict(state.get('resumed_keys', {})),
         )
     )
-
-
-def optimizer_names(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[str]:
-    """Parameter names in the order that an optimiser numbers them."""
-    name_of = {id(parameter): name for name, parameter in model.named_parameters()}
-    return [name_of.get(id(p), '?') for group in optimizer.param_groups for p in group['params']]
-
-
-def restore_optimizer(optim_wrapper: Any, state: dict, model: nn.Module, names: list[str] | None) -> None:
-    """Load a full optimiser state, sharding it where the parameters are sharded.
-
-    Args:
-        optim_wrapper: mmengine's wrapper.
-        state: Its saved state, with full tensors numbered as ``names``.
-        model: The model it optimises, without DDP.
-        names: From the checkpoint; None when another trainer wrote it.
-
-    Raises:
-        UserError: The optimiser now has other parameters.
-    """
-    optimizer = optim_wrapper.optimizer
-    current = optimizer_names(optimizer, model)
-    saved_count = sum(len(group['params']) for group in state['param_groups'])
-    if saved_count != len(current) or (names is not None and names != current):
-        changed = sorted(set(names or ()) ^ set(current)) or ['their order']
-        raise UserError(
-            f'cannot resume: the optimiser now has other parameters ({len(current)}, the checkpoint {saved_count}; '
-            f'e.g. {changed[0]}); resume with the same config, or use load_from to start from the weights alone'
-        )
-    parameters = [p for group in optimizer.param_groups for p in group['params']]
-    sharded = {
-        index: {k: scatter_like(v, parameters[index]) if torch.is_tensor(v) else v for k, v in values.items()}
-        for index, values in state['state'].items()
-    }
-    optim_wrapper.load_state_dict({**state, 'state': sharded})

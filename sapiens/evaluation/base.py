@@ -127,8 +127,8 @@ class HumanMetric(BaseMetric):
                 if self.prefix:
                     metrics = {f'{self.prefix}/{name}': value for name, value in metrics.items()}
                 message = [metrics]
-            except UserError as error:
-                # The other processes wait for a message: they must hear of the failure too.
+            except (UserError, OSError) as error:
+                # The other processes wait for a message: they must hear of the failure too (a full disk, say).
                 message = [error]
         broadcast_object_list(message)
         self.results.clear()

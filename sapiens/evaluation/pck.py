@@ -57,18 +57,18 @@ class PCK(HumanMetric):
     ) -> None:
         super().__init__(**kwargs)
         self.convert = PointConversion(vocabulary, gt_vocabulary)
-        self.vocabulary = self.convert.target
+        self.vocabulary, self.gt_vocabulary = self.convert.source, self.convert.target
         self.min_side, self.min_points = min_side, min_points
         self.thresholds = tuple(thresholds)
         self.auc_limit = auc_limit
         self.norm = norm
         self.norm_points: list[int] | None = None
         if norm not in ('bbox', 'diagonal'):
-            names = self.vocabulary.names
+            names = self.gt_vocabulary.names
             if isinstance(norm, str) or len(norm) != 2 or any(name not in names for name in norm):
                 raise UserError(
                     f"PCK: norm {norm!r} is neither 'bbox', 'diagonal' nor two keypoint names of "
-                    f"'{self.vocabulary.name}'"
+                    f"'{self.gt_vocabulary.name}'"
                 )
             self.norm_points = [names.index(name) for name in norm]
 
@@ -76,7 +76,7 @@ class PCK(HumanMetric):
         """Distances of one person: ``(K,)`` pixels, NaN where unlabelled, and the person's size."""
         labels = to_original(field(sample, 'gt_keypoints', 'PCK'), sample.get('warp_mat')).reshape(-1, 2)
         visible = field(sample, 'gt_keypoints_visible', 'PCK').reshape(-1) > 0
-        count, given = self.vocabulary.num_keypoints, self.convert.source.num_keypoints
+        count, given = self.gt_vocabulary.num_keypoints, self.vocabulary.num_keypoints
         # A person without a prediction (scoring of saved results) is missed: every point is infinitely far.
         if sample.get('pred_keypoints') is None and sample.get('missing'):
             points = np.full((given, 2), np.inf)
@@ -85,8 +85,8 @@ class PCK(HumanMetric):
         if len(points) != given or not len(labels) == len(visible) == count:
             raise UserError(
                 f'{sample_name(sample)}: {len(points)} keypoints predicted and {len(labels)} labelled, but '
-                f"vocabulary '{self.convert.source.name}' has {given}"
-                + ('' if given == count else f" and '{self.vocabulary.name}' {count}")
+                f"vocabulary '{self.vocabulary.name}' has {given}"
+                + ('' if given == count else f" and '{self.gt_vocabulary.name}' {count}")
             )
         points = self.convert(points)[0]
         visible[np.setdiff1d(np.arange(count), self.convert.scored)] = False
@@ -154,7 +154,7 @@ class PCK(HumanMetric):
                 f'{missed} of {len(records)} persons have no prediction; their points count as wrong and '
                 'are left out of NME and EPE, which are distances'
             )
-        absent = [name for name, seen in zip(self.vocabulary.names, usable.any(0), strict=True) if not seen]
+        absent = [name for name, seen in zip(self.gt_vocabulary.names, usable.any(0), strict=True) if not seen]
         if absent:
             shown = ', '.join(absent[:5]) + (', ...' if len(absent) > 5 else '')
             notes.append(f'{len(absent)} keypoints are nowhere labelled and in no mean: {shown}')
@@ -211,7 +211,7 @@ class PCK(HumanMetric):
 
     def _by_keypoint(self, errors: np.ndarray) -> Table:
         rows = []
-        for i, name in enumerate(self.vocabulary.names):
+        for i, name in enumerate(self.gt_vocabulary.names):
             known = errors[~np.isnan(errors[:, i]), i]
             finite = known[np.isfinite(known)]
             shares = [float((known <= t).mean()) if len(known) else None for t in self.thresholds]

@@ -4,7 +4,8 @@
 Keypoints are a COCO result file: a list of ``{image_id, category_id, keypoints, score, ...}`` with ``person_box``,
 the box that each was found in.
 Maps are a folder with ``results.json`` (format ``sapiens-results/1``) and one file per image: part ids as 8-bit PNG,
-depth and normals as ``.npz`` with the one array ``data`` (float16 would lose digits: float32).
+depth and normals as ``.npz`` with the one array ``data`` (float16 would lose digits: float32). What was predicted from
+a person's crop has a file a person, and its entry the ``warp_mat`` and ``img_shape`` that say what the network saw.
 """
 
 from __future__ import annotations
@@ -19,16 +20,21 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 
 from ..errors import UserError
 from ..registry import METRICS
+from ..structures.coco_results import describe_person
 from ..utils.files import write_atomic
+from ..utils.json_files import as_numbers, read_json
 from ..vocabularies import load_vocabulary
 from .base import HumanMetric, sample_key, sample_name, to_numpy
 from .persons import box_gives_area, person_score
 from .report import EvaluationReport
 
 FORMAT = 'sapiens-results/1'
+# What of a sample says which pixels of its image the network saw.
+CROP = ('ann_id', 'warp_mat', 'img_shape')
 FIELDS = {'seg': 'pred_part_map', 'depth': 'pred_depth', 'normal': 'pred_normals'}
 
 
@@ -69,35 +75,31 @@ class SavePredictions(HumanMetric):
         name = FIELDS[self.task]
         if sample.get(name) is None:
             raise UserError(f"{sample_name(sample)}: the sample has no '{name}' to save")
-        array = to_numpy(sample[name])
-        stem = _file_stem(sample)
-        self.out.mkdir(parents=True, exist_ok=True)
+        array, stem = to_numpy(sample[name]), _file_stem(sample)
         if self.task == 'seg':
-            file = f'{stem}.png'
-            data = cv2.imencode('.png', array.reshape(array.shape[-2:]).astype(np.uint8))[1].tobytes()
-            _write(self.out / file, lambda out: out.write(data))
+            ids = array.reshape(array.shape[-2:]).astype(np.uint8)
+            file, data = f'{stem}.png', cv2.imencode('.png', ids)[1].tobytes()
         else:
-            file = f'{stem}.npz'
-            _write(self.out / file, lambda out: np.savez_compressed(out, data=array.astype(np.float32)))
-        return {'result': {'id': _plain_id(sample.get('img_id')), 'image': sample.get('img_path'), 'file': file}}
+            # By way of memory: an npz that cannot be written to its file leaves numpy's complaints on the screen.
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, data=array.astype(np.float32))
+            file, data = f'{stem}.npz', buffer.getvalue()
+        write_atomic(self.out / file, data)
+        result = {'id': _plain(sample.get('img_id')), 'image': sample.get('img_path'), 'file': file}
+        if sample.get('ann_id') is not None and sample.get('warp_mat') is not None:
+            result.update({key: _plain(sample[key]) for key in CROP if sample.get(key) is not None})
+        return {'result': result}
 
     def _person(self, sample: dict) -> dict:
         points, scores = to_numpy(sample['pred_keypoints']), to_numpy(sample['pred_keypoint_scores']).reshape(-1)
         box_score = 1.0 if sample.get('bbox_score') is None else float(sample['bbox_score'])
-        flat = np.concatenate([points.reshape(-1, 2), scores[:, None]], 1).astype(np.float64).reshape(-1)
-        result = {
-            'image_id': _plain_id(sample.get('img_id')),
-            'category_id': 1,
-            'keypoints': flat.tolist(),
-            'score': person_score(scores.astype(np.float64), box_score, self.score_mode, self.keypoint_threshold),
-        }
-        if sample.get('bbox') is not None:
-            x1, y1, x2, y2 = to_numpy(sample['bbox']).astype(np.float64).reshape(-1)[:4].tolist()
-            result['person_box'] = [x1, y1, x2 - x1, y2 - y1]
-            if box_gives_area(self.vocabulary):
-                result['bbox'] = result['person_box']
+        score = person_score(scores.astype(np.float64), box_score, self.score_mode, self.keypoint_threshold)
+        box = None if sample.get('bbox') is None else to_numpy(sample['bbox']).reshape(-1)[:4]
+        result = describe_person(_plain(sample.get('img_id')), points.reshape(-1, 2), scores, score, box)
+        if box is not None:
+            result['person_box'] = result['bbox'] if box_gives_area(self.vocabulary) else result.pop('bbox')
         if sample.get('ann_id') is not None:
-            result['ann_id'] = _plain_id(sample['ann_id'])
+            result['ann_id'] = _plain(sample['ann_id'])
         return result
 
     def summarize(self, records: list[dict]) -> EvaluationReport:
@@ -113,9 +115,7 @@ class SavePredictions(HumanMetric):
                 'vocabulary': self.vocabulary and self.vocabulary.name,
                 'items': results,
             }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(document, indent=None if self.task == 'pose' else 1)
-        _write(path, lambda out: out.write(text.encode()))
+        write_atomic(path, json.dumps(document, indent=None if self.task == 'pose' else 1))
         return EvaluationReport(type(self).__name__, self.task, {'count': float(len(results))}, {'file': str(path)}, [])
 
 
@@ -128,7 +128,7 @@ class SavedMaps:
         task: ``'seg'``, ``'depth'`` or ``'normal'``.
 
     Attributes:
-        files: Image id (text) -> file.
+        files: Image id (text) -> its file, or one a person, each with what the network saw (`CROP`).
 
     Raises:
         UserError: No such folder, results of another task, or no file.
@@ -145,10 +145,13 @@ class SavedMaps:
             if document.get('task') != task:
                 raise UserError(f"{index}: holds results of task '{document.get('task')}', not '{task}'")
             self.vocabulary = document.get('vocabulary')
-            self.files = {str(item['id']): self.folder / item['file'] for item in document['items']}
+            self.files: dict[str, list[tuple[Path, dict]]] = {}
+            for item in document['items']:
+                crop = {key: item[key] for key in CROP if item.get(key) is not None}
+                self.files.setdefault(str(item['id']), []).append((self.folder / item['file'], crop))
         elif path.is_dir():
             kinds = ('.png',) if task == 'seg' else ('.npz', '.npy', '.png')
-            self.files = {f.stem: f for f in sorted(path.iterdir()) if f.suffix.lower() in kinds}
+            self.files = {f.stem: [(f, {})] for f in sorted(path.iterdir()) if f.suffix.lower() in kinds}
         else:
             raise UserError(f'{path}: no such folder of results')
         if not self.files:
@@ -157,13 +160,16 @@ class SavedMaps:
     def __iter__(self) -> Iterator[str]:
         return iter(self.files)
 
-    def read(self, identifier: str) -> np.ndarray:
-        """``(H, W)`` uint8 ids, ``(1, H, W)`` or ``(3, H, W)`` float32.
+    def read(self, identifier: str) -> Iterator[tuple[np.ndarray, dict]]:
+        """The maps of an image: ``(H, W)`` uint8 ids, ``(1, H, W)`` or ``(3, H, W)`` float32; and what each shows.
 
         Raises:
             UserError: The file is missing or no map of this task.
         """
-        path = self.files[identifier]
+        for path, crop in self.files[identifier]:
+            yield self._read(path), crop
+
+    def _read(self, path: Path) -> np.ndarray:
         if not path.is_file():
             raise UserError(f'{path}: the result file is missing')
         if path.suffix.lower() in ('.npz', '.npy'):
@@ -204,30 +210,30 @@ def _file_stem(sample: dict) -> str:
     if name is None:
         name = Path(str(sample.get('img_path', 'image'))).stem
     stem = re.sub(r'[^\w.-]+', '_', str(name)).strip('.') or 'image'
-    return stem if stem == str(name) else f'{stem}_{zlib.crc32(repr(sample_key(sample)).encode()):08x}'
+    if stem == str(name) and sample.get('ann_id') is None:
+        return stem
+    return f'{stem}_{zlib.crc32(repr((name, sample.get("ann_id"), sample_key(sample))).encode()):08x}'
 
 
-def _plain_id(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _write(path: Path, write: Any) -> None:
-    # By way of memory: an npz that cannot be written to its file leaves numpy's complaints on the screen.
-    buffer = io.BytesIO()
-    write(buffer)
-    write_atomic(path, buffer.getvalue())
+def _plain(value: Any) -> Any:
+    """As JSON takes it."""
+    if isinstance(value, (np.generic, np.ndarray, torch.Tensor)):
+        return value.tolist()
+    return value
 
 
 def _read_index(path: Path) -> dict:
+    document = read_json(path, 'list of results')
     try:
-        document = json.loads(path.read_text(encoding='utf-8'))
         if document.get('format') != FORMAT:
             raise UserError(f"{path}: format is {document.get('format')!r}, this program reads '{FORMAT}'")
         for item in document['items']:
             _ = item['id'], item['file']
+            if 'warp_mat' in item and as_numbers(item['warp_mat'], 2, 3) is None:
+                raise KeyError('warp_mat')
     except UserError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f'{path}: not a list of results ({error!r})') from None
     return document
 

@@ -98,6 +98,33 @@ def test_a_sharded_model_saves_and_resumes(tmp_path, whole):
     assert last_run(tmp_path / 'one') == pytest.approx({i: whole[i] for i in (10, 11, 12)}, rel=1e-4)
 
 
+@pytest.mark.parametrize('options', [('--fsdp', '--precision', 'bf16'), ()], ids=['sharded bf16', 'moving average'])
+def test_one_process_reads_for_all(tmp_path, options):
+    """Every process read and held the whole checkpoint, and made the whole model."""
+    hooks = [dict(type='PreemptionHook'), dict(type='OneReaderHook')]
+    hooks += [] if options else [dict(type='EMAHook', momentum=0.5)]
+    config = tmp_path / 'one_reader.py'
+    text = f'_base_ = [{str(TOY_CONFIG)!r}]\ncustom_hooks = {hooks!r}\nrandomness = dict(seed=1)\n'
+    config.write_text(
+        text + 'train_cfg = dict(max_iters=4, val_interval=8)\ndefault_hooks = dict(checkpoint=dict(interval=2))'
+    )
+    start = tmp_path / 'start'
+    run(sys.executable, 'tools/train.py', config, '--work-dir', start, '--cfg-options', 'train_cfg.max_iters=1')
+    common = ['--global-batch', 4, '--work-dir']
+    load = ['--cfg-options', f'load_from={start}/iter_1.pth']
+    output = run('tools/dist_train.sh', config, 2, *options, *common, tmp_path / 'a', *load)
+    assert 'backbone: ' in output and ' loaded' in output
+    (tmp_path / 'b').mkdir()
+    (tmp_path / 'b' / 'iter_2.pth').write_bytes((tmp_path / 'a' / 'iter_2.pth').read_bytes())
+    run('tools/dist_train.sh', config, 2, *options, *common, tmp_path / 'b', '--resume')
+    one, other = (torch.load(tmp_path / n / 'iter_4.pth', weights_only=True) for n in 'ab')
+    for part in ('state_dict', 'ema_state_dict'):
+        assert (part in one) == (part in other)
+        for name, value in one.get(part, {}).items():
+            torch.testing.assert_close(other[part][name], value, rtol=1e-4, atol=1e-6)
+    assert ('ema_state_dict' in one) == (not options)
+
+
 @pytest.mark.parametrize(('number', 'processes'), [(signal.SIGTERM, 2), (signal.SIGUSR1, 1)])
 def test_asked_to_stop_it_saves_and_leaves_with_code_75(tmp_path, number, processes):
     changes = ['train_cfg.max_iters=4000', 'default_hooks.checkpoint.interval=-1']

@@ -4,6 +4,7 @@
 import pytest
 import torch
 
+from sapiens.engine import CheckpointError
 from sapiens.engine.sampling import SeededSampler
 
 
@@ -123,3 +124,39 @@ def test_processes_share_one_order(monkeypatch):
         return [(int(d), d.number) for group in zip(*streams, strict=True) for d in group]
 
     assert ranks(1) == ranks(2) == ranks(3) == ranks(4)
+
+
+# ---------------------------------------------------------------- a damaged last checkpoint
+
+
+def spoil(path, how):
+    if how == 'gone':
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:1000] if how == 'cut' else b'')
+
+
+@pytest.mark.parametrize('how', ['cut', 'empty', 'gone'])
+def test_an_older_whole_checkpoint_is_taken_and_said(toy_config, train, tmp_path, how):
+    toy_config.train_cfg.max_iters = 6
+    toy_config.val_cfg = toy_config.val_dataloader = toy_config.val_evaluator = None
+    whole, recorder = train(toy_config, crash_at=None)
+    spoil(tmp_path / 'run' / 'iter_6.pth', how)
+    toy_config.log_level = 'WARNING'
+    again, repeated = train(toy_config, resume=True)
+    assert repeated.losses == {step: recorder.losses[step] for step in (3, 4, 5)}
+    log = ''.join(file.read_text() for file in (tmp_path / 'run').glob('*/*.log'))
+    if how != 'gone':
+        assert 'the last checkpoint cannot be read' in log and 'continuing from' in log and 'iter_3.pth' in log
+    for file in (tmp_path / 'run').glob('iter_*.pth'):
+        spoil(file, 'cut')
+    with pytest.raises(CheckpointError, match='no whole checkpoint to resume: .*iter_6.pth.*iter_3.pth'):
+        train(toy_config, resume=True)
+
+
+def test_a_damaged_checkpoint_that_was_asked_for_names_another(toy_config, train, tmp_path):
+    toy_config.train_cfg.max_iters = 6
+    train(toy_config)
+    spoil(tmp_path / 'run' / 'iter_6.pth', 'cut')
+    with pytest.raises(CheckpointError, match='iter_6.pth.*iter_3.pth is there too'):
+        train(toy_config, resume=True, load_from=str(tmp_path / 'run' / 'iter_6.pth'))

@@ -11,6 +11,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from torch.utils.data import Dataset
 
+from sapiens.engine import last as engine_last
+from sapiens.engine import runner as engine_runner
 from sapiens.errors import UserError
 from sapiens.registry import DATASETS, HOOKS, METRICS
 from sapiens.structures import HumanDataSample
@@ -96,6 +98,27 @@ class CrashHook(Hook):
             raise RuntimeError('crash')
         (Path(runner.work_dir) / f'paused{runner.rank}').touch()
         time.sleep(120)
+
+
+@HOOKS.register_module()
+class OneReaderHook(Hook):
+    """Let no process but the first read a checkpoint, nor hold a whole model that is sharded."""
+
+    def before_run(self, runner):
+        if runner.rank == 0:
+            return
+
+        def forbidden(*args, **kwargs):
+            raise RuntimeError(f'process {runner.rank} reads a file')
+
+        for module in (engine_runner, engine_last):
+            for name in ('read_checkpoint', 'load_plain'):
+                if hasattr(module, name):
+                    setattr(module, name, forbidden)
+        if runner.cfg.get('fsdp'):
+            assert '_whole' not in vars(runner)
+            held = sum(p.to_local().numel() for p in runner.model.parameters())
+            assert held < 0.7 * sum(p.numel() for p in runner.model.parameters())
 
 
 @HOOKS.register_module()

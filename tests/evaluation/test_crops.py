@@ -1,16 +1,18 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Samples that are one person's crop of an image with many people: only what the network was shown is judged."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from in_process import run_tool
 from test_normal import ball
 
 from sapiens.datasets import ManifestWriter
 from sapiens.engine.config import load_config
-from sapiens.evaluation import DepthMetric, NormalMetric, PartIoU
+from sapiens.evaluation import DepthMetric, NormalMetric, PartIoU, SavePredictions
 from sapiens.models.heads.frames import map_to_original
 from sapiens.registry import DATASETS, METRICS
 from sapiens.structures import HumanDataSample
@@ -127,3 +129,28 @@ def test_a_crop_of_nothing_adds_nothing():
     for metric in (PartIoU(boundary=True), NormalMetric()):
         metric.process(None, [{**whole, **labels, **normals}, {**away, **labels, **normals}])
         assert metric.evaluate(2)
+
+
+@pytest.mark.parametrize('task', ['seg', 'depth', 'normal'])
+def test_saved_crops_are_scored_as_the_live_ones(crowd, tmp_path, task):
+    """Every person keeps a map of its own, which is judged where the network saw the image."""
+    config = load_config(str(ROOT / 'configs' / 'multitask' / CONFIGS[0]))
+    random, samples = np.random.default_rng(0), []
+    for sample in perfect_samples(config, crowd):
+        sample.pred_part_map[::3] = 5
+        sample.pred_depth += torch.from_numpy(random.normal(0, 0.02, (1, *SHAPE)).astype(np.float32))
+        sample.pred_normals += torch.from_numpy(random.normal(0, 0.2, (3, *SHAPE)).astype(np.float32))
+        samples.append(sample.to_dict())
+    metric = {'seg': PartIoU, 'depth': DepthMetric, 'normal': NormalMetric}[task]()
+    saver = SavePredictions(tmp_path / 'results', task)
+    for part in (metric, saver):
+        part.process(None, samples)
+    expected = metric.evaluate(3)
+    assert saver.evaluate(3) == {'saved/count': 3}
+    done = run_tool('eval_results.py', tmp_path / 'results', '--ann-file', crowd, '--task', task, '--json',
+                    tmp_path / 'o.json', '--show-worst', 3, '--show-dir', tmp_path / 'worst')  # fmt: skip
+    assert done.code == 0, done.error
+    written = json.loads((tmp_path / 'o.json').read_text())
+    for name, value in expected.items():
+        assert written[name.split('/')[1]] == pytest.approx(value, rel=1e-6), name
+    assert len(written['per_image']) == 3 and len(list((tmp_path / 'worst').iterdir())) == 3

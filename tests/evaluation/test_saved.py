@@ -70,7 +70,7 @@ def test_maps_scored_again_equal_the_live_figures(scene, tmp_path, task):
     name, make = TASKS[task]
     out = save(predictions, tmp_path / 'results', task, 'parts20' if task == 'seg' else None)
     saved = SavedMaps(out, task)
-    assert saved.read('000001').shape == tuple(predictions[1][name].shape)
+    assert [found.shape for found, _ in saved.read('000001')] == [tuple(predictions[1][name].shape)]
     extra = ['--confusion', tmp_path / 'confusion.png'] if task == 'seg' else []
     done = run(out, '--ann-file', manifest, '--task', task, '--json', tmp_path / 'o.json', '--show-worst', 1,
                '--show-dir', tmp_path / 'worst', '--bootstrap', 10, *extra)  # fmt: skip

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from in_process import TOOLS, run_tool
 from mmengine.evaluator import Evaluator
@@ -69,23 +70,31 @@ test_cfg = dict()
 """
 
 
-def test_the_whole_way_on_made_data(tmp_path):
-    """A model of all dense tasks, untrained: test it, score its saved results again, get the same tables."""
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    """Three images with all dense labels, and an untrained model: folder of config and checkpoint."""
+    folder = tmp_path_factory.mktemp('made')
     normals, mask = ball(96, 72, 30, (46, 36))
     normals = np.moveaxis(normals, 0, -1)
-    with ManifestWriter(tmp_path / 'data', parts='parts28', normal_bits=16) as writer:
+    with ManifestWriter(folder / 'data', parts='parts28', normal_bits=16) as writer:
         for i in range(3):
             image = np.full((96, 72, 3), 60 + 40 * i, np.uint8)
             depth = np.where(mask, 3 - normals[..., 2] * 0.4, 0)
             writer.write(f'{i:03d}', image, mask.astype(np.uint8) * 3, depth, normals, mask)
-    config = tmp_path / 'config.py'
-    config.write_text(CONFIG.format(root=ROOT, data=tmp_path / 'data'))
+    (folder / 'config.py').write_text(CONFIG.format(root=ROOT, data=folder / 'data'))
     from sapiens.engine.config import load_config
 
     torch.manual_seed(0)
-    torch.save({'state_dict': MODELS.build(load_config(str(config)).model).state_dict()}, tmp_path / 'model.pth')
+    model = MODELS.build(load_config(str(folder / 'config.py')).model)
+    torch.save({'state_dict': model.state_dict()}, folder / 'model.pth')
+    return folder
+
+
+def test_the_whole_way_on_made_data(made, tmp_path):
+    """A model of all dense tasks, untrained: test it, score its saved results again, get the same tables."""
+    config = made / 'config.py'
     options = ['--out', tmp_path / 'out', '--show-worst', '1', '--device', 'cpu']
-    command = [sys.executable, TOOLS / 'test.py', config, tmp_path / 'model.pth', *options]
+    command = [sys.executable, TOOLS / 'test.py', config, made / 'model.pth', *options]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     text = done.stdout
@@ -106,7 +115,7 @@ def test_the_whole_way_on_made_data(tmp_path):
         arguments = [
             tmp_path / 'out' / f'results_{task}',
             '--ann-file',
-            tmp_path / 'data',
+            made / 'data',
             '--task',
             task,
             '--json',
@@ -117,3 +126,25 @@ def test_the_whole_way_on_made_data(tmp_path):
         again = json.loads(out.read_text())
         own = {key.split('/')[1]: value for key, value in live.items() if key.startswith(f'{task}/')}
         assert own and own == {key: again[key] for key in own}
+
+
+FULL_DISK = """
+import resource, runpy, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+tool, limit, *arguments = sys.argv[1:]
+sys.argv = [tool, *arguments]
+import sapiens.engine.runner, sapiens.evaluation  # what an import may cache is written before
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+runpy.run_path(tool, run_name='__main__')
+"""
+
+
+@pytest.mark.skipif(sys.platform == 'win32', reason='Windows has no limit on the size of files')
+def test_a_full_disk_is_one_line(made, tmp_path):
+    """What the system refuses to write (here: beyond a size, as a full disk would) ends in one line, nothing broken."""
+    options = ['--out', tmp_path / 'out', '--device', 'cpu', '--work-dir', tmp_path / 'logs']
+    command = [TOOLS / 'test.py', '50000', made / 'config.py', made / 'model.pth', *options]
+    done = subprocess.run([sys.executable, '-c', FULL_DISK, *command], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.count('\n') == 1, done.stderr
+    assert done.stderr.startswith(f'error: {tmp_path / "out" / "results_normal"}')
+    assert not [path for path in (tmp_path / 'out').rglob('*') if path.suffix == '.tmp']

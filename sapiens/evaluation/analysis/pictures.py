@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ...utils.files import write_atomic
 from ..base import HumanMetric, dense_pair
 from ..normal import angular_error
 from ..report import EvaluationReport
@@ -34,14 +35,13 @@ def write_worst(metric: HumanMetric, folder: str | Path, image_root: str | Path 
         Paths of the pictures.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     draw = {'pose': _pose, 'seg': _parts, 'depth': _depth, 'normal': _normals}[metric.task]
     paths = []
     for number, (badness, sample) in enumerate(metric.worst, start=1):
         picture, caption = draw(metric, sample, badness, image_root)
         name = re.sub(r'[^\w-]+', '_', Path(str(sample.get('img_path') or sample.get('img_id'))).stem)
         path = folder / f'{number:03d}_{name}.png'
-        cv2.imwrite(str(path), _captioned(picture, f'{name}: {caption}')[..., ::-1])
+        _write(path, _captioned(picture, f'{name}: {caption}'))
         paths.append(path)
     return paths
 
@@ -77,10 +77,12 @@ def write_confusion(report: EvaluationReport, path: str | Path, cell: int = 26) 
             if share >= 0.005:
                 text = (255, 255, 255) if tone > 0.6 else (40, 40, 40)
                 cv2.putText(canvas, f'{share * 100:.0f}', (x + 3, y + cell - 9), _FONT, 0.33, text, 1, cv2.LINE_AA)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), canvas[..., ::-1])
-    return path
+    _write(Path(path), canvas)
+    return Path(path)
+
+
+def _write(path: Path, picture: np.ndarray) -> None:
+    write_atomic(path, cv2.imencode('.png', np.ascontiguousarray(picture[..., ::-1]))[1].tobytes())
 
 
 def _pose(metric: HumanMetric, sample: dict, badness: float, root: str | Path | None) -> tuple[np.ndarray, str]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from sapiens.apis import Inferencer
 from sapiens.apis.loading import load_model
+from sapiens.apis.saving import describe_result
 from sapiens.engine.adapters import to_published
 from sapiens.registry import MODELS
 
@@ -73,6 +74,9 @@ def test_the_training_file_and_the_torchscript_file_give_identical_results(publi
         assert loaded.origin['repository'].startswith('facebook/sapiens-pose-0.3b')
         assert 'CC BY-NC 4.0' in loaded.origin['licence']
         results.append(predict(Inferencer(config, file, device='cpu')))
+    image = np.zeros((96, 72, 3), np.uint8)
+    (result,) = Inferencer(config, trained, device='cpu')(image, color='rgb')
+    assert describe_result(result)['weights'] == {'pose': load_model(config=config, weights=trained).origin}
     assert np.array_equal(results[0].xy, results[1].xy)
     assert np.array_equal(results[0].scores, results[1].scores)
 

@@ -1,0 +1,200 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""States of models that several processes share: one process reads and writes files, all get their part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from ..errors import UserError
+from .precision import Precision
+
+Result = TypeVar('Result')
+
+
+def on_main_process(work: Callable[[], Result]) -> Result | None:
+    """Do something on the main process alone; every process must call it.
+
+    Returns:
+        Its result; None on the other processes. When it fails, they end too, without a word.
+    """
+    result, failed = None, [True]
+    try:
+        if is_main_process():
+            result = work()
+        failed = [False]
+    finally:
+        if is_distributed():
+            broadcast_object_list(failed)
+    if failed[0]:
+        raise SystemExit(1)
+    return result
+
+
+def from_main_process(value: Any) -> Any:
+    """What the main process has, on every process."""
+    values = [value if is_main_process() else None]
+    broadcast_object_list(values)
+    return values[0]
+
+
+def repeated_layers(model: nn.Module) -> Iterator[nn.Module]:
+    """The transformer layers of a model: what is sharded, compiled and recomputed one by one."""
+    for module in list(model.modules()):
+        for name in ('layers', 'decoder_blocks'):
+            units = getattr(module, name, None)
+            if isinstance(units, nn.ModuleList):
+                yield from (unit for unit in units if any(True for _ in unit.parameters()))
+
+
+def shard_model(model: nn.Module, whole: nn.Module | None, precision: Precision) -> nn.Module:
+    """Shard parameters, gradients and optimiser state over all processes (PyTorch's FSDP2), in place.
+
+    Every transformer layer is one unit, the rest of the model another. Parameter names do not change. Parameters stay
+    in float32; with a half precision attention and FFN are units whose parameters travel and compute in it, while
+    gradients are summed in float32.
+
+    Args:
+        model: On the meta device on every process, so that none but the first ever holds the whole.
+        whole: The same model with its initial values, on the main process; None on the others.
+        precision: Of the run.
+
+    Raises:
+        UserError: This torch is too old.
+    """
+    try:
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+    except ImportError:
+        raise UserError(f'--fsdp needs torch 2.6 or newer, this is {torch.__version__}') from None
+    mesh = dist.device_mesh.init_device_mesh(precision.device, (dist.get_world_size(),))
+    # The matrices travel in half precision; norms, and what is summed between them, stay float32 as under autocast.
+    policy = MixedPrecisionPolicy(param_dtype=precision.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    for unit in repeated_layers(model):
+        for part in unit.children() if precision.is_half else ():
+            if any(parameter.ndim > 1 for parameter in part.parameters()):
+                fully_shard(part, mesh=mesh, mp_policy=policy)
+        fully_shard(unit, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    model.to_empty(device=precision.device)
+    model.to(precision.device)  # tells mmengine's preprocessor where it is
+    set_whole_weights(model, {} if whole is None else whole.state_dict())
+    buffers = {} if whole is None else dict(whole.named_buffers())
+    for name, buffer in model.named_buffers():  # those that no state dict holds as well
+        if name in buffers:
+            buffer.copy_(buffers[name])
+        dist.broadcast(buffer, 0)
+    return model
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether a model went through `shard_model`."""
+    return any(hasattr(parameter, 'placements') for parameter in model.parameters())
+
+
+def whole_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights of a model, whole and on the CPU; every process must call it.
+
+    Returns:
+        On the main process; the others get nothing from a sharded model, and references to their own from another.
+    """
+    if is_sharded(model):
+        return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    state = model.state_dict()
+    return {name: tensor.detach().cpu() for name, tensor in state.items()} if is_main_process() else state
+
+
+def set_whole_weights(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Give every process its part of weights that the main process has; every process must call it.
+
+    Args:
+        model: What the state does not name keeps its values.
+        state: Whole weights; on other processes than the main one nothing is looked at.
+    """
+    if not is_distributed():
+        model.load_state_dict(state, strict=False)
+        return
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
+    set_model_state_dict(model, dict(state) if is_main_process() else {}, options=options)
+
+
+def optimizer_names(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[str]:
+    """Parameter names in the order that an optimiser numbers them."""
+    name_of = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [name_of.get(id(p), '?') for group in optimizer.param_groups for p in group['params']]
+
+
+def whole_optimizer(optim_wrapper: Any, model: nn.Module) -> dict:
+    """The state of mmengine's optimiser wrapper, in torch's numbered layout, whole and on the CPU of the main process.
+
+    Every process must call it; the others get nothing of use.
+    """
+    optimizer = optim_wrapper.optimizer
+    state = dict(optim_wrapper.state_dict())
+    if is_sharded(model) and optimizer.state:
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        named = get_optimizer_state_dict(model, optimizer, options=options)
+        number = {name: i for i, name in enumerate(optimizer_names(optimizer, model))}
+        state['state'] = {number[name]: value for name, value in named.get('state', {}).items()}
+    return _on_cpu(state) if is_main_process() else state
+
+
+def _on_cpu(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _on_cpu(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return type(data)(_on_cpu(value) for value in data)
+    return data.detach().cpu() if torch.is_tensor(data) else data
+
+
+def set_whole_optimizer(optim_wrapper: Any, model: nn.Module, state: dict | None, names: list[str] | None) -> None:
+    """Give every process its part of a state that the main process has; every process must call it.
+
+    Args:
+        optim_wrapper: mmengine's wrapper.
+        model: The model it optimises, without DDP.
+        state: As `whole_optimizer` gives it, on the main process; None on the others.
+        names: Of its parameters by number; None when another trainer wrote it.
+
+    Raises:
+        UserError: The optimiser now has other parameters.
+    """
+    optimizer = optim_wrapper.optimizer
+    current = optimizer_names(optimizer, model)
+
+    def check() -> None:
+        count = sum(len(group['params']) for group in state['param_groups'])
+        if count != len(current) or (names is not None and names != current):
+            changed = sorted(set(names or ()) ^ set(current)) or ['their order']
+            raise UserError(
+                f'cannot resume: the optimiser now has other parameters ({len(current)}, the checkpoint {count}; '
+                f'e.g. {changed[0]}); resume with the same config, or use load_from to start from the weights alone'
+            )
+
+    on_main_process(check)
+    # How a step is computed is this machine's matter, not the checkpoint's.
+    ways = [{key: group[key] for key in ('fused', 'foreach') if key in group} for group in optimizer.param_groups]
+    if is_distributed():
+        state = state if is_main_process() else {'state': {}, 'param_groups': []}
+        extras = from_main_process({k: v for k, v in state.items() if k not in ('state', 'param_groups')})
+        groups = from_main_process(state['param_groups'])
+        if from_main_process(bool(state['state'])):
+            named = {current[number]: value for number, value in state['state'].items()}
+            named_groups = [{**group, 'params': [current[i] for i in group['params']]} for group in groups]
+            options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
+            set_optimizer_state_dict(model, optimizer, {'state': named, 'param_groups': named_groups}, options=options)
+        state = {**extras, 'state': optimizer.state_dict()['state'], 'param_groups': groups}
+    optim_wrapper.load_state_dict(state)
+    for group, way in zip(optimizer.param_groups, ways, strict=True):
+        group.update(way)
