@@ -201,6 +201,8 @@ class NormalMap:
         for name in (self.axes, axes):
             if name not in NORMAL_AXES:
                 raise UserError(f"unknown axes '{name}' of normals; known are {', '.join(map(repr, NORMAL_AXES))}")
+        if axes == self.axes:
+            return self
         signs = np.array(NORMAL_AXES[axes], np.float32) * np.array(NORMAL_AXES[self.axes], np.float32)
         return NormalMap(self.data * signs + 0.0, self.valid, self.mask_source, axes)
 

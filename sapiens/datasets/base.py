@@ -216,6 +216,13 @@ class HumanDataset(BaseDataset):
         for note in self.notes:
             print_log(f'{self.describe()}: {note}', logger='current')
 
+    def full_init(self) -> None:
+        """Read the annotations, once; what transforms have to say about a data set without backgrounds is logged."""
+        if not self._fully_initialized and self.background is None:
+            for note in filter(None, (getattr(transform, 'note', '') for transform in self.pipeline.transforms)):
+                print_log(f'{self.describe()}: {note}', logger='current')
+        super().full_init()
+
 
 def lookup_table(label_map: dict[int, int] | Sequence[int]) -> np.ndarray:
     """A map of part ids as a ``(256,)`` uint8 table; ids that the map does not name stay.

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import UserError
 from .image_files import decode_image
-from .label_files import read_array
+from .label_files import read_label
 from .storage import read_bytes, readable_name
 
 # Instances and masks say the same to training; of each kind only what `LoadLabels` reads is kept.
@@ -51,7 +51,7 @@ class FrameCache:
         return {**self.__dict__, '_maps': {}}
 
     def read(self, number: int, references: dict[str, str]) -> dict[str, np.ndarray]:
-        """Arrays of one frame by kind, as the files hold them (see `label_files.read_array`); images are RGB.
+        """Arrays of one frame by kind, as `label_files.read_label` gives them; images are RGB.
 
         Args:
             number: Of the frame.
@@ -64,18 +64,21 @@ class FrameCache:
         if self._map('names', (), np.uint32)[number] != name:
             self._decode(number, references)
             self._map('names', (), np.uint32)[number] = name
-        return {kind: self._map(kind, *_KINDS[kind])[number] for kind in self.kinds}
+        arrays = {kind: self._map(kind, *_KINDS[kind])[number] for kind in self.kinds}
+        if 'normals' in arrays:
+            arrays['normals'] = arrays['normals'][..., ::-1]  # kept as PNGs have them
+        return arrays
 
     def _decode(self, number: int, references: dict[str, str]) -> None:
         for kind in self.kinds:
             name = readable_name(references[kind])
             data = read_bytes(references[kind])
-            array = decode_image(data, name) if kind == 'image' else read_array(data, name)
+            array = decode_image(data, name) if kind == 'image' else read_label(kind, data, name)
             target = self._map(kind, *_KINDS[kind])
             if array.shape != target.shape[1:] or array.dtype != target.dtype:
                 raise UserError(f'{name}: is {array.dtype} {array.shape}, the frame cache {self.folder} keeps '
                                 f'{target.dtype} {target.shape[1:]}; leave cache out for such data')  # fmt: skip
-            target[number] = array
+            target[number] = array[..., ::-1] if kind == 'normals' else array
 
     def _map(self, kind: str, channels: tuple[int, ...], dtype: type) -> np.ndarray:
         if kind not in self._maps:

@@ -149,7 +149,25 @@ def _is_cut_off(data: bytes) -> bool:
     """Whether a JPEG or PNG lacks its end; decoders fill what is missing with grey and say nothing."""
     if is_jpeg(data):
         return b'\xff\xd9' not in data[-64:] and not _has_end(data)
-    return data[:4] == b'\x89PNG' and b'IEND' not in data
+    return data[:4] == b'\x89PNG' and not png_is_whole(data)
+
+
+def png_is_whole(data: bytes) -> bool:
+    """Whether a PNG's chunks lie inside the file up to its end, and it claims no more pixels than its bytes can hold.
+
+    Decoders take memory for what damaged lengths and sizes claim before they look whether it is there.
+    """
+    width, height = (int.from_bytes(data[i : i + 4], 'big') for i in (16, 20))
+    bits = (data[24:25] or b'\0')[0] * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get((data[25:26] or b'\0')[0], 4)
+    if width * height * bits / 8 > 1040 * len(data):  # deflate packs 1032 to 1 at best
+        return False
+    position = 8
+    while position + 12 <= len(data):
+        kind = data[position + 4 : position + 8]
+        position += 12 + int.from_bytes(data[position : position + 4], 'big')
+        if kind == b'IEND':
+            return True
+    return False
 
 
 # In the pixels of a scan, FF is followed by 0, or by a restart marker.

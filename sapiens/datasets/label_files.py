@@ -7,7 +7,8 @@ label       array           file
 parts       (H, W) uint8    8-bit grey or palette PNG of ids (255 = ignore)
 mask        (H, W) uint8    8-bit PNG, nonzero = person
 instances   (H, W) uint8    8-bit PNG, 0 = background, i = person i - 1
-depth       (H, W) float32  16-bit PNG of ``metres / depth_scale`` (0 = unknown), or .npy / .npz of metres
+depth       (H, W) float32  16-bit PNG or whole-number array of ``metres / depth_scale`` (0 = unknown), or a float
+                            .npy / .npz of metres
 normals     (H, W, 3) f32   8- or 16-bit RGB PNG of ``(n + 1) / 2 * max``, pixel (0, 0, 0) = unknown, or .npy / .npz
 ==========  ==============  =====================================================================================
 """
@@ -16,11 +17,14 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
 
 from ..errors import UserError
+from .image_files import png_is_whole
 
 NORMAL_AXES = {
     'x-right y-up z-viewer': np.array([1, 1, 1], np.float32),
@@ -82,8 +86,40 @@ def encode_npz(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def read_label(kind: str, data: bytes, name: str) -> np.ndarray:
+    """What a label's file holds, checked: its numbers before they are made into metres, vectors or 0 and 1.
+
+    Args:
+        kind: ``'parts'``, ``'mask'``, ``'instances'``, ``'depth'`` or ``'normals'``.
+        data: The file.
+        name: Its name, for messages.
+
+    Returns:
+        ``(H, W)`` uint8 ids of parts, ``(H, W[, C])`` of masks and instances, ``(H, W)`` of depth, ``(H, W, 3)`` of
+        normals with x, y, z in the last axis.
+
+    Raises:
+        UserError: Unreadable, damaged, or of another shape or type.
+    """
+    if kind == 'parts':
+        return decode_ids(data, name)
+    raw = read_array(data, name)
+    if kind == 'depth':
+        if raw.ndim == 3 and 1 in (raw.shape[0], raw.shape[-1]):
+            raw = raw[..., 0] if raw.shape[-1] == 1 else raw[0]
+        if raw.ndim != 2:
+            raise UserError(f'{name}: depth needs one channel, this has shape {raw.shape}')
+    if kind == 'normals':
+        if raw.ndim != 3 or raw.shape[-1] < 3:
+            raise UserError(f'{name}: normals need three channels, this has shape {raw.shape}')
+        raw = raw[..., :3] if is_array_file(data) else cv2.cvtColor(raw[..., :3], cv2.COLOR_BGR2RGB)
+        if raw.dtype.kind not in 'uf':
+            raise UserError(f'{name}: normals are {raw.dtype}; save them as floats, or as unsigned bytes')
+    return raw
+
+
 def decode_ids(data: bytes, name: str) -> np.ndarray:
-    """Decode a map of ids from a grey or palette image.
+    """Decode a map of ids from a grey or palette image, or an array of whole numbers.
 
     Returns:
         ``(H, W)`` uint8.
@@ -97,21 +133,29 @@ def decode_ids(data: bytes, name: str) -> np.ndarray:
         # OpenCV would turn palette entries into colours; the ids are the indices.
         from PIL import Image
 
-        try:
+        _check_png(data, name)
+        with _foreign(name, 'not a readable image', 'replace the file'):
             return np.array(Image.open(io.BytesIO(data)), np.uint8)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f'{name}: not a readable image ({error}); replace the file') from None
-    ids = _decode(data, name)
+    ids = read_array(data, name)
     if ids.ndim == 3:
         ids = ids[..., :3]
         if (ids != ids[..., :1]).any():
             raise UserError(f'{name}: holds colours, not ids; save a grey or palette PNG of ids')
         ids = ids[..., 0]
     if ids.dtype != np.uint8:
-        if ids.max(initial=0) > 255:
-            raise UserError(f'{name}: id {ids.max()} is beyond 255; save ids as 8 bits')
+        if ids.dtype.kind not in 'biu':
+            raise UserError(f'{name}: ids are {ids.dtype}, not whole numbers; save them as 8 bits')
+        if ids.max(initial=0) > 255 or ids.min(initial=0) < 0:
+            worst = ids.max() if ids.max() > 255 else ids.min()
+            raise UserError(f'{name}: id {worst} is beyond 255; save ids as 8 bits' if worst > 0 else
+                            f'{name}: id {worst} is below 0; write 255 for pixels to ignore')  # fmt: skip
         ids = ids.astype(np.uint8)
     return np.ascontiguousarray(ids)
+
+
+def people_of(parts: np.ndarray) -> np.ndarray:
+    """``(H, W)`` uint8 of 0 and 1: where part ids say that there is a person."""
+    return ((parts > 0) & (parts != 255)).astype(np.uint8)
 
 
 def decode_mask(data: bytes, name: str) -> np.ndarray:
@@ -132,24 +176,22 @@ def decode_depth(data: bytes, name: str, depth_scale: float = 0.001) -> np.ndarr
     Args:
         data: A 16-bit (or 8-bit) one-channel image, .npy or .npz.
         name: File name for messages.
-        depth_scale: Metres per unit of an image; arrays are metres.
+        depth_scale: Metres per unit of whole numbers, in images and arrays alike; floats are metres.
 
     Returns:
         ``(H, W)`` float32 metres; 0 = unknown (NaN, infinity and what is not positive become 0).
     """
-    return depth_of(read_array(data, name), name, depth_scale)
+    return depth_of(read_label('depth', data, name), name, depth_scale)
 
 
 def depth_of(raw: np.ndarray, name: str, depth_scale: float = 0.001) -> np.ndarray:
-    """As `decode_depth`, from the array that the file holds."""
-    if raw.ndim == 3 and raw.shape[-1] == 1:
-        raw = raw[..., 0]
-    if raw.ndim != 2:
-        raise UserError(f'{name}: depth needs one channel, this has shape {raw.shape}')
+    """As `decode_depth`, from what `read_label` gives."""
     depth = raw.astype(np.float32)
-    if raw.dtype.kind == 'u':
-        return depth * np.float32(depth_scale)
-    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+    if raw.dtype.kind != 'f':
+        depth *= np.float32(depth_scale)
+    if raw.dtype.kind != 'u':
+        depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+    return depth
 
 
 def decode_normals(data: bytes, name: str, axes: str = 'x-right y-up z-viewer') -> np.ndarray:
@@ -163,23 +205,18 @@ def decode_normals(data: bytes, name: str, axes: str = 'x-right y-up z-viewer') 
     Returns:
         ``(H, W, 3)`` float32 unit vectors in our axes; (0, 0, 0) = unknown.
     """
-    return normals_of(read_array(data, name), name, axes, is_image=not is_array_file(data))
+    return normals_of(read_label('normals', data, name), name, axes)
 
 
-def normals_of(raw: np.ndarray, name: str, axes: str = 'x-right y-up z-viewer', is_image: bool = True) -> np.ndarray:
-    """As `decode_normals`, from the array that the file holds; an image has its channels in OpenCV's order."""
-    if raw.ndim != 3 or raw.shape[-1] < 3:
-        raise UserError(f'{name}: normals need three channels, this has shape {raw.shape}')
-    raw = raw[..., :3]
+def normals_of(raw: np.ndarray, name: str, axes: str = 'x-right y-up z-viewer') -> np.ndarray:
+    """As `decode_normals`, from what `read_label` gives."""
+    if axes not in NORMAL_AXES:
+        raise UserError(f"{name}: unknown normal axes '{axes}'; known are {', '.join(map(repr, NORMAL_AXES))}")
     if raw.dtype.kind == 'u':
         known = raw.any(-1, keepdims=True)
-        if is_image:
-            raw = raw[..., ::-1]
         normals = np.where(known, raw * np.float32(2 / np.iinfo(raw.dtype).max) - 1, np.float32(0))
     else:
         normals = np.nan_to_num(raw.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    if axes not in NORMAL_AXES:
-        raise UserError(f"{name}: unknown normal axes '{axes}'; known are {', '.join(map(repr, NORMAL_AXES))}")
     return unit(normals * NORMAL_AXES[axes])
 
 
@@ -194,30 +231,61 @@ def is_array_file(data: bytes) -> bool:
     return data[:6] == b'\x93NUMPY' or data[:4] == b'PK\x03\x04'
 
 
+_MOST_BYTES = 2**32
+
+
+@contextmanager
+def _foreign(name: str, problem: str, mend: str) -> Iterator[None]:
+    """The border to a library's parser: whatever a damaged file makes it raise (there is no list) is one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = ' '.join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f'{name}: {problem} ({reason}); {mend}') from None
+
+
 def read_array(data: bytes, name: str) -> np.ndarray:
-    """Numbers as a file has them: an image (channels in OpenCV's order), .npy or .npz; never unpickles."""
+    """Numbers as a file has them: an image (channels in OpenCV's order), .npy or .npz; never unpickles.
+
+    Returns:
+        ``(H, W)`` or ``(H, W, C)`` of whole numbers or floats.
+
+    Raises:
+        UserError: Damaged, no numbers, or of another number of dimensions.
+    """
     if not is_array_file(data):
         return _decode(data, name)
-    try:
-        loaded = np.load(io.BytesIO(data), allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        if len(loaded.files) != 1:
-            raise UserError(f'{name}: an .npz label holds one array, this has {loaded.files}')
-        return loaded[loaded.files[0]]
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f'{name}: not a readable array ({error}); write it again without pickled objects') from None
+    with _foreign(name, 'not a readable array', 'write it again without pickled objects'):
+        if data[:4] == b'PK\x03\x04':
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                members = archive.infolist()
+                if len(members) != 1:
+                    raise UserError(f'{name}: an .npz label holds one array, this has {[m.filename for m in members]}')
+                if members[0].file_size > _MOST_BYTES:
+                    raise UserError(f'{name}: claims to hold {members[0].file_size} bytes; write it again')
+                data = archive.read(members[0])
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+        if array.dtype.kind not in 'biuf' or array.ndim not in (2, 3) or not array.size:
+            raise UserError(f'{name}: holds {array.dtype} of shape {array.shape}; a label is numbers of (H, W[, C])')
+    return array
+
+
+def _check_png(data: bytes, name: str) -> None:
+    if data[:4] == b'\x89PNG' and not png_is_whole(data):
+        raise UserError(f'{name}: not a readable image (cut off or damaged); replace the file')
 
 
 def _decode(data: bytes, name: str) -> np.ndarray:
     if not data:
         raise UserError(f'{name}: the file is empty (0 bytes); replace it')
+    _check_png(data, name)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         image = None
     if image is None:
-        raise UserError(f'{name}: not a readable image; replace the file')
+        exr = ' (OpenCV reads EXR only with OPENCV_IO_ENABLE_OPENEXR=1)' if data[:4] == b'v/1\x01' else ''
+        raise UserError(f'{name}: not a readable image{exr}; replace the file')
     return image

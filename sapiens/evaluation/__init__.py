@@ -7,6 +7,7 @@ from .depth import DepthMetric
 from .keypoint_ap import KeypointAP
 from .mae_loss import MAELoss
 from .normal import NormalMetric
+from .openmmlab_names import CocoMetric, CocoWholeBodyMetric, IoUMetric, PCKAccuracy
 from .part_iou import PartIoU
 from .pck import PCK
 from .report import EvaluationReport, collect_reports, print_report, write_reports
@@ -16,12 +17,16 @@ from .testing import evaluator_for_test, finish_test, protocol_of_run
 
 __all__ = [
     'PCK',
+    'CocoMetric',
+    'CocoWholeBodyMetric',
     'DepthMetric',
     'EvaluationReport',
     'HumanMetric',
+    'IoUMetric',
     'KeypointAP',
     'MAELoss',
     'NormalMetric',
+    'PCKAccuracy',
     'PartIoU',
     'SavePredictions',
     'SavedMaps',

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -101,9 +102,9 @@ def finish_test(
 def _saver(kind: type[HumanMetric], metric: dict, out: Path) -> dict:
     saver = dict(type='SavePredictions', task=kind.task, prefix=f'saved_{kind.task}')
     saver['out'] = str(out / ('results_pose.json' if kind.task == 'pose' else f'results_{kind.task}'))
-    if kind.task in ('pose', 'seg'):
-        # A metric without a vocabulary has its default.
-        saver['vocabulary'] = metric.get('vocabulary', {'pose': 'coco17', 'seg': 'parts28'}[kind.task])
+    signatures = [inspect.signature(parent.__init__).parameters for parent in kind.__mro__ if parent is not object]
+    default = next((s['vocabulary'].default for s in signatures if 'vocabulary' in s), None)
+    saver['vocabulary'] = metric.get('vocabulary', default)
     for name in ('score_mode', 'keypoint_threshold'):
         if name in metric:
             saver[name] = metric[name]

@@ -11,6 +11,8 @@ from .canvas import line_width, new_canvas
 
 INVALID_COLOR = (100, 100, 100)
 """Grey of pixels without a depth or a normal; neither colour scale contains it."""
+STRIPE = 256
+"""Rows that are coloured at once: photos may have 100 megapixels."""
 
 
 def draw_parts(
@@ -85,13 +87,15 @@ def draw_depth(
     picture = np.full((*depth.shape, 3), INVALID_COLOR, np.uint8)
     if not valid.any():
         return picture
-    near = float(depth[valid].min()) if near is None else near
-    far = float(depth[valid].max()) if far is None else far
-    closeness = 1 - (np.where(valid, depth, near) - near) / max(far - near, 1e-12)
-    # An image of one depth is shown as near.
-    level = (np.clip(closeness, 0, 1) * 255).astype(np.uint8)
-    colored = cv2.applyColorMap(level, cv2.COLORMAP_INFERNO)[..., ::-1]
-    picture[valid] = colored[valid]
+    near = float(np.min(depth, where=valid, initial=np.inf)) if near is None else near
+    far = float(np.max(depth, where=valid, initial=-np.inf)) if far is None else far
+    for start in range(0, len(depth), STRIPE):
+        rows = slice(start, start + STRIPE)
+        closeness = 1 - (np.where(valid[rows], depth[rows], near) - near) / max(far - near, 1e-12)
+        # An image of one depth is shown as near.
+        level = (np.clip(closeness, 0, 1) * 255).astype(np.uint8)
+        colored = cv2.applyColorMap(level, cv2.COLORMAP_INFERNO)[..., ::-1]
+        np.copyto(picture[rows], colored, where=valid[rows, :, None])
     return picture
 
 
@@ -110,11 +114,16 @@ def draw_normals(normals: np.ndarray, mask: np.ndarray | None = None) -> np.ndar
         normals = normals.transpose(1, 2, 0)
     if normals.ndim != 3 or normals.shape[-1] != 3:
         raise ValueError(f'normals are (H, W, 3) or (3, H, W), got {normals.shape}')
-    valid = np.isfinite(normals).all(-1) & (normals != 0).any(-1)
-    if mask is not None:
-        valid &= _plane(mask).astype(bool)
     picture = np.full(normals.shape, INVALID_COLOR, np.uint8)
-    picture[valid] = (np.clip((normals[valid] + 1) / 2, 0, 1) * 255).astype(np.uint8)
+    mask = None if mask is None else _plane(mask).astype(bool)
+    for start in range(0, len(normals), STRIPE):
+        rows = slice(start, start + STRIPE)
+        part = normals[rows]
+        valid = np.isfinite(part).all(-1) & (part != 0).any(-1)
+        if mask is not None:
+            valid &= mask[rows]
+        colored = np.clip((part + 1) * np.float32(127.5), 0, 255)
+        np.copyto(picture[rows], colored, casting='unsafe', where=valid[..., None])
     return picture
 
 

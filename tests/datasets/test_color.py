@@ -7,12 +7,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from scenes import sample, sphere
+from scenes import photos, sample, sphere
 
+from sapiens.datasets import ImageFolderDataset
 from sapiens.datasets.transforms import CoarseDropout, PhotometricDistortion, RandomBackground, RandomBlur
 from sapiens.datasets.transforms.color import distort, line_kernel
+from sapiens.datasets.transforms.fields import inside_image, warp_sample
+from sapiens.engine.config import load_config
 from sapiens.errors import UserError
 
+ROOT = Path(__file__).parents[2]
 PARITY = np.load(Path(__file__).parents[1] / 'data/photometric_parity.npz')
 
 
@@ -117,6 +121,38 @@ def test_background_mistakes_are_named(tmp_path):
     assert RandomBackground(None, prob=1.0)(plain) is plain
 
 
+def test_background_covers_padding_when_only_parts_are_loaded(tmp_path):
+    cv2.imwrite(str(tmp_path / 'a.png'), np.full((50, 40, 3), (0, 255, 0), np.uint8))
+    for fields in ('part_map',), ('part_map', 'mask'):
+        scene = sphere()
+        scene['img'][...] = 200
+        scene['part_map'][0, 0] = 255
+        start = sample(**{name: scene[name] for name in ('img', *fields)})
+        start = warp_sample(start, np.array([[0.5, 0, 30], [0, 0.5, 30], [0, 0, 1]]), (120, 90))
+        padding = ~inside_image(start)
+        assert padding.mean() > 0.5 and (start['img'][padding] < 200).all()
+        out = RandomBackground(str(tmp_path), prob=1.0, feather=0)(start)
+        assert (out['img'][padding] == [0, 255, 0]).all(), 'no black padding is left'
+        assert (out['img'][start['part_map'] == 5] == 200).all()
+        ignored = (start['part_map'] == 255) & ~padding
+        assert ignored.any() and ((out['img'][ignored] == 200).all() == (len(fields) == 1))
+
+
+def test_a_folder_of_backgrounds_may_be_missing_and_the_log_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photos(tmp_path / 'photos', 2)
+    step = dict(type='RandomBackground', folder='data/backgrounds', optional=True, prob=1.0)
+    data = ImageFolderDataset(data_root='photos', pipeline=[dict(type='LoadImage'), step])
+    assert data[0]['img'].shape == (40, 30, 3)
+    note = 'data/backgrounds: no such folder, so RandomBackground changes nothing'
+    assert data.pipeline.transforms[1].note.startswith(note)
+    photos(tmp_path / 'data/backgrounds', 1)
+    assert RandomBackground('data/backgrounds', optional=True).note == ''
+    for config in ('seg/sapiens_tiny_28cls', 'depth/sapiens_tiny_depth', 'normal/sapiens_tiny_normal'):
+        pipeline = load_config(str(ROOT / f'configs/{config}.py')).train_dataloader.dataset.pipeline
+        assert [t.folder for t in pipeline if t.type == 'RandomBackground'] == ['data/backgrounds']
+
+
 def test_bad_cameras_change_pixels_and_nothing_else():
     from sapiens.datasets.transforms import RandomCamera
 
@@ -134,3 +170,26 @@ def test_bad_cameras_change_pixels_and_nothing_else():
     assert (out == out[..., :1]).all() and not (image == image[..., :1]).all()
     warm = RandomCamera(**{**off, 'white_balance_prob': 1}).transform(dict(img=image))['img']
     assert (warm[..., 1] == image[..., 1]).all() and (warm[..., 0] != image[..., 0]).any()
+
+
+def test_people_wear_photographs_and_keep_their_light(tmp_path):
+    from sapiens.datasets.transforms import RandomTexture
+
+    np.random.seed(1)
+    import cv2
+
+    checks = np.kron((np.indices((16, 16)).sum(0) % 2), np.ones((8, 8)))[..., None] * np.ones(3) * 200 + 20
+    cv2.imwrite(str(tmp_path / 'photo.png'), checks.astype(np.uint8))
+    image = np.full((60, 40, 3), 120, np.uint8)
+    image[:, 20:] = 60  # shade
+    parts = np.zeros((60, 40), np.uint8)
+    parts[10:50, 10:30] = 22  # upper clothing
+    sample = dict(img=image, part_map=parts, part_vocabulary='parts28', background=str(tmp_path))
+    dress = RandomTexture(prob=1, clothes_prob=1, body_prob=0, strength=(1.0, 1.0))
+    for _ in range(4):
+        out = dress.transform(dict(sample))['img'].astype(float)
+        assert (out[parts == 0] == image[parts == 0]).all()
+        lit, shade = out[10:50, 10:20], out[10:50, 20:30]
+        assert lit.std() > 20 and lit.mean() > 1.3 * shade.mean()
+    assert (RandomTexture(prob=1).transform({**sample, 'background': None})['img'] == image).all()
+    assert (RandomTexture(prob=0).transform(dict(sample))['img'] == image).all()

@@ -178,6 +178,26 @@ def test_pictures_show_labels_and_predictions(toy_config, tmp_path):
     assert picture.shape[0] >= 2 * 64 and picture.shape[1] >= 7 * 48
 
 
+def test_pictures_of_a_validation_are_what_it_predicted(toy_config, tmp_path):
+    """The model does not run once more for them, and what it said of the original image is drawn on the input."""
+    from sapiens.engine.hooks.pictures import _in_input_frame
+    from sapiens.structures import HumanDataSample
+
+    toy_config.custom_hooks = [dict(type='PredictionVisHook', interval=0)]
+    runner = build(toy_config, tmp_path)
+    passes = []
+    runner.model.backbone.register_forward_hook(lambda m, *_: None if m.training else passes.append(1))
+    runner.train()
+    assert len(passes) == len(runner.val_dataloader)
+    warp = np.array([[0.5, 0, 4], [0, 0.5, 2.0]])
+    sample = HumanDataSample(metainfo=dict(img_shape=(64, 48), ori_shape=(120, 80), warp_mat=warp))
+    sample.pred_keypoints, sample.pred_depth = torch.tensor([[10.0, 20.0]]), torch.ones(1, 120, 80)
+    (drawn,) = _in_input_frame([sample])
+    assert drawn.pred_keypoints.tolist() == [[9, 12]] and drawn.pred_depth.shape == (1, 64, 48)
+    assert torch.isnan(drawn.pred_depth[0, 0, 0]) and drawn.pred_depth[0, 30, 20] == 1
+    assert sample.pred_keypoints.tolist() == [[10, 20]], 'the metrics get what was predicted'
+
+
 def test_drawing_does_not_change_training(toy_config, train):
     _, without = train(toy_config, 'without')
     toy_config.custom_hooks = [dict(type='PredictionVisHook', interval=1)]

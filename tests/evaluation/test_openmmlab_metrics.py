@@ -130,3 +130,27 @@ def test_depth_metric():
     names = {'RMSE': 'rmse', 'AbsRel': 'abs_rel', 'SqRel': 'sq_rel', 'log10': 'log10', 'delta_1': 'd1', 'delta_2': 'd2'}
     for ours, theirs in names.items():
         assert found[f'depth/{ours}'] == pytest.approx(found[f'theirs/{theirs}'], rel=1e-4), ours
+
+
+def renamed(metric):
+    """A metric of a ported config: the same words, another scope."""
+    scope, _, name = metric['type'].partition('.')
+    return [metric, {**metric, 'type': f'sapiens.{name}', 'prefix': 'ported'}]
+
+
+@pytest.mark.parametrize(
+    'options',
+    [dict(), dict(score_mode='keypoint', nms_mode='none'), dict(use_area=False, keypoint_score_thr=0.5, nms_thr=0.7)],
+)
+def test_a_ported_config_gives_the_same_figures(tmp_path, options):
+    path = tmp_path / 'gt.json'
+    path.write_text(json.dumps(read_coco()))
+    samples = person_samples(read_coco())
+    sigmas = load_vocabulary('coco17').sigmas
+    metrics = renamed(dict(type='mmpose.CocoMetric', ann_file=str(path), **options))
+    found = evaluate(metrics, samples, num_keypoints=17, sigmas=sigmas, dataset_name='coco')
+    assert 0 < found['ported/AP'] < 1
+    for name, their_name in COCO_NAMES.items():
+        assert found[f'ported/{name}'] == pytest.approx(found[f'coco/{their_name}'], abs=1e-6), name
+    found = evaluate(renamed(dict(type='mmpose.PCKAccuracy', thr=0.1, norm_item='bbox')), samples)
+    assert found['ported/PCK'] == pytest.approx(found['PCK'], abs=1e-6) and 0 < found['PCK'] <= 1

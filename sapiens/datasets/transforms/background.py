@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -14,7 +15,7 @@ from ...errors import UserError
 from ...registry import TRANSFORMS
 from ..image_files import decode_image, is_jpeg, list_images, upright_size
 from ..storage import read_bytes
-from .fields import IGNORE, Sample
+from .fields import IGNORE, Sample, inside_image
 
 
 @TRANSFORMS.register_module()
@@ -25,39 +26,53 @@ class RandomBackground(BaseTransform):
     become unknown.
 
     Args:
-        folder: Folder of photos without people (searched recursively); None takes the data set's ``background``, and
-            does nothing without one.
+        folder: Folder of photos without people (searched recursively). The data set's ``background`` comes first; with
+            neither, nothing is done.
         prob: Probability; windows of `RandomWindow`, which reach beyond the picture, are always filled.
+        optional: Whether the folder may be missing, which the log then says, and samples may have no mask or parts.
         feather: Standard deviation in pixels of the soft edge.
 
     Raises:
         UserError: The folder is missing or holds no image, or the sample has neither mask nor parts.
     """
 
-    def __init__(self, folder: str | None = None, prob: float = 0.5, feather: float = 0.7) -> None:
+    def __init__(
+        self, folder: str | None = None, prob: float = 0.5, feather: float = 0.7, optional: bool = False
+    ) -> None:
+        self.note = ''
+        if folder is not None and optional and not os.path.isdir(folder):
+            self.note = (
+                f'{folder}: no such folder, so RandomBackground changes nothing; put photos without people there'
+            )
+            folder = None
         if folder is not None:
             list_images(folder)
-        self.folder, self.prob, self.feather = folder, prob, feather
+        self.folder, self.prob, self.feather, self.optional = folder, prob, feather, optional
 
     def transform(self, results: Sample) -> Sample:
         """Change ``img``, ``depth`` and ``normals`` with the given probability."""
-        folder = self.folder or results.get('background')
+        folder = results.get('background') or self.folder
         if folder is None or np.random.rand() >= (1.0 if results.get('window') else self.prob):
             return results
         if 'mask' in results:
             person = results['mask'] > 0
         elif 'part_map' in results:
             person = results['part_map'] > 0
+            if 'ori_shape' in results:
+                person &= inside_image(results)  # padding is ignored as a part, but nobody's pixels
+        elif self.optional:
+            return results
         else:
             raise UserError(f"{results['img_path']}: RandomBackground needs a mask or parts; add 'mask' to LoadLabels")
-        background = random_window(_photos(folder), results['img'].shape[:2])
+        background = random_window(photos_of(folder), results['img'].shape[:2])
         alpha = cv2.GaussianBlur(person.astype(np.float32), (0, 0), self.feather) if self.feather else person
         alpha = np.float32(alpha)[..., None]
         mixed = results['img'] * alpha + background * (1 - alpha)
         results['img'] = np.rint(mixed).astype(np.uint8)
         results['pad_part'] = 0  # what `LoadLabels` says of pixels outside of the picture: nobody is there now
         if 'part_map' in results:
-            person = person | (results['part_map'] == IGNORE)
+            ignored = results['part_map'] == IGNORE
+            person = person | (ignored & inside_image(results) if 'ori_shape' in results else ignored)
         for name in ('depth', 'normals'):
             if name in results:
                 results[name] = np.where(person if name == 'depth' else person[..., None], results[name], np.float32(0))
@@ -65,7 +80,8 @@ class RandomBackground(BaseTransform):
 
 
 @lru_cache(maxsize=8)
-def _photos(folder: str) -> tuple[str, ...]:
+def photos_of(folder: str) -> tuple[str, ...]:
+    """Files of the photos in a folder."""
     return list_images(folder)
 
 

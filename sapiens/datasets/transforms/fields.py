@@ -19,7 +19,7 @@ Pixel centres have integer coordinates. Normals are x right, y up, z to the view
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -37,6 +37,8 @@ MAPS = ('img', 'part_map', 'mask', 'depth', 'normals')
 _PADDING = {'part_map': IGNORE, 'mask': 0, 'depth': 0, 'normals': 0}
 _DEPTH_STEP = 0.02
 _NORMAL_STEP = 0.25
+# What OpenCV warps as it is.
+_WARPED = tuple(np.dtype(name) for name in ('u1', 'u2', 'i2', 'f4', 'f8'))
 
 
 def input_size_of(results: Sample, given: Sequence[int] | None, transform: object) -> tuple[int, int]:
@@ -86,8 +88,12 @@ def warp_sample(
     for name in MAPS:
         if name in results:
             results[name] = warp_map(name, results[name], matrix, size, pad_img, pad_part)
-    if 'depth' in results and depth_scale_compensation:
-        results['depth'] = (results['depth'] / magnification(matrix)).astype(np.float32)
+    results['pad_part'] = pad_part
+    if depth_scale_compensation:
+        # Kept for labels that are loaded later.
+        results['depth_divisor'] = results.get('depth_divisor', 1.0) * magnification(matrix)
+        if 'depth' in results:
+            results['depth'] = (results['depth'] / magnification(matrix)).astype(np.float32)
     if np.linalg.det(matrix[:2, :2]) < 0:
         _swap_sides(results)
     return _finish(results, matrix, size)
@@ -126,6 +132,7 @@ def pad_sample(
             results[name] = cv2.copyMakeBorder(
                 results[name], top, bottom, left, right, cv2.BORDER_CONSTANT, value=value
             )
+    results['pad_part'] = pad_part
     return _finish(results, translation(left, top), size)
 
 
@@ -136,8 +143,13 @@ def warp_map(
     size: tuple[int, int],
     pad_img: int | tuple[int, int, int] = 0,
     pad_part: int = IGNORE,
+    convert: Callable[[np.ndarray], np.ndarray] | None = None,
+    nearest: bool = False,
 ) -> np.ndarray:
     """Warp one field of the image's size by its kind; normals are turned with the image.
+
+    With ``convert`` the array is what a label's file holds, and only the pixels that are needed are made into numbers:
+    at 4K that is most of the work, and the result is the same.
 
     Args:
         name: Name of the field, one of `MAPS`.
@@ -145,18 +157,28 @@ def warp_map(
         matrix: ``(3, 3)`` current -> new pixel centres.
         size: New ``(H, W)``.
         pad_img, pad_part: Values outside.
+        convert: Pixel by pixel from the file's numbers to the field's; what is 0 must stay 0.
+        nearest: Take the nearest pixel of every kind, also where a surface could be interpolated.
     """
     value = _padding(name, pad_img, pad_part)
     if name == 'img':
         return _warp(array, matrix, size, cv2.INTER_LINEAR, value)
-    if name in ('part_map', 'mask'):
-        return _warp(array, matrix, size, cv2.INTER_NEAREST, value)
-    if name == 'depth':
-        return _warp_smooth(array, array > 0, matrix, size, lambda low, high: high - low < _DEPTH_STEP * low)
-    warped = _warp_smooth(
-        array, array.any(-1), matrix, size, lambda low, high: (high - low).max(-1, initial=0) < _NORMAL_STEP
-    )
-    return unit(_turn(warped, matrix))
+    if convert is not None and array.dtype not in _WARPED:
+        array, convert = convert(array), None
+    convert = convert or np.asarray
+    if name in ('part_map', 'mask') or nearest or magnification(matrix) < 0.9 or array.size == 0:
+        out = convert(_warp(array, matrix, size, cv2.INTER_NEAREST, value))
+    else:
+        rows, columns = _window(matrix, size, array.shape[:2])
+        array = convert(array[rows, columns])
+        place = (matrix, size, (columns.start, rows.start))
+        if name == 'depth':
+            out = _warp_smooth(array, array > 0, place, lambda low, high: high - low < _DEPTH_STEP * low)
+        else:
+            out = _warp_smooth(
+                array, array.any(-1), place, lambda low, high: (high - low).max(-1, initial=0) < _NORMAL_STEP
+            )
+    return unit(_turn(out, matrix)) if name == 'normals' else out
 
 
 def warp_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -175,41 +197,62 @@ def magnification(matrix: np.ndarray) -> float:
     return float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
 
 
-def pick_pixels(
-    name: str, array: np.ndarray, matrix: np.ndarray, size: tuple[int, int], pad_part: int = IGNORE
+def _window(matrix: np.ndarray, size: tuple[int, int], shape: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of an ``(H, W)`` map that a warp to ``size`` looks at, their neighbours included."""
+    height, width = size
+    corners = np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], np.float64)
+    inverse = _inverse(matrix)
+    corners = corners @ inverse[:, :2].T + inverse[:, 2]
+    low = np.clip(np.floor(corners.min(0)) - 4, 0, None).astype(int)
+    high = np.clip(np.ceil(corners.max(0)) + 5, low + 1, None).astype(int)
+    low = np.minimum(low, [shape[1] - 1, shape[0] - 1])
+    return slice(low[1], min(max(high[1], low[1] + 1), shape[0])), slice(low[0], min(high[0], shape[1]))
+
+
+def _warp_smooth(
+    array: np.ndarray,
+    known: np.ndarray,
+    place: tuple[np.ndarray, tuple[int, int], tuple[int, int]],
+    is_smooth: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    """Nearest pixels of a label as its file holds it (0 = unknown), before it is made into numbers."""
-    return _warp(array, matrix, size, cv2.INTER_NEAREST, _padding(name, 0, pad_part))
-
-
-def turn_normals(normals: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Rotate or mirror unit vectors ``(H, W, 3)`` as the map turns the image plane."""
-    return _turn(normals, matrix)
-
-
-def _warp_smooth(array: np.ndarray, known: np.ndarray, matrix: np.ndarray, size: tuple[int, int], is_smooth) -> Any:
-    """Nearest neighbour; bilinear where the image grows and all pixels around are known and nearly equal.
+    """Nearest neighbour; bilinear where all pixels around are known and nearly equal.
 
     So a surface does not come out in steps, and no value ever mixes a person with what is behind it.
     """
-    nearest = _warp(array, matrix, size, cv2.INTER_NEAREST, 0)
-    if magnification(matrix) < 0.9 or array.size == 0:
-        return nearest
+    nearest = _warp(array, *place[:2], cv2.INTER_NEAREST, 0, place[2])
     kernel = np.ones((3, 3), np.uint8)
     smooth = is_smooth(cv2.erode(array, kernel), cv2.dilate(array, kernel)) & (
         cv2.erode(known.view(np.uint8), kernel) > 0
     )
-    smooth = _warp(smooth.view(np.uint8), matrix, size, cv2.INTER_NEAREST, 0) > 0
+    smooth = _warp(smooth.view(np.uint8), *place[:2], cv2.INTER_NEAREST, 0, place[2]) > 0
     # Replicated borders keep the outermost half pixel of a surface clean.
-    linear = _warp(array, matrix, size, cv2.INTER_LINEAR, None)
+    linear = _warp(array, *place[:2], cv2.INTER_LINEAR, None, place[2])
     return np.where(smooth[..., None] if array.ndim == 3 else smooth, linear, nearest)
 
 
-def _warp(array: np.ndarray, matrix: np.ndarray, size: tuple[int, int], flags: int, value: Any) -> np.ndarray:
+def _warp(
+    array: np.ndarray,
+    matrix: np.ndarray,
+    size: tuple[int, int],
+    flags: int,
+    value: Any,
+    origin: tuple[int, int] = (0, 0),
+) -> np.ndarray:
+    """Warp an array; with an origin it is the window of a larger one that begins at ``x, y``."""
     # A view with negative strides costs ten times more inside OpenCV than its copy.
     array = np.ascontiguousarray(array)
     border = dict(borderMode=cv2.BORDER_REPLICATE) if value is None else dict(borderValue=value)
-    return cv2.warpAffine(array, matrix[:2], (size[1], size[0]), flags=flags, **border)
+    inverse = _inverse(matrix) - np.array([[0, 0, origin[0]], [0, 0, origin[1]]])
+    return cv2.warpAffine(array, inverse, (size[1], size[0]), flags=flags | cv2.WARP_INVERSE_MAP, **border)
+
+
+def _inverse(matrix: np.ndarray) -> np.ndarray:
+    """``(2, 3)`` inverse of an affine map by OpenCV's own order of operations, so that ties fall as they do there."""
+    (a, b, c), (d, e, f) = matrix[:2].tolist()
+    scale = a * e - b * d
+    scale = 1.0 / scale if scale else 0.0
+    a, b, d, e = e * scale, b * -scale, d * -scale, a * scale
+    return np.array([[a, b, -a * c - b * f], [d, e, -d * c - e * f]], np.float64)
 
 
 def _turn(normals: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -224,13 +267,29 @@ def _turn(normals: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return normals
 
 
+def swap_parts(results: Sample) -> None:
+    """Exchange left and right ids of ``part_map``."""
+    swap = load_vocabulary(_vocabulary(results, 'part_vocabulary', 'part_map')).swap
+    table = np.arange(256, dtype=np.uint8)
+    table[: len(swap)] = swap
+    results['part_map'] = cv2.LUT(results['part_map'], table)
+
+
+def inside_image(results: Sample) -> np.ndarray:
+    """``(H, W)`` bool: the pixels that lie in the file's image, not in padding."""
+    inverse = _inverse(as_matrix(results['warp_mat']))
+    x, y = np.arange(results['img_shape'][1]), np.arange(results['img_shape'][0])
+    inside = np.ones(results['img_shape'], bool)
+    for (across, down, shift), length in zip(inverse, results['ori_shape'][::-1], strict=True):
+        place = across * x[None] + (down * y[:, None] + shift)
+        inside &= (place > -0.5) & (place < length - 0.5)
+    return inside
+
+
 def _swap_sides(results: Sample) -> None:
     """Exchange left and right ids and points after a mirror."""
     if 'part_map' in results:
-        swap = load_vocabulary(_vocabulary(results, 'part_vocabulary', 'part_map')).swap
-        table = np.arange(256, dtype=np.uint8)
-        table[: len(swap)] = swap
-        results['part_map'] = cv2.LUT(results['part_map'], table)
+        swap_parts(results)
     if 'keypoints' in results:
         swap = load_vocabulary(_vocabulary(results, 'keypoint_vocabulary', 'keypoints')).swap
         if len(swap) != len(results['keypoints']):

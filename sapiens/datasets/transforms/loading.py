@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import cv2
 import numpy as np
@@ -13,9 +14,9 @@ from ...errors import UserError
 from ...registry import TRANSFORMS
 from ...vocabularies import load_vocabulary
 from ..image_files import decode_image, is_jpeg, reduction_matrix, upright_size
-from ..label_files import decode_ids, depth_of, is_array_file, mask_of, normals_of, read_array
+from ..label_files import depth_of, mask_of, normals_of, people_of, read_label
 from ..storage import read_bytes, readable_name
-from .fields import IGNORE, Sample, as_matrix, pick_pixels, turn_normals, warp_boxes, warp_map
+from .fields import IGNORE, Sample, as_matrix, swap_parts, warp_boxes, warp_map
 from .topdown import fit_aspect
 
 KINDS = ('parts', 'depth', 'normals', 'mask')
@@ -64,6 +65,8 @@ class LoadImage(BaseTransform):
             image = results['img'] if reduce == 1 and 'img' in results else decode_image(data, name, reduce)
             size = header[0] if reduce > 1 else image.shape[:2]
             matrix = reduction_matrix(size, reduce, header[1]) if reduce > 1 else np.eye(3)
+            if results.get('file_size') is not None:
+                check_size(tuple(results['file_size']), (int(size[0]), int(size[1])), data, name)
         results['img'] = image
         results['ori_shape'] = (int(size[0]), int(size[1]))
         results['img_shape'] = image.shape[:2]
@@ -83,6 +86,20 @@ class LoadImage(BaseTransform):
             height, width = size
         ratio = min(height / input_size[0], width / input_size[1]) / self.max_zoom
         return next((r for r in (8, 4, 2) if r <= ratio), 1)
+
+
+def check_size(told: tuple[int, int], size: tuple[int, int], data: bytes, name: str) -> None:
+    """Raise a `UserError` when an image is not as large as its annotations say: its coordinates are then elsewhere."""
+    if told == size:
+        return
+    header = upright_size(data)
+    if told == size[::-1]:
+        turned = 'its EXIF data turn it' if header and header[1] >= 5 else 'it was turned'
+        reason = f'height and width are exchanged: {turned}, and the labels were drawn on the other one'
+    else:
+        reason = 'it was resized after labelling, or belongs to other labels'
+    raise UserError(f'{name}: is {size[0]} x {size[1]} (H x W), its annotation says {told[0]} x {told[1]}: {reason}; '
+                    'take the image that was labelled, or mend size and coordinates in the file')  # fmt: skip
 
 
 def check_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
@@ -108,7 +125,8 @@ class LoadLabels(BaseTransform):
     Args:
         kinds: Some of ``'parts'``, ``'depth'``, ``'normals'``, ``'mask'``; None takes the data set's ``labels``, all
             where it names none.
-        optional: Whether a sample may lack some of them (several tasks on mixed data).
+        optional: Whether a sample may lack some of them (several tasks on mixed data); kinds that the data set's
+            ``labels`` leave out stay out.
         stride: Give labels at 1 / stride of the image's size, each the pixel nearest to the centre of its block, for
             heads that are trained at their own resolution. Put it behind what changes the image's geometry; only
             `RandomFlip` and transforms of the image alone may follow.
@@ -130,7 +148,7 @@ class LoadLabels(BaseTransform):
         self.optional, self.stride, self.frame = optional, stride, frame
 
     def transform(self, results: Sample) -> Sample:
-        """Add ``part_map``, ``depth``, ``normals`` and ``mask`` as asked."""
+        """Add ``part_map``, ``depth``, ``normals`` and ``mask`` as asked; what is there already stays."""
         matrix = as_matrix(results['warp_mat'])
         size = results['img_shape']
         if self.stride > 1:
@@ -139,58 +157,57 @@ class LoadLabels(BaseTransform):
             matrix = np.array([[1, 0, -centre], [0, 1, -centre], [0, 0, self.stride]]) / self.stride @ matrix
         moved = self.frame == 'current' and not np.array_equal(matrix, np.eye(3))
         for kind in self.kinds or results.get('labels', KINDS):
-            label = self._load(kind, results, (matrix, size) if self.stride > 1 else None)
+            field = _FIELD[kind]
+            wanted = results.get('labels', KINDS)
+            if self.optional and kind not in wanted and not (kind == 'mask' and 'parts' in wanted):
+                continue
+            if field in results and results[field].shape[:2] == tuple(size) and self.frame == 'current':
+                continue
+            label, convert = self._read(kind, results)
             if label is None:
                 if self.optional:
                     continue
                 name = readable_name(str(results['img_path']))
                 raise UserError(f'{name}: has no {kind}, which LoadLabels asks for; add the label, drop '
                                 f"'{kind}' from the data set's labels or set optional=True")  # fmt: skip
-            field = _FIELD[kind]
-            if self.stride > 1:
-                results[field] = turn_normals(label, matrix) if kind == 'normals' else label
-                continue
             if label.shape[:2] != tuple(results['ori_shape']):
                 raise UserError(f'{self._name(kind, results)}: {kind} is {label.shape[0]} x {label.shape[1]} (H x W), '
                                 'the image {} x {}; make them equal'.format(*results['ori_shape']))  # fmt: skip
-            results[field] = warp_map(field, label, matrix, size) if moved else label
-        if moved and results.get('flipped') and 'part_map' in results:
-            swap = load_vocabulary(results['part_vocabulary']).swap
-            table = np.arange(256, dtype=np.uint8)
-            table[: len(swap)] = swap
-            results['part_map'] = cv2.LUT(results['part_map'], table)
+            if not moved:
+                results[field] = convert(label)
+                continue
+            results[field] = warp_map(field, label, matrix, size, pad_part=results.get('pad_part', IGNORE),
+                                      convert=convert, nearest=self.stride > 1)  # fmt: skip
+            if kind == 'parts' and results.get('flipped'):
+                swap_parts(results)
+            if kind == 'depth' and 'depth_divisor' in results:
+                results[field] = (results[field] / results['depth_divisor']).astype(np.float32)
         return results
 
-    def _load(self, kind: str, results: Sample, place: tuple[np.ndarray, tuple[int, int]] | None) -> np.ndarray | None:
-        """The label, or with a place (map and size) its nearest pixels there; None where the sample has none."""
-        files, decoded = results.get('label_files', {}), results.get('label_arrays', {})
+    def _read(self, kind: str, results: Sample) -> tuple[np.ndarray | None, Callable[[np.ndarray], np.ndarray]]:
+        """What the file holds (None where the sample has none), and what makes it the field, pixel by pixel."""
+        files = results.get('label_files', {})
         if kind == 'mask' and 'mask' not in files:
             if 'parts' in files:
-                parts = self._load('parts', results, place)
-                return ((parts > 0) & (parts != IGNORE)).astype(np.uint8)
+                return self._read('parts', results)[0], people_of
             kind = 'instances'
         if kind not in files:
-            return None
-        name = readable_name(files[kind])
-        if kind in decoded:
-            array, is_image = decoded[kind], True
-        else:
-            data = read_bytes(files[kind])
-            is_image = not is_array_file(data)
-            array = decode_ids(data, name) if kind == 'parts' else read_array(data, name)
-        if place is not None:
-            array = pick_pixels(_FIELD.get(kind, 'mask'), array, *place, results.get('pad_part', IGNORE))
+            return None, np.asarray
+        name, decoded = readable_name(files[kind]), results.setdefault('label_arrays', {})
+        if kind not in decoded:
+            decoded[kind] = read_label(kind, read_bytes(files[kind]), name)
+        array = decoded[kind]
         if kind == 'depth':
-            return depth_of(array, name, results.get('depth_scale', 0.001))
+            return array, partial(depth_of, name=name, depth_scale=results.get('depth_scale', 0.001))
         if kind == 'normals':
-            return normals_of(array, name, results.get('normal_axes', 'x-right y-up z-viewer'), is_image)
+            return array, partial(normals_of, name=name, axes=results.get('normal_axes', 'x-right y-up z-viewer'))
         if kind in ('mask', 'instances'):
-            return mask_of(array)
+            return array, mask_of
         if results.get('label_map') is not None:
-            array = cv2.LUT(array, results['label_map'])
+            array = cv2.LUT(np.ascontiguousarray(array), results['label_map'])
         if results.get('part_vocabulary') is not None:
             check_part_ids(array, results['part_vocabulary'], name)
-        return array
+        return array, np.asarray
 
     @staticmethod
     def _name(kind: str, results: Sample) -> str:
@@ -201,8 +218,9 @@ class LoadLabels(BaseTransform):
 def check_part_ids(parts: np.ndarray, vocabulary: str, name: str) -> None:
     """Raise a `UserError` naming the first id that is neither a class of the vocabulary nor 255 (ignore)."""
     vocabulary = load_vocabulary(vocabulary)
-    outside = np.flatnonzero(cv2.calcHist([parts], [0], None, [256], [0, 256]).ravel()[:IGNORE])
-    outside = outside[outside >= vocabulary.num_classes]
-    if outside.size:
+    table = np.zeros(256, np.uint8)
+    table[vocabulary.num_classes : IGNORE] = 1
+    if cv2.LUT(np.ascontiguousarray(parts), table).any():
+        outside = np.unique(parts[(parts >= vocabulary.num_classes) & (parts != IGNORE)])
         raise UserError(f'{name}: label {outside[0]} is outside the {vocabulary.num_classes} classes of '
                         f"'{vocabulary.name}'; mend the file or give the data set a label_map")  # fmt: skip

@@ -59,34 +59,40 @@ def _rgb(inputs: torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(inputs.permute(1, 2, 0).cpu().numpy())
 
 
-def _warp_label(label: torch.Tensor, warp: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
-    """A label map of the original image, ``(H, W)`` or ``(C, H, W)``, in the network's input, for looking at."""
-    planes = label.cpu().numpy().reshape(-1, *label.shape[-2:])
-    planes = [
-        cv2.warpAffine(plane.astype(np.float32), np.asarray(warp)[:2], size[::-1], flags=cv2.INTER_NEAREST)
-        for plane in planes
-    ]
-    return torch.from_numpy(np.stack(planes)).reshape(*label.shape[:-2], *size).to(label.dtype)
+def _warp_map(values: torch.Tensor, warp: np.ndarray, size: tuple[int, int], outside: float = 0) -> torch.Tensor:
+    """A map of the original image, ``(H, W)`` or ``(C, H, W)``, in the network's input, for looking at."""
+    options = dict(flags=cv2.INTER_NEAREST, borderValue=outside)
+    planes = values.cpu().numpy().reshape(-1, *values.shape[-2:])
+    planes = [cv2.warpAffine(plane.astype(np.float32), np.asarray(warp)[:2], size[::-1], **options) for plane in planes]
+    return torch.from_numpy(np.stack(planes)).reshape(*values.shape[:-2], *size).to(values.dtype)
 
 
 def _in_input_frame(samples: Sequence[Any]) -> list[Any]:
     """Copies of samples whose maps and predictions lie in the network's input instead of the original image.
 
-    Test pipelines keep label maps in the original frame, where metrics compare.
+    Test pipelines keep label maps in the original frame, where metrics compare, and predictions are made there.
     """
     copies = []
     for sample in samples:
         sample = copy.deepcopy(sample)
-        shape = sample.get('img_shape')
-        for field in ('gt_part_map', 'gt_depth', 'gt_normals', 'gt_mask'):
-            label = sample.get(field)
-            if label is not None and shape is not None and tuple(label.shape[-2:]) != tuple(shape):
-                sample.set_field(_warp_label(label, sample.warp_mat, tuple(shape)), field)
-        info = dict(ori_shape=shape, warp_mat=np.eye(3)[:2])
-        sample.set_metainfo({key: value for key, value in info.items() if value is not None})
-        for key in ('bbox',):
-            if key in sample:
-                delattr(sample, key)
+        shape, warp = sample.get('img_shape'), sample.get('warp_mat')
+        for task in ('part_map', 'depth', 'normals', 'mask'):
+            for field in (f'gt_{task}', f'pred_{task}'):
+                values = sample.get(field)
+                # A label of the input's size is in its frame already.
+                moved = values is not None and (field[0] == 'p' or tuple(values.shape[-2:]) != tuple(shape or ()))
+                if moved and shape is not None and warp is not None:
+                    outside = np.nan if field == 'pred_depth' else 0
+                    sample.set_field(_warp_map(values, warp, tuple(shape[:2]), outside), field)
+        if 'pred_keypoints' in sample and warp is not None:
+            matrix = torch.as_tensor(np.asarray(warp)[:2], dtype=torch.float64)
+            points = sample.pred_keypoints.double() @ matrix[:, :2].T + matrix[:, 2]
+            sample.set_field(points.float(), 'pred_keypoints')
+        if shape is not None:
+            sample.set_metainfo(dict(ori_shape=shape))
+        sample.set_metainfo(dict(warp_mat=np.eye(3)[:2]))
+        if 'bbox' in sample:
+            delattr(sample, 'bbox')
         copies.append(sample)
     return copies
 
@@ -109,28 +115,30 @@ class PredictionVisHook(Hook):
     def __init__(self, interval: int = 1000, max_images: int = 4, val_batches: int = 1) -> None:
         self.interval, self.max_images, self.val_batches = interval, max_images, val_batches
 
-    def _applies(self, runner: Any) -> bool:
-        bare = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        # Running a sharded model is a joint act; a picture on one process alone would wait for ever.
-        return hasattr(bare, 'heads') and not is_sharded(bare) and is_main_process()
-
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Draw part of the batch just trained on."""
-        if self.interval and self.every_n_train_iters(runner, self.interval) and self._applies(runner):
-            self._draw(runner, data_batch, 'train', runner.iter + 1)
-
-    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Draw the first batches of a validation."""
-        if batch_idx < self.val_batches and self._applies(runner):
-            self._draw(runner, data_batch, f'val_{batch_idx}', runner.iter)
-
-    def _draw(self, runner: Any, data_batch: dict, name: str, step: int) -> None:
+        if not (self.interval and self.every_n_train_iters(runner, self.interval) and is_main_process()):
+            return
+        bare = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        # Running a sharded model is a joint act; a picture on one process alone would wait for ever.
+        if not hasattr(bare, 'heads') or is_sharded(bare):
+            return
         batch = _first(data_batch, self.max_images)
         with _evaluating(runner.model) as model:
             samples = _in_input_frame(batch['data_samples'])
             prepared = model.data_preprocessor({**batch, 'data_samples': samples}, False)
             predicted = model(**prepared, mode='predict')
-            painter = _painter(model)
+        self._draw(runner, batch, predicted, 'train', runner.iter + 1)
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Draw what the validation predicted for its first batches."""
+        bare = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if batch_idx < self.val_batches and is_main_process() and hasattr(bare, 'heads'):
+            predicted = _in_input_frame(list(outputs)[: self.max_images])
+            self._draw(runner, _first(data_batch, self.max_images), predicted, f'val_{batch_idx}', runner.iter)
+
+    def _draw(self, runner: Any, batch: dict, predicted: Sequence[Any], name: str, step: int) -> None:
+        painter = _painter(runner.model)
         rows = []
         for image, sample in zip(batch['inputs'], predicted, strict=True):
             image = _rgb(image)

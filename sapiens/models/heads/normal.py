@@ -62,5 +62,6 @@ class NormalHead(DeconvHead):
         for sample, normals in zip(samples, output.float(), strict=True):
             input_shape, ori_shape, warp = sample_frames(sample, normals.shape[-2:])
             normals = F.interpolate(normals[None], size=input_shape, mode='bilinear', align_corners=False)[0]
-            normals = F.normalize(map_to_original(normals, warp, ori_shape), dim=0)
+            normals = map_to_original(normals, warp, ori_shape)
+            F.normalize(normals, dim=0, out=normals)  # in place: photos may have 100 megapixels
             sample.set_field(normals.cpu(), 'pred_normals')
