@@ -95,3 +95,12 @@ def test_info(monkeypatch, capsys, tmp_path):
 
 def test_layouts_of_convert_are_those_there_are():
     assert tuple(TARGETS) == LAYOUTS
+
+
+def test_download_lists_what_is_published_and_names_the_nearest(monkeypatch, capsys):
+    code, out, _ = call(monkeypatch, capsys, 'download', '--list')
+    (line,) = [line for line in out.splitlines() if line.startswith('pose_308_1b ')]
+    assert code == 0 and line.split() == ['pose_308_1b', 'facebook/sapiens-pose-1b', 'CC-BY-NC-4.0']
+    for arguments, message in ([['pose_308_1bb'], "did you mean 'pose_308_1b'?"], [[], 'say what to download']):
+        code, _, err = call(monkeypatch, capsys, 'download', *arguments)
+        assert code == 1 and message in err and err.count('\n') == 1

@@ -57,3 +57,9 @@ def test_no_circle():
         if top and module != target:
             graph.setdefault(module, set()).add(target)
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_names_of_test_files_are_unique():
+    """pytest imports them by their bare names: two of the same name end a run of the whole suite."""
+    names = [path.name for path in Path(__file__).parent.rglob('*.py') if path.name != 'conftest.py']
+    assert not {name for name in names if names.count(name) > 1}
