@@ -1,7 +1,8 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""What `make demo` runs: make people, train tiny models on them for about two minutes, try them on real photos.
+"""What `make demo` runs: the small model that ships, on real photos. With --train: train one on made people first.
 
-Usage: python demo/quickstart.py [--images demo/images] [--people 240] [--iterations 500]
+Usage: python demo/quickstart.py [--images demo/images]
+       python demo/quickstart.py --train [--people 240] [--iterations 500]
 
 Every step is a command that a user could type; it is printed before it runs. Steps that are done are not repeated.
 """
@@ -46,40 +47,44 @@ def main() -> None:
     """Read the options and run the steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--images', default='demo/images', help='photo or folder to run on')
-    parser.add_argument('--people', type=int, default=240, help='pictures of made people to train on')
-    parser.add_argument('--iterations', type=int, default=500, help='training steps')
+    parser.add_argument('--train', action='store_true', help='first train a model on simple made people, two minutes')
+    parser.add_argument('--people', type=int, default=240, help='with --train: pictures of made people')
+    parser.add_argument('--iterations', type=int, default=500, help='with --train: training steps')
     args = parser.parse_args()
     console = Console()
+    model = train(console, args) if args.train else ('--model', 'tiny')
+    boxes = ROOT / args.images / 'boxes.json'
+    persons = ('--detector', f'file:{boxes.relative_to(ROOT)}' if boxes.is_file() else 'tiny')
+    # Models this small are unsure of their points; a low threshold shows them all the same.
+    run(console, 'pose, parts, depth and normals of real photos', 'demo/image_demo.py', args.images, *model, *persons,
+        '--threshold', '0.1', '--out-dir', OUT)  # fmt: skip
+    console.print(f'\nPictures, JSON and npz are in [bold]{OUT}[/bold]. Your own: sapiens predict PHOTO.')
+    if not args.train:
+        console.print('This model has 4 million parameters and has seen rendered people only; what it can and cannot '
+                      'do: docs/model_zoo.md. The large ones: README, "Use it".')  # fmt: skip
+
+
+def train(console: Console, args: argparse.Namespace) -> tuple[str, ...]:
+    """Make people, train on them; the options that name the model."""
     console.print(
         Panel(
-            'No trained weights ship with the project yet. This demo trains a tiny model (a few million parameters, '
-            '128 x 96 pixels) on simple made figures for about two minutes and runs it on real photos.\n'
-            'The pictures show that every part works. They do not show what the real models can do.',
+            'This trains a tiny model (128 x 96 pixels) on simple made figures for about two minutes and runs it on '
+            'real photos.\nThe pictures show that every part works. They do not show what the real models can do.',
             title='What you will see',
         )
     )
     render = ('tools/synthesis/render.py', '--assets', 'fixture', '--out', DATA, '--num', str(args.people))
     options = ('--size', '192x144', '--persons', '1-2', '--samples', '1', '--workers', str(min(os.cpu_count() or 1, 8)))
-    run(console, '1/3  make people with labels', *render, *options)
-
+    run(console, 'make people with labels', *render, *options)
     checkpoint = ROOT / WORK / f'iter_{args.iterations}.pth'
     if checkpoint.is_file():
-        console.rule('[bold]2/3  train')
         console.print(f'{checkpoint.relative_to(ROOT)} is there: not trained again')
     else:
         length = (f'train_cfg.max_iters={args.iterations}', f'train_cfg.val_interval={args.iterations}')
         interval = f'default_hooks.checkpoint.interval={args.iterations}'
-        train = ('tools/train.py', CONFIG, '--work-dir', WORK, '--cfg-options', *length, interval)
-        run(console, '2/3  train four tasks on one backbone', *train)
-
-    model = ('--config', CONFIG, '--checkpoint', str(checkpoint.relative_to(ROOT)))
-    # No detector ships either: the boxes of the demo photos were drawn by hand; other photos are taken whole.
-    boxes = ROOT / args.images / 'boxes.json'
-    persons = ('--detector', f'file:{boxes.relative_to(ROOT)}', '--per-person') if boxes.is_file() else ()
-    # A model this young is unsure of its points; a low threshold shows them all the same.
-    run(console, '3/3  pose, parts, depth and normals of real photos', 'demo/image_demo.py', args.images, *model,
-        *persons, '--threshold', '0.05', '--out-dir', OUT)  # fmt: skip
-    console.print(f'\nPictures, JSON and npz are in [bold]{OUT}[/bold]. To use the real models: README, "Use it".')
+        command = ('tools/train.py', CONFIG, '--work-dir', WORK, '--cfg-options', *length, interval)
+        run(console, 'train four tasks on one backbone', *command)
+    return '--config', CONFIG, '--checkpoint', str(checkpoint.relative_to(ROOT))
 
 
 if __name__ == '__main__':

@@ -21,6 +21,7 @@ from made_people import make_person, write_people  # noqa: E402
 
 CONFIGS = sorted(p for p in ROOT.glob('configs/*/*.py') if p.parent.name != '_base_')
 SIZES = {'0.3b': 0.3e9, '0.6b': 0.6e9, '1b': 1.1e9, '2b': 2.1e9, 'tiny': 2e6}
+SMALL = {'small': 2e7}  # of all tasks in one only
 GRID = {
     'pretrain': ['mae'],
     'pose': ['17kpt', '133kpt', '308kpt'],
@@ -41,8 +42,9 @@ def test_builds_on_the_meta_device(path):
     config = load_config(path)
     with torch.device('meta'):
         model = MODELS.build(config.model)
-    size = next(size for size in SIZES if f'_{size}_' in path.stem)
-    assert SIZES[size] < count_parameters(model) < 3 * SIZES[size]
+    sizes = SIZES | SMALL
+    size = next(size for size in sizes if f'_{size}_' in path.stem)
+    assert sizes[size] < count_parameters(model) < 3 * sizes[size]
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
         assert DATASETS.get(loader.dataset.type) is not None
         assert tuple(loader.dataset.input_size) == tuple(model.backbone.img_size)
@@ -52,6 +54,19 @@ def test_builds_on_the_meta_device(path):
         if hasattr(head, 'vocabulary'):
             used = {config.train_dataloader.dataset.get(key) for key in ('keypoint_vocabulary', 'part_vocabulary')}
             assert head.vocabulary.name in used
+
+
+def test_large_jpegs_are_decoded_as_large_as_the_smallest_window_needs():
+    """Windows may be magnified 2.58 times; decoding was told 2.3."""
+    for path in ('pretrain/sapiens_tiny_mae.py', 'depth/sapiens_tiny_depth.py'):
+        pipeline = load_config(ROOT / 'configs' / path).train_dataloader.dataset.pipeline
+        (load,) = [step for step in pipeline if step.type == 'LoadImage']
+        for step in pipeline:
+            if step.type == 'RandomResizedCrop':
+                assert load.max_zoom == pytest.approx((step.area[0] * min(step.aspect[0], 1 / step.aspect[1])) ** -0.5)
+            if step.type == 'RandomAffine':
+                assert load.max_zoom == step.scale[1]
+        assert load.max_zoom >= 2
 
 
 @pytest.fixture(scope='module')

@@ -29,12 +29,9 @@ def main() -> None:
     if not args.checkpoints:
         print('\n'.join(f'{name}: {value}' for name, value in describe_installation().items()))
         return
-    from ..engine.files import read_checkpoint
-    from ..engine.layouts import recognise
+    from ..engine.describe import describe_file
 
-    for file in args.checkpoints:
-        state, meta = read_checkpoint(file)
-        print(f'{file}: {recognise(state, file, meta)}')
+    print('\n'.join(describe_file(file) for file in args.checkpoints))
 
 
 def describe_installation() -> dict[str, str]:

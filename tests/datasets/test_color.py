@@ -170,3 +170,26 @@ def test_bad_cameras_change_pixels_and_nothing_else():
     assert (out == out[..., :1]).all() and not (image == image[..., :1]).all()
     warm = RandomCamera(**{**off, 'white_balance_prob': 1}).transform(dict(img=image))['img']
     assert (warm[..., 1] == image[..., 1]).all() and (warm[..., 0] != image[..., 0]).any()
+
+
+def test_people_wear_photographs_and_keep_their_light(tmp_path):
+    from sapiens.datasets.transforms import RandomTexture
+
+    np.random.seed(1)
+    import cv2
+
+    checks = np.kron((np.indices((16, 16)).sum(0) % 2), np.ones((8, 8)))[..., None] * np.ones(3) * 200 + 20
+    cv2.imwrite(str(tmp_path / 'photo.png'), checks.astype(np.uint8))
+    image = np.full((60, 40, 3), 120, np.uint8)
+    image[:, 20:] = 60  # shade
+    parts = np.zeros((60, 40), np.uint8)
+    parts[10:50, 10:30] = 22  # upper clothing
+    sample = dict(img=image, part_map=parts, part_vocabulary='parts28', background=str(tmp_path))
+    dress = RandomTexture(prob=1, clothes_prob=1, body_prob=0, strength=(1.0, 1.0))
+    for _ in range(4):
+        out = dress.transform(dict(sample))['img'].astype(float)
+        assert (out[parts == 0] == image[parts == 0]).all()
+        lit, shade = out[10:50, 10:20], out[10:50, 20:30]
+        assert lit.std() > 20 and lit.mean() > 1.3 * shade.mean()
+    assert (RandomTexture(prob=1).transform({**sample, 'background': None})['img'] == image).all()
+    assert (RandomTexture(prob=0).transform(dict(sample))['img'] == image).all()

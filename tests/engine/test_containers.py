@@ -17,6 +17,7 @@ from torch import nn
 from sapiens.engine.adapters import to_published
 from sapiens.engine.checkpoint import CheckpointError, load_model_weights, load_plain, read_checkpoint
 from sapiens.engine.convert import convert_checkpoint
+from sapiens.engine.describe import describe_file
 from sapiens.registry import MODELS
 
 TINY = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
@@ -186,6 +187,17 @@ def test_the_suffix_does_not_matter(tmp_path, weights, suffix):
     (tmp_path / f'file{suffix}').write_text('version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n')
     with pytest.raises(CheckpointError, match='Git LFS pointer'):
         read_checkpoint(tmp_path / f'file{suffix}')
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_file_is_described_without_reading_its_numbers(tmp_path, weights, kind, monkeypatch):
+    path = tmp_path / f'file{KINDS[kind]}'
+    write(kind, weights, path)
+    monkeypatch.setattr('sapiens.engine.containers.Content.fill', None)
+    text = describe_file(path)
+    assert 'encoder 32 x 2 layers, pose (308, keypoints308)' in text
+    assert str(path) in text and 'M float32' in text
+    assert ('beside the weights: message_hub, optimizer, param_schedulers' in text) == (kind == 'mmengine training run')
 
 
 # ---------------------------------------------------------------- hostile files

@@ -187,6 +187,18 @@ def test_names():
     assert all(i['licence'] in published()['licences'] for i in files)
 
 
+def test_the_page_of_weights_lists_what_is_published():
+    text = (ROOT / 'docs' / 'weights.md').read_text()
+    rows = re.findall(r'^\| (`.+?`.*?) \| `(\S+)`.* \| (.+) \|$', text, re.MULTILINE)
+    listed = {
+        (f'{model}_{size}', repository.replace('SIZE', size))
+        for names, repository, sizes in rows
+        for model in re.findall('`(\\w+)`', names)
+        for size in sizes.split(', ')
+    }
+    assert listed == {(i['model'], i['repository']) for i in published()['files'] if 'model' in i}
+
+
 def test_a_published_file_at_hand_is_found_before_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / 'checkpoints' / 'sapiens_1b_epoch_173_clean.pth'

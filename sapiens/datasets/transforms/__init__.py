@@ -9,6 +9,7 @@ from .dense import Pad, RandomAffine, RandomCrop, RandomResizedCrop, RandomRotat
 from .flip import RandomFlip
 from .loading import LoadImage, LoadLabels
 from .pack import PackHumanInputs
+from .texture import RandomTexture
 from .topdown import PersonBox, RandomBox, RandomHalfBody, RandomWindow, TopdownAffine
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     'RandomHalfBody',
     'RandomResizedCrop',
     'RandomRotate',
+    'RandomTexture',
     'RandomWindow',
     'Resize',
     'TopdownAffine',

@@ -64,7 +64,7 @@ class RandomBackground(BaseTransform):
             return results
         else:
             raise UserError(f"{results['img_path']}: RandomBackground needs a mask or parts; add 'mask' to LoadLabels")
-        background = random_window(_photos(folder), results['img'].shape[:2])
+        background = random_window(photos_of(folder), results['img'].shape[:2])
         alpha = cv2.GaussianBlur(person.astype(np.float32), (0, 0), self.feather) if self.feather else person
         alpha = np.float32(alpha)[..., None]
         mixed = results['img'] * alpha + background * (1 - alpha)
@@ -80,7 +80,8 @@ class RandomBackground(BaseTransform):
 
 
 @lru_cache(maxsize=8)
-def _photos(folder: str) -> tuple[str, ...]:
+def photos_of(folder: str) -> tuple[str, ...]:
+    """Files of the photos in a folder."""
     return list_images(folder)
 
 

@@ -1,0 +1,88 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""The stages of the small models: listing sets, evaluation on photographs, scripts that at least parse."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+
+
+def tool(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / f'tools/zoo/{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize('script', sorted((ROOT / 'tools/zoo').glob('*.sh')), ids=lambda p: p.stem)
+def test_scripts_parse(script):
+    subprocess.run(['bash', '-n', script], check=True)
+
+
+def write_set(zoo, name, count):
+    from sapiens.datasets import ManifestWriter
+
+    for split in ('train', 'val'):
+        with ManifestWriter(zoo / 'renders' / name / split, keypoints='keypoints308', parts='parts28') as writer:
+            for i in range(count):
+                writer.write(f'{i}', np.zeros((16, 12, 3), np.uint8), persons=[])
+
+
+def test_sets_are_listed_in_the_order_in_which_they_came(tmp_path):
+    from sapiens.datasets import Manifest
+
+    list_sets = tool('list_sets').list_sets
+    write_set(tmp_path, 'base', 2)
+    assert list_sets(tmp_path, 'train') == ['../renders/base/train/manifest.json']
+    write_set(tmp_path, 'a_later_one', 1)
+    (tmp_path / 'renders/unfinished/train').mkdir(parents=True)
+    assert list_sets(tmp_path, 'train') == [f'../renders/{n}/train/manifest.json' for n in ('base', 'a_later_one')]
+    assert [entry['id'] for entry in Manifest(tmp_path / 'train').entries()] == ['0', '1', '0']
+    assert len(list_sets(tmp_path, 'val')) == 2
+    done = subprocess.run([sys.executable, ROOT / 'tools/zoo/list_sets.py', tmp_path / 'nothing'], capture_output=True)
+    assert done.returncode == 1 and b'holds no finished set' in done.stderr
+
+
+def test_photographs_are_evaluated(tmp_path, monkeypatch, capsys):
+    from sapiens.engine.config import load_config
+    from sapiens.engine.files import save_plain
+    from sapiens.registry import MODELS
+
+    config = ROOT / 'configs/multitask/sapiens_tiny_4tasks_128x96.py'
+    torch.manual_seed(0)
+    save_plain({'state_dict': MODELS.build(load_config(config).model).state_dict(), 'meta': {}}, tmp_path / 'w.pth')
+    arguments = [str(ROOT / 'tests/data/coco_785.json'), '--images', str(ROOT / 'demo/images')]
+    options = ['--config', str(config), '--weights', str(tmp_path / 'w.pth'), '--out', str(tmp_path / 'out.json')]
+    evaluate = tool('evaluate')
+    monkeypatch.setattr(sys, 'argv', ['evaluate.py', *arguments, *options])
+    evaluate.main()
+    figures = json.loads((tmp_path / 'out.json').read_text())
+    assert figures['persons over 96 x 96'] == 1 and 0 <= figures['PCK@0.2'] <= 1 and figures['AP_L'] >= 0
+    assert 'PCK@0.1 left_knee' in capsys.readouterr().out
+
+
+def test_points_that_are_right_count(tmp_path):
+    annotations = ROOT / 'tests/data/coco_785.json'
+    person = json.loads(annotations.read_text())['annotations'][0]
+    points = np.reshape(person['keypoints'], (17, 3))
+    pose = tool('evaluate').Pose17(str(annotations))
+    pose.add(person['image_id'], person, points[:, :2].astype(float), np.ones(17))
+    figures = pose.summary()
+    assert figures['PCK@0.1'] == 1 and figures['AP'] == pytest.approx(1)
+    off = tool('evaluate').Pose17(str(annotations))
+    off.add(person['image_id'], person, points[:, :2] + 0.15 * max(person['bbox'][2:]), np.ones(17))
+    assert off.summary()['PCK@0.1'] == 0 and off.summary()['PCK@0.2'] == 0  # both axes: 0.21 of the box
+
+
+def test_boxes_are_matched_once():
+    evaluate = tool('evaluate')
+    a = np.array([[0, 0, 10, 10], [0, 0, 10, 8.0]])
+    iou, inside = evaluate.overlaps(a, np.array([[0, 0, 10, 10.0]]))
+    assert iou[:, 0].tolist() == [1.0, 0.8] and inside[:, 0].tolist() == [1.0, 1.0]

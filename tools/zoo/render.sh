@@ -1,0 +1,29 @@
+#!/bin/bash
+# Render what the small models learn from, into data/zoo. Usage: tools/zoo/render.sh [MINUTES]
+# Run it again to go on: finished pictures stay. After every run, data/zoo/train and data/zoo/val list all that is there.
+# PYTHON (python), ZOO (data/zoo), WORKERS (all cores), ASSETS (data/assets), BACKGROUNDS (a folder of photographs
+# without people, to stand in front of), HDRIS (a folder of equirectangular .hdr pictures: polyhaven.com has them, CC0)
+# and SCALE (1; 0.01 makes hundredths of the sets) may be set.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+PYTHON=${PYTHON:-python} ZOO=${ZOO:-data/zoo} WORKERS=${WORKERS:-$(nproc)} ASSETS=${ASSETS:-data/assets}
+END=$(($(date +%s) + ${1:-100000} * 60))
+export OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+
+render() { # NAME NUMBER OPTIONS...
+    local name=$1 left=$((END - $(date +%s))) number
+    number=$($PYTHON -c "print(max(2, round($2 * ${SCALE:-1})))")
+    shift 2
+    [ "$left" -gt 0 ] || return 0
+    # An interrupt lets the writer list what it has.
+    timeout --signal=INT "$left" "$PYTHON" tools/synthesis/render.py --out "$ZOO/renders/$name" --num "$number" \
+        --size 256x192 --workers "$WORKERS" --assets "$ASSETS" "$@" || true
+    "$PYTHON" tools/zoo/list_sets.py "$ZOO"
+}
+
+[ "$ASSETS" = fixture ] || [ -e "$ASSETS/manifest.json" ] || "$PYTHON" tools/synthesis/prepare_assets.py --out "$ASSETS"
+render base 6000 --persons 1-3 --seed 100
+render more1 8000 --persons 1-4 --seed 200 --val-fraction 0.01
+[ -z "${BACKGROUNDS:-}" ] || render photos 6000 --persons 1-4 --seed 300 --val-fraction 0.01 --backgrounds "$BACKGROUNDS"
+[ -z "${HDRIS:-}" ] || render hdris 6000 --persons 1-4 --seed 500 --val-fraction 0.01 --hdris "$HDRIS"
+render more2 12000 --persons 1-4 --seed 400 --val-fraction 0.01
