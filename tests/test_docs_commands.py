@@ -51,7 +51,7 @@ def test_commands_of_the_docs_exist_with_their_options(page):
             if re.fullmatch(r'--[a-z][\w-]*(=.*)?', word) and word.partition('=')[0] not in ('--help',):
                 option = word.partition('=')[0]
                 plain = option.replace('--no-', '--')
-                assert f"'{option}'" in known or f"'{plain}'" in known or 'f\'--' in known, f'{text}: {option}'
+                assert f"'{option}'" in known or f"'{plain}'" in known or "f'--" in known, f'{text}: {option}'
             if re.fullmatch(r'configs/[\w./]+\.py', word) and not re.search(r'my_|mine', word):
                 assert find_config_file(word).is_file(), f'{text}: {word}'
 
@@ -69,3 +69,11 @@ def test_python_in_the_readme_imports_what_there_is():
         for module, names in re.findall(r'^from (sapiens[\w.]*) import (.+)$', block, re.MULTILINE):
             for name in names.split(','):
                 assert hasattr(importlib.import_module(module), name.strip())
+
+
+def test_files_that_the_architecture_page_names_exist():
+    page = (ROOT / 'docs/architecture.md').read_text()
+    names = {name for name in re.findall(r'`([\w/]+\.py)`', page) if not Path(name).name.startswith('my_')}
+    files = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob('*.py') if '.venv' not in path.parts}
+    gone = {name for name in names if not any(f'/{file}'.endswith(f'/{name}') for file in files)}
+    assert len(names) > 30 and not gone

@@ -56,7 +56,7 @@ def four_tasks(folder, name='config.py', **changes):
     loader = dict(LOADER, dataset=dict(data_root=str(Path(folder).resolve()), input_size=(64, 48)))
     heads = {task: dict(deconv_channels=(8, 8), conv_channels=(8,)) for task in ('pose', 'seg', 'depth', 'normal')}
     settings = dict(
-        model=dict(backbone=SMALL, heads=heads),
+        model=dict(backbone=SMALL, neck=None, heads=heads),
         train_dataloader=loader,
         val_dataloader=loader,
         test_dataloader=loader,
@@ -466,7 +466,7 @@ def test_checkpoints_of_other_models_and_files_that_are_none(run_script, people)
     fails(run_script(TRAIN, other, '--resume', good), message)
     heads = {task: dict(deconv_channels=(8, 8), conv_channels=(8,)) for task in ('pose', 'seg', 'depth', 'normal')}
     backbone = dict(SMALL, arch=dict(SMALL['arch'], embed_dims=32))
-    wider = four_tasks(people, 'wider.py', model=dict(backbone=backbone, heads=heads))
+    wider = four_tasks(people, 'wider.py', model=dict(backbone=backbone, neck=None, heads=heads))
     fails(
         run_script(TEST, wider, good), r'good.pth: backbone\.\S+ does not fit: the model expects \[.*32.*the file has'
     )
