@@ -361,12 +361,8 @@ class _Download:
 
 
 def _sha256(path: Path) -> str:
-    with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest() if hasattr(hashlib, 'file_digest') else _digest(file)
-
-
-def _digest(file: Any) -> str:
     total = hashlib.sha256()
-    for piece in iter(lambda: file.read(1 << 24), b''):
-        total.update(piece)
+    with open(path, 'rb') as file:
+        for piece in iter(lambda: file.read(1 << 24), b''):
+            total.update(piece)
     return total.hexdigest()
