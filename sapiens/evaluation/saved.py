@@ -10,7 +10,6 @@ a person's crop has a file a person, and its entry the ``warp_mat`` and ``img_sh
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import zlib
@@ -18,15 +17,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
+from ..datasets.label_files import encode_ids, encode_npz, read_array
 from ..errors import UserError
 from ..registry import METRICS
 from ..structures.coco_results import describe_person
 from ..utils.files import write_atomic
-from ..utils.json_files import as_numbers, read_json
+from ..utils.json_files import as_numbers, read_file, read_json
 from ..vocabularies import load_vocabulary
 from .base import HumanMetric, sample_key, sample_name, to_numpy
 from .persons import box_gives_area, person_score
@@ -77,13 +76,9 @@ class SavePredictions(HumanMetric):
             raise UserError(f"{sample_name(sample)}: the sample has no '{name}' to save")
         array, stem = to_numpy(sample[name]), _file_stem(sample)
         if self.task == 'seg':
-            ids = array.reshape(array.shape[-2:]).astype(np.uint8)
-            file, data = f'{stem}.png', cv2.imencode('.png', ids)[1].tobytes()
+            file, data = f'{stem}.png', encode_ids(array.reshape(array.shape[-2:]))
         else:
-            # By way of memory: an npz that cannot be written to its file leaves numpy's complaints on the screen.
-            buffer = io.BytesIO()
-            np.savez_compressed(buffer, data=array.astype(np.float32))
-            file, data = f'{stem}.npz', buffer.getvalue()
+            file, data = f'{stem}.npz', encode_npz(array.astype(np.float32))
         write_atomic(self.out / file, data)
         result = {'id': _plain(sample.get('img_id')), 'image': sample.get('img_path'), 'file': file}
         if sample.get('ann_id') is not None and sample.get('warp_mat') is not None:
@@ -170,38 +165,28 @@ class SavedMaps:
             yield self._read(path), crop
 
     def _read(self, path: Path) -> np.ndarray:
-        if not path.is_file():
-            raise UserError(f'{path}: the result file is missing')
-        if path.suffix.lower() in ('.npz', '.npy'):
-            array = _read_array(path)
-        else:
-            array = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-            if array is None:
-                raise UserError(f'{path}: not a readable image')
-            array = self._from_image(array, path)
-        if self.task == 'seg':
-            return array.reshape(array.shape[-2:])
-        wanted = 1 if self.task == 'depth' else 3
-        array = array[None] if array.ndim == 2 else array
-        if array.shape[0] != wanted and array.shape[-1] == wanted:
-            array = np.moveaxis(array, -1, 0)
-        if array.ndim != 3 or array.shape[0] != wanted:
-            raise UserError(f'{path}: a {self.task} map has {wanted} channel(s), this has shape {array.shape}')
+        array = read_array(read_file(path, 'result file'), str(path))
+        channels = {'seg': 0, 'depth': 1, 'normal': 3}[self.task]
+        is_image = path.suffix.lower() == '.png'
+        if is_image and self.task == 'seg' and array.ndim == 3:
+            raise UserError(f'{path}: holds colours, not part ids; save ids as a grey PNG')
+        if channels == 0 and array.ndim == 3 and array.shape[0] == 1:
+            array = array[0]
+        if channels == 1 and array.ndim == 2:
+            array = array[None]
+        if channels and array.ndim == 3 and array.shape[0] != channels and array.shape[-1] >= channels:
+            array = np.moveaxis(array[..., 2::-1] if is_image else array, -1, 0)
+        wanted = (channels,) if channels else ()
+        if array.dtype.kind not in 'biuf' or array.ndim != 2 + len(wanted) or array.shape[:-2] != wanted:
+            raise UserError(
+                f'{path}: a {self.task} map has numbers of {channels or 1} channel(s), this {array.dtype} {array.shape}'
+            )
+        if not channels:
+            return array.astype(np.uint8) if array.dtype.kind == 'b' else array
+        if is_image and self.task == 'normal':
+            known, top = array.any(0), np.iinfo(array.dtype).max
+            return np.where(known, array.astype(np.float32) * (2 / top) - 1, 0)
         return array.astype(np.float32)
-
-    def _from_image(self, array: np.ndarray, path: Path) -> np.ndarray:
-        if self.task == 'seg':
-            if array.ndim == 3:
-                raise UserError(f'{path}: holds colours, not part ids; save ids as a grey PNG')
-            return array
-        if self.task == 'depth':
-            return array.astype(np.float32)
-        if array.ndim != 3:
-            raise UserError(f'{path}: normals need three channels')
-        top = np.iinfo(array.dtype).max
-        rgb = array[..., 2::-1].astype(np.float32)
-        known = rgb.any(-1, keepdims=True)
-        return np.where(known, rgb * (2 / top) - 1, 0)
 
 
 def _file_stem(sample: dict) -> str:
@@ -223,31 +208,23 @@ def _plain(value: Any) -> Any:
 
 
 def _read_index(path: Path) -> dict:
+    """The list of a folder's results, checked: what is read later can rely on it."""
     document = read_json(path, 'list of results')
-    try:
-        if document.get('format') != FORMAT:
-            raise UserError(f"{path}: format is {document.get('format')!r}, this program reads '{FORMAT}'")
-        for item in document['items']:
-            _ = item['id'], item['file']
-            if 'warp_mat' in item and as_numbers(item['warp_mat'], 2, 3) is None:
-                raise KeyError('warp_mat')
-    except UserError:
-        raise
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f'{path}: not a list of results ({error!r})') from None
+    if not isinstance(document, dict) or document.get('format') != FORMAT:
+        found = document.get('format') if isinstance(document, dict) else type(document).__name__
+        raise UserError(f"{path}: format is {found!r}, this program reads '{FORMAT}'")
+    items = document.get('items')
+    for number, item in enumerate(items if isinstance(items, list) else [None]):
+        if not isinstance(item, dict) or not isinstance(item.get('file'), str) or not _is_id(item.get('id')):
+            raise UserError(f'{path}: "items" {number} is no {{"id", "file"}}; mend or write the results again')
+        for key, shape in (('warp_mat', (2, 3)), ('img_shape', (2,))):
+            numbers = None if item.get(key) is None else as_numbers(item[key], *shape)
+            if item.get(key) is not None and (numbers is None or not np.isfinite(numbers).all()):
+                raise UserError(f'{path}: "items" {number} has a {key} that is no array of shape {shape}')
+        if item.get('ann_id') is not None and not _is_id(item['ann_id']):
+            raise UserError(f'{path}: "items" {number} has an ann_id that is neither number nor text')
     return document
 
 
-def _read_array(path: Path) -> np.ndarray:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            if len(loaded.files) != 1:
-                raise UserError(f'{path}: a result holds one array, this has {loaded.files}')
-            return loaded[loaded.files[0]]
-    except UserError:
-        raise
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f'{path}: not a readable array ({error})') from None
+def _is_id(value: Any) -> bool:
+    return isinstance(value, (int, float, str)) and not isinstance(value, bool)

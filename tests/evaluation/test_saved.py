@@ -160,7 +160,7 @@ def test_failures_are_one_line(scene, tmp_path):
     text = line(save([small], tmp_path / 'b', 'depth'), '--ann-file', manifest, '--task', 'depth')
     assert 'images/000000.jpg: pred_depth is 20x40 but gt_depth is 48x40' in text
     (tmp_path / 'b' / '000000.npz').write_bytes(b'not an archive')
-    assert '000000.npz: not a readable array' in line(tmp_path / 'b', '--ann-file', manifest, '--task', 'depth')
+    assert '000000.npz: not a readable' in line(tmp_path / 'b', '--ann-file', manifest, '--task', 'depth')
     assert 'no such' in line(out, '--ann-file', tmp_path / 'nothing' / 'manifest.json', '--task', 'seg').lower()
     wrong = save(predictions, tmp_path / 'r.json', 'pose', 'coco17')
     assert 'holds parts, not keypoints' in line(wrong, '--ann-file', COCO, '--task', 'pose', '--vocabulary', 'parts28')
@@ -171,3 +171,41 @@ def test_wrong_settings():
         SavePredictions('x', 'pos')
     with pytest.raises(UserError, match='saved as a .json file'):
         SavePredictions('x', 'pose', 'coco17')
+
+
+def damage_index(change):
+    def apply(folder):
+        path = folder / 'results.json'
+        document = json.loads(path.read_text())
+        change(document)
+        path.write_text(json.dumps(document))
+
+    return apply
+
+
+DAMAGES = {
+    'cut off': lambda folder: (folder / '000001.npz').write_bytes((folder / '000001.npz').read_bytes()[:90]),
+    'empty': lambda folder: (folder / '000001.npz').write_bytes(b''),
+    'no numbers': lambda folder: np.savez(folder / '000001.npz', data=np.array('x')),
+    'objects': lambda folder: np.savez(folder / '000001.npz', data=np.array([{}], object)),
+    'complex': lambda folder: np.savez(folder / '000001.npz', data=np.zeros((1, 48, 40), complex)),
+    'one axis': lambda folder: np.savez(folder / '000001.npz', data=np.zeros(5)),
+    'gone': lambda folder: (folder / '000001.npz').unlink(),
+    'not JSON': lambda folder: (folder / 'results.json').write_text('{"items": ['),
+    'a list': lambda folder: (folder / 'results.json').write_text('[]'),
+    'no items': damage_index(lambda d: d.update(items=7)),
+    'no file': damage_index(lambda d: d['items'][1].pop('file')),
+    'a list for an id': damage_index(lambda d: d['items'][1].update(id=[1])),
+    'a crop of text': damage_index(lambda d: d['items'][1].update(warp_mat='x', img_shape=[4, 4])),
+    'an endless crop': damage_index(lambda d: d['items'][1].update(warp_mat=[[1e999, 0, 0], [0, 1, 0]])),
+    'a list for a person': damage_index(lambda d: d['items'][1].update(ann_id=[[1]])),
+}
+
+
+@pytest.mark.parametrize('name', DAMAGES)
+def test_damaged_results_are_one_line_that_names_the_file(scene, tmp_path, name):
+    manifest, predictions = scene
+    out = save(predictions, tmp_path / 'results', 'depth')
+    DAMAGES[name](out)
+    done = run(out, '--ann-file', manifest, '--task', 'depth', '--show-worst', 1, '--show-dir', tmp_path / 'worst')
+    assert done.code == 1 and done.error.count('\n') == 1 and str(out) in done.error, done.error
