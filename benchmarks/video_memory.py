@@ -75,7 +75,7 @@ def main() -> None:
                 seen[result.index + 1] = resident()
 
         start = time.perf_counter()
-        count = render_video(inferencer, folder / 'in.mp4', folder / 'out.mp4', on_frame=note)
+        count = render_video(inferencer, folder / 'in.mp4', folder / 'out.mp4', on_frame=note).frames
         rate = count / (time.perf_counter() - start)
     print(
         f'{count} frames at {rate:.1f} fps; resident memory '

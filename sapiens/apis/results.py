@@ -8,7 +8,7 @@ Coordinates are pixels with the centre of the first pixel at (0, 0), x to the ri
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,26 @@ NORMAL_AXES = {'x-right y-up z-viewer': (1, 1, 1), 'opencv': (1, -1, -1)}
 """Conventions of normals: signs of x, y, z relative to ours (x right, y up, z towards the viewer)."""
 
 
+class _Short:
+    """Arrays are told by their shapes: a result may hold hundreds of megabytes."""
+
+    def __repr__(self) -> str:
+        told = []
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, np.ndarray):
+                value = value.round(1).tolist() if value.size <= 4 else f'{value.dtype} {value.shape}'
+            elif isinstance(value, dict):
+                value = {key: getattr(entry, 'shape', entry) for key, entry in value.items()}
+            elif item.name == 'vocabulary':
+                value = value.name
+            if value is not None and value != {}:
+                told.append(f'{item.name}={value}')
+        return f'{type(self).__name__}({", ".join(told)})'
+
+
 @dataclass(frozen=True, repr=False)
-class PersonKeypoints:
+class PersonKeypoints(_Short):
     """Keypoints of one person.
 
     Attributes:
@@ -41,9 +59,6 @@ class PersonKeypoints:
     instance_id: int
     vocabulary: KeypointVocabulary
 
-    def __repr__(self) -> str:
-        return f'PersonKeypoints({self.vocabulary.name}, instance_id={self.instance_id}, box={_short(self.box)})'
-
     def __getitem__(self, name: str) -> tuple[float, float, float]:
         """``x, y, score`` of a keypoint by name."""
         if name not in self.vocabulary.names:
@@ -57,7 +72,7 @@ class PersonKeypoints:
 
 
 @dataclass(frozen=True, repr=False)
-class KeypointSet:
+class KeypointSet(_Short):
     """Keypoints of all N persons of an image.
 
     Attributes:
@@ -75,9 +90,6 @@ class KeypointSet:
     box_scores: np.ndarray
     instance_ids: np.ndarray
     vocabulary: KeypointVocabulary
-
-    def __repr__(self) -> str:
-        return f'KeypointSet({len(self)} person(s), {self.vocabulary.name})'
 
     def __len__(self) -> int:
         return len(self.xy)
@@ -107,7 +119,7 @@ class KeypointSet:
 
 
 @dataclass(frozen=True, repr=False)
-class PartMap:
+class PartMap(_Short):
     """Body parts.
 
     Attributes:
@@ -119,10 +131,6 @@ class PartMap:
     ids: np.ndarray
     vocabulary: PartVocabulary
     scores: np.ndarray | None = None
-
-    def __repr__(self) -> str:
-        height, width = self.ids.shape
-        return f'PartMap({height} x {width}, {self.vocabulary.name}, {self.mask.mean():.0%} people)'
 
     @property
     def mask(self) -> np.ndarray:
@@ -137,7 +145,7 @@ class PartMap:
 
 
 @dataclass(frozen=True, repr=False)
-class DepthMap:
+class DepthMap(_Short):
     """Relative depth.
 
     Attributes:
@@ -161,10 +169,6 @@ class DepthMap:
         )
         return float(limits[0]), float(limits[1])
 
-    def __repr__(self) -> str:
-        height, width = self.data.shape
-        return f"DepthMap({height} x {width}, {self.valid.mean():.0%} valid, mask_source='{self.mask_source}')"
-
     def to_normals(self, relief: float | None = None) -> NormalMap:
         """Normals of the depth as a surface seen from far away (orthographic), as in the paper's Fig. 8.
 
@@ -176,7 +180,7 @@ class DepthMap:
 
 
 @dataclass(frozen=True, repr=False)
-class NormalMap:
+class NormalMap(_Short):
     """Surface normals.
 
     Attributes:
@@ -190,11 +194,6 @@ class NormalMap:
     valid: np.ndarray
     mask_source: str
     axes: str = 'x-right y-up z-viewer'
-
-    def __repr__(self) -> str:
-        height, width = self.valid.shape
-        valid = f'{self.valid.mean():.0%} valid'
-        return f"NormalMap({height} x {width}, {valid}, mask_source='{self.mask_source}', axes='{self.axes}')"
 
     def to(self, axes: str) -> NormalMap:
         """The same normals in other axes: ``'opencv'`` is x right, y down, z away from the viewer."""
@@ -247,7 +246,7 @@ def depth_to_normals(
 
 
 @dataclass(frozen=True, repr=False)
-class Features:
+class Features(_Short):
     """Features of the encoder for one image.
 
     Attributes:
@@ -260,13 +259,9 @@ class Features:
     layers: dict[int, np.ndarray]
     cls: np.ndarray | None = None
 
-    def __repr__(self) -> str:
-        shapes = {layer: values.shape for layer, values in self.layers.items()}
-        return f'Features({self.name!r}, layers {shapes}{"" if self.cls is None else ", with cls"})'
-
 
 @dataclass(repr=False)
-class ImageResult:
+class ImageResult(_Short):
     """Everything about one image.
 
     Attributes:
@@ -292,11 +287,6 @@ class ImageResult:
     depth: DepthMap | None = None
     normals: NormalMap | None = None
     origins: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        fields = (self.keypoints, self.parts, self.depth, self.normals)
-        done = ''.join(f', {field!r}' for field in fields if field is not None)
-        return f'ImageResult({self.name!r}, {self.size[0]} x {self.size[1]}, {len(self.boxes)} person(s){done})'
 
     @property
     def size(self) -> tuple[int, int]:
@@ -329,7 +319,3 @@ class ImageResult:
         from .saving import save_result
 
         return save_result(self, folder, **options)
-
-
-def _short(numbers: np.ndarray) -> list[float]:
-    return [round(float(number), 1) for number in numbers]

@@ -136,8 +136,10 @@ class _Reader:
         elif type(source).__module__.partition('.')[0] == 'PIL' and hasattr(source, 'convert'):
             yield _from_pil(source)
         elif callable(getattr(source, 'read', None)):
-            name = str(getattr(source, 'name', '')) or 'image'
-            yield _from_bytes(source.read(), name, Path(name).stem)
+            name, data = str(getattr(source, 'name', '')) or 'image', source.read()
+            if not isinstance(data, bytes):
+                raise UserError(f"{name}: was opened as text; open it as open(path, 'rb')")
+            yield _from_bytes(data, name, Path(name).stem)
         elif isinstance(source, Iterable) and not isinstance(source, dict):
             yield from self._many(source)
         else:
@@ -173,6 +175,8 @@ class _Reader:
         self.failures.append(Failure(name, str(error)))
 
     def _path(self, text: str) -> Iterator[Frame]:
+        if not text.strip():
+            raise UserError('an empty path is no source of images; give the path of an image, folder or video')
         path = Path(text).expanduser()
         if path.is_dir():
             found, note = find_images(path)
@@ -208,6 +212,9 @@ class _Reader:
             self._record(str(path), error)
 
     def _array(self, array: np.ndarray, color: str | None = None) -> Iterator[Frame]:
+        if array.dtype == np.uint8 and array.ndim == 1 and array.size:
+            yield _from_bytes(array.tobytes(), 'image')  # of a file, as OpenCV's imdecode takes it
+            return
         if array.dtype != np.uint8:
             raise UserError(f'an image array is uint8, not {array.dtype}; scale it to 0 .. 255 and convert it')
         if array.ndim == 4:
@@ -269,7 +276,10 @@ def _from_pil(image: Any) -> Frame:
     from PIL import ImageOps
 
     name = Path(getattr(image, 'filename', '') or 'image').stem
-    image = ImageOps.exif_transpose(image)
+    try:
+        image = ImageOps.exif_transpose(image)  # reads the file, which PIL has only opened so far
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f'{name}: the image cannot be read ({error}); replace it') from None
     if image.mode.startswith('I;16') or image.mode in ('I', 'F'):
         values = np.asarray(image, np.float64)
         top = 65535 if values.max() > 255 else 255

@@ -38,6 +38,25 @@ def test_bytes_are_a_file_never_numbers(pose, kind, monkeypatch):
         list(pose(kind(JPEG[:900])))
 
 
+def test_sources_that_are_none(pose, tmp_path):
+    from PIL import Image
+
+    (tmp_path / 'text.txt').write_text('words')
+    for source, message in [
+        ('', 'an empty path is no source'),
+        ({'a': 1}, 'a dict is no source'),
+        (
+            Image.open(io.BytesIO(JPEG[: len(JPEG) * 2 // 3])),
+            'image: the image cannot be read .image file is truncated',
+        ),
+        (open(tmp_path / 'text.txt'), "text.txt: was opened as text; open it as open.path, 'rb'."),  # noqa: SIM115
+    ]:
+        with pytest.raises(UserError, match=message):
+            list(pose(source))
+    (result,) = pose(np.frombuffer(JPEG, np.uint8))
+    assert result.size == (120, 90)
+
+
 def test_an_open_file_has_a_name(pose, tmp_path):
     (tmp_path / 'a.jpg').write_bytes(JPEG)
     with open(tmp_path / 'a.jpg', 'rb') as file:
