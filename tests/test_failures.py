@@ -56,7 +56,9 @@ def four_tasks(folder, name='config.py', **changes):
     loader = dict(LOADER, dataset=dict(data_root=str(Path(folder).resolve()), input_size=(64, 48)))
     heads = {task: dict(deconv_channels=(8, 8), conv_channels=(8,)) for task in ('pose', 'seg', 'depth', 'normal')}
     settings = dict(
-        model=dict(backbone=SMALL, neck=None, heads=heads),
+        load_from=None,
+        from_scratch=True,
+        model=dict(backbone=SMALL, heads=heads),
         train_dataloader=loader,
         val_dataloader=loader,
         test_dataloader=loader,
@@ -66,7 +68,7 @@ def four_tasks(folder, name='config.py', **changes):
         custom_hooks=[dict(type='BadSampleHook')],
         work_dir='work',
     )
-    return write_config('multitask/sapiens_tiny_4tasks.py', name, **{**settings, **changes})
+    return write_config('multitask/sapiens_0.3b_4tasks.py', name, **{**settings, **changes})
 
 
 def keypoints17(ann_file, folder, name='config.py'):
@@ -394,11 +396,17 @@ def test_malformed_manifests_and_labels_are_named(run_script, people, break_it, 
             "SafeCheckpointHook has no argument 'intervall'; did you mean 'interval",
         ),
         ('custom_hooks.0.type=BadSampelHook', "did you mean 'BadSampleHook'"),
-        ('load_from=gone.pth', 'gone.pth: no such checkpoint file; check the path'),
     ],
 )
 def test_wrong_options_are_named(run_script, people, option, message):
     fails(run_script(TRAIN, four_tasks(people), '--cfg-options', option), message)
+
+
+def test_an_encoder_that_is_not_there(run_script, people):
+    options = ['--cfg-options', 'load_from=gone.pth', 'from_scratch=False']
+    fails(
+        run_script(TRAIN, four_tasks(people), *options), 'gone.pth: no such checkpoint; give an encoder: .*load_from='
+    )
 
 
 @pytest.mark.parametrize('script', [TRAIN, TEST, CHECK, BROWSE, 'tools/get_flops.py'])
@@ -466,7 +474,7 @@ def test_checkpoints_of_other_models_and_files_that_are_none(run_script, people)
     fails(run_script(TRAIN, other, '--resume', good), message)
     heads = {task: dict(deconv_channels=(8, 8), conv_channels=(8,)) for task in ('pose', 'seg', 'depth', 'normal')}
     backbone = dict(SMALL, arch=dict(SMALL['arch'], embed_dims=32))
-    wider = four_tasks(people, 'wider.py', model=dict(backbone=backbone, neck=None, heads=heads))
+    wider = four_tasks(people, 'wider.py', model=dict(backbone=backbone, heads=heads))
     fails(
         run_script(TEST, wider, good), r'good.pth: backbone\.\S+ does not fit: the model expects \[.*32.*the file has'
     )
