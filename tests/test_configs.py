@@ -56,6 +56,19 @@ def test_builds_on_the_meta_device(path):
             assert head.vocabulary.name in used
 
 
+def test_large_jpegs_are_decoded_as_large_as_the_smallest_window_needs():
+    """Windows may be magnified 2.58 times; decoding was told 2.3."""
+    for path in ('pretrain/sapiens_tiny_mae.py', 'depth/sapiens_tiny_depth.py'):
+        pipeline = load_config(ROOT / 'configs' / path).train_dataloader.dataset.pipeline
+        (load,) = [step for step in pipeline if step.type == 'LoadImage']
+        for step in pipeline:
+            if step.type == 'RandomResizedCrop':
+                assert load.max_zoom == pytest.approx((step.area[0] * min(step.aspect[0], 1 / step.aspect[1])) ** -0.5)
+            if step.type == 'RandomAffine':
+                assert load.max_zoom == step.scale[1]
+        assert load.max_zoom >= 2
+
+
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
     """Small data in the formats that the default configs read."""

@@ -12,38 +12,57 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from sapiens.engine.logs import RunLog, read_run
 from sapiens.errors import UserError, run_cli
 
 
-def print_table(runs: list) -> None:
-    """One row per run: how far, how fast, and the first, last and best values."""
+def figures(run: RunLog) -> dict[str, str]:
+    """What a run's table says: how far, how fast, and the first, last and best values."""
+    loss = [run.train['loss'][step] for step in sorted(run.train.get('loss', {}))]
+    rates = sorted(run.train.get('samples_per_s', {}).values())
+    times = run.train.get('time', {})
+    steps = sorted(times)
+    hours = sum((b - a) * times[b] for a, b in zip([0, *steps], steps, strict=False)) / 3600
+    rows = {'iterations': str(max(run.train.get('loss', {0: 0}))), 'hours': f'{hours:.2f}'}
+    rows['samples/s'] = f'{rates[len(rates) // 2]:.1f}' if rates else '-'
+    for name, value in (('first', loss[:1]), ('last', loss[-1:]), ('lowest', [min(loss)] if loss else [])):
+        rows[f'loss, {name}'] = f'{value[0]:.5g}' if value else '-'
+    rows.update({key: f'{series[max(series)]:.4f}' for key, series in run.val.items()})
+    return rows
+
+
+def print_table(runs: list[RunLog], width: int | None = None) -> None:
+    """One column per run, as many as fit side by side; then the next ones below."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title='Training runs')
-    metrics = sorted({key for run in runs for key in run.val})
-    for column in ('run', 'iterations', 'loss: first', 'last', 'lowest', 'samples/s', 'hours', *metrics):
-        table.add_column(column, justify='left' if column == 'run' else 'right', overflow='fold')
-    for run in runs:
-        loss = [run.train['loss'][step] for step in sorted(run.train.get('loss', {}))]
-        rates = sorted(run.train.get('samples_per_s', {}).values())
-        times = run.train.get('time', {})
-        steps = sorted(times)
-        hours = sum((b - a) * times[b] for a, b in zip([0, *steps], steps, strict=False)) / 3600
-        row = [run.name, str(max(run.train.get('loss', {0: 0})))]
-        row += [f'{value:.5g}' for value in (loss[0], loss[-1], min(loss))] if loss else ['-'] * 3
-        row += [f'{rates[len(rates) // 2]:.1f}' if rates else '-', f'{hours:.2f}']
-        for key in metrics:
-            series = run.val.get(key, {})
-            row.append(f'{series[max(series)]:.4f}' if series else '-')
-        table.add_row(*row)
-    Console().print(table)
+    console = Console(width=width)
+    columns = [figures(run) for run in runs]
+    fixed = ['iterations', 'hours', 'samples/s', 'loss, first', 'loss, last', 'loss, lowest']
+    names = [*fixed, *sorted({name for column in columns for name in column} - set(fixed))]
+    room = console.width - max(map(len, names)) - 4
+    widths = [
+        min(room - 3, max(len(run.name), *map(len, column.values()))) for run, column in zip(runs, columns, strict=True)
+    ]
+    start = 0
+    while start < len(runs):
+        end = start + 1
+        while end < len(runs) and sum(w + 3 for w in widths[start : end + 1]) <= room:
+            end += 1
+        table = Table(title='Training runs' if start == 0 else None)
+        table.add_column('')
+        for run in runs[start:end]:
+            table.add_column(run.name, justify='right', overflow='fold')
+        for name in names:
+            table.add_row(name, *(column.get(name, '-') for column in columns[start:end]))
+        console.print(table)
+        start = end
     for run in runs:
         if run.broken_lines:
             print(f'{run.name}: {run.broken_lines} broken line(s) left out', file=sys.stderr)
 
 
-def plot(runs: list, keys: list[str], out: Path, window: int) -> None:
+def plot(runs: list[RunLog], keys: list[str], out: Path, window: int) -> None:
     """One panel per key, one curve per run."""
     import matplotlib
 
@@ -81,8 +100,6 @@ def plot(runs: list, keys: list[str], out: Path, window: int) -> None:
 
 def main() -> None:
     """Read the options, print and plot."""
-    from sapiens.engine.logs import read_run
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('work_dirs', nargs='+', help='work directories of trainings')
     parser.add_argument('--keys', nargs='+', help='what to plot; default: the loss, the learning rate and all metrics')

@@ -79,6 +79,8 @@ def build_jobs(args: argparse.Namespace) -> list:
         changes['persons'] = parse_persons(args.persons or '1-4')
     if args.backgrounds:
         changes['backgrounds'] = background_files(args.backgrounds)
+    if args.hdris:
+        changes['hdris'] = background_files(args.hdris, ('.hdr',))
     changes['sensor'] = (
         Sensor(*(4 * [0.0])) if args.no_sensor else Sensor(args.white_balance, args.blur, args.noise, args.jpeg)
     )
@@ -110,6 +112,7 @@ def main() -> None:
     parser.add_argument('--assets', default='data/assets', help="folder made by prepare_assets.py, or 'fixture'")
     parser.add_argument('--preset', choices=('thuman-like', 'hi4d-like'), help="evaluation sets in the paper's manner")
     parser.add_argument('--backgrounds', help='folder of pictures without people to stand behind')
+    parser.add_argument('--hdris', help='folder of equirectangular .hdr pictures for light and sharp backgrounds')
     parser.add_argument('--samples', type=int, default=0, help='supersampling along each side; default 2')
     parser.add_argument('--lights', type=int, default=0, help='lights drawn from the environment; default by size')
     parser.add_argument(

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,12 +16,16 @@ from torch.utils.data import DataLoader, Dataset
 from ..errors import UserError
 from ..vocabularies import KeypointVocabulary, load_vocabulary
 from .base import HumanDataset
-from .label_files import read_array
+from .label_files import read_array, read_label
 from .storage import exists, read_bytes, readable_name
-from .transforms.loading import KINDS, LoadImage, LoadLabels
+from .transforms.loading import KINDS, LoadImage, LoadLabels, check_size
 
 UNIT_TOLERANCE = 0.05
 """A normal whose length differs more from 1 is not a unit vector (8-bit files err by 0.01)."""
+
+
+SMALL_BOX = 3.0
+"""A box with a side of fewer pixels shows nobody."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,25 @@ def check_dataset(dataset: Any, workers: int = 0) -> Iterator[list[Problem]]:
         workers: Processes that read.
 
     Yields:
-        The problems of each sample, in order.
+        The problems of each sample, in order; last those of the data set as a whole, with the index -1.
     """
-    yield from DataLoader(_Checked(dataset), batch_size=None, num_workers=workers, collate_fn=list)
+    paths: dict[str, set[str]] = {}
+    counts: Counter[str] = Counter()
+    for problems, path, facts in DataLoader(_Checked(dataset), batch_size=None, num_workers=workers, collate_fn=tuple):
+        if path:
+            paths.setdefault(os.path.splitext(path)[0], set()).add(path)
+        counts.update(facts)
+        yield problems
+    last = [Problem(-1, 'twins of a file', group[0], f'also there: {", ".join(group[1:])}; which one was labelled?')
+            for group in map(sorted, paths.values()) if len(group) > 1]  # fmt: skip
+    if counts['corners'] > 0.8 * counts['persons']:
+        last.append(Problem(-1, 'boxes are corners?', '', f'{counts["corners"]} of {counts["persons"]} boxes fit their '
+                    'keypoints better as x1, y1, x2, y2 than as x, y, width, height'))  # fmt: skip
+    for part in _innermost(dataset):
+        last += [Problem(-1, 'unusable boxes', part.ann_file or part.data_root, note)
+                 for note in part.notes if ' box' in note]  # fmt: skip
+    if last:
+        yield last
 
 
 class _Checked(Dataset):
@@ -61,15 +83,27 @@ class _Checked(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> list[Problem]:
+    def __getitem__(self, index: int) -> tuple[list[Problem], str, dict[str, int]]:
         dataset, position = _unwrap(self.dataset, index)
         if isinstance(dataset, HumanDataset):
-            return [Problem(index, *found) for found in check_sample(dataset, position)]
+            facts: dict[str, Any] = {}
+            problems = [Problem(index, *found) for found in check_sample(dataset, position, facts)]
+            return problems, facts.pop('path', ''), facts
         try:
             dataset[position]
         except (UserError, OSError, ValueError, KeyError, AssertionError) as error:
-            return [Problem(index, 'fails in the pipeline', f'sample {position}', _line(error))]
-        return []
+            return [Problem(index, 'fails in the pipeline', f'sample {position}', _line(error))], '', {}
+        return [], '', {}
+
+
+def _innermost(dataset: Any) -> Iterator[HumanDataset]:
+    """Our data sets in whatever wraps them."""
+    if isinstance(dataset, HumanDataset):
+        yield dataset
+        return
+    inner = vars(dataset)
+    for part in inner.get('datasets') or [d for d in [inner.get('dataset')] if d is not None]:
+        yield from _innermost(part)
 
 
 def _unwrap(dataset: Any, index: int) -> tuple[Any, int]:
@@ -86,8 +120,17 @@ def _unwrap(dataset: Any, index: int) -> tuple[Any, int]:
     return dataset, index
 
 
-def check_sample(dataset: HumanDataset, index: int) -> Iterator[tuple[str, str, str]]:
-    """Yield (kind, file, detail) for everything that is wrong with a sample."""
+def check_sample(
+    dataset: HumanDataset, index: int, facts: dict[str, Any] | None = None
+) -> Iterator[tuple[str, str, str]]:
+    """Yield (kind, file, detail) for everything that is wrong with a sample.
+
+    Args:
+        dataset: Ours.
+        index: Position in it.
+        facts: Gets what matters for the data set as a whole (see `check_dataset`).
+    """
+    facts = {} if facts is None else facts
     dataset.full_init()
     try:
         sample = dataset.get_data_info(index)
@@ -95,21 +138,30 @@ def check_sample(dataset: HumanDataset, index: int) -> Iterator[tuple[str, str, 
         yield 'malformed annotation', dataset.ann_file or dataset.data_root, _line(error)
         return
     path = str(sample['img_path'])
-    size, error = _image_size(path)
+    size, error = _image_size(path, os.path.getmtime(path) if os.path.exists(path) else 0)
     if error:
         yield 'missing file' if not exists(path) else 'unreadable image', readable_name(path), error
     else:
         sample.update(ori_shape=size, img_shape=size, warp_mat=np.eye(3))
+        facts['path'] = path
+        if sample.get('file_size') is not None:
+            try:
+                check_size(tuple(sample['file_size']), size, read_bytes(path), readable_name(path))
+            except UserError as told:
+                yield 'size differs', readable_name(path), _line(told)
         for kind in KINDS:
             yield from _check_label(kind, sample)
+    name = f'{readable_name(path)}, person {sample.get("ann_id", index)}'
+    found = [*(check_box(sample, size) if 'bbox' in sample else ())]
     if 'keypoints' in sample:
-        name = f'{readable_name(path)}, person {sample.get("ann_id", index)}'
-        for kind, detail in check_keypoints(sample, size):
-            yield kind, name, detail
+        found += check_keypoints(sample, size)
+        if 'bbox' in sample and not any(kind in ('tiny box', 'wrong keypoint count') for kind, _ in found):
+            found += check_points_in_box(sample, size, facts)
+    yield from ((kind, name, detail) for kind, detail in found)
 
 
 @lru_cache(maxsize=8)
-def _image_size(path: str) -> tuple[tuple[int, int] | None, str | None]:
+def _image_size(path: str, changed: float) -> tuple[tuple[int, int] | None, str | None]:
     """Size of an image, or why it cannot be read; people in one image follow each other, so it is kept."""
     try:
         return LoadImage(reduce=False)({'img_path': path})['ori_shape'], None
@@ -136,23 +188,33 @@ def _check_label(kind: str, sample: dict[str, Any]) -> Iterator[tuple[str, str, 
         return
     name = readable_name(reference or files.get('parts') or files['instances'])
     if kind == 'mask' and not out['mask'].any():
-        yield 'empty mask', name, 'no pixel is a person'
+        parts = LoadLabels(('parts',))(dict(sample))['part_map'] if reference is None and 'parts' in files else None
+        ignored = parts is not None and (parts == 255).any() and set(np.unique(parts)) <= {0, 255}
+        hint = ': every labelled pixel is 255, which is ignored; label_map={255: 1} makes it class 1' if ignored else ''
+        yield 'empty mask', name, f'no pixel is a person{hint}'
     if kind == 'depth':
-        yield from ((found, name, detail) for found, detail in check_depth(read_array(read_bytes(reference), name)))
+        raw, scale = read_array(read_bytes(reference), name), sample.get('depth_scale', 0.001)
+        yield from ((found, name, detail) for found, detail in check_depth(raw, scale))
     if kind == 'normals':
         yield from ((found, name, detail) for found, detail in check_normals(_raw_normals(reference, name)))
 
 
-def check_depth(raw: np.ndarray) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with depth as its file has it, ``(H, W)`` of units or metres."""
+def check_depth(raw: np.ndarray, depth_scale: float = 0.001) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with depth as its file has it, ``(H, W)`` of units of ``depth_scale`` metres or of metres."""
     if raw.dtype.kind == 'f':
         broken = ~np.isfinite(raw)
         if broken.any():
             yield 'NaN depth', f'{broken.mean():.2%} of the pixels are NaN or infinite; write 0 for unknown'
         if (raw[~broken] < 0).any():
             yield 'negative depth', f'{(raw[~broken] < 0).mean():.2%} of the pixels; write 0 for unknown'
-    if not (raw > 0).any():
+    known = raw[np.isfinite(raw) & (raw > 0)]
+    if not known.size:
         yield 'empty depth', 'no pixel has a depth above 0'
+        return
+    median = float(np.median(known)) * (1 if raw.dtype.kind == 'f' else depth_scale)
+    if not 0.02 < median < 100:
+        what = 'floats are metres' if raw.dtype.kind == 'f' else f'whole numbers are units of {depth_scale:g} m'
+        yield 'depth units?', f'the median is {median:g} m ({what}); save other units, or set depth_scale'
 
 
 def check_normals(normals: np.ndarray) -> Iterator[tuple[str, str]]:
@@ -169,17 +231,90 @@ def check_normals(normals: np.ndarray) -> Iterator[tuple[str, str]]:
     if wrong.mean() > 0.01:
         lengths = np.percentile(length[known], [5, 95])
         yield 'non-unit normals', f'{wrong.mean():.1%} of the normals; lengths {lengths[0]:.2f} to {lengths[1]:.2f}'
+    means = normals[known].mean(0)
     away = (normals[..., 2][known] < -0.05).mean()
-    if away > 0.5:
+    if means[0] > 0.35 and means[2] < 0.6 * means[0] and (normals[..., 0][known] > -0.05).mean() > 0.9:
+        yield (
+            'normals in BGR order?',
+            'the first channel looks like z, to the viewer; save x, y, z as RGB',
+        )
+    elif away > 0.5:
         yield 'normals point away', f"{away:.0%} have z below 0; set normal_axes='opencv' or turn z to the viewer"
 
 
 def _raw_normals(reference: str, name: str) -> np.ndarray:
-    raw = read_array(read_bytes(reference), name)[..., :3]
+    raw = read_label('normals', read_bytes(reference), name)
     if raw.dtype.kind == 'f':
         return raw
     known = raw.any(-1, keepdims=True)
-    return np.where(known, raw[..., ::-1] * (2 / np.iinfo(raw.dtype).max) - 1, 0)
+    return np.where(known, raw * (2 / np.iinfo(raw.dtype).max) - 1, 0)
+
+
+def check_box(sample: dict[str, Any], size: tuple[int, int] | None) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with a person's box as its file has it; ``size`` is the image's (H, W) where known."""
+    x, y, w, h = _file_box(sample)
+    if min(w, h) < SMALL_BOX:
+        hint = ', as if given as shares of the image' if max(x, y, w, h) <= 1.5 else ''
+        yield 'tiny box', f'{w:.3g} x {h:.3g} pixels{hint}'
+    elif size is not None:
+        beyond = max(-x / w, -y / h, (x + w - size[1]) / w, (y + h - size[0]) / h)
+        if beyond > 0.1:
+            fits = x < w <= size[1] and y < h <= size[0]
+            hint = '; x1, y1, x2, y2 instead of x, y, width, height?' if fits else ''
+            yield 'box beyond the image', f'by {beyond:.0%} of its side{hint}'
+
+
+def check_points_in_box(
+    sample: dict[str, Any], size: tuple[int, int] | None, facts: dict[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Yield why labelled points do not lie in their person's box; ``facts`` gets whether corners would fit better."""
+    x, y, w, h = _file_box(sample)
+    points = sample['keypoints'][sample['keypoints_visible'] > 0]
+    if len(points) < 3 or not np.isfinite(points).all():
+        return
+
+    def inside(moved: np.ndarray) -> float:
+        return float(((moved >= [x - 2, y - 2]) & (moved <= [x + w + 2, y + h + 2])).all(-1).mean())
+
+    def fit(moved: np.ndarray, corners: Sequence[float] = (x, y, x + w, y + h)) -> float:
+        return _overlap([*moved.min(0), *moved.max(0)], corners)
+
+    if np.abs(points).max() <= 1.5:
+        guesses = {
+            'normalised keypoints?': ('as shares of the image', points * (size or (h, w))[::-1]),
+            'keypoints relative to the box?': ('as shares of the box', points * [w, h] + [x, y]),
+        }
+    else:
+        guesses = {
+            'keypoints relative to the box?': ('from its upper left corner', points + [x, y]),
+            'x and y exchanged?': ('with x and y exchanged', points[:, ::-1]),
+        }
+    kind, (how, moved) = max(guesses.items(), key=lambda guess: fit(guess[1][1]))
+    better = max(fit(points) + 0.15, fit(points, (x, y, w, h)))
+    if len(points) >= 8:
+        facts['persons'] = 1
+        facts['corners'] = int(fit(points, (x, y, w, h)) > max(fit(points) + 0.1, fit(moved)))
+    text = f'{round((1 - inside(points)) * len(points))} of {len(points)} labelled points lie outside'
+    if inside(points) < 0.85 and inside(moved) > 0.95 and fit(moved) > better:
+        yield kind, f'{text}; {how} they would lie inside'
+    elif inside(points) < 0.6:
+        yield 'keypoints outside the box', text
+
+
+def _file_box(sample: dict[str, Any]) -> np.ndarray:
+    """x, y, width, height, before it was cut to the image where that is known."""
+    if 'file_bbox' in sample:
+        return np.asarray(sample['file_bbox'], np.float64)
+    x1, y1, x2, y2 = np.asarray(sample['bbox'], np.float64)
+    return np.array([x1, y1, x2 - x1, y2 - y1])
+
+
+def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes of corners; 0 for one that is none."""
+    if b[2] <= b[0] or b[3] <= b[1]:
+        return 0.0
+    common = max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common + 1e-9)
 
 
 def check_keypoints(sample: dict[str, Any], size: tuple[int, int] | None) -> Iterator[tuple[str, str]]:

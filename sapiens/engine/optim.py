@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 
 from mmengine.logging import print_log
@@ -73,7 +74,7 @@ class LayerDecayOptimWrapperConstructor:
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         if not isinstance(optim_wrapper_cfg, dict) or 'optimizer' not in optim_wrapper_cfg:
             raise UserError('optim_wrapper: needs a dict with `optimizer`, e.g. optimizer=dict(type="AdamW", lr=5e-4)')
-        self.optim_wrapper_cfg = dict(optim_wrapper_cfg)
+        self.optim_wrapper_cfg = copy.deepcopy(dict(optim_wrapper_cfg))
         options = dict(paramwise_cfg or {})
         self.rate = options.pop('layer_decay_rate', 0.85)
         self.num_layers = options.pop('num_layers', None)
@@ -86,12 +87,11 @@ class LayerDecayOptimWrapperConstructor:
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimiser over the trainable parameters of a model."""
-        optimizer_cfg = dict(self.optim_wrapper_cfg.pop('optimizer'))
+        wrapper_cfg = copy.deepcopy(self.optim_wrapper_cfg)
+        optimizer_cfg = wrapper_cfg.pop('optimizer')
         groups = self.param_groups(model, optimizer_cfg['lr'], optimizer_cfg.get('weight_decay', 0.0))
         optimizer = OPTIMIZERS.build({**optimizer_cfg, 'params': groups})
-        return OPTIM_WRAPPERS.build(
-            {'type': 'OptimWrapper', **self.optim_wrapper_cfg}, default_args=dict(optimizer=optimizer)
-        )
+        return OPTIM_WRAPPERS.build({'type': 'OptimWrapper', **wrapper_cfg}, default_args=dict(optimizer=optimizer))
 
     def param_groups(self, model: nn.Module, lr: float, weight_decay: float) -> list[dict]:
         """Groups of equal learning rate and weight decay, the first layers first."""

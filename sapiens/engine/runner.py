@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import os
+import platform
 import time
 from collections.abc import Callable
 from functools import cached_property
@@ -143,8 +144,13 @@ class SapiensRunner(Runner):
         return shard_model(model, whole, self.precision)
 
     def _init_model_weights(self) -> None:
-        if not is_sharded(self.model):
-            super()._init_model_weights()
+        if is_sharded(self.model):
+            return
+        # mmengine writes three lines for each parameter into the log, to say that nothing happened to it.
+        model = self.bare_model
+        model._dump_init_info = lambda: None
+        super()._init_model_weights()
+        del model._dump_init_info
 
     def _maybe_compile(self, target: str) -> None:
         """Compile each transformer layer (one graph serves all) and each head, however the model calls them."""
@@ -153,8 +159,10 @@ class SapiensRunner(Runner):
             return
         options = dict(options) if isinstance(options, dict) else {}
         units = list(repeated_layers(self.bare_model))
-        for name in ('heads', 'head', 'decode_head'):
+        for name in ('neck', 'heads', 'head', 'decode_head'):
             part = getattr(self.bare_model, name, None)
+            if isinstance(part, nn.Module) and any(repeated_layers(part)):
+                continue
             units += part.values() if isinstance(part, nn.ModuleDict) else [part] if isinstance(part, nn.Module) else []
         if not units:
             units = [self.bare_model]
@@ -214,15 +222,36 @@ class SapiensRunner(Runner):
         return super().build_param_scheduler(scheduler)
 
     def _complete_schedule(self, schedule: dict) -> dict | None:
+        by_epoch = schedule.get('by_epoch', True)
+        end = self.max_epochs if by_epoch else self.max_iters
         if schedule.get('end') is not None:
+            if schedule['end'] > end and schedule.get('begin', 0) < end:
+                unit = 'epoch' if by_epoch else 'iteration'
+                self.logger.warning(
+                    f'{schedule["type"]} goes on until {unit} {schedule["end"]}, but training ends at {end}: the '
+                    'learning rate never gets there; shorten it (param_scheduler) or train longer (train_cfg)'
+                )
             return schedule
-        end = self.max_epochs if schedule.get('by_epoch', True) else self.max_iters
         if schedule.get('begin', 0) >= end:
             self.logger.warning(
                 f'{schedule["type"]} begins at {schedule["begin"]}, after the end of training: left out'
             )
             return None
         return {**schedule, 'end': end}
+
+    def get_hooks_info(self) -> str:
+        """The hooks by name, in the order of their priority; mmengine's list for each stage fills screens."""
+        return '  ' + ', '.join(type(hook).__name__ for hook in self.hooks)
+
+    def _log_env(self, env_cfg: dict) -> None:
+        """What this run computes with, in a few lines; the config is written in full beside the log."""
+        gpus = f', {torch.cuda.get_device_name()}' if torch.cuda.is_available() else ''
+        self.logger.info(
+            f'sapiens {__version__}, torch {torch.__version__}, mmengine {mmengine.__version__}, '
+            f'Python {platform.python_version()}, {platform.platform()}{gpus}\n'
+            f'{self.world_size} process(es), seed {self.seed}, {self.precision}\n'
+            f'config {self.cfg.filename or ""}, in full: {Path(self.log_dir) / "vis_data" / "config.py"}'
+        )
 
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:
         """Leave out backends whose package is not installed or, for W&B, that nobody has signed in to."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import UserError
 from .files import CheckpointError
+from .hub import resolve_weights
 from .last import checkpoints_of
 
 
@@ -54,11 +55,6 @@ def choose_start(config: Any) -> str | None:
             raise UserError(f'load_from names no weights, but the learning rate decays towards the first layers: {how}')
         return None
     if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0:  # the one that will read it
-        try:
-            from .hub import resolve_weights
-        except ImportError:
-            resolve_weights = Path
-
         try:
             config.load_from = str(resolve_weights(config.load_from))
         except UserError as error:

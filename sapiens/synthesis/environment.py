@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import cv2
 import numpy as np
+
+from ..errors import UserError
 
 LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
@@ -72,6 +76,31 @@ def procedural_sky(rng: np.random.Generator, height: int = 32) -> Environment:
         lobe = np.exp(spread * (d @ axis - 1))[..., None]
         radiance = radiance + lobe * rng.uniform(0.3, 2.0) * spread**0.8 * (1 + rng.uniform(-0.15, 0.15, 3))
     return Environment(np.maximum(radiance, 0).astype(np.float32))
+
+
+@lru_cache(maxsize=32)
+def read_environment(path: str, height: int = 512) -> Environment:
+    """Read an equirectangular HDR picture, reduced to at most a number of rows.
+
+    Args:
+        path: ``.hdr`` file of twice its height's width.
+        height: Most rows.
+
+    Raises:
+        UserError: Unreadable, not twice as wide as high, or without light.
+    """
+    picture = cv2.imread(path, cv2.IMREAD_UNCHANGED)
+    if picture is None or picture.dtype != np.float32 or picture.ndim != 3:
+        raise UserError(f'{path}: not a readable .hdr picture; remove it from the folder of HDRIs')
+    if picture.shape[1] != 2 * picture.shape[0]:
+        raise UserError(f'{path}: is {picture.shape[1]} x {picture.shape[0]}; an equirectangular picture is twice as '
+                        'wide as high')  # fmt: skip
+    if picture.shape[0] > height:
+        picture = cv2.resize(picture, (2 * height, height), interpolation=cv2.INTER_AREA)
+    radiance = np.ascontiguousarray(np.nan_to_num(picture[..., 2::-1], posinf=0).clip(0))
+    if not radiance.any():
+        raise UserError(f'{path}: is black; remove it from the folder of HDRIs')
+    return Environment(radiance, Path(path).stem)
 
 
 def turn(environment: Environment, fraction: float) -> Environment:

@@ -105,6 +105,10 @@ def open_writer(job: Job) -> ManifestWriter:
 def _describe(job: Job) -> dict:
     recipe = asdict(job.recipe)
     recipe['backgrounds'] = len(job.recipe.backgrounds)
+    # Folders of before this option stay what they are.
+    recipe.pop('hdris')
+    if job.recipe.hdris:
+        recipe['hdris'] = [Path(path).stem for path in job.recipe.hdris]
     recipe.update(seed=job.seed, stream=job.stream, assets=load_assets(job.assets).name, normal_bits=job.normal_bits)
     return json.loads(json.dumps(recipe))
 

@@ -17,7 +17,7 @@ from ..errors import UserError
 from . import contact, poses
 from .actor import Actor, Figure, pose_actor, surface_points, transforms_of
 from .camera import Camera, frame_points
-from .environment import Environment, sample_lights, turn, washed
+from .environment import Environment, read_environment, sample_lights, turn, washed
 from .floors import seat_surface
 from .ground import SRGB_TO_LINEAR, Ground
 from .imported import ImportedPose
@@ -63,6 +63,7 @@ class Recipe:
         lights: Number of parallel lights; 0 = by size.
         sensor: Strength of each sensor effect.
         backgrounds: Files of the user's backgrounds.
+        hdris: Files of the user's panoramas, light and background of three pictures in four.
         renderer: Of `RENDERERS`: what makes the picture; labels are the same.
         spp: Paths a pixel of a path tracer; 0 = 32.
     """
@@ -77,6 +78,7 @@ class Recipe:
     lights: int = 0
     sensor: Sensor = field(default_factory=Sensor)
     backgrounds: tuple[str, ...] = ()
+    hdris: tuple[str, ...] = ()
     renderer: str = 'numba'
     spp: int = 0
 
@@ -152,7 +154,7 @@ def _draw(assets: Assets, recipe: Recipe, rng: np.random.Generator, rejected: Co
     labels = make_labels(scene, figures, camera, min_pixels=max(40, int(np.prod(recipe.size) * 4e-4)))
     if not labels.persons:
         raise InvalidSample('nobody to be seen')
-    environment = washed(turn(assets.environment(rng), rng.random()), rng.uniform(0.4, 0.75))
+    environment = washed(turn(_environment(assets, recipe, rng), rng.random()), rng.uniform(0.4, 0.75))
     small = max(recipe.size) <= 384
     lights = sample_lights(environment, recipe.lights or (16 if small else 32), rng)
     ground = assets.ground(rng)
@@ -177,6 +179,12 @@ def _draw(assets: Assets, recipe: Recipe, rng: np.random.Generator, rejected: Co
     check(labels, camera, image)
     info = {'framing': framing, 'environment': environment.name, 'assets': assets.name}
     return Sample(image, labels, camera, info, rejected)
+
+
+def _environment(assets: Assets, recipe: Recipe, rng: np.random.Generator) -> Environment:
+    if recipe.hdris and rng.random() < 0.75:
+        return read_environment(recipe.hdris[int(rng.integers(len(recipe.hdris)))])
+    return assets.environment(rng)
 
 
 def _renderer(recipe: Recipe, rng: np.random.Generator) -> Callable:
@@ -368,7 +376,9 @@ def with_options(recipe: Recipe, **options) -> Recipe:
     return replace(recipe, **options)
 
 
-def background_files(folder: str | Path) -> tuple[str, ...]:
+def background_files(
+    folder: str | Path, kinds: tuple[str, ...] = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
+) -> tuple[str, ...]:
     """Images of a folder, sorted.
 
     Raises:
@@ -376,8 +386,8 @@ def background_files(folder: str | Path) -> tuple[str, ...]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f'{folder}: no such folder of backgrounds')
-    files = sorted(str(p) for p in folder.rglob('*') if p.suffix.lower() in ('.jpg', '.jpeg', '.png', '.webp', '.bmp'))
+        raise UserError(f'{folder}: no such folder')
+    files = sorted(str(p) for p in folder.rglob('*') if p.suffix.lower() in kinds)
     if not files:
-        raise UserError(f'{folder}: holds no image (.jpg, .png, .webp, .bmp)')
+        raise UserError(f'{folder}: holds no image ({", ".join(kinds)})')
     return tuple(files)

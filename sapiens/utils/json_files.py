@@ -57,9 +57,10 @@ def parse_json(data: bytes, name: str) -> Any:
     """
     if not data.strip():
         raise UserError(f'{name}: not valid JSON (the file is empty); mend the file')
-    text = decode_text(data, name)
     try:
-        return json.loads(text)
+        return json.loads(decode_text(data, name))
+    except UserError:
+        raise UserError(f'{name}: not valid JSON (no UTF-8 text); save it as UTF-8') from None
     except RecursionError:
         raise UserError(f'{name}: not valid JSON (nested too deeply); mend the file') from None
     except ValueError as error:  # JSONDecodeError, and numbers of more digits than Python converts

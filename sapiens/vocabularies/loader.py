@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import difflib
-import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
+from ..utils.json_files import read_json
+from .names import find_twins
 
 _FOLDER = Path(__file__).parent
 
@@ -91,7 +93,8 @@ def load_vocabulary(name: str | Path | KeypointVocabulary | PartVocabulary) -> K
     """Load a vocabulary by shipped name (``'keypoints308'``) or from a user's JSON file (``'my_points.json'``).
 
     A file has ``name``, ``kind`` (``'keypoints'`` or ``'parts'``) and a list ``keypoints`` or ``classes``. Each entry
-    needs a ``name``; ``swap`` (the name or id of the mirrored twin), ``sigma``, ``group``, ``color`` and ``weight``
+    needs a ``name``; ``swap`` (the name or id of the mirrored twin; default is the name that differs in left and right
+    only), ``sigma``, ``group``, ``color`` and ``weight``
     are optional, as are ``skeleton`` (pairs of names or ids) and ``maps``.
 
     Args:
@@ -104,7 +107,11 @@ def load_vocabulary(name: str | Path | KeypointVocabulary | PartVocabulary) -> K
         return name
     text = str(name)
     if text.endswith('.json'):
-        return _load(Path(text))
+        try:
+            status = os.stat(text)
+        except (OSError, ValueError):
+            return _load(Path(text))
+        return _load_file(text, status.st_mtime_ns, status.st_size)
     if text not in available_vocabularies():
         near = difflib.get_close_matches(text, available_vocabularies(), n=1, cutoff=0.4)
         hint = f"did you mean '{near[0]}'? " if near else ''
@@ -115,19 +122,25 @@ def load_vocabulary(name: str | Path | KeypointVocabulary | PartVocabulary) -> K
     return _load_shipped(text)
 
 
+@lru_cache(maxsize=32)
+def _load_file(text: str, changed: int, size: int) -> KeypointVocabulary | PartVocabulary:
+    return _load(Path(text))
+
+
 @lru_cache(maxsize=None)
 def _load_shipped(name: str) -> KeypointVocabulary | PartVocabulary:
     return _load(_FOLDER / f'{name}.json')
 
 
 def _load(path: Path) -> KeypointVocabulary | PartVocabulary:
+    if not path.exists():
+        raise VocabularyError(f'{path}: no such vocabulary file; give a path that exists or a shipped name')
     try:
-        document = json.loads(path.read_text(encoding='utf-8'))
-    except FileNotFoundError:
-        raise VocabularyError(f'{path}: no such vocabulary file; give a path that exists or a shipped name') from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise VocabularyError(f'{path}: not valid JSON ({error}); mend the file') from None
-    return parse_vocabulary(document, path)
+        return parse_vocabulary(read_json(path, 'vocabulary file'), path)
+    except VocabularyError:
+        raise
+    except UserError as error:
+        raise VocabularyError(str(error)) from None
 
 
 def parse_vocabulary(document: object, path: str | Path) -> KeypointVocabulary | PartVocabulary:
@@ -162,11 +175,13 @@ def parse_vocabulary(document: object, path: str | Path) -> KeypointVocabulary |
     def index(reference: str | int, where: str) -> int:
         if type(reference) is int and 0 <= reference < len(names):
             return reference
-        if reference in names:
+        if isinstance(reference, str) and reference in names:
             return names.index(reference)
         raise VocabularyError(f"{path}: {where} names '{reference}', which is not in the vocabulary")
 
-    swap = np.array([index(e.get('swap', i), f"swap of '{names[i]}'") for i, e in enumerate(entries)], np.int64)
+    # Names that differ in left and right only are twins, unless the file says what becomes of them.
+    twins = [i if 'swap' in entries[twin] else twin for i, twin in enumerate(find_twins(names))]
+    swap = np.array([index(e.get('swap', twins[i]), f"swap of '{names[i]}'") for i, e in enumerate(entries)], np.int64)
     wrong = np.flatnonzero(swap[swap] != np.arange(len(names)))
     if wrong.size:
         i = int(wrong[0])
@@ -176,7 +191,7 @@ def parse_vocabulary(document: object, path: str | Path) -> KeypointVocabulary |
     def numbers(key: str, default: float) -> np.ndarray:
         values = [e.get(key, default) for e in entries]
         for entry, value in zip(names, values, strict=True):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float('inf'):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
                 raise VocabularyError(f"{path}: {key} of '{entry}' is {value!r}, not a number of at least 0")
         return np.array(values, np.float32)
 
@@ -202,6 +217,9 @@ def parse_vocabulary(document: object, path: str | Path) -> KeypointVocabulary |
     pairs = document.get('skeleton', [])
     if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         raise VocabularyError(f'{path}: skeleton is a list of pairs of names or ids')
+    ends = [end for pair in pairs for end in pair]
+    if ends and all(type(end) is int for end in ends) and min(ends) >= 1 and max(ends) == len(names):
+        pairs = [[end - 1 for end in pair] for pair in pairs]  # COCO's files count from 1
     skeleton = [[index(end, 'skeleton') for end in pair] for pair in pairs]
     return KeypointVocabulary(
         sigmas=sigmas,

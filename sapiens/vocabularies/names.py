@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .loader import KeypointVocabulary, VocabularyError
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from .loader import KeypointVocabulary
 
 _SIDES = {'l': 'left', 'r': 'right', 'lt': 'left', 'rt': 'right', 'lft': 'left', 'rgt': 'right'}
 
@@ -27,6 +31,17 @@ def name_key(name: str) -> tuple[str, ...]:
     return (*sides, *(str(int(w)) if w.isdecimal() else w for w in words if w not in ('left', 'right')))
 
 
+def find_twins(names: Sequence[str]) -> list[int]:
+    """For each name the position of the one that differs in left and right only; its own where there is none."""
+    keys = [name_key(name) for name in names]
+    mirror = {'left': 'right', 'right': 'left'}
+    twins = [tuple(mirror.get(word, word) for word in key) for key in keys]
+    return [
+        keys.index(twin) if twin != key and keys.count(twin) == 1 and keys.count(key) == 1 else i
+        for i, (key, twin) in enumerate(zip(keys, twins, strict=True))
+    ]
+
+
 def keypoint_order(names: Sequence[str], vocabulary: KeypointVocabulary, where: str) -> np.ndarray | None:
     """Which of a file's points is each point of a vocabulary, by their names.
 
@@ -40,7 +55,7 @@ def keypoint_order(names: Sequence[str], vocabulary: KeypointVocabulary, where: 
         (``1``, ``kp_2``).
 
     Raises:
-        VocabularyError: A point of the vocabulary is missing, or names are used twice; both orders are named.
+        UserError: A point of the vocabulary is missing, or names are used twice; both orders are named.
     """
     if tuple(names) == vocabulary.names or (len(names) == vocabulary.num_keypoints and _are_numbers(names)):
         return None
@@ -52,7 +67,7 @@ def keypoint_order(names: Sequence[str], vocabulary: KeypointVocabulary, where: 
     twice = len(set(given)) < len(given)
     if missing or twice or len(set(wanted)) < len(wanted):
         problem = f'lacks {_some(missing)}' if missing else 'has two points of one name'
-        raise VocabularyError(
+        raise UserError(
             f"{where} {problem}: its points are {_some(names)}; those of '{vocabulary.name}' are "
             f'{_some(vocabulary.names)}; choose the vocabulary that the file follows, or rename its points'
         )

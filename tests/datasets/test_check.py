@@ -3,6 +3,7 @@
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from mmengine.dataset import ConcatDataset, RepeatDataset
 from scenes import sphere
 
-from sapiens.datasets import HumanManifestDataset, ManifestWriter, label_files
+from sapiens.datasets import CocoKeypointDataset, HumanManifestDataset, ManifestWriter, label_files
 from sapiens.datasets.check import check_dataset, check_keypoints, check_sample, swapped_sides
 from sapiens.errors import run_cli
 from sapiens.structures.coco import read_keypoints
@@ -128,6 +129,65 @@ def test_profiles_and_strange_vocabularies_are_not_suspected():
     assert list(check_keypoints(dict(keypoints=np.full((17, 2), np.nan), keypoints_visible=np.ones(17),
                                      keypoint_vocabulary='coco17'), (9, 9)))[0][0] == 'NaN keypoints'  # fmt: skip
     assert swapped_sides(np.ones((25, 2)), np.ones(25, bool), load_vocabulary('openpose25')) is None
+
+
+def coco_problems(tmp_path, points=None, box=None, image=(480, 640), **size):
+    """Problems of a data set of one standing person in a COCO file."""
+    figure = np.array([[.5, .1], [.55, .08], [.45, .08], [.6, .09], [.4, .09], [.68, .25], [.32, .25], [.76, .4],
+                       [.24, .4], [.8, .55], [.2, .55], [.6, .55], [.4, .55], [.6, .75], [.4, .75], [.6, .95],
+                       [.4, .95]]) * [200, 350] + [100, 50]  # fmt: skip
+    figure = figure if points is None else points(figure)
+    person = {'id': 1, 'image_id': 1, 'category_id': 1, 'area': 9000, 'bbox': box or [100, 50, 200, 350],
+              'keypoints': np.c_[figure, np.full(17, 2)].ravel().tolist()}  # fmt: skip
+    images = [{'id': 1, 'file_name': 'a.png', 'height': 480, 'width': 640, **size}]
+    (tmp_path / 'a.json').write_text(json.dumps({'images': images, 'annotations': [person], 'categories': None}))
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((*image, 3), np.uint8))
+    data = CocoKeypointDataset(str(tmp_path / 'a.json'), data_prefix=dict(img=str(tmp_path)))
+    return {p.kind: p.detail for found in check_dataset(data) for p in found}
+
+
+def test_coordinates_of_another_convention_are_suspected(tmp_path):
+    assert coco_problems(tmp_path) == {}
+    assert list(coco_problems(tmp_path, lambda p: p[:, ::-1])) == ['x and y exchanged?']
+    assert list(coco_problems(tmp_path, lambda p: p - [100, 50])) == ['keypoints relative to the box?']
+    assert 'normalised keypoints?' in coco_problems(tmp_path, lambda p: p / [640, 480])
+    assert 'keypoints relative to the box?' in coco_problems(tmp_path, lambda p: (p - [100, 50]) / [200, 350])
+    assert list(coco_problems(tmp_path, box=[100, 50, 300, 400])) == ['boxes are corners?']
+    beyond = coco_problems(tmp_path, box=[300, 200, 500, 400], points=lambda p: p + [200, 50])
+    assert 'x1, y1, x2, y2 instead' in beyond['box beyond the image']
+    assert 'shares of the image' in coco_problems(tmp_path, box=[0.2, 0.1, 0.3, 0.7])['tiny box']
+    assert 'keypoints outside the box' in coco_problems(tmp_path, lambda p: p + [250, 60])
+    assert 'persons with an empty box' in coco_problems(tmp_path, box=[5, 5, 0, 0])['unusable boxes']
+
+
+def test_images_of_another_size_than_annotated(tmp_path):
+    assert 'exchanged' in coco_problems(tmp_path, image=(640, 480))['size differs']
+    assert 'resized after labelling' in coco_problems(tmp_path, image=(960, 1280))['size differs']
+    assert coco_problems(tmp_path, height=None, width=None) == {}
+
+
+def test_twins_of_files(folder):
+    shutil.copy(folder / 'images/a.jpg', folder / 'images/a.png')
+    rewrite(folder, 'b', image='images/a.png')
+    problems = [p for found in check_dataset(HumanManifestDataset(str(folder))) for p in found]
+    assert [(p.kind, p.index) for p in problems] == [('twins of a file', -1)]
+
+
+def test_masks_of_255_units_of_depth_and_bgr_normals(folder):
+    scene = sphere()
+    (folder / 'parts/a.png').write_bytes(label_files.encode_ids(scene['mask'] * np.uint8(255)))
+    lines = [json.loads(line) for line in (folder / 'manifest.jsonl').read_text().splitlines()]
+    del lines[0]['mask']
+    (folder / 'manifest.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+    np.save(folder / 'depth/b.npy', scene['depth'] * 1000)
+    np.save(folder / 'depth/c.npy', np.rint(scene['depth'] * 1000).astype(np.int64))
+    rewrite(folder, 'b', depth='depth/b.npy')
+    rewrite(folder, 'c', depth='depth/c.npy')
+    (folder / 'normals/d.png').write_bytes(label_files.encode_normals(scene['normals'][..., ::-1]))
+    data = HumanManifestDataset(str(folder))
+    found = [list(check_sample(data, i)) for i in range(4)]
+    assert [f[0] for part in found for f in part] == ['empty mask', 'depth units?', 'normals in BGR order?']
+    assert 'label_map={255: 1}' in found[0][0][2] and 'floats are metres' in found[1][0][2]
 
 
 def test_wrapped_data_sets_are_checked_sample_by_sample(folder):

@@ -6,7 +6,7 @@ import json
 import pytest
 from mmengine.config import Config
 
-from sapiens.engine import SapiensRunner, load_config
+from sapiens.engine import SapiensRunner, load_config, start
 from sapiens.engine.complete import complete_config
 from sapiens.engine.start import choose_start
 from sapiens.errors import UserError
@@ -179,9 +179,6 @@ def test_from_scratch_turns_the_decay_off_and_says_so(decaying, train, tmp_path)
 
 
 def test_a_name_is_found_before_anything_is_built(decaying, tmp_path, monkeypatch):
-    import sys
-    import types
-
     encoder = tmp_path / 'encoder.pth'
     encoder.touch()
     answers = {'facebook/sapiens-pretrain-1b': encoder, 'other.pth': tmp_path / 'other.pth'}
@@ -191,7 +188,7 @@ def test_a_name_is_found_before_anything_is_built(decaying, tmp_path, monkeypatc
             raise UserError(f"'{name}': no network")
         return answers[name]
 
-    monkeypatch.setitem(sys.modules, 'sapiens.engine.hub', types.SimpleNamespace(resolve_weights=resolve_weights))
+    monkeypatch.setattr(start, 'resolve_weights', resolve_weights)
     decaying.load_from = 'facebook/sapiens-pretrain-1b'
     assert choose_start(decaying) is None and decaying.load_from == str(encoder)
     for name, words in (('other.pth', 'no such checkpoint'), ('owner/nothing', 'no network')):

@@ -232,3 +232,38 @@ def test_reconstructions_are_drawn_for_three_mask_ratios(toy_config, tmp_path):
 
 def test_config_of_the_tests_is_a_config():
     assert load_config(Path(__file__).with_name('toy_config.py')).model.type == 'HumanEstimator'
+
+
+def test_a_screen_tells_how_a_run_starts(toy_config, train, tmp_path):
+    """Three hundred lines of hooks by stage, environment and config came before the first loss."""
+    toy_config.log_level = 'INFO'
+    toy_config.train_cfg.max_iters = 1
+    train(toy_config)
+    (log,) = (tmp_path / 'run').glob('*/*.log')
+    before = log.read_text().split('Iter(train)')[0]
+    assert before.count('\n') < 25, before
+    for words in ('SafeCheckpointHook, ', '1 process(es), seed 0, float32 on', 'in full: '):
+        assert words in before
+    (written,) = (tmp_path / 'run').glob('*/vis_data/config.py')
+    assert f'in full: {written}' in before
+
+
+@pytest.mark.parametrize(
+    ('schedule', 'noticed'),
+    [
+        (
+            dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=500),
+            'LinearLR goes on until iteration 500',
+        ),
+        (dict(type='MultiStepLR', milestones=[1], by_epoch=False, begin=0, end=4), 'but training ends at 3'),
+        (dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=3), None),
+        (dict(type='PolyLR', by_epoch=False, begin=0), None),
+    ],
+)
+def test_a_schedule_that_is_longer_than_the_run_is_noticed(toy_config, train, capsys, schedule, noticed):
+    toy_config.train_cfg.max_iters = 3
+    toy_config.param_scheduler = [schedule]
+    train(toy_config)
+    out = capsys.readouterr().out
+    assert ('but training ends' in out) == (noticed is not None)
+    assert noticed is None or noticed in out

@@ -1,6 +1,7 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Layer-wise decay of learning rates, and mixed precision."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -112,6 +113,14 @@ def test_wrong_settings_are_refused(paramwise, message):
     cfg = dict(optimizer=dict(type='AdamW', lr=1e-3))
     with pytest.raises(UserError, match=message):
         LayerDecayOptimWrapperConstructor(cfg, paramwise)(SapiensViT(TINY, (64, 48)))
+
+
+def test_the_config_stays_as_it_is_and_serves_again():
+    model, config = SapiensViT(TINY, (64, 48)), dict(optimizer=dict(type='AdamW', lr=1e-3, betas=[0.9, 0.99]))
+    before = copy.deepcopy(config)
+    constructor = LayerDecayOptimWrapperConstructor(config, dict(layer_decay_rate=0.85))
+    assert settings(constructor(model)) == settings(constructor(model))
+    assert config == before
 
 
 def test_a_model_without_encoder_is_refused_unless_nothing_decays():

@@ -66,3 +66,38 @@ def test_a_face_above_dark_clothes_does_not_burn_out():
     radiance[:8] = 1.0  # a fifth of the person is twenty times as bright
     picture = expose(radiance, np.ones((40, 30), np.float32), 0.15)
     assert picture[:8].max() < 235 and picture[20:].min() > 15
+
+
+def test_panoramas_of_the_users_own(tmp_path):
+    import cv2
+
+    from sapiens.errors import UserError
+    from sapiens.synthesis.environment import read_environment
+
+    picture = np.zeros((64, 128, 3), np.float32)
+    picture[:20] = (5.0, 2.0, 1.0)  # blue, green, red: a blue sky
+    cv2.imwrite(str(tmp_path / 'sky.hdr'), picture)
+    found = read_environment(str(tmp_path / 'sky.hdr'), height=32)
+    assert found.name == 'sky' and found.radiance.shape == (32, 64, 3)
+    np.testing.assert_allclose(found.radiance[3, 5], (1, 2, 5), rtol=0.02)
+    assert found.along(np.array([[[0.0, 1.0, 0.0]]]))[0, 0, 2] > 4
+    for name, wrong in (('square', np.ones((64, 64, 3), np.float32)), ('black', np.zeros((16, 32, 3), np.float32))):
+        cv2.imwrite(str(tmp_path / f'{name}.hdr'), wrong)
+        with pytest.raises(UserError, match=f'{name}.hdr: is '):
+            read_environment(str(tmp_path / f'{name}.hdr'))
+
+
+def test_panoramas_light_most_pictures_and_leave_other_recipes_alone(tmp_path):
+    import cv2
+
+    from sapiens.synthesis.job import Job, _describe
+    from sapiens.synthesis.library import load_assets
+    from sapiens.synthesis.scene import Recipe, draw_sample
+
+    cv2.imwrite(str(tmp_path / 'sky.hdr'), np.ones((16, 32, 3), np.float32))
+    plain = Recipe(size=(64, 48), persons=(1, 1))
+    own = Recipe(size=(64, 48), persons=(1, 1), hdris=(str(tmp_path / 'sky.hdr'),))
+    names = [draw_sample(load_assets('fixture'), own, 3, i).info['environment'] for i in range(6)]
+    assert 2 <= names.count('sky') <= 6
+    assert 'hdris' not in _describe(Job('x', 1, 0, 0, plain, 'fixture'))
+    assert _describe(Job('x', 1, 0, 0, own, 'fixture'))['hdris'] == ['sky']

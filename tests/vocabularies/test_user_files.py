@@ -1,6 +1,7 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """A user's own vocabulary is one file; every mistake in it is one line that names the file and the mend."""
 
+import copy
 import json
 
 import numpy as np
@@ -120,3 +121,63 @@ def test_scripts_succeed_fail_and_stop(capsys, tmp_path):
     # Mistakes of the program itself keep their traceback.
     with pytest.raises(ZeroDivisionError):
         run_cli(lambda: 1 // 0)
+
+
+SIDED = ['nose', 'left_eye', 'right_eye', 'LShoulder', 'RShoulder', 'hip (left)', 'hip (right)', 'left_only']
+
+
+def write_encoded(tmp_path, encoding='utf-8', **document):
+    path = tmp_path / 'mine.json'
+    path.write_bytes(json.dumps(document).encode(encoding))
+    return path
+
+
+@pytest.mark.parametrize('key', ['keypoints', 'classes'])
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+def test_left_and_right_without_swap_are_twins(tmp_path, key, encoding):
+    path = write_encoded(tmp_path, encoding, **{key: [{'name': n} for n in SIDED]})
+    assert load_vocabulary(path).swap.tolist() == [0, 2, 1, 4, 3, 6, 5, 7]
+    entries = [{'name': n, **({'swap': n} if 'eye' in n else {})} for n in SIDED]
+    assert load_vocabulary(write_encoded(tmp_path, **{key: entries})).swap.tolist() == [0, 1, 2, 4, 3, 6, 5, 7]
+
+
+def test_skeletons_that_count_from_one(tmp_path):
+    points = [{'name': n} for n in 'abc']
+    assert load_vocabulary(write_encoded(tmp_path, keypoints=points, skeleton=[[1, 2], [2, 3]])).skeleton.tolist() == [
+        [0, 1],
+        [1, 2],
+    ]
+    path = write_encoded(tmp_path, keypoints=points, skeleton=[[0, 1]])
+    assert load_vocabulary(path).skeleton.tolist() == [[0, 1]], 'a file that changed is read again'
+
+
+def test_no_malformed_vocabulary_ends_in_a_traceback(tmp_path):
+    values = [None, True, -1, 10**400, float('nan'), '', 'x', [], [[]], {}, {'a': 1}, ['a', 1], [1, [2]], 'left_a']
+    whole = {'name': 'm', 'kind': 'keypoints', 'source': 's', 'skeleton': [['a', 'left_b']], 'maps': {'coco17': {
+        'points': {'0': ['a'], '1': [0]}, 'derived': {'2': ['a', 'left_b']}}}, 'keypoints': [
+            {'id': 0, 'name': 'a', 'sigma': 0.1, 'color': [1, 2, 3], 'group': 'g'}, {'name': 'left_b', 'swap': 2},
+            {'name': 'right_b', 'swap': 'left_b'}]}  # fmt: skip
+    parts = {'classes': [{'name': 'a', 'weight': 1}, {'name': 'left_b'}, {'name': 'right_b', 'color': [0, 0, 0]}]}
+    rng, outcomes = np.random.default_rng(0), [0, 0]
+    for _ in range(800):
+        document = copy.deepcopy(whole if rng.random() < 0.7 else parts)
+        node = document
+        while True:
+            keys = list(node) if isinstance(node, dict) else range(len(node))
+            key = keys[rng.integers(len(keys))]
+            if not isinstance(node[key], (dict, list)) or not node[key] or rng.random() < 0.3:
+                node[key] = copy.deepcopy(values[rng.integers(len(values))])
+                break
+            node = node[key]
+        path = write_encoded(tmp_path, **document)
+        try:
+            load_vocabulary(path)
+            outcomes[0] += 1
+        except VocabularyError as error:
+            assert str(path) in str(error) and '\n' not in str(error)
+            outcomes[1] += 1
+    assert min(outcomes) > 100
+    for text in ('', '{', '[' * 99999, '9' * 5000, 'null', '[]'):
+        path.write_text(text)
+        with pytest.raises(VocabularyError, match='mine.json'):
+            load_vocabulary(path)

@@ -2,7 +2,8 @@
 # Render what the small models learn from, into data/zoo. Usage: tools/zoo/render.sh [MINUTES]
 # Run it again to go on: finished pictures stay. After every run, data/zoo/train and data/zoo/val list all that is there.
 # PYTHON (python), ZOO (data/zoo), WORKERS (all cores), ASSETS (data/assets), BACKGROUNDS (a folder of photographs
-# without people, to stand in front of) and SCALE (1; 0.01 makes hundredths of the sets) may be set.
+# without people, to stand in front of), HDRIS (a folder of equirectangular .hdr pictures: polyhaven.com has them, CC0)
+# and SCALE (1; 0.01 makes hundredths of the sets) may be set.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-python} ZOO=${ZOO:-data/zoo} WORKERS=${WORKERS:-$(nproc)} ASSETS=${ASSETS:-data/assets}
@@ -24,4 +25,5 @@ render() { # NAME NUMBER OPTIONS...
 render base 6000 --persons 1-3 --seed 100
 render more1 8000 --persons 1-4 --seed 200 --val-fraction 0.01
 [ -z "${BACKGROUNDS:-}" ] || render photos 6000 --persons 1-4 --seed 300 --val-fraction 0.01 --backgrounds "$BACKGROUNDS"
+[ -z "${HDRIS:-}" ] || render hdris 6000 --persons 1-4 --seed 500 --val-fraction 0.01 --hdris "$HDRIS"
 render more2 12000 --persons 1-4 --seed 400 --val-fraction 0.01

@@ -1,7 +1,8 @@
-# Images alone. A window may be a fifth of the image: then LoadImage must not decode less than 1 / sqrt(0.2) allows.
+# Images alone. LoadImage must not decode less of a large JPEG than the smallest and narrowest window needs.
+area, aspect = (0.2, 1.0), (3 / 4, 4 / 3)
 train_pipeline = [
-    dict(type='LoadImage', max_zoom=2.3),
-    dict(type='RandomResizedCrop', area=(0.2, 1.0)),
+    dict(type='LoadImage', max_zoom=(area[0] * aspect[0]) ** -0.5),
+    dict(type='RandomResizedCrop', area=area, aspect=aspect),
     dict(type='RandomFlip'),
     dict(type='PackHumanInputs'),
 ]
