@@ -19,7 +19,7 @@ def main() -> None:
     """Read the options and test."""
     parser = options.new_parser(__doc__)
     options.add_run_options(parser)
-    parser.add_argument('checkpoint', help='.pth or .safetensors file')
+    parser.add_argument('checkpoint', help='file of weights, or the name of published ones')
     parser.add_argument('--out', help='folder for figures (metrics.json, report.*) and predictions (results_TASK)')
     parser.add_argument('--show-dir', help='folder for pictures of the predictions')
     parser.add_argument(
@@ -36,13 +36,15 @@ def main() -> None:
     from mmengine.dist import is_main_process
 
     from ..engine import cli
-    from ..engine.files import to_plain
+    from ..engine.hub import resolve_weights
+    from ..engine.unpickle import to_plain
     from ..evaluation import evaluator_for_test, finish_test, protocol_of_run
     from ..utils.files import write_atomic
 
     config = cli.prepare(args)
     if config.get('test_dataloader') is None:
         raise UserError(f'{args.config}: has no test_dataloader, there is nothing to test on')
+    args.checkpoint = str(resolve_weights(args.checkpoint))
     if not Path(args.checkpoint).is_file():
         raise UserError(f'{args.checkpoint}: no such checkpoint; check the path')
     for option, folder in (('--out', args.out), ('--show-dir', args.show_dir)):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -154,46 +154,26 @@ def infer_grid(patches: torch.Tensor, target_grid: tuple[int, int]) -> tuple[int
     return best
 
 
-def _align_prefix(model_keys: set[str], state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _align_prefix(expected: Collection[str], state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Bring encoder-only files (no ``backbone.``) into a whole model, and whole files into a bare encoder."""
-    overlap = sum(key in model_keys for key in state)
     added = {f'backbone.{key}': value for key, value in state.items()}
-    if sum(key in model_keys for key in added) > overlap:
-        return added
-    stripped = {key[len('backbone.') :]: value for key, value in state.items() if key.startswith('backbone.')}
-    if sum(key in model_keys for key in stripped) > overlap:
-        return stripped
-    return state
-
-
-def _grid_owner(model: nn.Module, name: str) -> tuple[tuple[int, int], int] | None:
-    """``(grid, extra rows)`` of the module that owns a position embedding, or None when it does not say."""
-    path, _, leaf = name.rpartition('.')
-    module = model.get_submodule(path)
-    grid = getattr(module, 'patch_grid', None)
-    if grid is None:
-        return None
-    rows = getattr(module, leaf).shape[1]
-    return tuple(grid), rows - math.prod(grid)
-
-
-def _source_extra(state: Mapping[str, torch.Tensor], name: str) -> int:
-    if name.endswith('decoder_pos_embed'):
-        return 1
-    return int(name.removesuffix('pos_embed') + 'cls_token' in state)
+    bare = {k.removeprefix('backbone.'): v for k, v in state.items() if k.startswith('backbone.')}
+    return max((state, added, bare), key=lambda names: sum(key in expected for key in names))
 
 
 def _fit_position(
     model: nn.Module, name: str, state: Mapping[str, torch.Tensor], source_grid: tuple[int, int] | None
 ) -> tuple[torch.Tensor, tuple[int, int], tuple[int, int]] | None:
-    owner = _grid_owner(model, name)
-    tensor = state[name]
-    if owner is None or tensor.ndim != 3:
+    """A position embedding on the grid of the module that owns it, with both grids; None if the module has none."""
+    tensor, (path, _, leaf) = state[name], name.rpartition('.')
+    module = model.get_submodule(path)
+    target = getattr(module, 'patch_grid', None)
+    if target is None or tensor.ndim != 3:
         return None
-    target, target_extra = owner
-    extra = _source_extra(state, name)
+    extra = 1 if leaf == 'decoder_pos_embed' else int(name.removesuffix('pos_embed') + 'cls_token' in state)
     source = tuple(source_grid) if source_grid else infer_grid(tensor[:, extra:], target)
-    return resize_pos_embed(tensor, source, target, extra, target_extra), source, target
+    target_extra = getattr(module, leaf).shape[1] - math.prod(target)
+    return resize_pos_embed(tensor, source, target, extra, target_extra), source, tuple(target)
 
 
 def fit_state_dict(
@@ -227,7 +207,7 @@ def fit_state_dict(
     """
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     check_facts(model, state, meta, source, tuple(skip))
-    state = _align_prefix(set(expected), adapt(state, expected, source))
+    state = _align_prefix(expected, adapt(state, expected, source))
     notes = (meta or {}).get('sapiens')
     stored = notes.get('patch_grid') if isinstance(notes, Mapping) else None
     grid = source_grid or (tuple(stored) if stored else None)

@@ -68,7 +68,8 @@ class Content:
     pieces: dict[int, tuple[torch.UntypedStorage, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.size = os.fstat(self.file.fileno()).st_size
+        about = os.fstat(self.file.fileno())
+        self.size, self.written = about.st_size, about.st_mtime_ns
 
     def empty(self, offset: int, size: int) -> torch.UntypedStorage:
         """Memory for a piece of the file; the system gives it when it is written to."""
@@ -89,8 +90,8 @@ class Content:
         jobs.sort(key=lambda job: job[0])
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             read = sum(pool.map(self._read, jobs))
-        if read != sum(len(view) for _, view in jobs):
-            raise EOFError('the file became shorter while it was read')
+        if read != sum(len(view) for _, view in jobs) or os.fstat(self.file.fileno()).st_mtime_ns != self.written:
+            raise EOFError('the file changed while it was read')
 
     def _read(self, job: tuple[int, memoryview]) -> int:
         offset, view = job

@@ -240,7 +240,9 @@ class _Download:
         except self.hub.errors.HFValidationError as error:
             problem = f'is no name on the hub ({" ".join(str(error).split())[:120]})'
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                problem = f'{error.filename or self.cache}: {error.strerror}; set HF_HOME to a folder of yours'
+            elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 problem = f'the disk of {self.cache} is full; free some space or set HF_HOME: the download then goes on'
             else:
                 cached = self._cached()
@@ -359,12 +361,8 @@ class _Download:
 
 
 def _sha256(path: Path) -> str:
-    with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest() if hasattr(hashlib, 'file_digest') else _digest(file)
-
-
-def _digest(file: Any) -> str:
     total = hashlib.sha256()
-    for piece in iter(lambda: file.read(1 << 24), b''):
-        total.update(piece)
+    with open(path, 'rb') as file:
+        for piece in iter(lambda: file.read(1 << 24), b''):
+            total.update(piece)
     return total.hexdigest()

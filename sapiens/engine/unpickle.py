@@ -135,7 +135,6 @@ class Unpickler(pickle._Unpickler):
     def __init__(self, file: BinaryIO, find_storage: Callable[[str, int], torch.UntypedStorage] | None = None) -> None:
         super().__init__(file, encoding='utf-8')
         self._find_storage, self._classes = find_storage, {}
-        # Bound methods and built-in types: nothing here that a pickle could write attributes to.
         self._known = {
             'torch._utils._rebuild_tensor_v2': self._tensor,
             'torch._utils._rebuild_tensor_v3': self._tensor_of_dtype,
@@ -175,6 +174,14 @@ class Unpickler(pickle._Unpickler):
             called = bool(_CALLED_INERT.match(module)) or module.startswith('numpy.dtypes')
             self._classes[full] = type(Inert)(name, (Inert,), {'name': full, 'called': called})
         return self._classes[full]
+
+    def load_build(self) -> None:
+        """Set the state of a stand-in; of nothing else, since all else here is shared."""
+        state = self.stack.pop()
+        if isinstance(self.stack[-1], (InertDict, Inert, ForeignHistory, _DType, _Array)):
+            self.stack[-1].__setstate__(state)
+
+    dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build}
 
     def persistent_load(self, key: tuple) -> Storage:
         """The bytes of a tensor."""

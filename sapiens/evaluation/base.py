@@ -61,7 +61,10 @@ class HumanMetric(BaseMetric):
 
     @abstractmethod
     def measure(self, sample: dict) -> dict:
-        """Reduce one sample to a small record; the key ``'badness'`` (larger = worse) orders the worst samples."""
+        """Reduce one sample to a small record; the key ``'badness'`` (larger = worse) orders the worst samples.
+
+        Where it comes from (``image``, ``path``) and whether it is ``missing`` a prediction is added to it.
+        """
 
     @abstractmethod
     def summarize(self, records: list[dict]) -> EvaluationReport:
@@ -94,7 +97,12 @@ class HumanMetric(BaseMetric):
         """Measure a batch (`mmengine.evaluator.Evaluator` calls this)."""
         for sample in data_samples:
             record = self.measure(sample)
-            record['key'] = sample_key(sample)
+            record.update(
+                key=sample_key(sample),
+                image=sample.get('img_id'),
+                path=sample.get('img_path'),
+                missing=bool(sample.get('missing')),
+            )
             self.results.append(record)
             if self.keep_worst and np.isfinite(record.get('badness', np.nan)):
                 self._kept.append((float(record['badness']), _worth_keeping(sample)))
@@ -256,6 +264,18 @@ def dense_pair(sample: dict, prediction: str, label: str, metric: str, people: b
         counted = counted & shown
     cropped = shown is not None or counted.shape != shape
     return DensePair(pred[cut], gt[cut], window, counted, mask is not None or not people, cropped)
+
+
+def count_notes(records: list[dict], missing: str, unmasked: str = '') -> list[str]:
+    """Notes on samples without a prediction (and what they count as) and without a human mask (and what counts)."""
+    notes = []
+    count = sum(record['missing'] for record in records)
+    if count:
+        notes.append(f'{count} of {len(records)} images have no prediction; {missing}')
+    count = sum(not record['masked'] for record in records) if unmasked else 0
+    if count:
+        notes.append(f'{count} images have no human mask; {unmasked}')
+    return notes
 
 
 def extent_text(records: list[dict], images: int) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..registry import METRICS
-from .base import HumanMetric, dense_pair, extent_text
+from .base import HumanMetric, count_notes, dense_pair, extent_text
 from .report import EvaluationReport
 from .tables import Table
 
@@ -146,14 +146,7 @@ class DepthMetric(HumanMetric):
         """Errors of one image."""
         prediction, label, counted, facts = self.aligned(sample)
         pixels = int(counted.sum())
-        record = dict(
-            image=sample.get('img_id'),
-            path=sample.get('img_path'),
-            pixels=pixels,
-            errors=None,
-            missing=bool(sample.get('missing')),
-            **facts,
-        )
+        record = dict(pixels=pixels, errors=None, **facts)
         if pixels >= self.min_pixels:
             record['errors'] = depth_errors(prediction[counted], label[counted], self.min_depth)
             record['badness'] = record['errors']['AbsRel']
@@ -191,9 +184,7 @@ class DepthMetric(HumanMetric):
                 f'{len(records) - len(scored)} of {len(records)} images have fewer than {self.min_pixels} human '
                 'pixels with known depth and are left out'
             )
-        missing = sum(record['missing'] for record in scored)
-        if missing:
-            notes.append(f'{missing} of {len(records)} images have no prediction; they count as a constant depth')
+        notes += count_notes(records, 'they count as a constant depth', 'every pixel with known depth counts')
         broken = sum(record['broken'] for record in scored if not record['missing'])
         if broken:
             notes.append(
@@ -205,9 +196,6 @@ class DepthMetric(HumanMetric):
                 f'{outside} labelled pixels are nearer than {self.min_depth:g} or farther than '
                 f'{self.max_depth:g} and not counted'
             )
-        unmasked = sum(not record['masked'] for record in records)
-        if unmasked:
-            notes.append(f'{unmasked} images have no human mask; every pixel with known depth counts')
         reversed_ = sum(record['scale'] < 0 for record in scored)
         if reversed_:
             notes.append(

@@ -91,8 +91,6 @@ class KeypointAP(HumanMetric):
                 f"'{self.vocabulary.name}' has {self.vocabulary.num_keypoints}"
             )
         record = dict(
-            image=sample.get('img_id'),
-            path=sample.get('img_path'),
             keypoints=keypoints,
             scores=scores,
             ann_id=sample.get('ann_id'),
@@ -102,10 +100,10 @@ class KeypointAP(HumanMetric):
             x1, y1, x2, y2 = to_numpy(sample['bbox']).astype(np.float64).reshape(-1)[:4]
             record['bbox'] = np.array([x1, y1, x2 - x1, y2 - y1])
         if self.labels is None:
-            record['label'] = self._label(sample, record)
+            record['label'] = self._label(sample, record.get('bbox'))
         return record
 
-    def _label(self, sample: dict, record: dict) -> CocoPerson:
+    def _label(self, sample: dict, box: np.ndarray | None) -> CocoPerson:
         visible = field(sample, 'gt_keypoints_visible', 'KeypointAP without ann_file').astype(np.float64).reshape(-1)
         points = to_original(field(sample, 'gt_keypoints', 'KeypointAP'), sample.get('warp_mat')).reshape(-1, 2)
         if len(points) != self.gt_vocabulary.num_keypoints:
@@ -113,11 +111,10 @@ class KeypointAP(HumanMetric):
                 f'{sample_name(sample)}: {len(points)} keypoints labelled, but vocabulary '
                 f"'{self.gt_vocabulary.name}' has {self.gt_vocabulary.num_keypoints}"
             )
-        box = record.get('bbox', extent(points[visible > 0]))
+        box = extent(points[visible > 0]) if box is None else box
         area = box[2:].prod() * AREA_OF_BOX if sample.get('area') is None else sample['area']
-        return CocoPerson(
-            record['ann_id'], record['image'], box, np.concatenate([points, visible[:, None]], 1), float(area)
-        )
+        keypoints = np.concatenate([points, visible[:, None]], 1)
+        return CocoPerson(sample.get('ann_id'), sample.get('img_id'), box, keypoints, float(area))
 
     def summarize(self, records: list[dict]) -> EvaluationReport:
         """Score, suppress duplicates, evaluate."""

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import UserError
 from ..registry import METRICS
 from .analysis.axes import AxisEvidence, axis_evidence, describe_axes
-from .base import HumanMetric, dense_pair, extent_text
+from .base import HumanMetric, count_notes, dense_pair, extent_text
 from .report import EvaluationReport
 from .tables import Table
 
@@ -90,8 +90,6 @@ class NormalMetric(HumanMetric):
             useless += int(broken.sum())
         where = np.flatnonzero(histogram)
         return dict(
-            image=sample.get('img_id'),
-            path=sample.get('img_path'),
             pixels=pixels,
             sums=sums,
             where=where.astype(np.int16),
@@ -99,7 +97,6 @@ class NormalMetric(HumanMetric):
             masked=pair.masked,
             cropped=pair.cropped,
             useless=useless,
-            missing=bool(sample.get('missing')),
             badness=sums[0] / pixels if pixels else np.nan,
             axes=axis_evidence(pair.label, pair.counted if pair.masked else None),
         )
@@ -154,15 +151,10 @@ class NormalMetric(HumanMetric):
         empty = sum(record['pixels'] == 0 for record in records)
         if empty:
             notes.append(f'{empty} of {len(records)} images have no human pixel with a known normal and add nothing')
-        missing = sum(record['missing'] for record in records)
-        if missing:
-            notes.append(f'{missing} of {len(records)} images have no prediction; their pixels count as 90 degrees off')
+        notes += count_notes(records, 'their pixels count as 90 degrees off', 'every pixel with a known normal counts')
         useless = sum(record['useless'] for record in records if not record['missing'])
         if useless:
             notes.append(f'{useless} predicted human pixels are zero or not finite; they count as 90 degrees off')
-        unmasked = sum(not record['masked'] for record in records)
-        if unmasked:
-            notes.append(f'{unmasked} images have no human mask; every pixel with a known normal counts')
         evidence = sum((record['axes'] for record in records), AxisEvidence(np.zeros(2), np.zeros(2), np.zeros(3), 0))
         wrong = describe_axes(evidence)
         if wrong:

@@ -11,7 +11,7 @@ from ..errors import UserError
 from ..registry import METRICS
 from ..vocabularies import PartVocabulary, load_vocabulary
 from .analysis.outlines import boundary_counts, boundary_f
-from .base import HumanMetric, dense_pair, extent_text, sample_name
+from .base import HumanMetric, count_notes, dense_pair, extent_text, sample_name
 from .report import EvaluationReport
 from .tables import Table
 
@@ -92,14 +92,11 @@ class PartIoU(HumanMetric):
         union = confusion.sum(1) + confusion.sum(0)[:count] - np.diag(confusion)
         iou = float((np.diag(confusion)[present] / union[present]).mean()) if present.any() else np.nan
         record = dict(
-            image=sample.get('img_id'),
-            path=sample.get('img_path'),
             where=where.astype(np.int32),
             pixels=confusion.reshape(-1)[where],
             accuracy=right / total if total else np.nan,
             iou=iou,
             badness=1 - iou,
-            missing=bool(sample.get('missing')),
             cropped=pair.cropped,
         )
         if self.boundary:
@@ -195,10 +192,7 @@ class PartIoU(HumanMetric):
         return metrics, classes
 
     def _notes(self, records: list[dict], confusion: np.ndarray) -> list[str]:
-        notes = []
-        missing = sum(record['missing'] for record in records)
-        if missing:
-            notes.append(f'{missing} of {len(records)} images have no prediction; they count as background everywhere')
+        notes = count_notes(records, 'they count as background everywhere')
         labelled, predicted = confusion.sum(1) > 0, confusion.sum(0)[:-1] > 0
         names = np.array(self.vocabulary.names)
         ignored = sorted(self.ignored)

@@ -97,15 +97,7 @@ class PCK(HumanMetric):
         error = distance / size if size > 0 else np.full(count, np.nan)
         finite = np.where(np.isinf(error), 1.0, np.minimum(error, 1.0))
         badness = float(np.nanmean(finite)) if (visible & ~np.isnan(error)).any() else np.nan
-        return dict(
-            image=sample.get('img_id', sample.get('img_path')),
-            path=sample.get('img_path'),
-            distance=distance,
-            error=error,
-            badness=badness,
-            missing=bool(sample.get('missing')),
-            small=self._is_small(sample, labels, visible),
-        )
+        return dict(distance=distance, error=error, badness=badness, small=self._is_small(sample, labels, visible))
 
     def _is_small(self, sample: dict, labels: np.ndarray, visible: np.ndarray) -> bool:
         """Whether the person is too small, or has too few labelled points, to be judged."""
@@ -132,8 +124,9 @@ class PCK(HumanMetric):
         self._pair_worst()
         errors = np.stack([record['error'] for record in records])
         distances = np.stack([record['distance'] for record in records])
-        images = {name: i for i, name in enumerate(dict.fromkeys(record['image'] for record in records))}
-        image = np.array([images[record['image']] for record in records])
+        names = [record['path'] if record['image'] is None else record['image'] for record in records]
+        images = {name: i for i, name in enumerate(dict.fromkeys(names))}
+        image = np.array([images[name] for name in names])
         usable = ~np.isnan(errors)
         notes = []
         if not usable.any():

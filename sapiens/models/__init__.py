@@ -4,7 +4,14 @@
 from .backbones import SapiensViT
 from .estimators import HumanEstimator
 from .heads import DepthHead, NormalHead, PartHead, PersonHead, PoseHead
-from .losses import KeypointMSELoss, KeypointOHKMLoss, NormalLoss, SiLogLoss, WeightedCrossEntropy
+from .losses import (
+    KeypointDivergenceLoss,
+    KeypointMSELoss,
+    KeypointOHKMLoss,
+    NormalLoss,
+    SiLogLoss,
+    WeightedCrossEntropy,
+)
 from .necks import UpsamplingNeck
 from .preprocessor import HumanDataPreprocessor
 from .pretrain import MAEDecoder, MAEPretrainer
@@ -13,6 +20,7 @@ __all__ = [
     'DepthHead',
     'HumanDataPreprocessor',
     'HumanEstimator',
+    'KeypointDivergenceLoss',
     'KeypointMSELoss',
     'KeypointOHKMLoss',
     'MAEDecoder',

@@ -169,7 +169,7 @@ def test_published_file_in_load_from(tmp_path):
         torch.nn.init.zeros_(parameter)
     runner = SapiensRunner.__new__(SapiensRunner)
     runner.model, runner.cfg, runner._train_loop, runner.optim_wrapper, runner._hooks = other, {}, None, None, []
-    runner.logger = SimpleNamespace(info=lambda text: None)
+    runner.logger, runner._resume = SimpleNamespace(info=lambda text: None), False
     runner.load_checkpoint(str(tmp_path / 'depth.pth'))
     assert same(model.state_dict(), other.state_dict())
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from sapiens.errors import UserError
-from sapiens.models import SapiensViT
+from sapiens.models import PoseHead, SapiensViT
 from sapiens.models.backbones.transformer import Attention
 from sapiens.models.losses.keypoint import squared_error
 from sapiens.registry import MODELS
@@ -89,3 +89,38 @@ def test_attention_written_out_is_the_fused_one():
         fused = layer(x)
     torch.testing.assert_close(layer(x), fused, rtol=1e-5, atol=1e-6)
     assert F.mse_loss(layer(x), fused) < 1e-10
+
+
+def test_the_divergence_is_that_of_rendered_targets():
+    from sapiens.models import KeypointDivergenceLoss
+
+    torch.manual_seed(0)
+    logits = torch.randn(2, 5, 8, 6, dtype=torch.float64, requires_grad=True)
+    gx, gy = torch.rand(2, 5, 6, dtype=torch.float64), torch.rand(2, 5, 8, dtype=torch.float64)
+    weights = torch.rand(2, 5, dtype=torch.float64)
+    gx[0, 0], gy[0, 0], weights[0, 0] = 0, 0, 0  # not labelled
+    loss = KeypointDivergenceLoss()(logits, (gx, gy), weights)
+    target = (gy[..., :, None] * gx[..., None, :]).flatten(2)
+    target = target / target.sum(-1, keepdim=True).clamp(min=1e-6)
+    each = F.kl_div(logits.flatten(2).log_softmax(-1), target, reduction='none').sum(-1)
+    expected = (each * weights).sum() / weights.sum()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(torch.autograd.grad(loss, logits)[0], torch.autograd.grad(expected, logits)[0])
+    perfect = target.clamp(min=1e-30).log().unflatten(2, (8, 6)).float()
+    assert KeypointDivergenceLoss()(perfect, (gx.float(), gy.float()), weights.float()) < 1e-5
+    assert KeypointDivergenceLoss()(perfect, (gx, gy), torch.zeros(2, 5)) == 0
+
+
+def test_probabilities_are_maps_with_a_peak_of_one():
+    codec = dict(type='sapiens.UDPHeatmap', input_size=(256, 192), sigma=2.0)
+    loss = dict(type='sapiens.KeypointDivergenceLoss')
+    head = PoseHead(8, 'keypoints308', codec, deconv_channels=(), conv_channels=(), loss=loss)
+    points = torch.tensor([[[80.0, 130.0]]]).expand(1, 308, 2)
+    target, _ = head.codec.encode(points, torch.full((1, 308), 2.0))
+    head.final_layer = torch.nn.Identity()
+    logits = target.clamp(min=1e-9).log()
+    assert torch.equal(head.train()(logits), logits)
+    maps = head.eval()(logits)
+    assert maps.amax() == pytest.approx(float(target.amax()), rel=0.1)
+    found, scores = head.codec.decode(maps)
+    assert (found - points).norm(dim=-1).max() < 0.3 and (scores > 0.8).all() and (scores <= 1.05).all()

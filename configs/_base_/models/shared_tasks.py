@@ -11,8 +11,7 @@ model = dict(
             codec=dict(type='UDPHeatmap', sigma=2.0),
             deconv_channels=(),
             conv_channels=(),
-            # Heatmap errors are about a thousand times smaller than the other losses.
-            loss=dict(type='KeypointMSELoss', loss_weight=1000.0),
+            loss=dict(type='KeypointDivergenceLoss'),
             accuracy_interval=20,
             group_weights=dict(body=5.0, foot=3.0, extra=3.0, face=0.4),
         ),

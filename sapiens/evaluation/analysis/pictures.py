@@ -10,8 +10,11 @@ import cv2
 import numpy as np
 
 from ...utils.files import write_atomic
+from ...visualization import draw_depth, draw_normals, side_by_side
+from ...visualization.layout import put_label
 from ..base import HumanMetric, dense_pair
 from ..normal import angular_error
+from ..pck import PCK
 from ..report import EvaluationReport
 
 # RGB
@@ -24,7 +27,7 @@ def write_worst(metric: HumanMetric, folder: str | Path, image_root: str | Path 
     """Draw the samples in ``metric.worst`` (see ``keep_worst`` of `HumanMetric`), worst first.
 
     Keypoints: labels green, predictions red, a yellow line between them; persons without a prediction in a yellow
-    box. Maps: image | prediction | label | error.
+    box. Maps: image | prediction | label | error (the frame's grey: not judged).
 
     Args:
         metric: After ``evaluate``, on the main process.
@@ -41,7 +44,8 @@ def write_worst(metric: HumanMetric, folder: str | Path, image_root: str | Path 
         picture, caption = draw(metric, sample, badness, image_root)
         name = re.sub(r'[^\w-]+', '_', Path(str(sample.get('img_path') or sample.get('img_id'))).stem)
         path = folder / f'{number:03d}_{name}.png'
-        _write(path, _captioned(picture, f'{name}: {caption}'))
+        bar = put_label(np.zeros((30, picture.shape[1], 3), np.uint8), f'{name}: {caption}')
+        _write(path, np.concatenate([bar, picture]))
         paths.append(path)
     return paths
 
@@ -109,7 +113,7 @@ def _pose(metric: HumanMetric, sample: dict, badness: float, root: str | Path | 
                 cv2.line(picture, place(label[i, :2]), place(found[i]), _LINK, max(1, radius // 2), cv2.LINE_AA)
                 cv2.circle(picture, place(found[i]), radius, _PREDICTED, -1, cv2.LINE_AA)
             cv2.circle(picture, place(label[i, :2]), radius, _LABEL, -1, cv2.LINE_AA)
-    score = f'OKS {1 - badness:.3f}' if hasattr(metric, 'sources') else f'mean error {badness:.3f} of the size'
+    score = f'OKS {1 - badness:.3f}' if not isinstance(metric, PCK) else f'mean error {badness:.3f} of the size'
     text = f'{score}; labels green, predictions red'
     return picture, text + (f', {missed} missed' if missed else '')
 
@@ -131,10 +135,9 @@ def _depth(metric: HumanMetric, sample: dict, badness: float, root: str | Path |
     prediction, label, counted, _ = metric.aligned(sample)
     window = dense_pair(sample, 'pred_depth', 'gt_depth', 'DepthMetric').window
     image = _read_image(sample, root, sample['gt_depth'].shape)[window]
-    low, high = label[counted].min(), label[counted].max()
-    relative = np.zeros(label.shape)
-    relative[counted] = np.abs(prediction[counted] - label[counted]) / label[counted]
-    shown = [_heat(1 - (m - low) / max(high - low, 1e-9), counted) for m in (prediction, label)]
+    near, far = label[counted].min(), label[counted].max()
+    relative = np.abs(prediction - label) / np.where(counted, label, 1)
+    shown = [draw_depth(m, counted, near, far) for m in (prediction, label)]
     return _panels(image, *shown, _heat(relative / 0.25, counted)), f'AbsRel {badness:.4f}; error from 0 to 25 %'
 
 
@@ -146,9 +149,8 @@ def _normals(metric: HumanMetric, sample: dict, badness: float, root: str | Path
     error[counted] = angular_error(pair.prediction[:, counted], pair.label[:, counted])
     shown = []
     for normals in (pair.prediction, pair.label):
-        normals = np.nan_to_num(normals.astype(np.float64))
-        colour = np.clip((normals / np.maximum(np.linalg.norm(normals, axis=0), 1e-6) + 1) * 127.5, 0, 255)
-        shown.append(np.moveaxis(colour.astype(np.uint8) * counted, 0, -1))
+        normals = np.nan_to_num(normals.astype(np.float32))
+        shown.append(draw_normals(normals / np.maximum(np.linalg.norm(normals, axis=0), 1e-6), counted))
     caption = f'mean error {badness:.2f} degrees; error from 0 to 60'
     return _panels(image, *shown, _heat(error / 60, counted)), caption
 
@@ -159,22 +161,11 @@ def _heat(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return cv2.applyColorMap(bytes_, cv2.COLORMAP_TURBO)[..., ::-1] * mask[..., None].astype(np.uint8)
 
 
-def _panels(*pictures: np.ndarray) -> np.ndarray:
-    scale = _PANEL_HEIGHT / pictures[0].shape[0]
-    size = (max(1, round(pictures[0].shape[1] * scale)), _PANEL_HEIGHT)
-    mode = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
-    shown = [cv2.resize(np.ascontiguousarray(p), size, interpolation=mode) for p in pictures]
-    gap = np.full((_PANEL_HEIGHT, 6, 3), 255, np.uint8)
-    joined = [part for picture in shown for part in (picture, gap)][:-1]
-    return np.concatenate(joined, 1)
-
-
-def _captioned(picture: np.ndarray, text: str) -> np.ndarray:
-    bar = np.zeros((30, picture.shape[1], 3), np.uint8)
-    width = cv2.getTextSize(text, _FONT, 0.55, 1)[0][0]
-    size = 0.55 * min(1.0, (picture.shape[1] - 12) / max(width, 1))
-    cv2.putText(bar, text, (6, 20), _FONT, size, (255, 255, 255), 1, cv2.LINE_AA)
-    return np.concatenate([bar, picture])
+def _panels(image: np.ndarray, *pictures: np.ndarray) -> np.ndarray:
+    size = (max(1, round(image.shape[1] * _PANEL_HEIGHT / image.shape[0])), _PANEL_HEIGHT)
+    mode = cv2.INTER_AREA if image.shape[0] > _PANEL_HEIGHT else cv2.INTER_NEAREST
+    shown = [cv2.resize(np.ascontiguousarray(p), size, interpolation=mode) for p in (image, *pictures)]
+    return side_by_side(shown, ['image', 'prediction', 'label', 'error'])
 
 
 def _read_image(sample: dict, root: str | Path | None, shape: tuple[int, ...]) -> np.ndarray:

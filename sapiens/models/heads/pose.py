@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -67,6 +68,14 @@ class PoseHead(DeconvHead):
         self.register_buffer('point_weights', weights, persistent=False)
         self.register_buffer('swap', torch.from_numpy(vocabulary.swap.copy()), persistent=False)
 
+    def forward(self, feats: Sequence[torch.Tensor] | torch.Tensor) -> torch.Tensor:
+        """Heatmaps ``(B, K, h, w)``; in training with a loss of probabilities, their logits."""
+        output = super().forward(feats)
+        if self.training or not getattr(self.loss_module, 'of_probabilities', False):
+            return output
+        peak = 2 * math.pi * self.codec.sigma**2
+        return (output.flatten(2).softmax(-1) * peak).unflatten(2, output.shape[-2:])
+
     def flip_back(self, output: torch.Tensor) -> torch.Tensor:
         """Mirror ``(B, K, h, w)`` heatmaps and exchange left and right; no shift, since UDP aligns the centres."""
         return output.flip(-1)[:, self.swap]
@@ -86,6 +95,8 @@ class PoseHead(DeconvHead):
             raise UserError(f'PoseHead gives {h} x {w} heatmaps, its codec asks for {height} x {width}: each of '
                             'deconv_channels doubles the size of the features')  # fmt: skip
         heatmaps = output[chosen] if len(chosen) < len(samples) else output
+        if getattr(self.loss_module, 'of_probabilities', False) and not self.training:
+            heatmaps = heatmaps.clamp(min=1e-12).log()  # logits again, but for a constant
         gx, gy, weights = self.codec.factors(keypoints, visible)
         loss = self.loss_module(heatmaps, (gx, gy), weights * self.point_weights)
         losses = {'loss_kpt': loss * (len(chosen) / len(samples))}

@@ -4,10 +4,11 @@
 from .accuracy import pixel_accuracy, pose_accuracy
 from .cross_entropy import WeightedCrossEntropy
 from .depth import SiLogLoss
-from .keypoint import KeypointMSELoss, KeypointOHKMLoss
+from .keypoint import KeypointDivergenceLoss, KeypointMSELoss, KeypointOHKMLoss
 from .normal import NormalLoss
 
 __all__ = [
+    'KeypointDivergenceLoss',
     'KeypointMSELoss',
     'KeypointOHKMLoss',
     'NormalLoss',

@@ -98,3 +98,54 @@ class KeypointOHKMLoss(nn.Module):
         """``(B, K, h, w)`` heatmaps, target as in `squared_error`, ``(B, K)`` weights -> scalar."""
         errors = squared_error(heatmaps, target) * weights.square()
         return self.loss_weight * errors.topk(min(self.topk, errors.shape[1]), dim=1).values.mean()
+
+
+class _Divergence(torch.autograd.Function):
+    """Kullback-Leibler divergence of a softmax over pixels from a factorised target, with its gradient in closed form.
+
+    Pixels come before keypoints in memory, as behind layers that keep channels last.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, gx: torch.Tensor, gy: torch.Tensor) -> torch.Tensor:
+        height, width = logits.shape[-2:]
+        flat = logits.flatten(2).transpose(1, 2)
+        target = (gy.transpose(1, 2)[:, :, None] * gx.transpose(1, 2)[:, None]).flatten(1, 2)
+        log_probability = flat.log_softmax(1)
+        ctx.size = height, width
+        ctx.save_for_backward(log_probability.exp().mul_(target.sum(1, keepdim=True)).sub_(target))
+        entropy = -sum(torch.special.xlogy(g, g).sum(-1) for g in (gx, gy))
+        return -(target * log_probability).sum(1) - entropy
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (difference,) = ctx.saved_tensors
+        return (difference * grad[:, None]).transpose(1, 2).unflatten(2, ctx.size), None, None
+
+
+@MODELS.register_module()
+class KeypointDivergenceLoss(nn.Module):
+    """``loss_weight * sum over B, K of w * KL(T / sum T || softmax over pixels of H) / sum of w``.
+
+    Each map is one choice among all pixels, so that every keypoint has a gradient of the same size from the first step
+    on; the squared error of maps that are nearly all background moves small models slowly. `PoseHead` then puts out
+    probabilities, scaled so that a map that equals the target has the target's maximum of 1.
+
+    Args:
+        loss_weight: Factor.
+    """
+
+    of_probabilities = True
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    @full_precision
+    def forward(
+        self, heatmaps: torch.Tensor, target: tuple[torch.Tensor, torch.Tensor], weights: torch.Tensor
+    ) -> torch.Tensor:
+        """``(B, K, h, w)`` logits, the pair of `UDPHeatmap.factors`, ``(B, K)`` weights -> scalar."""
+        gx, gy = (g / g.sum(-1, keepdim=True).clamp(min=1e-6) for g in target)
+        divergence = _Divergence.apply(heatmaps, gx, gy)
+        return self.loss_weight * (divergence * weights).sum() / weights.sum().clamp(min=1e-6)
