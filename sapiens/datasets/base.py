@@ -84,9 +84,13 @@ class HumanDataset(BaseDataset):
         self.max_bad_fraction = max_bad_fraction
         self.notes: list[str] = []
         self._bad_log = BadSampleLog()
-        for vocabulary in (keypoint_vocabulary, part_vocabulary):
-            if vocabulary is not None:
-                load_vocabulary(vocabulary)  # an unknown name is no fault of a sample
+        for kind, vocabulary in (('keypoints', keypoint_vocabulary), ('parts', part_vocabulary)):
+            # An unknown name is no fault of a sample.
+            if vocabulary is not None and load_vocabulary(vocabulary).kind != kind:
+                where = ann_file or data_root
+                raise UserError(
+                    f"{where}: the vocabulary '{vocabulary}' is not one of {kind}; give the data set one that is"
+                )
         # Built by our registry, so that names resolve with or without a Runner's default scope.
         built = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
         super().__init__(

@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..registry import DATASETS
 from ..structures.coco import Notes, as_corners, box_around, box_problem, clean_keypoints, read_box, read_keypoints
 from ..utils.json_files import as_numbers
-from ..vocabularies import convert_keypoints, load_vocabulary
+from ..vocabularies import VocabularyError, convert_keypoints, load_vocabulary
 from .base import HumanDataset
 from .frame_cache import FrameCache
 from .manifest import Manifest
@@ -51,8 +51,13 @@ class HumanManifestDataset(HumanDataset):
             raise UserError(f"HumanManifestDataset: sample_per '{sample_per}' is neither 'image' nor 'person'")
         self.sample_per, self.cache_folder = sample_per, cache
         self.manifest = Manifest(data_root)
-        self.file_vocabulary = self.manifest.header.get('keypoints')
-        parts = self.manifest.header.get('parts')
+        self.file_vocabulary = self.manifest.header.get('keypoints') or None
+        parts = self.manifest.header.get('parts') or None
+        for vocabulary in (self.file_vocabulary, None if part_vocabulary else parts):
+            try:
+                load_vocabulary(vocabulary or 'coco17')
+            except VocabularyError as error:
+                raise UserError(f'{self.manifest.path}: {error}') from None
         if part_vocabulary and parts not in (None, part_vocabulary) and kwargs.get('label_map') is None:
             raise UserError(f"{self.manifest.path}: its parts are '{parts}', not '{part_vocabulary}'; "
                             'give a label_map or take its vocabulary')  # fmt: skip

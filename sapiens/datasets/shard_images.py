@@ -21,7 +21,7 @@ from ..errors import UserError
 from ..registry import DATASETS
 from .base import HumanDataset
 from .image_files import is_image_name
-from .storage import list_tar
+from .storage import walk_tar
 
 
 @DATASETS.register_module()
@@ -45,15 +45,17 @@ class ShardImageDataset(HumanDataset):
         if self._fully_initialized:
             return
         self.shards = expand_shards(self.patterns, self.data_root)
-        rows = []
-        for number, shard in enumerate(self.shards):
-            references = [r for name, r in list_tar(shard).items() if is_image_name(Path(name).name)]
-            places = [r.rsplit('@', 1)[1].split('+') for r in references]
-            rows += [(number, int(offset), int(size)) for offset, size in places]
-        if not rows:
-            raise UserError(f'{self.data_root or self.patterns[0]}: no image in any of {len(self.shards)} shards')
         dtype = [('shard', np.int32), ('size', np.int32), ('offset', np.int64)]
-        self.index = np.array([(s, size, offset) for s, offset, size in rows], dtype)
+        parts = [
+            np.fromiter(
+                ((number, size, offset) for name, offset, size in walk_tar(shard) if is_image_name(Path(name).name)),
+                dtype,
+            )
+            for number, shard in enumerate(self.shards)
+        ]
+        self.index = np.concatenate(parts)
+        if not len(self.index):
+            raise UserError(f'{self.data_root or self.patterns[0]}: no image in any of {len(self.shards)} shards')
         if self._indices is not None:
             chosen = self._indices if not isinstance(self._indices, int) else range(self._indices)
             self.index = self.index[list(chosen)]

@@ -57,8 +57,8 @@ def read_bytes(reference: str) -> bytes:
         raise UserError(f'{path}: no such file; check the path and data_root') from None
     except IsADirectoryError:
         raise UserError(f'{path}: is a folder, not a file; check the path') from None
-    except OSError as error:
-        raise UserError(f'{path}: cannot be read ({error.strerror})') from None
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise UserError(f'{path!a}: cannot be read ({getattr(error, "strerror", None) or error})') from None
     if len(data) != int(match['size']):
         raise UserError(f'{readable_name(reference)}: the file is cut off; copy it again')
     return data
@@ -73,20 +73,34 @@ def list_tar(path: str | Path) -> dict[str, str]:
         UserError: The shard is missing, compressed, cut off or not a tar archive.
     """
     path = str(path)
+    return {name: f'{path}#{name}@{offset}+{size}' for name, offset, size in walk_tar(path)}
+
+
+def walk_tar(path: str) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and size of every regular file in a tar shard; takes no more memory for more files.
+
+    Raises:
+        UserError: See `list_tar`.
+    """
+    end = 0
     try:
         with tarfile.open(path, 'r:') as tar:
-            members = {m.name: f'{path}#{m.name}@{m.offset_data}+{m.size}' for m in tar if m.isreg()}
-            end = max((m.offset_data + m.size for m in tar.getmembers()), default=0)
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # they would be kept, half a kilobyte each
+                end = max(end, member.offset_data + member.size)
+                if member.isreg():
+                    yield member.name, member.offset_data, member.size
     except FileNotFoundError:
         raise UserError(f'{path}: no such shard; check the path and data_root') from None
-    except tarfile.TarError as error:
+    except IsADirectoryError:
+        raise UserError(f'{path}: is a folder, not a shard; check the path') from None
+    except (tarfile.TarError, ValueError, OverflowError, EOFError, KeyError) as error:
         raise UserError(
             f'{path}: not an uncompressed tar archive ({error}); pack it again without compression'
         ) from None
     # A whole archive ends in blocks of zeros; tarfile is silent about a cut between or within headers.
     if -(-end // 512) * 512 + 512 > os.path.getsize(path):
         raise UserError(f'{path}: the shard is cut off; copy it again')
-    return members
 
 
 def list_lines(path: str | Path) -> Iterator[tuple[str, bytes]]:

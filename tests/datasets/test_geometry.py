@@ -24,6 +24,7 @@ from sapiens.datasets.transforms.dense import rotation_matrix
 from sapiens.datasets.transforms.fields import flip_sample, translation, warp_map, warp_points, warp_sample
 from sapiens.datasets.transforms.topdown import fit_aspect, udp_matrix
 from sapiens.errors import UserError
+from sapiens.registry import TRANSFORMS
 from sapiens.vocabularies import load_vocabulary
 
 DATA = Path(__file__).parents[1] / 'data'
@@ -301,3 +302,17 @@ def test_affine_zooms_at_people():
         zoomed = RandomAffine((100, 100), scale=(4, 4), rotate=0, shift=0, focus_prob=1.0)(sample(**scene))
         seen += zoomed['mask'][40:60, 40:60].any()
     assert seen == 20
+
+
+def test_boxes_by_the_names_of_mmpose():
+    box = TRANSFORMS.build(dict(type='GetBBoxCenterScale', padding=1.5))({'bbox': np.float32([10, 20, 30, 60])})
+    assert box['bbox_scale'].tolist() == [30, 60]
+    theirs = TRANSFORMS.build(dict(type='RandomBBoxTransform', shift_prob=1.0, rotate_prob=1.0, rotate_factor=45))
+    ours = TRANSFORMS.build(dict(type='RandomBox', shift=0.08, shift_prob=1.0, rotate=45.0, rotate_prob=1.0))
+    for seed in range(3):
+        made = []
+        for transform in (theirs, ours):
+            np.random.seed(seed)
+            made.append(transform(dict(box)))
+        for key in ('bbox_center', 'bbox_scale', 'bbox_rotation'):
+            np.testing.assert_array_equal(made[0][key], made[1][key])

@@ -10,7 +10,7 @@ from .flip import RandomFlip
 from .loading import LoadImage, LoadLabels
 from .pack import PackHumanInputs
 from .texture import RandomTexture
-from .topdown import PersonBox, RandomBox, RandomHalfBody, RandomWindow, TopdownAffine
+from .topdown import PersonBox, RandomBBoxTransform, RandomBox, RandomHalfBody, RandomWindow, TopdownAffine
 
 __all__ = [
     'CoarseDropout',
@@ -22,6 +22,7 @@ __all__ = [
     'PersonBox',
     'PhotometricDistortion',
     'RandomAffine',
+    'RandomBBoxTransform',
     'RandomBackground',
     'RandomBlur',
     'RandomBox',

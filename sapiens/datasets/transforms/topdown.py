@@ -20,7 +20,7 @@ from .fields import IGNORE, Sample, as_matrix, input_size_of, warp_sample
 _LOWER = re.compile(r'hip|knee|ankle|foot|toe|heel', re.IGNORECASE)
 
 
-@TRANSFORMS.register_module()
+@TRANSFORMS.register_module(name=['PersonBox', 'GetBBoxCenterScale'])
 class PersonBox(BaseTransform):
     """Box ``x1, y1, x2, y2`` -> ``bbox_center`` (2,), ``bbox_scale`` (2,) width and height, ``bbox_rotation`` degrees.
 
@@ -128,6 +128,28 @@ class RandomBox(BaseTransform):
         if np.random.rand() < self.rotate_prob:
             results['bbox_rotation'] = float(np.clip(np.random.randn() * self.rotate / 2, -self.rotate, self.rotate))
         return results
+
+
+@TRANSFORMS.register_module()
+class RandomBBoxTransform(RandomBox):
+    """`RandomBox` by mmpose's names.
+
+    Args:
+        shift_factor: Largest shift as a share of the box, and ``shift_prob`` its probability.
+        scale_factor: Smallest and largest factor on the box, and ``scale_prob`` its probability.
+        rotate_factor: Largest angle in degrees, and ``rotate_prob`` its probability.
+    """
+
+    def __init__(
+        self,
+        shift_factor: float = 0.16,
+        shift_prob: float = 0.3,
+        scale_factor: Sequence[float] = (0.5, 1.5),
+        scale_prob: float = 1.0,
+        rotate_factor: float = 80.0,
+        rotate_prob: float = 0.6,
+    ) -> None:
+        super().__init__(shift_factor / 2, shift_prob, scale_factor, scale_prob, rotate_factor, rotate_prob)
 
 
 @TRANSFORMS.register_module()
