@@ -54,8 +54,14 @@ def _copy_validation(config: Config) -> None:
         merged.merge(own or {})
         config.test_dataloader = merged
     for part in ('cfg', 'evaluator'):
-        if config.get(f'test_{part}') is None and config.get(f'val_{part}') is not None:
-            config[f'test_{part}'] = copy.deepcopy(config[f'val_{part}'])
+        given, own = config.get(f'val_{part}'), config.get(f'test_{part}')
+        # --cfg-options test_evaluator.ann_file=... changes one argument of a single metric.
+        changes = part == 'evaluator' and isinstance(given, Mapping) and isinstance(own, Mapping) and 'type' not in own
+        if given is not None and (own is None or changes):
+            merged = copy.deepcopy(given)
+            if own:
+                merged.merge(own)
+            config[f'test_{part}'] = merged
 
 
 def _fill_annotations(evaluator: Any, loader: Any) -> None:

@@ -4,19 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
 from torch import nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
 
 from ..errors import UserError
 from .precision import Precision
@@ -98,6 +92,17 @@ def shard_model(model: nn.Module, whole: nn.Module | None, precision: Precision)
     return model
 
 
+def _distributed() -> ModuleType:
+    """torch's distributed state dicts; not every build of torch has them, and one process needs none."""
+    from torch.distributed.checkpoint import state_dict
+
+    return state_dict
+
+
+def _options(**options: bool) -> Any:
+    return _distributed().StateDictOptions(full_state_dict=True, strict=False, **options)
+
+
 def is_sharded(model: nn.Module) -> bool:
     """Whether a model went through `shard_model`."""
     return any(hasattr(parameter, 'placements') for parameter in model.parameters())
@@ -110,7 +115,7 @@ def whole_weights(model: nn.Module) -> dict[str, torch.Tensor]:
         On the main process; the others get nothing from a sharded model, and references to their own from another.
     """
     if is_sharded(model):
-        return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        return _distributed().get_model_state_dict(model, options=_options(cpu_offload=True))
     state = model.state_dict()
     return {name: tensor.detach().cpu() for name, tensor in state.items()} if is_main_process() else state
 
@@ -125,8 +130,8 @@ def set_whole_weights(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
     if not is_distributed():
         model.load_state_dict(state, strict=False)
         return
-    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
-    set_model_state_dict(model, dict(state) if is_main_process() else {}, options=options)
+    own = dict(state) if is_main_process() else {}
+    _distributed().set_model_state_dict(model, own, options=_options(broadcast_from_rank0=True))
 
 
 def optimizer_names(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[str]:
@@ -143,8 +148,7 @@ def whole_optimizer(optim_wrapper: Any, model: nn.Module) -> dict:
     optimizer = optim_wrapper.optimizer
     state = dict(optim_wrapper.state_dict())
     if is_sharded(model) and optimizer.state:
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        named = get_optimizer_state_dict(model, optimizer, options=options)
+        named = _distributed().get_optimizer_state_dict(model, optimizer, options=_options(cpu_offload=True))
         number = {name: i for i, name in enumerate(optimizer_names(optimizer, model))}
         state['state'] = {number[name]: value for name, value in named.get('state', {}).items()}
     return _on_cpu(state) if is_main_process() else state
@@ -192,8 +196,12 @@ def set_whole_optimizer(optim_wrapper: Any, model: nn.Module, state: dict | None
         if from_main_process(bool(state['state'])):
             named = {current[number]: value for number, value in state['state'].items()}
             named_groups = [{**group, 'params': [current[i] for i in group['params']]} for group in groups]
-            options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
-            set_optimizer_state_dict(model, optimizer, {'state': named, 'param_groups': named_groups}, options=options)
+            _distributed().set_optimizer_state_dict(
+                model,
+                optimizer,
+                {'state': named, 'param_groups': named_groups},
+                options=_options(broadcast_from_rank0=True),
+            )
         state = {**extras, 'state': optimizer.state_dict()['state'], 'param_groups': groups}
     optim_wrapper.load_state_dict(state)
     for group, way in zip(optimizer.param_groups, ways, strict=True):

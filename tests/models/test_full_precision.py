@@ -49,7 +49,7 @@ def test_small_keypoint_losses_are_exact(loss):
 
 def test_losses_of_every_head_and_predictions_are_those_without_autocast():
     model = build().eval()
-    outputs = model(inputs())
+    outputs = {task: output.detach() for task, output in model(inputs()).items()}
     for task, head in model.heads.items():
         samples = [sample(0), sample(1)]
         expected = head.loss(outputs[task], samples)
@@ -122,3 +122,22 @@ def test_tensors_in_lists_and_by_name():
         product, *kinds = multiply([a, b.bfloat16()], factor=b.half())
     assert kinds == [torch.float32, torch.float32]
     assert torch.equal(product, a @ b.half().float())
+
+
+def test_it_leaves_no_trace_in_exported_graphs():
+    model = build('pose', 'depth').eval()
+    program = torch.export.export(model, (inputs(),))
+    assert not any('autocast' in str(node.target) for node in program.graph.nodes)
+    with torch.no_grad():
+        for task, output in program.module()(inputs()).items():
+            torch.testing.assert_close(output, model(inputs())[task])
+
+
+def test_compiled_heads_know_both_worlds():
+    model = build('pose').eval()
+    head, feats = model.heads['pose'], torch.rand(1, 32, 4, 3)
+    compiled = torch.compile(head, backend='eager', fullgraph=True)
+    with torch.no_grad():
+        for half in (False, True, False):
+            with torch.autocast('cpu', torch.bfloat16, enabled=half):
+                torch.testing.assert_close(compiled([feats]), head([feats]))
