@@ -56,13 +56,13 @@ def four_tasks(folder, name='config.py', **changes):
     loader = dict(LOADER, dataset=dict(data_root=str(Path(folder).resolve()), input_size=(64, 48)))
     heads = {task: dict(deconv_channels=(8, 8), conv_channels=(8,)) for task in ('pose', 'seg', 'depth', 'normal')}
     settings = dict(
-        load_from=None,
-        from_scratch=True,
         model=dict(backbone=SMALL, heads=heads),
         train_dataloader=loader,
         val_dataloader=loader,
         test_dataloader=loader,
         train_cfg=dict(max_iters=1, val_interval=1),
+        load_from=None,
+        optim_wrapper=dict(paramwise_cfg=dict(layer_decay_rate=1.0)),
         default_hooks=dict(checkpoint=dict(interval=1, save_best=None)),
         visualizer=dict(vis_backends=[]),
         custom_hooks=[dict(type='BadSampleHook')],
@@ -83,7 +83,6 @@ def keypoints17(ann_file, folder, name='config.py'):
         val_dataloader=loader,
         test_dataloader=loader,
         val_evaluator=dict(ann_file=str(ann_file)),
-        test_evaluator=dict(ann_file=str(ann_file)),
         train_cfg=dict(max_iters=1, val_interval=9),
         visualizer=dict(vis_backends=[]),
         work_dir='work',
@@ -396,17 +395,11 @@ def test_malformed_manifests_and_labels_are_named(run_script, people, break_it, 
             "SafeCheckpointHook has no argument 'intervall'; did you mean 'interval",
         ),
         ('custom_hooks.0.type=BadSampelHook', "did you mean 'BadSampleHook'"),
+        ('load_from=gone.pth', 'gone.pth: no such checkpoint'),
     ],
 )
 def test_wrong_options_are_named(run_script, people, option, message):
     fails(run_script(TRAIN, four_tasks(people), '--cfg-options', option), message)
-
-
-def test_an_encoder_that_is_not_there(run_script, people):
-    options = ['--cfg-options', 'load_from=gone.pth', 'from_scratch=False']
-    fails(
-        run_script(TRAIN, four_tasks(people), *options), 'gone.pth: no such checkpoint; give an encoder: .*load_from='
-    )
 
 
 @pytest.mark.parametrize('script', [TRAIN, TEST, CHECK, BROWSE, 'tools/get_flops.py'])
