@@ -90,7 +90,8 @@ class HumanMetric(BaseMetric):
         main = tables[0]
         if len(main.rows) == 1:
             main.intervals = {(main.rows[0][0], name): bounds for name, bounds in intervals.items()}
-        name = type(self).__name__
+        # A metric under another toolkit's name is the one that it is of.
+        name = next(kind.__name__ for kind in type(self).__mro__ if not kind.__module__.endswith('openmmlab_names'))
         return EvaluationReport(name, self.task, metrics, protocol, tables, notes, intervals, per_image, extra)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:

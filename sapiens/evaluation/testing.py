@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..errors import UserError
 from ..registry import METRICS
 from .analysis.pictures import write_confusion, write_worst
 from .base import HumanMetric
@@ -37,6 +38,8 @@ def evaluator_for_test(
     for metric in metrics:
         if not isinstance(metric, dict):
             continue
+        if metric.get('type') is None:
+            raise UserError(f"config: a metric of test_evaluator needs a 'type', this has none: {dict(metric)}")
         kind = METRICS.get(metric['type']) if isinstance(metric['type'], str) else metric['type']
         if not (isinstance(kind, type) and issubclass(kind, HumanMetric)) or issubclass(kind, SavePredictions):
             continue

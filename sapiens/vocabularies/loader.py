@@ -86,7 +86,13 @@ class PartVocabulary:
 
 def available_vocabularies() -> list[str]:
     """Names of the vocabularies that ship with the toolkit."""
-    return sorted(path.stem for path in _FOLDER.glob('*.json'))
+    return list(_shipped())
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> tuple[str, ...]:
+    # Every sample asks for its vocabularies: looking into the folder each time costs more than a warp.
+    return tuple(sorted(path.stem for path in _FOLDER.glob('*.json')))
 
 
 def load_vocabulary(name: str | Path | KeypointVocabulary | PartVocabulary) -> KeypointVocabulary | PartVocabulary:
@@ -112,7 +118,7 @@ def load_vocabulary(name: str | Path | KeypointVocabulary | PartVocabulary) -> K
         except (OSError, ValueError):
             return _load(Path(text))
         return _load_file(text, status.st_mtime_ns, status.st_size)
-    if text not in available_vocabularies():
+    if text not in _shipped():
         near = difflib.get_close_matches(text, available_vocabularies(), n=1, cutoff=0.4)
         hint = f"did you mean '{near[0]}'? " if near else ''
         raise VocabularyError(

@@ -15,6 +15,7 @@ from people import COCO, read_coco, samples_of
 from test_normal import ball
 
 from sapiens.datasets import ManifestWriter
+from sapiens.errors import UserError
 from sapiens.evaluation import EvaluationReport, evaluator_for_test, finish_test
 from sapiens.registry import METRICS, MODELS
 
@@ -30,6 +31,20 @@ def test_options_reach_our_metrics_only(tmp_path):
     assert len(found) == 4 and found[3]['vocabulary'] == 'wholebody133' and found[3]['score_mode'] == 'bbox'
     assert 'bootstrap' not in config[0]
     assert evaluator_for_test(dict(type='PartIoU')) == [dict(type='PartIoU')]
+    with pytest.raises(UserError, match="a metric of test_evaluator needs a 'type'"):
+        evaluator_for_test([dict(vocabulary='coco17')])
+
+
+def test_an_option_of_the_metric_alone_changes_the_metric():
+    """``--cfg-options test_evaluator.ann_file=...`` where the test's metric is that of validation."""
+    from mmengine.config import Config
+
+    from sapiens.engine.complete import complete_config
+
+    for changes in ({}, dict(test_evaluator=dict(ann_file='a.json', points='common'))):
+        config = Config(dict(val_evaluator=dict(type='KeypointAP', vocabulary='coco17'), **changes))
+        metric = complete_config(config).test_evaluator
+        assert metric == {'type': 'KeypointAP', 'vocabulary': 'coco17', **changes.get('test_evaluator', {})}
 
 
 def test_files_of_a_test(tmp_path, capsys):

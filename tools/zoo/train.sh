@@ -1,6 +1,6 @@
 #!/bin/bash
 # Train a small model of all tasks on data/zoo and export it. Usage: tools/zoo/train.sh [MINUTES] [tiny|small]
-# The first half of the time sees a quarter of the pixels. Run it again to go on after an interruption.
+# The first half of the time sees smaller pictures. Run it again to go on after an interruption.
 # Then: tools/zoo/evaluate.sh. To go on from weights with more data: FROM=weights.safetensors tools/zoo/train.sh ...
 # PYTHON (python), ZOO (data/zoo), WORK (work_dirs/zoo), PROCESSES (1) and BACKGROUNDS
 # (a folder of photographs without people) may be set.

@@ -1,5 +1,5 @@
 # Four tasks, and where people are, for small encoders: convolutional stem, one upsampling neck, heads at stride 4.
-input_size = (256, 192)
+input_size = (192, 144)
 model = dict(
     type='HumanEstimator',
     data_preprocessor=dict(type='HumanDataPreprocessor'),
@@ -8,7 +8,7 @@ model = dict(
     heads=dict(
         pose=dict(
             type='PoseHead',
-            codec=dict(type='UDPHeatmap', sigma=2.0),
+            codec=dict(type='UDPHeatmap', sigma=1.75),
             deconv_channels=(),
             conv_channels=(),
             loss=dict(type='KeypointDivergenceLoss'),

@@ -3,7 +3,7 @@ train_pipeline = [
     dict(type='PersonBox', padding=1.25),
     dict(type='RandomHalfBody', prob=0.15),
     dict(type='RandomBox', scale=(0.7, 1.3), rotate=40.0),
-    dict(type='RandomWindow', prob=0.15),
+    dict(type='RandomWindow', prob=0.12),
     dict(type='LoadImage'),
     dict(type='TopdownAffine'),
     dict(type='LoadLabels', kinds=['parts', 'mask']),

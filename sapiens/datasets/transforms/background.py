@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -88,15 +89,35 @@ def photos_of(folder: str) -> tuple[str, ...]:
 def random_window(files: Sequence[str], size: tuple[int, int]) -> np.ndarray:
     """A random window of a random photo, at ``(H, W)``."""
     path = files[np.random.randint(len(files))]
+    photo = _photo(path, size)
+    factor = max(size[0] / photo.shape[0], size[1] / photo.shape[1]) * np.random.uniform(1.0, 1.5)
+    h, w = (min(p, max(1, round(s / factor))) for p, s in zip(photo.shape[:2], size, strict=True))
+    y, x = np.random.randint(photo.shape[0] - h + 1), np.random.randint(photo.shape[1] - w + 1)
+    window = cv2.resize(photo[y : y + h, x : x + w], (size[1], size[0]))
+    return cv2.flip(window, 1) if np.random.rand() < 0.5 else window
+
+
+_KEPT: OrderedDict[tuple, np.ndarray] = OrderedDict()
+_KEEP_BYTES = 128 * 2**20
+
+
+def _photo(path: str, size: tuple[int, int]) -> np.ndarray:
+    """A decoded photo, small JPEGs as they come and large ones reduced; the last ones stay in memory.
+
+    A folder of a few dozen photos is decoded once, where decoding them again and again would take longer than the rest
+    of a small model's sample.
+    """
+    key = path, size
+    if key in _KEPT:
+        _KEPT.move_to_end(key)
+        return _KEPT[key]
     data = read_bytes(path)
     reduce = 1
     header = upright_size(data) if is_jpeg(data) else None
     if header:
         ratio = min(header[0][0] / size[0], header[0][1] / size[1])
         reduce = next((r for r in (8, 4, 2) if r <= ratio), 1)
-    photo = decode_image(data, path, reduce)
-    factor = max(size[0] / photo.shape[0], size[1] / photo.shape[1]) * np.random.uniform(1.0, 1.5)
-    h, w = (min(p, max(1, round(s / factor))) for p, s in zip(photo.shape[:2], size, strict=True))
-    y, x = np.random.randint(photo.shape[0] - h + 1), np.random.randint(photo.shape[1] - w + 1)
-    window = cv2.resize(photo[y : y + h, x : x + w], (size[1], size[0]))
-    return cv2.flip(window, 1) if np.random.rand() < 0.5 else window
+    _KEPT[key] = photo = decode_image(data, path, reduce)
+    while len(_KEPT) > 1 and sum(kept.nbytes for kept in _KEPT.values()) > _KEEP_BYTES:
+        _KEPT.popitem(last=False)
+    return photo
