@@ -254,7 +254,8 @@ def load_model(
         raise UserError(f'{weights}: fills all but {", ".join(empty[:3])}, which the model does not save; make it '
                         'with another function than torch.empty')  # fmt: skip
     network.requires_grad_(False).eval()
-    return LoadedModel(network, cfg, layout, report, str(weights), meta.get('origin') or {})
+    origin = meta.get('origin')  # of a file that came from elsewhere it may be anything
+    return LoadedModel(network, cfg, layout, report, str(weights), origin if isinstance(origin, dict) else {})
 
 
 def _size_of_weights(name: str) -> Layout | None:
