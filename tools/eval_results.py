@@ -38,8 +38,20 @@ from sapiens.evaluation import (
 )
 from sapiens.evaluation.persons import PointConversion
 from sapiens.evaluation.references import add_reference_file
-from sapiens.structures.coco import AREA_OF_BOX, CocoFile, CocoImage, CocoPerson, Notes, id_key, read_coco
+from sapiens.structures.coco import (
+    AREA_OF_BOX,
+    CocoFile,
+    CocoImage,
+    CocoPerson,
+    Notes,
+    box_problem,
+    id_key,
+    read_box,
+    read_coco,
+    read_keypoints,
+)
 from sapiens.structures.coco_results import CocoResult, read_coco_results
+from sapiens.utils.json_files import as_numbers
 from sapiens.vocabularies import KeypointVocabulary, load_vocabulary
 
 _LABELS = {'seg': 'parts', 'depth': 'depth', 'normal': 'normals'}
@@ -164,15 +176,21 @@ def manifest_persons(path: str, vocabulary: KeypointVocabulary) -> CocoFile:
     for entry in Manifest(path).entries():
         name = entry['id']
         labels.images[name] = CocoImage(name, entry['files']['image'])
-        for number, person in enumerate(entry['fields'].get('persons') or []):
-            keypoints = np.array(person.get('keypoints', []), np.float64).reshape(-1, 3)
-            if len(keypoints) != vocabulary.num_keypoints:
-                raise UserError(
-                    f"{path}: person {number} of sample '{name}' has {len(keypoints)} keypoints, but vocabulary "
-                    f"'{vocabulary.name}' has {vocabulary.num_keypoints}"
-                )
-            box = np.array(person['bbox'], np.float64)
-            area = float(person.get('area') or box[2] * box[3] * AREA_OF_BOX)
+        people = entry['fields'].get('persons') or []
+        if not isinstance(people, list) or not all(isinstance(person, dict) for person in people):
+            raise UserError(f"{path}: the persons of sample '{name}' are no list of {{...}}; mend the manifest")
+        for number, person in enumerate(people):
+            where = f"{path}: person {number} of sample '{name}'"
+            keypoints = read_keypoints(person, vocabulary.num_keypoints, where)
+            if keypoints is not None:
+                keypoints[~np.isfinite(keypoints).all(1)] = 0
+            box, area = read_box(person.get('bbox'), where), as_numbers(person.get('area'))
+            if box is None or box_problem(box, None):
+                labels.notes.add('persons without a box are left out', f'person {number} of {name}')
+                continue
+            area = (
+                float(area) if area is not None and not area.ndim and area > 0 else float(box[2:].prod()) * AREA_OF_BOX
+            )
             labels.persons.append(CocoPerson(f'{name}/{number}', name, box, keypoints, area))
     return CocoFile(path, labels.images, labels.persons, None, labels.notes)
 

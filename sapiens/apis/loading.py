@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 import threading
@@ -19,6 +20,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..engine.checkpoint import CoverageReport, fit_state_dict, read_checkpoint
+from ..engine.complete import complete_config
 from ..engine.config import load_config
 from ..engine.hub import parse_reference, resolve_weights, weight_folders
 from ..engine.layouts import Layout, recognise
@@ -237,7 +239,7 @@ def load_model(
     if config is None:
         config = find_config(model if model is not None else name_of_layout(layout, str(weights)), layout)
     with _BUILDING:
-        cfg = config if isinstance(config, Config) else load_config(config)
+        cfg = complete_config(copy.deepcopy(config)) if isinstance(config, Config) else load_config(config)
     network = build_without_memory(cfg)
     if allow_partial and hasattr(network, 'heads'):
         for name in [n for n in network.heads if n not in layout.heads]:
@@ -252,7 +254,8 @@ def load_model(
         raise UserError(f'{weights}: fills all but {", ".join(empty[:3])}, which the model does not save; make it '
                         'with another function than torch.empty')  # fmt: skip
     network.requires_grad_(False).eval()
-    return LoadedModel(network, cfg, layout, report, str(weights), meta.get('origin') or {})
+    origin = meta.get('origin')  # of a file that came from elsewhere it may be anything
+    return LoadedModel(network, cfg, layout, report, str(weights), origin if isinstance(origin, dict) else {})
 
 
 def _size_of_weights(name: str) -> Layout | None:

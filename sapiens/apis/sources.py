@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import glob
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -206,8 +207,8 @@ class _Reader:
 
     def _video(self, path: Path) -> Iterator[Frame]:
         try:
-            for index, time, image in read_video(path):
-                yield Frame(image, f'{path.stem}_{index:06d}', path, index, time)
+            for index, second, image in read_video(path):
+                yield Frame(image, f'{path.stem}_{index:06d}', path, index, second)
         except UserError as error:
             self._record(str(path), error)
 
@@ -260,13 +261,14 @@ def _from_camera(number: int) -> Iterator[Frame]:
     try:
         if not capture.isOpened():
             raise UserError(f'camera {number}: cannot be opened; check that it is plugged in and free')
-        rate, index = capture.get(cv2.CAP_PROP_FPS) or 30.0, 0
+        index, start = 0, time.monotonic()
         while True:
             good, image = capture.read()
             if not good:
                 return
             rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-            yield Frame(rgb, f'camera{number}_{index:06d}', None, index, index / rate)
+            # A camera gives what it sees now, however long the last frame took.
+            yield Frame(rgb, f'camera{number}_{index:06d}', None, index, time.monotonic() - start)
             index += 1
     finally:
         capture.release()

@@ -16,6 +16,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+try:
+    import av
+    from av.error import FFmpegError
+except ImportError:  # said when a writer is made
+    FFmpegError = OSError
+
 from ..errors import MissingPackageError, UserError
 from ..utils.files import replace_when_done
 from .video import has_av, open_video, reason, start_of
@@ -64,8 +70,6 @@ class VideoWriter:
         return self
 
     def _open(self, image: np.ndarray) -> None:
-        import av
-
         temporary = self._stack.enter_context(replace_when_done(self.path))
         self._out = self._stack.enter_context(av.open(str(temporary), 'w', format=FORMATS[self.path.suffix.lower()]))
         codec = 'libx264' if 'libx264' in av.codecs_available else 'mpeg4'
@@ -92,7 +96,7 @@ class VideoWriter:
         try:
             encoder = self._out.add_stream(ENCODER, rate=stream.rate if stream.rate in _AAC_RATES else 44100)
             encoder.layout = 'mono' if stream.channels == 1 else 'stereo'
-        except (ValueError, AttributeError, *_errors()) as error:
+        except (ValueError, AttributeError, FFmpegError) as error:
             self.notes.append(f'{self.audio}: its sound ({name}) is left out: it cannot be encoded ({reason(error)})')
             return None
         self.notes.append(f'{self.audio}: its sound ({name}) is encoded to AAC for {self.path.suffix}')
@@ -110,8 +114,6 @@ class VideoWriter:
                     yield float(packet.pts * packet.time_base), [packet]
 
     def _encoded(self, source: Any, stream: Any, encoder: Any, start: float) -> Iterator[tuple[float, list]]:
-        import av
-
         rate = encoder.rate
         resampler, place = av.AudioResampler('fltp', encoder.layout, rate, frame_size=1024), None
         with self._until_it_breaks():
@@ -133,7 +135,7 @@ class VideoWriter:
         """The sound of a broken video ends where it breaks."""
         try:
             yield
-        except (*_errors(), OSError, ValueError) as error:
+        except (FFmpegError, OSError, ValueError) as error:
             if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
                 raise
             self.notes.append(f'{self.audio}: its sound ends early ({reason(error)})')
@@ -145,8 +147,6 @@ class VideoWriter:
             image: ``(H, W, 3)`` uint8 RGB; all frames get the size of the first.
             time: Seconds from the beginning; None: one frame's time after the last.
         """
-        import av
-
         if self._out is None:
             self._open(image)
         height, width = self._size
@@ -175,20 +175,12 @@ class VideoWriter:
         self._stack.__exit__(kind, error, trace)
 
 
-def _errors() -> tuple[type[Exception], ...]:
-    import av
-
-    return (av.error.FFmpegError,)
-
-
 def _can_hold(container: str, stream: Any) -> bool:
     """Whether a container takes a stream as it is: some say so only when they write their header."""
-    import av
-
     try:
         with av.open(io.BytesIO(), 'w', format=container) as probe:
             probe.add_stream_from_template(stream)
             probe.start_encoding()
-    except (ValueError, AttributeError, *_errors()):
+    except (ValueError, AttributeError, FFmpegError):
         return False
     return True

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from mmengine.visualization import Visualizer
 
 from ..registry import VISUALIZERS
 from ..structures import HumanDataSample
+from ..utils.files import write_atomic
 from ..vocabularies import KeypointVocabulary, PartVocabulary
 from .keypoints import draw_boxes, draw_keypoints
 from .layout import side_by_side
@@ -117,7 +120,7 @@ class HumanVisualizer(Visualizer):
         if show:
             self.show(picture, win_name=name, wait_time=wait_time)
         if out_file is not None:
-            cv2.imwrite(str(out_file), picture[..., ::-1])
+            write_atomic(out_file, cv2.imencode(Path(out_file).suffix, picture[..., ::-1])[1].tobytes())
         else:
             self.add_image(name, picture, step)
 

@@ -13,6 +13,7 @@ from sapiens.apis import Inferencer
 from sapiens.apis.loading import load_model
 from sapiens.apis.saving import describe_result
 from sapiens.engine.adapters import to_published
+from sapiens.engine.convert import convert_checkpoint
 from sapiens.registry import MODELS
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
@@ -66,7 +67,7 @@ def predict(inferencer):
     return person
 
 
-def test_the_training_file_and_the_torchscript_file_give_identical_results(published):
+def test_the_training_file_and_the_torchscript_file_give_identical_results(published, tmp_path):
     config, trained, script = published
     results = []
     for file in (trained, script):
@@ -74,6 +75,10 @@ def test_the_training_file_and_the_torchscript_file_give_identical_results(publi
         assert loaded.origin['repository'].startswith('facebook/sapiens-pose-0.3b')
         assert 'CC BY-NC 4.0' in loaded.origin['licence']
         results.append(predict(Inferencer(config, file, device='cpu')))
+    convert_checkpoint(trained, tmp_path / 'mine.safetensors')  # a new name, the same terms
+    assert (
+        load_model(config=config, weights=tmp_path / 'mine.safetensors').origin['licence'] == loaded.origin['licence']
+    )
     image = np.zeros((96, 72, 3), np.uint8)
     (result,) = Inferencer(config, trained, device='cpu')(image, color='rgb')
     assert describe_result(result)['weights'] == {'pose': load_model(config=config, weights=trained).origin}

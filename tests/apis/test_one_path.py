@@ -10,7 +10,7 @@ import torch
 from made_photos import photo
 from PIL import Image
 
-from sapiens.apis import Inferencer
+from sapiens.apis import Frame, Inferencer
 from sapiens.engine.config import load_config
 from sapiens.models import HumanEstimator
 from sapiens.registry import MODELS
@@ -151,3 +151,19 @@ def test_a_pipeline_of_its_own_does_not_squeeze(folder):
     assert found.shape == (100, 400) and inputs[0].shape[-2:] == (256, 192)
     rows, columns = np.nonzero(found == 1)
     assert abs(np.ptp(columns) - np.ptp(rows)) <= 4 and abs(columns.mean() - 300) < 2 and abs(rows.mean() - 50) < 2
+
+
+def test_a_config_as_mmengine_reads_it_will_do(tmp_path):
+    """Shipped configs say size and vocabulary once; what follows from that is filled in here as well."""
+    from mmengine.config import Config
+
+    config = Config.fromfile('configs/seg/sapiens_tiny_28cls.py')
+    config.test_dataloader = dict(dataset=dict(pipeline=KEPT_RATIO))
+    before = config.pretty_text
+    network = load_config('configs/seg/sapiens_tiny_28cls.py').model.to_dict()
+    network = MODELS.build({**network, 'type': 'sapiens.HumanEstimator', '_scope_': 'sapiens'})
+    torch.save(network.state_dict(), tmp_path / 'model.pth')
+    predictor = Inferencer(config, tmp_path / 'model.pth', device='cpu').predictors[0]
+    crop = predictor.prepare(Frame(np.full((100, 400, 3), 200, np.uint8), 'wide'))
+    assert crop.inputs.shape == (3, 256, 192) and int(crop.inputs[0, 0, 0]) == 77, 'padded, not squeezed'
+    assert config.pretty_text == before

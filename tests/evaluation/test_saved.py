@@ -2,6 +2,7 @@
 """Saved predictions score like the live ones, and the command says what is wrong with them."""
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -209,3 +210,48 @@ def test_damaged_results_are_one_line_that_names_the_file(scene, tmp_path, name)
     DAMAGES[name](out)
     done = run(out, '--ann-file', manifest, '--task', 'depth', '--show-worst', 1, '--show-dir', tmp_path / 'worst')
     assert done.code == 1 and done.error.count('\n') == 1 and str(out) in done.error, done.error
+
+
+def edited(manifest, folder, change):
+    """A copy of a manifest whose persons are changed."""
+    shutil.copytree(manifest, folder)
+    for path in folder.glob('*.jsonl'):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for line in lines:
+            change(line['persons'])
+        path.write_text('\n'.join(map(json.dumps, lines)) + '\n')
+    return folder
+
+
+@pytest.mark.parametrize(
+    'extra',
+    [dict(), dict(keypoints=None), dict(keypoints=[]), dict(keypoints=[[0, 0, 0]] * 17), dict(keypoints=[0] * 51)],
+)
+def test_persons_of_a_manifest_that_nobody_labelled_do_not_count(scene, tmp_path, extra):
+    manifest, predictions = scene
+    out = save(predictions, tmp_path / 'r.json', 'pose', 'coco17')
+    figures = []
+    for name, change in (('same', lambda p: None), ('more', lambda p: p.append({'bbox': [1, 1, 9, 9], **extra}))):
+        other = edited(manifest, tmp_path / name, change)
+        done = run(out, '--ann-file', other, '--task', 'pose', '--json', tmp_path / 'o.json', '--pck')
+        assert done.code == 0, done.error
+        written = json.loads((tmp_path / 'o.json').read_text())
+        figures.append([written[key] for key in ('AP', 'AR', 'PCK', 'NME')])
+    assert figures[0] == figures[1]
+
+
+@pytest.mark.parametrize(
+    'extra',
+    [
+        7,
+        dict(bbox=[1, 2]),
+        dict(bbox=[1, 1, 9, 9], keypoints=[1, 2]),
+        dict(bbox='x'),
+        dict(bbox=[1, 1, 9, 9], keypoints='x'),
+    ],
+)
+def test_malformed_persons_of_a_manifest_are_one_line(scene, tmp_path, extra):
+    manifest, predictions = scene
+    out = save(predictions, tmp_path / 'r.json', 'pose', 'coco17')
+    done = run(out, '--ann-file', edited(manifest, tmp_path / 'm', lambda p: p.append(extra)), '--task', 'pose')
+    assert done.code == 1 and done.error.count('\n') == 1 and str(tmp_path / 'm') in done.error, done.error

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from sapiens.errors import UserError
 from sapiens.evaluation import EvaluationReport, Table, print_report, write_reports
+from sapiens.utils.files import write_atomic
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Figures for which less is better; of the others more is.
@@ -106,7 +107,7 @@ class Lab:
         if code:
             last = log.read_text(errors='replace').strip().splitlines()[-1:] or ['']
             raise UserError(f'{target}: {tool}.py ended with code {code} ({last[0][:200]}); see {log}')
-        done.write_text(json.dumps(command))
+        write_atomic(done, json.dumps(command))
 
 
 def schedule_options(iterations: int | None, extra: list[str]) -> list[str]:
@@ -170,7 +171,7 @@ def write_experiment(report: EvaluationReport, folder: Path, results: dict[str, 
     for kind in ('csv', 'md'):
         print(f'written: {write_reports([report], folder / f"table.{kind}")}')
     document = {'protocol': report.protocol, 'results': results}
-    (folder / 'table.json').write_text(json.dumps(document, indent=1) + '\n')
+    write_atomic(folder / 'table.json', json.dumps(document, indent=1) + '\n')
     print(f'written: {folder / "table.json"}')
 
 

@@ -244,6 +244,5 @@ class ResultHook(Hook):
             runner.logger.warning(f'No picture of {name}: its original image cannot be read again')
             return
         pictures = self._painter.draw_sample(image, sample, 'pred')
-        target = Path(self.show_dir) / f'{name}.png'
-        target.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(target), side_by_side([image, *pictures.values()], ['image', *pictures])[..., ::-1])
+        picture = side_by_side([image, *pictures.values()], ['image', *pictures])
+        write_atomic(Path(self.show_dir) / f'{name}.png', cv2.imencode('.png', picture[..., ::-1])[1].tobytes())
