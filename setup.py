@@ -43,6 +43,6 @@ setup(
     install_requires=requirements('core'),
     extras_require={
         name: requirements(name)
-        for name in ('hub', 'demo', 'export', 'synthesis', 'mitsuba', 'curation', 'openmmlab', 'tests')
+        for name in ('hub', 'demo', 'export', 'synthesis', 'mitsuba', 'curation', 'openmmlab', 'tests', 'docs')
     },
 )

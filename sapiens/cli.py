@@ -52,6 +52,6 @@ def _help() -> str:
     rows = '\n'.join(f'  {name:<12} {what}' for name, what in COMMANDS.items())
     return (
         f'usage: sapiens COMMAND [options]\n\nThe Sapiens toolkit {__version__}: pose, body parts, depth, normals\n\n'
-        f'{rows}\n\nExample: sapiens predict photos/ --model pose_308 --checkpoint FILE --out-dir results\n'
+        f'{rows}\n\nExample: sapiens predict photos/ --model pose_308_0.3b --out-dir results\n'
         '`sapiens COMMAND --help` shows the options of a command and an example.'
     )

@@ -39,12 +39,11 @@ def main() -> None:
     shape = tuple(args.shape or model.backbone.img_size)
     parts = {'backbone': model.backbone}
     parts |= {f'heads.{task}': head for task, head in model.heads.items()} if hasattr(model, 'heads') else {}
-    if hasattr(model, 'neck'):
-        parts['decoder'] = model.neck
     table = Table(title=f'{args.config} at {shape[0]} x {shape[1]} (H x W), one image')
     for column in ('module', 'parameters', "FLOPs, paper's count", 'FLOPs, true'):
         table.add_column(column, justify='left' if column == 'module' else 'right')
     flops = count_flops(model, shape)
+    parts |= {name: model.neck for name in ('neck', 'decoder') if name in flops}
     for name, module in parts.items():
         table.add_row(name, f'{count_parameters(module) / 1e6:,.1f} M', *_format(flops[name]))
     table.add_row('whole', f'{count_parameters(model) / 1e6:,.1f} M', *_format(flops['whole']), style='bold')

@@ -23,5 +23,5 @@ else
 fi
 # shellcheck disable=SC2086  # the variable holds two words
 "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt \
-    $toolkits -e '.[tests]'
+    $toolkits -e '.[tests,docs]'
 "$VENV/bin/python" -m pip check || true

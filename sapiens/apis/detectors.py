@@ -102,7 +102,12 @@ def build_detector(spec: Any = None) -> Callable[[Frame], Detections]:
         if name not in SHORT_NAMES:
             raise UserError(f"unknown detector '{name}'; known are {', '.join(SHORT_NAMES)}")
         kind = DETECTORS.get(SHORT_NAMES[name])
-        return kind(*argument.split(',')) if argument else kind()
+        try:
+            return kind(*argument.split(',')) if argument else kind()
+        except (TypeError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"the detector '{spec}' cannot be made: {error}; see what {kind.__name__} takes") from None
     if isinstance(spec, dict):
         return DETECTORS.build(dict(spec))
     if callable(spec):

@@ -1,14 +1,16 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """A web page: upload a photo, choose task and model, compare by a slider, download the files.
 
-Example: sapiens app --model pose_308 --checkpoint sapiens_0.3b_308kpt.safetensors
+Example: sapiens app --model pose_308_0.3b --model seg_28_0.3b
          sapiens app --config one.py --checkpoint one.pth --config two.py --checkpoint two.pth --port 8000
-Each --config (or --model) with its --checkpoint is one model to choose; it is loaded when it is first used.
+Each --model (by name, or with its --checkpoint) or --config with its --checkpoint is one model to choose; it is loaded
+when it is first used.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 from ..errors import UserError
@@ -26,13 +28,16 @@ def main() -> None:
     from ..apis.page import ModelShelf, build_page
 
     names = args.model or args.config
-    if not args.checkpoint or (names and len(names) != len(args.checkpoint)):
-        raise UserError('give one --checkpoint for each --config or --model')
+    if not names and not args.checkpoint:
+        raise UserError('say which models: --model pose_308_0.3b, or --config CONFIG --checkpoint FILE')
+    if args.checkpoint and names and len(names) != len(args.checkpoint):
+        raise UserError(f'{len(names)} models and {len(args.checkpoint)} checkpoints: give one --checkpoint for each')
     settings = dict(device=args.device, dtype=args.dtype, detector=args.bbox or args.detector,
                     per_person=args.per_person, flip_test=args.flip_test, allow_partial=args.allow_partial)  # fmt: skip
     makers, tasks = {}, {}
-    for config, file in zip(names or [None] * len(args.checkpoint), args.checkpoint, strict=True):
-        label = f'{Path(config).stem if config else Path(file).stem} ({Path(file).name})'
+    for config, file in zip_longest(names, args.checkpoint):
+        name = str(config).removesuffix('.py') if config else Path(file).stem
+        label = f'{Path(name).name} ({Path(file).name})' if file else Path(name).name
         # Loading once says what is wrong with it before anybody uploads a photo.
         tasks[label] = Inferencer(config, file, **settings).tasks
         makers[label] = partial(Inferencer, config, file, **settings)

@@ -1,7 +1,7 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Run models on an image, a folder or a pattern; write one picture per task, JSON and PNG maps.
 
-Example: sapiens predict photos/ --model pose_308 --checkpoint sapiens_0.3b_308kpt.safetensors --out-dir results
+Example: sapiens predict photos/ --model pose_308_0.3b --out-dir results
          sapiens predict photo.jpg --config my_config.py --checkpoint iter_1000.pth --task pose --bbox 10,20,200,400
 --config (or --model NAME) and --checkpoint may be given several times. Images that cannot be read are listed at the
 end; the exit code is then 3. Several images also get one results_coco.json.

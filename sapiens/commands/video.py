@@ -1,7 +1,7 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Run models on a video; write a drawn video with the original's sound, and one line of JSON per frame.
 
-Example: sapiens video dance.mp4 --model pose_308 --checkpoint sapiens_0.3b_308kpt.safetensors --out drawn.mp4
+Example: sapiens video dance.mp4 --model pose_308_0.3b --out drawn.mp4
          sapiens video dance.mp4 --config mine.py --checkpoint iter_1000.pth --detector torchvision --track --smooth
 Frames are streamed: memory does not grow with the video. A video that breaks in the middle is written up to there; the
 break is reported and the exit code is 3. Ctrl-C leaves nothing half written.

@@ -1,7 +1,7 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Run models on a camera and show the pictures in a window (q ends), write a video, or both.
 
-Example: sapiens webcam --model pose_308 --checkpoint sapiens_0.3b_308kpt.safetensors
+Example: sapiens webcam --model pose_308_0.3b
          sapiens webcam 1 --config my_config.py --checkpoint iter_1000.pth --no-window --out seen.mp4 --max-frames 300
 """
 

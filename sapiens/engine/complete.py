@@ -30,6 +30,7 @@ def complete_config(config: Config) -> Config:
     Raises:
         UserError: An unknown vocabulary.
     """
+    _copy_validation(config)
     loaders = [config.get(f'{phase}_dataloader') for phase in ('train', 'val', 'test')]
     datasets = [leaf for loader in loaders if loader for leaf in _leaves(loader.get('dataset'))]
     backbone = (config.get('model') or {}).get('backbone')
@@ -43,7 +44,6 @@ def complete_config(config: Config) -> Config:
     _fill_vocabularies(config, datasets)
     for phase in ('val', 'test'):
         _fill_annotations(config.get(f'{phase}_evaluator'), config.get(f'{phase}_dataloader'))
-    _copy_validation(config)
     return config
 
 
@@ -54,14 +54,17 @@ def _copy_validation(config: Config) -> None:
         merged.merge(own or {})
         config.test_dataloader = merged
     for part in ('cfg', 'evaluator'):
-        given, own = config.get(f'val_{part}'), config.get(f'test_{part}')
-        # --cfg-options test_evaluator.ann_file=... changes one argument of a single metric.
-        changes = part == 'evaluator' and isinstance(given, Mapping) and isinstance(own, Mapping) and 'type' not in own
-        if given is not None and (own is None or changes):
-            merged = copy.deepcopy(given)
-            if own:
-                merged.merge(own)
-            config[f'test_{part}'] = merged
+        val, own = config.get(f'val_{part}'), config.get(f'test_{part}')
+        if val is not None and own is None:
+            config[f'test_{part}'] = copy.deepcopy(val)
+        elif (
+            part == 'evaluator'
+            and isinstance(val, Mapping)
+            and isinstance(own, Mapping)
+            and not {'type', 'metrics'} & {*own}
+        ):
+            config.test_evaluator = copy.deepcopy(val)
+            config.test_evaluator.merge(own)
 
 
 def _fill_annotations(evaluator: Any, loader: Any) -> None:

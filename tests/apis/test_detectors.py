@@ -140,8 +140,15 @@ def test_bad_files_of_boxes(tmp_path, text, message):
 
 
 def test_unknown_detector():
-    with pytest.raises(UserError, match="unknown detector 'yolo'; known are whole, file, torchvision"):
+    with pytest.raises(UserError, match="unknown detector 'yolo'; known are tiny, whole, file, torchvision"):
         build_detector('yolo')
+
+
+@pytest.mark.parametrize('spec', ['hog:much', 'file', 'whole:1,2', 'file:a.json,b,c,d,e'])
+def test_wrong_arguments_of_a_detector_are_one_line(spec):
+    with pytest.raises(UserError, match=f"the detector '{spec}' cannot be made|has no HOG detector") as caught:
+        build_detector(spec)
+    assert '\n' not in str(caught.value)
 
 
 def test_suppression_keeps_the_best_of_each_heap():

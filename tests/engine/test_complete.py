@@ -70,6 +70,14 @@ def test_testing_is_validation_but_for_what_it_says(tmp_path):
     config = derived(tmp_path, base('pose/sapiens_tiny_133kpt.py'), text)
     assert config.val_evaluator.ann_file == 'data/coco/annotations/coco_wholebody_val_v1.0.json'
     assert config.test_dataloader.batch_size == 3 and config.test_dataloader.dataset.test_mode
+    assert config.test_evaluator.ann_file == 'data/coco/annotations/test.json'
+    assert (config.test_evaluator.common_points, config.test_evaluator.vocabulary) == (True, 'wholebody133')
+    part = derived(tmp_path, base('pose/sapiens_tiny_17kpt.py'), "test_evaluator = dict(ann_file='mine.json')")
+    assert part.test_evaluator == dict(type='KeypointAP', ann_file='mine.json', vocabulary='coco17')
+    text = "test_dataloader = dict(dataset=dict(ann_file='annotations/test.json'))"
+    alone = derived(tmp_path, base('pose/sapiens_tiny_17kpt.py'), text)
+    assert alone.test_evaluator.ann_file == 'data/coco/annotations/test.json'
+    assert 'val2017' in alone.val_evaluator.ann_file
     again = complete_config(Config(config.to_dict()))
     assert again.to_dict() == config.to_dict()
 

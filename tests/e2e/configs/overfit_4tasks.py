@@ -1,18 +1,16 @@
 # Eight made people, learnt by heart by four heads on one small encoder.
-_base_ = '../../../configs/multitask/sapiens_tiny_4tasks.py'
+_base_ = '../../../configs/_base_/tasks/4tasks.py'
 input_size = (96, 64)
 # No augmentation; labels in the crop's frame for the losses, in the photo's for the metrics.
 crop = [dict(type='PersonBox', padding=1.25), dict(type='LoadImage'), dict(type='TopdownAffine')]
 train_pipeline = [*crop, dict(type='LoadLabels'), dict(type='PackHumanInputs')]
 test_pipeline = [*crop, dict(type='LoadLabels', frame='original'), dict(type='PackHumanInputs')]
 loader = dict(batch_size=8, num_workers=0, persistent_workers=False)
-train_dataloader = dict(**loader, dataset=dict(input_size=input_size, pipeline=train_pipeline))
-val_dataloader = dict(**loader, dataset=dict(input_size=input_size, pipeline=test_pipeline))
-test_dataloader = val_dataloader
+train_dataloader = dict(**loader, dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(**loader, dataset=dict(pipeline=test_pipeline))
 model = dict(
     backbone=dict(
         arch=dict(_delete_=True, embed_dims=128, num_layers=4, num_heads=4, feedforward_channels=512),
-        img_size=input_size,
     ),
     heads=dict(
         pose=dict(deconv_channels=(48, 48), conv_channels=(48, 48)),
@@ -23,7 +21,9 @@ model = dict(
 )
 iterations = 450
 train_cfg = dict(max_iters=iterations, val_interval=iterations)
-optim_wrapper = dict(optimizer=dict(lr=2e-3, weight_decay=0.0), clip_grad=dict(max_norm=20.0))
+optim_wrapper = dict(
+    optimizer=dict(lr=2e-3, weight_decay=0.0), paramwise_cfg=dict(layer_decay_rate=1.0), clip_grad=dict(max_norm=20.0)
+)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=20),
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=20),
