@@ -24,6 +24,7 @@ from ..engine.complete import complete_config
 from ..engine.config import load_config
 from ..engine.hub import parse_reference, resolve_weights, weight_folders
 from ..engine.layouts import Layout, recognise
+from ..engine.precision import choose_precision
 from ..errors import UserError
 from ..registry import MODELS
 from ..utils.shipped import find_config_file, shipped_configs, shipped_root
@@ -91,17 +92,7 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     Raises:
         UserError: Unknown name.
     """
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    if dtype == 'auto':
-        if device.type != 'cuda':
-            return torch.float32
-        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
-    names = {'float32': torch.float32, 'fp32': torch.float32, 'bfloat16': torch.bfloat16, 'bf16': torch.bfloat16,
-             'float16': torch.float16, 'fp16': torch.float16}  # fmt: skip
-    if dtype not in names:
-        raise UserError(f"dtype '{dtype}' is none of 'auto', {', '.join(map(repr, names))}")
-    return names[dtype]
+    return choose_precision(dtype, device).dtype
 
 
 def find_config(name: str | Path, layout: Layout | None = None) -> Path:

@@ -2,8 +2,8 @@
 """Data sets, one class per format, and one family of transforms for all tasks."""
 
 from . import transforms
-from .bad_samples import BadSampleLog, collect_bad_samples, leave_bad_samples
-from .base import HumanDataset, TooManyBadSamplesError
+from .bad_samples import BadSampleLog, TooManyBadSamplesError, collect_bad_samples, leave_bad_samples
+from .base import HumanDataset
 from .coco_keypoints import CocoKeypointDataset
 from .human_manifest import HumanManifestDataset
 from .image_folder import ImageFolderDataset

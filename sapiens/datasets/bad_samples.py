@@ -8,9 +8,40 @@ import os
 import tempfile
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from ..errors import UserError
+
+BAD_SAMPLE = (UserError, OSError)
+"""What a sample raises when it, and not the program, is wrong; readers of files turn all else into it."""
+
+
+class TooManyBadSamplesError(UserError):
+    """More samples than allowed cannot be read; the message names the files."""
+
+
+def take(read: Callable[[int], Any], choices: Iterable[int], note: Callable[[int, Exception], None]) -> Any:
+    """The one place where a bad sample is replaced by another.
+
+    Args:
+        read: Gives the sample at an index, or None for one that its transforms drop.
+        choices: The index that is wanted, then those to try instead.
+        note: Told of every bad sample; may raise to stop.
+
+    Returns:
+        The first sample that can be read, None when none can.
+    """
+    for index in choices:
+        try:
+            sample = read(index)
+        except BAD_SAMPLE as error:
+            note(index, error)
+            continue
+        if sample is not None:
+            return sample
+    return None
 
 
 class BadSampleLog:

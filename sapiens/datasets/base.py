@@ -14,14 +14,10 @@ from ..errors import UserError
 from ..registry import DATASETS, TRANSFORMS
 from ..utils.file_names import find_file
 from ..vocabularies import KeypointVocabulary, PartVocabulary, load_vocabulary
-from .bad_samples import BadSampleLog
+from .bad_samples import BadSampleLog, TooManyBadSamplesError, take
 from .image_files import list_images
 from .storage import readable_name
 from .transforms.loading import check_kinds
-
-
-class TooManyBadSamplesError(UserError):
-    """More samples than ``max_bad_fraction`` allows cannot be read; the message names the files."""
 
 
 @DATASETS.register_module()
@@ -171,17 +167,10 @@ class HumanDataset(BaseDataset):
         """
         self.full_init()
         idx = int(idx)
-        for step in range(1 if self.test_mode else len(self)):
-            position = (idx + step) % len(self)
-            try:
-                sample = self.prepare_data(position)
-            except (UserError, OSError) as error:
-                if self.test_mode or self.max_bad_fraction is None:
-                    raise
-                self._note_bad(position, error)
-                continue
-            if sample is not None:
-                return sample
+        choices = ((idx + step) % len(self) for step in range(1 if self.test_mode else len(self)))
+        sample = take(self.prepare_data, choices, self._note_bad)
+        if sample is not None:
+            return sample
         raise UserError(
             f'{self._path(idx)}: the transforms of the pipeline drop this sample, and in training all others'
         )
@@ -191,6 +180,8 @@ class HumanDataset(BaseDataset):
         return f'{type(self).__name__} ({self.ann_file or self.data_root})'
 
     def _note_bad(self, position: int, error: Exception) -> None:
+        if self.test_mode or self.max_bad_fraction is None:
+            raise error
         path = self._path(position)
         print_log(f'skipped sample {position}: {error}', logger='current', level=30)
         self._bad_log.add(position, path, str(error))

@@ -21,7 +21,7 @@ from mmengine.dist import get_dist_info
 from mmengine.registry import FUNCTIONS
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from ..datasets.bad_samples import BadSampleLog, leave_bad_samples
+from ..datasets.bad_samples import BadSampleLog, leave_bad_samples, take
 from ..errors import UserError
 from ..registry import DATA_SAMPLERS, DATASETS
 
@@ -194,15 +194,19 @@ class SeededDataset(Dataset):
     def __getitem__(self, index: int) -> Any:
         number = getattr(index, 'number', int(index))
         with seeded(seed_of(self.seed, number)):
-            choice = int(index)
-            for _ in range(self.max_tries):
-                try:
-                    return self.dataset[choice]
-                except (UserError, OSError) as error:
-                    self.reports.add(choice, '', ' '.join(str(error).split())[:500])
-                    last = error
-                choice = random.randrange(len(self.dataset))
-        raise UserError(f'{self.max_tries} samples in a row cannot be read; the last: {last}')
+            sample = take(self.dataset.__getitem__, self._choices(int(index)), self._note_bad)
+        if sample is None:
+            last = self.reports.since(0)[0][-1]['reason']
+            raise UserError(f'{self.max_tries} samples in a row cannot be read; the last: {last}')
+        return sample
+
+    def _choices(self, index: int) -> Iterator[int]:
+        yield index
+        for _ in range(self.max_tries - 1):
+            yield random.randrange(len(self.dataset))
+
+    def _note_bad(self, index: int, error: Exception) -> None:
+        self.reports.add(index, '', ' '.join(str(error).split())[:500])
 
 
 def _name(cfg: dict) -> str:
