@@ -19,7 +19,7 @@ demo: env
 
 # The last step builds the wheel and tries it in an environment of its own.
 test: env
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m wheel
 
 clean:
