@@ -78,29 +78,35 @@ def take_all(data):
     return [data[i] for i in range(len(data))]
 
 
-def test_annotations_and_detections(folder):
+@pytest.fixture(params=[30, pytest.param(300, marks=pytest.mark.slow)])
+def count(request):
+    """Damaged files of each kind."""
+    return request.param
+
+
+def test_annotations_and_detections(folder, count):
     rng = np.random.default_rng(1)
     images = [{'id': i, 'file_name': f'{n}.png', 'height': 40, 'width': 30} for i, n in enumerate('ab')]
     persons = [{'id': i, 'image_id': i, 'bbox': [1, 2, 20, 30], 'keypoints': POINTS.ravel().tolist()} for i in (0, 1)]
     document = {'images': images, 'annotations': persons, 'categories': [{'id': 1, 'name': 'person'}]}
     options = dict(data_prefix=dict(img=str(folder)), pipeline=PIPELINE, test_mode=True)
     read, refused = outcomes(
-        ((folder / 'ann.json', data) for data in texts(document, 100, rng)),
+        ((folder / 'ann.json', data) for data in texts(document, count, rng)),
         lambda: take_all(CocoKeypointDataset(str(folder / 'ann.json'), **options)),
     )
-    assert min(read, refused) > 15
+    assert min(read, refused) > count // 30
     (folder / 'ann.json').write_text(json.dumps(document))
     boxes = [{'image_id': i, 'bbox': [1, 2, 20, 30], 'score': 0.5, 'category_id': 1} for i in (0, 1)]
     options['bbox_file'] = str(folder / 'boxes.json')
     read, refused = outcomes(
-        ((folder / 'boxes.json', data) for data in texts(boxes, 100, rng)),
+        ((folder / 'boxes.json', data) for data in texts(boxes, count, rng)),
         lambda: take_all(CocoKeypointDataset(str(folder / 'ann.json'), **options)),
     )
-    assert min(read, refused) > 15
+    assert min(read, refused) > count // 30
 
 
 @pytest.mark.parametrize('sample_per', ['image', 'person'])
-def test_manifests(folder, sample_per):
+def test_manifests(folder, sample_per, count):
     rng = np.random.default_rng(2)
     header = {'format': 'sapiens-manifest/1', 'keypoints': 'coco17', 'parts': 'parts28', 'depth_scale': 0.001,
               'normal_axes': 'opencv', 'files': ['manifest.jsonl']}  # fmt: skip
@@ -112,9 +118,9 @@ def test_manifests(folder, sample_per):
         take_all(HumanManifestDataset(str(folder), sample_per=sample_per, pipeline=labels, test_mode=True))
 
     (folder / 'manifest.jsonl').write_text(json.dumps(line))
-    read_headers = outcomes(((folder / 'manifest.json', data) for data in texts(header, 80, rng)), read)
+    read_headers = outcomes(((folder / 'manifest.json', data) for data in texts(header, count, rng)), read)
     (folder / 'manifest.json').write_text(json.dumps(header))
-    read_lines = outcomes(((folder / 'manifest.jsonl', data) for data in texts(line, 100, rng)), read)
+    read_lines = outcomes(((folder / 'manifest.jsonl', data) for data in texts(line, count, rng)), read)
     assert min(*read_headers, *read_lines) > 2
 
 

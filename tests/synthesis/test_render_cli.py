@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from sapiens.datasets.manifest import Manifest
 from sapiens.errors import UserError
 from sapiens.synthesis.job import Job, run
 from sapiens.synthesis.scene import Recipe
+from sapiens.utils import files
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = Recipe(size=(96, 72), persons=(1, 2), samples=1, lights=6)
@@ -114,17 +114,15 @@ def test_mistakes_are_one_line(tmp_path, arguments, words):
 def test_a_full_disk_is_one_line_and_a_rerun_goes_on(run_script, tmp_path, monkeypatch):
     arguments = ['--out', tmp_path / 'set', '--num', 3, '--size', '96x72', '--assets', 'fixture', '--val-fraction', 0,
                  '--samples', 1, '--persons', 1]  # fmt: skip
-    real, made = tempfile.mkstemp, []
+    made = []
 
-    def full(**options):
-        handle, path = real(**options)
+    def full(path, mode):
         made.append(path)
-        if len(made) < 9:  # the header, the first sample and part of the second fit
-            return handle, path
-        os.close(handle)
-        return os.open('/dev/full', os.O_WRONLY), path
+        path.touch()
+        # The header, the first sample and part of the second fit.
+        return open(path if len(made) < 9 else '/dev/full', mode)
 
-    monkeypatch.setattr(tempfile, 'mkstemp', full)
+    monkeypatch.setattr(files, 'open', full, raising=False)
     failed = run_script('tools/synthesis/render.py', *arguments)
     assert failed.code == 1
     assert str(tmp_path / 'set') in failed.err and 'disk is full' in failed.err
