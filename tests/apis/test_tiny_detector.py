@@ -7,7 +7,7 @@ import torch
 
 from sapiens.apis import build_detector
 from sapiens.apis.sources import Frame
-from sapiens.apis.tiny_detector import TinyDetector, uncut, windows
+from sapiens.apis.tiny_detector import TinyDetector, region_boxes, uncut, windows
 from sapiens.engine.files import save_plain
 from sapiens.errors import UserError
 from sapiens.registry import MODELS
@@ -41,7 +41,7 @@ def detector(tmp_path):
     torch.manual_seed(0)
     model = MODELS.build(load_config(CONFIG).model)
     save_plain({'state_dict': model.state_dict(), 'meta': {}}, tmp_path / 'model.pth')
-    made = TinyDetector(levels=1, model=CONFIG, weights=tmp_path / 'model.pth')
+    made = TinyDetector(levels=1, model=CONFIG, weights=tmp_path / 'model.pth', head='person')
 
     def outputs(inputs, heads):
         assert heads == ['person'] and inputs.shape[1:] == (3, 128, 96)
@@ -77,7 +77,18 @@ def test_models_without_a_person_head_are_named(tmp_path):
     torch.manual_seed(0)
     save_plain({'state_dict': MODELS.build(config.model).state_dict(), 'meta': {}}, tmp_path / 'model.pth')
     config.dump(tmp_path / 'config.py')
-    with pytest.raises(UserError, match='has no head that finds persons'):
-        TinyDetector(model=tmp_path / 'config.py', weights=tmp_path / 'model.pth')
+    with pytest.raises(UserError, match="has no head 'person' that finds persons"):
+        TinyDetector(model=tmp_path / 'config.py', weights=tmp_path / 'model.pth', head='person')
     with pytest.raises(UserError, match="unknown detector 'tinny'; known are tiny, whole"):
         build_detector('tinny')
+
+
+def test_regions_of_parts_are_people():
+    logits = torch.zeros(1, 3, 20, 10)
+    logits[:, 0] = 5
+    logits[0, 1, 2:18, 1:5] = 10  # a large person
+    logits[0, 2, 2:4, 7:9] = 10  # a speck
+    ((boxes, scores),) = region_boxes(logits, 0.2)
+    torch.testing.assert_close(boxes, torch.tensor([[0.1, 0.1, 0.5, 0.9]]))
+    assert scores[0] == pytest.approx((16 * 4 / 200) ** 0.5, rel=0.02)
+    assert len(region_boxes(logits, 0.05)[0][0]) == 2 and len(region_boxes(torch.zeros(1, 3, 4, 4) - 9, 0.9)[0][0]) == 0
