@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 
 from sapiens.errors import run_cli
@@ -29,6 +30,12 @@ LONGEST = (
 def pytest_collection_modifyitems(items):
     """The longest files first, so that several processes of tests end together."""
     items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
+
+@pytest.fixture(autouse=True)
+def no_default_scope():
+    """Forget the scope that a Runner of an earlier test made the default of the process."""
+    DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture
