@@ -58,7 +58,7 @@ def main() -> None:
     # Models this small are unsure of their points; a low threshold shows them all the same.
     run(console, 'pose, parts, depth and normals of real photos', 'demo/image_demo.py', args.images, *model, *persons,
         '--threshold', '0.1', '--out-dir', OUT)  # fmt: skip
-    console.print(f'\nPictures, JSON and npz are in [bold]{OUT}[/bold]. Your own: sapiens predict PHOTO.')
+    console.print(f'\nPictures, maps and JSON are in [bold]{OUT}[/bold]. Your own: sapiens predict PHOTO.')
     if not args.train:
         console.print('This model has 4 million parameters and has seen rendered people only; what it can and cannot '
                       'do: docs/model_zoo.md. The large ones: README, "Use it".')  # fmt: skip
