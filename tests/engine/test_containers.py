@@ -106,7 +106,8 @@ def train_with_mmengine(folder, state):
             return losses
 
     runner = Runner(
-        Model(), str(folder), experiment_name=folder.name, default_scope='mmengine', log_level='ERROR',
+        Model(), str(folder), default_scope='mmengine', log_level='ERROR',
+        experiment_name=str(folder).replace(os.sep, '_'),  # one of its own: runs of one name share their logged scalars
         train_dataloader=torch.utils.data.DataLoader(Data()), train_cfg=dict(by_epoch=True, max_epochs=2),
         optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.0)),
         param_scheduler=dict(type='LinearLR', start_factor=0.5, end=1),
