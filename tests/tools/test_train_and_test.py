@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.visualization import Visualizer
 
 ROOT = Path(__file__).parents[2]
 TOY = ROOT / 'tests' / 'engine' / 'toy_config.py'
@@ -33,6 +35,8 @@ def call(monkeypatch, tmp_path):
     def call_it(name, *args):
         monkeypatch.setattr(sys, 'argv', [f'{name}.py', *map(str, args)])
         monkeypatch.chdir(tmp_path)
+        for kind in (MMLogger, MessageHub, Visualizer):  # of runs that began in the same second
+            kind._instance_dict.clear()
         return script(name).main()
 
     return call_it
