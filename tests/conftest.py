@@ -39,7 +39,18 @@ def no_default_scope():
 
 
 @pytest.fixture
-def run_script(capsys, monkeypatch):
+def forget_runs():
+    """Call it between runs in this process: those that begin in the same second would share logger and scalars."""
+
+    def forget():
+        for kind in (MMLogger, MessageHub, Visualizer):
+            kind._instance_dict.clear()
+
+    return forget
+
+
+@pytest.fixture
+def run_script(capsys, monkeypatch, forget_runs):
     """``run_script('tools/train.py', *arguments)`` -> namespace of code, out and err."""
 
     def call(script, *arguments):
@@ -48,8 +59,7 @@ def run_script(capsys, monkeypatch):
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setattr(sys, 'argv', [path.name, *map(str, arguments)])
         capsys.readouterr()
-        for kind in (MMLogger, MessageHub, Visualizer):  # of runs that began in the same second
-            kind._instance_dict.clear()
+        forget_runs()
         with pytest.raises(SystemExit) as end:
             spec.loader.exec_module(module)
             run_cli(module.main)

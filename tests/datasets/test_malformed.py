@@ -1,12 +1,12 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Whatever stands in a file of a data set, reading it ends in one line that names the file, never in a traceback."""
 
-import copy
 import json
 
 import cv2
 import numpy as np
 import pytest
+from mutations import mutate
 
 from sapiens.datasets import (
     CocoKeypointDataset,
@@ -18,28 +18,8 @@ from sapiens.datasets import (
 )
 from sapiens.errors import UserError
 
-VALUES = [None, True, -1, 0, 2, 1e999, float('nan'), 10**400, 1e30, '', 'x', '1', [], [[]], {}, [None], {'id': 1},
-          ['a', 1], [1, [2]], 'ä\x00', [[1, 2], [3]]]  # fmt: skip
 POINTS = np.c_[np.random.default_rng(0).uniform(2, 30, (17, 2)), np.full(17, 2)]
 PIPELINE = [dict(type='PersonBox'), dict(type='LoadImage'), dict(type='TopdownAffine', input_size=(32, 24))]
-
-
-def mutate(document, rng):
-    """A copy with a few values replaced or removed somewhere."""
-    document = copy.deepcopy(document)
-    for _ in range(rng.integers(1, 4)):
-        node = document
-        while isinstance(node, (dict, list)) and node:
-            keys = list(node) if isinstance(node, dict) else range(len(node))
-            key = keys[rng.integers(len(keys))]
-            if not isinstance(node[key], (dict, list)) or not node[key] or rng.random() < 0.25:
-                if rng.random() < 0.2:
-                    del node[key]
-                else:
-                    node[key] = copy.deepcopy(VALUES[rng.integers(len(VALUES))])
-                break
-            node = node[key]
-    return document
 
 
 def texts(document, count, rng):

@@ -1,10 +1,10 @@
 """The one reader of COCO-style files: obvious meanings are taken and counted, the rest is one line."""
 
 import json
-from copy import deepcopy as copy_of
 
 import numpy as np
 import pytest
+from mutations import mutate
 
 from sapiens.errors import UserError
 from sapiens.structures import read_coco, read_coco_boxes, read_coco_results
@@ -240,28 +240,10 @@ def test_results_go_to_the_files_images(tmp_path, write):
             read_coco_results(path, 'coco17', file)
 
 
-VALUES = [None, True, -1, 0, 2, 1e999, float('nan'), 10**400, 1e30, '', 'x', '1', [], [[]], {}, [None], {'id': 1},
-          ['a', 1], [1, [2]], 'ä\x00', [[1, 2], [3]]]  # fmt: skip
-
-
 def mutations(document, count, seed=0):
-    """Copies of a document, each with a few values replaced, removed or repeated somewhere."""
+    """Damaged copies of a document."""
     rng = np.random.default_rng(seed)
-    for _ in range(count):
-        copy = copy_of(document)
-        for _ in range(rng.integers(1, 4)):
-            node = copy
-            while isinstance(node, (dict, list)) and node:
-                keys = list(node) if isinstance(node, dict) else range(len(node))
-                key = keys[rng.integers(len(keys))]
-                if not isinstance(node[key], (dict, list)) or not node[key] or rng.random() < 0.25:
-                    if rng.random() < 0.2:
-                        del node[key]
-                    else:
-                        node[key] = copy_of(VALUES[rng.integers(len(VALUES))])
-                    break
-                node = node[key]
-        yield copy
+    return (mutate(document, rng) for _ in range(count))
 
 
 def test_no_malformed_file_ends_in_a_traceback(tmp_path, write):

@@ -11,8 +11,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.visualization import Visualizer
 
 ROOT = Path(__file__).parents[2]
 TOY = ROOT / 'tests' / 'engine' / 'toy_config.py'
@@ -29,14 +27,13 @@ def script(name):
 
 
 @pytest.fixture
-def call(monkeypatch, tmp_path):
+def call(monkeypatch, tmp_path, forget_runs):
     """Call the main function of a script in this process."""
 
     def call_it(name, *args):
         monkeypatch.setattr(sys, 'argv', [f'{name}.py', *map(str, args)])
         monkeypatch.chdir(tmp_path)
-        for kind in (MMLogger, MessageHub, Visualizer):  # of runs that began in the same second
-            kind._instance_dict.clear()
+        forget_runs()
         return script(name).main()
 
     return call_it
