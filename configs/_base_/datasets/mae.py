@@ -1,4 +1,4 @@
-# Any folder of images: data/pretrain/. A list of files: ann_file='list.txt'. Tar shards: type='ShardImageDataset',
+# Any folder of images: data/pretrain/. A list of files: ann_file='list.txt'. Tar shards, also of an object store: type='ShardImageDataset',
 # shards='{000000..000127}.tar'. Validation watches the loss on the first 256 images (unreadable ones are
 # skipped as in training); give it a folder of its own if you can.
 _base_ = ['./loaders.py', '../pipelines/mae.py']
