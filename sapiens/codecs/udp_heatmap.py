@@ -235,5 +235,5 @@ def _may_branch(heatmaps: torch.Tensor) -> bool:
 def _blurred_maximum(heatmap: torch.Tensor, taps: np.ndarray) -> float:
     """Maximum of a map ``(h, w)`` on the CPU after a separable blur; zeros lie outside."""
     # Many times faster than a convolution of one channel.
-    heatmap = torch.nan_to_num(heatmap.detach().float()).numpy()
-    return float(cv2.sepFilter2D(heatmap, -1, taps, taps, borderType=cv2.BORDER_CONSTANT).max())
+    pixels = torch.nan_to_num(heatmap.detach().float()).numpy()
+    return float(cv2.sepFilter2D(pixels, -1, taps, taps, borderType=cv2.BORDER_CONSTANT).max())

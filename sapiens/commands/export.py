@@ -11,9 +11,13 @@ every output with the model's, in batches of 1, 3 and 5; a float32 file that dif
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from . import options
+
+if TYPE_CHECKING:
+    from ..apis.export import Export
 
 # As in `sapiens.deploy.export`, which is too heavy for a --help.
 FORMATS = ('onnx', 'torch-export')
@@ -57,7 +61,7 @@ def main() -> int:
     return _report(done) if args.check else 0
 
 
-def _report(done: object) -> int:
+def _report(done: Export) -> int:
     """Print what the check found; the exit code."""
     from rich.console import Console
     from rich.table import Table
