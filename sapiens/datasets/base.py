@@ -136,7 +136,16 @@ class HumanDataset(BaseDataset):
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """The sample as it enters the pipeline."""
-        return self.prepare_info(super().get_data_info(int(idx)))
+        sample = self.prepare_info(super().get_data_info(int(idx)))
+        if any(getattr(transform, 'mixes', False) for transform in self.pipeline.transforms):
+            sample['draw'] = lambda: self.prepare_info(
+                super(HumanDataset, self).get_data_info(np.random.randint(len(self)))
+            )
+        return sample
+
+    def _draw(self) -> dict[str, Any]:
+        """Another random sample, for transforms that mix."""
+        return self.prepare_info(super().get_data_info(np.random.randint(len(self))))
 
     def prepare_info(self, info: dict[str, Any]) -> dict[str, Any]:
         """Parse an entry and add what holds for the whole data set."""

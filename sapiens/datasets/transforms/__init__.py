@@ -5,6 +5,7 @@ from .background import RandomBackground
 from .bridge import FromOpenMMLab
 from .camera import RandomCamera
 from .color import CoarseDropout, PhotometricDistortion, RandomBlur
+from .crowd import ComposeCrowd
 from .dense import Pad, RandomAffine, RandomCrop, RandomResizedCrop, RandomRotate, Resize
 from .flip import RandomFlip
 from .loading import LoadImage, LoadLabels
@@ -14,6 +15,7 @@ from .topdown import PersonBox, RandomBBoxTransform, RandomBox, RandomHalfBody, 
 
 __all__ = [
     'CoarseDropout',
+    'ComposeCrowd',
     'FromOpenMMLab',
     'LoadImage',
     'LoadLabels',
