@@ -13,10 +13,9 @@ from ...errors import UserError
 from ...registry import TRANSFORMS
 from ..label_files import read_label
 from ..storage import read_bytes, readable_name
-from .background import photos_of, random_window
+from .background import RandomTexture, photos_of, random_window
 from .fields import Sample, input_size_of
 from .loading import LoadImage, LoadLabels
-from .texture import RandomTexture
 
 
 @TRANSFORMS.register_module()
