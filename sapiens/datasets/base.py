@@ -91,7 +91,7 @@ class HumanDataset(BaseDataset):
         # Built by our registry, so that names resolve with or without a Runner's default scope.
         built = [TRANSFORMS.build(t) if isinstance(t, dict) else copy.deepcopy(t) for t in pipeline]
         labels = None if labels is None else check_kinds(labels)
-        settle(built, input_size=self.input_size, labels=labels, background=background)
+        settle(built, input_size=self.input_size, labels=labels, background=background, draw=self._draw)
         super().__init__(
             ann_file=ann_file,
             data_root=data_root,
@@ -139,12 +139,7 @@ class HumanDataset(BaseDataset):
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """The sample as it enters the pipeline."""
-        sample = self.prepare_info(super().get_data_info(int(idx)))
-        if any(getattr(transform, 'mixes', False) for transform in self.pipeline.transforms):
-            sample['draw'] = lambda: self.prepare_info(
-                super(HumanDataset, self).get_data_info(np.random.randint(len(self)))
-            )
-        return sample
+        return self.prepare_info(super().get_data_info(int(idx)))
 
     def _draw(self) -> dict[str, Any]:
         """Another random sample, for transforms that mix."""

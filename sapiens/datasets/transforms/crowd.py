@@ -7,19 +7,19 @@ from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
-from mmcv.transforms import BaseTransform, Compose
+from mmcv.transforms import Compose
 
 from ...errors import UserError
 from ...registry import TRANSFORMS
 from ..label_files import read_label
 from ..storage import read_bytes, readable_name
 from .background import RandomTexture, photos_of, random_window
-from .fields import Sample, input_size_of
+from .fields import Sample, SizedTransform
 from .loading import LoadImage, LoadLabels
 
 
 @TRANSFORMS.register_module()
-class ComposeCrowd(BaseTransform):
+class ComposeCrowd(SizedTransform):
     """Paste the people of several samples into a photograph without people, far ones first.
 
     A picture of any aspect is made and fitted into the input's size. People whom their render cuts are cut by the
@@ -43,9 +43,6 @@ class ComposeCrowd(BaseTransform):
         UserError: The sample has no instances, or the data set no ``background``.
     """
 
-    mixes = True
-    """`HumanDataset` gives ``draw``, which gives another random sample."""
-
     def __init__(
         self,
         input_size: Sequence[int] | None = None,
@@ -65,15 +62,20 @@ class ComposeCrowd(BaseTransform):
         self.least, self.least_height = least, least_height
         self.whole: dict[str, bool] = {}
         """Image -> whether everybody in it is seen whole, as far as known."""
-        self.load = Compose([LoadImage(reduce=False), LoadLabels(kinds=['parts']), RandomTexture(prob=texture_prob)])
+        self.background: str | None = None
+        self.draw: Callable[[], Sample] | None = None
+        """Gives another random sample; the data set sets both, see `settle`."""
+        self.transforms = Compose(
+            [LoadImage(reduce=False), LoadLabels(kinds=['parts']), RandomTexture(prob=texture_prob)]
+        )
 
     def transform(self, results: Sample) -> Sample:
         """Replace everything by ``img`` at the input's size and ``boxes``, what is seen of each person."""
-        if results.get('background') is None or 'instances' not in results.get('label_files', {}):
+        if self.background is None or 'instances' not in results.get('label_files', {}):
             raise UserError(f'{results["img_path"]}: ComposeCrowd needs samples with instances and the data set '
                             'background=FOLDER of photos without people')  # fmt: skip
-        size = input_size_of(results, self.input_size, self)
-        photos = photos_of(results['background'])
+        size = self.size
+        photos = photos_of(self.background)
         if np.random.rand() < self.empty_prob:
             picture = Picture(photos, _random_size(size))
             self._behind(picture)
@@ -91,7 +93,6 @@ class ComposeCrowd(BaseTransform):
         }
 
     def _people(self, results: Sample, photos: Sequence[str], size: tuple[int, int]) -> Picture:
-        draw = results['draw']
         count = np.random.randint(1, self.groups + 1)
         if np.random.rand() < self.whole_prob:
             picture = Picture.whole(photos, *self._read(results, self._ids(results)), size)
@@ -99,7 +100,7 @@ class ComposeCrowd(BaseTransform):
         else:
             picture = Picture(photos, _random_size(size))
             self._behind(picture)
-        groups = [self._draw(draw) for _ in range(count)]
+        groups = [self._draw() for _ in range(count)]
         low, high = np.log(self.height)
         for share, (image, ids) in zip(sorted(np.exp(np.random.uniform(low, high, len(groups)))), groups, strict=True):
             picture.paste(image, ids, share)
@@ -107,9 +108,9 @@ class ComposeCrowd(BaseTransform):
                 picture.piece(np.random.uniform(0.1, 0.4))
         return picture
 
-    def _draw(self, draw: Callable[[], Sample]) -> tuple[np.ndarray, np.ndarray]:
+    def _draw(self) -> tuple[np.ndarray, np.ndarray]:
         for _ in range(20):
-            sample = draw()
+            sample = self.draw()
             path = sample['img_path']
             if path not in self.whole:
                 ids = self._ids(sample)
@@ -129,7 +130,7 @@ class ComposeCrowd(BaseTransform):
 
     def _read(self, sample: Sample, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Image ``(H, W, 3)`` and ids ``(H, W)`` of the people, perhaps mirrored."""
-        image = self.load(sample)['img']
+        image = self.transforms(sample)['img']
         return (image[:, ::-1], ids[:, ::-1]) if np.random.rand() < 0.5 else (image, ids)
 
 
