@@ -7,10 +7,12 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from ..models.backbones.low_rank import is_adapter, merge_adapters
 from ..models.backbones.pos_embed import resize_grid
 from .adapters import adapt, check_facts
 from .containers import CheckpointError
@@ -167,13 +169,13 @@ def _fit_position(
     """A position embedding on the grid of the module that owns it, with both grids; None if the module has none."""
     tensor, (path, _, leaf) = state[name], name.rpartition('.')
     module = model.get_submodule(path)
-    target = getattr(module, 'patch_grid', None)
+    target: Any = getattr(module, 'patch_grid', None)
     if target is None or tensor.ndim != 3:
         return None
     extra = 1 if leaf == 'decoder_pos_embed' else int(name.removesuffix('pos_embed') + 'cls_token' in state)
-    source = tuple(source_grid) if source_grid else infer_grid(tensor[:, extra:], target)
+    source = source_grid or infer_grid(tensor[:, extra:], target)
     target_extra = getattr(module, leaf).shape[1] - math.prod(target)
-    return resize_pos_embed(tensor, source, target, extra, target_extra), source, tuple(target)
+    return resize_pos_embed(tensor, source, target, extra, target_extra), source, target
 
 
 def fit_state_dict(
@@ -207,6 +209,11 @@ def fit_state_dict(
     """
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     check_facts(model, state, meta, source, tuple(skip))
+    # Adapters that no file knows begin as nothing; a plain model takes what they have learnt into its weights.
+    if not any(map(is_adapter, state)):
+        expected = {name: shape for name, shape in expected.items() if not is_adapter(name)}
+    elif not any(map(is_adapter, expected)):
+        state = merge_adapters(state)
     state = _align_prefix(expected, adapt(state, expected, source))
     notes = (meta or {}).get('sapiens')
     stored = notes.get('patch_grid') if isinstance(notes, Mapping) else None

@@ -35,7 +35,7 @@ from .distributed import init_distributed
 from .last import checkpoints_of, read_training_state
 from .loops import ExactEpochLoop, ExactIterLoop
 from .precision import Precision, choose_precision, complete_optimizer, precision_of
-from .sampling import complete_loader, reseed
+from .sampling import complete_loader, order_layout, reseed, restore_layout
 from .sharding import (
     from_main_process,
     is_sharded,
@@ -73,6 +73,10 @@ class SapiensRunner(Runner):
     * Several processes work without GPUs (gloo). ``fsdp=True`` in the config shards the model.
     * ``compile=True`` (or options of `torch.compile`) compiles layers and heads in place, so that names stay.
     """
+
+    optim_wrapper: Any
+    param_schedulers: Any
+    _whole: nn.Module | None = None
 
     @classmethod
     def from_cfg(cls, cfg: Any) -> SapiensRunner:
@@ -138,7 +142,8 @@ class SapiensRunner(Runner):
             return super().build_model(model)
 
     def _shard(self, model: nn.Module) -> nn.Module:
-        whole = vars(self).pop('_whole', None)
+        whole: Any = self._whole
+        self._whole = None
         if hasattr(whole, 'init_weights'):
             whole.init_weights()
         return shard_model(model, whole, self.precision)
@@ -147,7 +152,7 @@ class SapiensRunner(Runner):
         if is_sharded(self.model):
             return
         # mmengine writes three lines for each parameter into the log, to say that nothing happened to it.
-        model = self.bare_model
+        model: Any = self.bare_model
         model._dump_init_info = lambda: None
         super()._init_model_weights()
         del model._dump_init_info
@@ -177,7 +182,7 @@ class SapiensRunner(Runner):
         """``by_epoch`` chooses our loops; a ``type`` chooses any."""
         if isinstance(loop, dict) and 'type' not in loop:
             options = dict(loop)
-            kind = ExactEpochLoop if options.pop('by_epoch') else ExactIterLoop
+            kind: Any = ExactEpochLoop if options.pop('by_epoch') else ExactIterLoop
             loop = kind(runner=self, dataloader=self._train_dataloader, **options)
         else:
             loop = super().build_train_loop(loop)
@@ -361,7 +366,8 @@ class SapiensRunner(Runner):
         self._load_shared(checkpoint)
         loop = self.train_loop
         if hasattr(loop, 'restore'):
-            loop.restore(meta['epoch'], meta['iter'])
+            loop.restore(meta['epoch'], meta['iter'], meta.get('draws'))
+            restore_layout(self.train_dataloader, meta.get('data_order'))
         else:
             loop._epoch, loop._iter = meta['epoch'], meta['iter']
         self._resume_seed(meta.get('seed'))
@@ -436,7 +442,10 @@ class SapiensRunner(Runner):
             world_size=self.world_size,
             sapiens=describe_model(self.bare_model),
         )
-        dataset = self.train_dataloader.dataset
+        loader = self.train_dataloader
+        if hasattr(self.train_loop, 'draws'):
+            meta.update(draws=self.train_loop.draws(meta['iter']), data_order=order_layout(loader))
+        dataset = loader.dataset
         if hasattr(dataset, 'metainfo'):
             meta['dataset_meta'] = dataset.metainfo
         checkpoint: dict[str, Any] = {

@@ -6,7 +6,6 @@ import json
 import pickle
 import shutil
 import tarfile
-import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -30,6 +29,7 @@ from sapiens.datasets import (
 )
 from sapiens.datasets.base import lookup_table
 from sapiens.datasets.shard_images import expand_shards
+from sapiens.datasets.transforms import Resize
 from sapiens.errors import UserError
 from sapiens.registry import DATASETS
 from sapiens.vocabularies import convert_keypoints
@@ -257,18 +257,6 @@ def test_shards_of_images(tmp_path):
         ShardImageDataset(str(tmp_path), 'bad.tar')
 
 
-def test_the_index_of_shards_takes_sixteen_bytes_an_image(tmp_path):
-    with tarfile.open(tmp_path / 'a.tar', 'w') as tar:
-        for i in range(4000):
-            tar.addfile(tarfile.TarInfo(f'folder/{i:09d}.jpg'))
-    tracemalloc.start()
-    data = ShardImageDataset(str(tmp_path), 'a.tar')
-    kept, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert len(data) == 4000 and data.index.nbytes == 16 * 4000
-    assert peak < 200 * 4000, 'also while the index is made'
-
-
 @pytest.mark.parametrize('workers', [0, 2])
 def test_unreadable_samples_are_skipped_counted_and_listed(tmp_path, workers):
     photos(tmp_path, 40)
@@ -324,6 +312,14 @@ def test_transforms_take_the_input_size_of_the_data_set(tmp_path):
     assert (
         ImageFolderDataset(data_root=str(tmp_path), pipeline=pipeline, input_size=(20, 10))[0]['inputs'].shape[1] == 8
     )
+    random = dict(type='RandomApply', transforms=[dict(type='sapiens.Resize')], prob=1.0)
+    shared, places = Resize(), dict(background=str(tmp_path), labels=('depth',))
+    for size in ((20, 10), (8, 6)):
+        for step in (random, shared):
+            data = ImageFolderDataset(data_root=str(tmp_path), pipeline=[PIPELINE[0], step], input_size=size, **places)
+            sample = data[0]
+            assert sample['img'].shape[:2] == size
+            assert not {'input_size', 'background', 'labels'} & set(sample), 'a sample carries no configuration'
     with pytest.raises(UserError, match='Resize does not know the size of the input'):
         ImageFolderDataset(data_root=str(tmp_path), pipeline=[PIPELINE[0], dict(type='Resize')], test_mode=True)[0]
 

@@ -81,13 +81,15 @@ class HumanEstimator(BaseModel):
             outputs = {task: (out + self.heads[task].flip_back(mirrored[task])) / 2 for task, out in outputs.items()}
         return outputs
 
-    def _run_heads(self, inputs: torch.Tensor, chosen: dict[str, Sequence[int] | None]) -> dict[str, torch.Tensor]:
+    def _run_heads(
+        self, inputs: torch.Tensor, chosen: dict[str, Sequence[int] | None], **options: bool
+    ) -> dict[str, torch.Tensor]:
         feats = self.extract_feat(inputs)
         outputs = {}
         for task, rows in chosen.items():
             part = feats if rows is None or len(rows) == len(inputs) else tuple(feat[rows] for feat in feats)
             if rows is None or len(rows):
-                outputs[task] = self._cover_input(self.heads[task](part), feats[-1], inputs)
+                outputs[task] = self._cover_input(self.heads[task](part, **options), feats[-1], inputs)
         return outputs
 
     def _cover_input(self, output: torch.Tensor, feat: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
@@ -112,11 +114,11 @@ class HumanEstimator(BaseModel):
         if mode == 'tensor':
             return self.outputs(inputs)
         if mode == 'loss':
-            outputs = self.outputs(inputs)
+            hidden = self._run_heads(inputs, dict.fromkeys(self.heads), last=False)
             return {
                 f'{task}.{name}': value
                 for task, head in self.heads.items()
-                for name, value in head.loss(outputs[task], data_samples).items()
+                for name, value in head.losses(hidden.pop(task), data_samples).items()
             }
         if mode == 'predict':
             return self.predict(inputs, data_samples)

@@ -71,15 +71,16 @@ class DeconvHead(BaseModule):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, feats: Sequence[torch.Tensor] | torch.Tensor) -> torch.Tensor:
+    def forward(self, feats: Sequence[torch.Tensor] | torch.Tensor, last: bool = True) -> torch.Tensor:
         """Features ``(B, C, h, w)`` (the last of a sequence) -> ``(B, out_channels, 2^n h, 2^n w)`` float32.
 
-        In training too: rounding a heatmap to bf16 is an error as large as the loss of a trained model.
+        In training too: rounding a heatmap to bf16 is an error as large as the loss of a trained model. Without the
+        ``last`` layer, what `losses` takes.
         """
         x = feats if isinstance(feats, torch.Tensor) else feats[-1]
         x = x if self.dtype is None else x.to(self.dtype)
         x = self.dropout(self.conv_layers(self.deconv_layers(x)))
-        return self._last(x)
+        return self._last(x) if last else x
 
     @full_precision
     def _last(self, x: torch.Tensor) -> torch.Tensor:
@@ -106,6 +107,10 @@ class DeconvHead(BaseModule):
         """Turn the output of a mirrored image into that of the image itself."""
         raise NotImplementedError
 
+    def losses(self, hidden: torch.Tensor, samples: list[HumanDataSample]) -> dict[str, torch.Tensor]:
+        """As `loss`, from what comes before the last layer."""
+        return self.loss(self._last(hidden), samples)
+
     def loss(self, output: torch.Tensor, samples: list[HumanDataSample]) -> dict[str, torch.Tensor]:
         """Losses (names start with ``loss``) and accuracies of an output against the labels of the samples."""
         raise NotImplementedError
@@ -118,6 +123,13 @@ class DeconvHead(BaseModule):
     def labelled(samples: list[HumanDataSample], field: str) -> list[int]:
         """Positions of the samples that carry a label; the others have no part in the loss."""
         return [i for i, sample in enumerate(samples) if field in sample]
+
+    @staticmethod
+    def rows(output: torch.Tensor, chosen: Sequence[int]) -> torch.Tensor:
+        """``output[chosen]``: a view of neighbours, and no index that the device would have to wait for."""
+        if len(chosen) == chosen[-1] - chosen[0] + 1:
+            return output[chosen[0] : chosen[-1] + 1]
+        return torch.stack([output[i] for i in chosen])
 
     @staticmethod
     def no_loss(output: torch.Tensor) -> torch.Tensor:

@@ -55,7 +55,7 @@ class DepthHead(DeconvHead):
         for row, i in enumerate(chosen):
             if 'gt_mask' in samples[i]:
                 valid[row] &= samples[i].gt_mask.to(output.device).bool()
-        pred = output[chosen] if len(chosen) < len(samples) else output
+        pred = self.rows(output, chosen)
         pred = F.interpolate(pred.float(), size=depth.shape[-2:], mode='bilinear', align_corners=False)
         target = normalise_depth(torch.nan_to_num(depth), valid)
         return {'loss_silog': self.loss_module(pred, target) * (len(chosen) / len(samples))}

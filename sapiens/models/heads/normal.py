@@ -53,7 +53,7 @@ class NormalHead(DeconvHead):
         for row, i in enumerate(chosen):
             if 'gt_mask' in samples[i]:
                 valid[row] &= samples[i].gt_mask.to(output.device).bool()
-        pred = output[chosen] if len(chosen) < len(samples) else output
+        pred = self.rows(output, chosen)
         pred = F.interpolate(pred.float(), size=target.shape[-2:], mode='bilinear', align_corners=False)
         return self.loss_module(pred, target, valid)
 

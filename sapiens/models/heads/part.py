@@ -66,7 +66,7 @@ class PartHead(DeconvHead):
             nothing = torch.full_like(output[:, 0], ignore, dtype=torch.long)
             return {'loss_ce': self.loss_module(output, nothing)}
         labels = torch.stack([samples[i].gt_part_map for i in chosen]).to(output.device).long()
-        logits = output[chosen] if len(chosen) < len(samples) else output
+        logits = self.rows(output, chosen)
         largest = int(labels.masked_fill(labels == ignore, 0).max())
         if largest >= self.out_channels:
             raise UserError(f"a label {largest} lies outside the {self.out_channels} classes of "

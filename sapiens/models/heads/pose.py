@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from ...errors import UserError
 from ...registry import CODECS, MODELS
@@ -15,6 +17,9 @@ from ...vocabularies import KeypointVocabulary, load_vocabulary
 from ..losses import pose_accuracy
 from .base import DeconvHead
 from .frames import points_to_original, sample_frames
+
+CHUNK = 2**24
+"""Heatmap pixels that the loss makes at a time: one person of 308 maps of 256 x 192."""
 
 
 @MODELS.register_module()
@@ -68,10 +73,10 @@ class PoseHead(DeconvHead):
         self.register_buffer('point_weights', weights, persistent=False)
         self.register_buffer('swap', torch.from_numpy(vocabulary.swap.copy()), persistent=False)
 
-    def forward(self, feats: Sequence[torch.Tensor] | torch.Tensor) -> torch.Tensor:
+    def forward(self, feats: Sequence[torch.Tensor] | torch.Tensor, last: bool = True) -> torch.Tensor:
         """Heatmaps ``(B, K, h, w)``; in training with a loss of probabilities, their logits."""
-        output = super().forward(feats)
-        if self.training or not getattr(self.loss_module, 'of_probabilities', False):
+        output = super().forward(feats, last)
+        if not last or self.training or not getattr(self.loss_module, 'of_probabilities', False):
             return output
         peak = 2 * math.pi * self.codec.sigma**2
         return (output.flatten(2).softmax(-1) * peak).unflatten(2, output.shape[-2:])
@@ -82,33 +87,62 @@ class PoseHead(DeconvHead):
 
     def loss(self, output: torch.Tensor, samples: list[HumanDataSample]) -> dict[str, torch.Tensor]:
         """``loss_kpt`` and ``acc_pose`` (PCK at 5 % of a tenth of the heatmap, see `pose_accuracy`)."""
+        return self._losses(output, nn.Identity(), samples)
+
+    def losses(self, hidden: torch.Tensor, samples: list[HumanDataSample]) -> dict[str, torch.Tensor]:
+        """As `loss`, from what comes before the last layer, with no more than `CHUNK` heatmap pixels at a time.
+
+        All maps of a batch, the float32 features they are made of, and the gradients of both would be the largest
+        tensors of a training step; a few maps at a time are made, compared with their targets, dropped, and made once
+        more in the backward pass, for one percent of the step's operations.
+        """
+        return self._losses(hidden, self._last, samples)
+
+    def _losses(
+        self, x: torch.Tensor, last: Callable[[torch.Tensor], torch.Tensor], samples: list[HumanDataSample]
+    ) -> dict[str, torch.Tensor]:
         chosen = self.labelled(samples, 'gt_keypoints')
         if not chosen:
-            return {'loss_kpt': self.no_loss(output)}
-        keypoints = torch.stack([samples[i].gt_keypoints for i in chosen]).to(output.device)
-        visible = torch.stack([samples[i].gt_keypoints_visible for i in chosen]).to(output.device)
-        if keypoints.shape[1] != output.shape[1]:
+            return {'loss_kpt': self.no_loss(last(x[:1]))}
+        keypoints = torch.stack([samples[i].gt_keypoints for i in chosen]).to(x.device)
+        visible = torch.stack([samples[i].gt_keypoints_visible for i in chosen]).to(x.device)
+        if keypoints.shape[1] != self.out_channels:
             raise UserError(f"the data have {keypoints.shape[1]} keypoints, but the head's vocabulary "
-                            f"'{self.vocabulary.name}' has {output.shape[1]}")  # fmt: skip
-        if tuple(output.shape[-2:]) != self.codec.heatmap_size:
-            (h, w), (height, width) = output.shape[-2:], self.codec.heatmap_size
+                            f"'{self.vocabulary.name}' has {self.out_channels}")  # fmt: skip
+        if tuple(x.shape[-2:]) != self.codec.heatmap_size:
+            (h, w), (height, width) = x.shape[-2:], self.codec.heatmap_size
             raise UserError(f'PoseHead gives {h} x {w} heatmaps, its codec asks for {height} x {width}: each of '
                             'deconv_channels doubles the size of the features')  # fmt: skip
-        heatmaps = output[chosen] if len(chosen) < len(samples) else output
-        if getattr(self.loss_module, 'of_probabilities', False) and not self.training:
-            heatmaps = heatmaps.clamp(min=1e-12).log()  # logits again, but for a constant
         gx, gy, weights = self.codec.factors(keypoints, visible)
-        loss = self.loss_module(heatmaps, (gx, gy), weights * self.point_weights)
-        losses = {'loss_kpt': loss * (len(chosen) / len(samples))}
         self._batches += 1
-        if self._batches % self.accuracy_interval == 0:
-            losses['acc_pose'] = self._accuracy(heatmaps.detach(), gx, gy, weights > 0)
+        with_accuracy = self._batches % self.accuracy_interval == 0
+
+        def errors(part: torch.Tensor, gx: torch.Tensor, gy: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+            heatmaps = last(part)
+            if getattr(self.loss_module, 'of_probabilities', False) and not self.training:
+                heatmaps = heatmaps.clamp(min=1e-12).log()  # logits again, but for a constant
+            values = self.loss_module.errors(heatmaps, (gx, gy))
+            return values, heatmaps.detach().flatten(2).argmax(-1) if with_accuracy else None
+
+        step = max(1, CHUNK // (self.out_channels * math.prod(self.codec.heatmap_size)))
+        chunks = []
+        for start in range(0, len(chosen), step):
+            part = slice(start, start + step)
+            inputs = self.rows(x, chosen[part]), gx[part], gy[part]
+            again = len(chosen) > step and x.requires_grad
+            chunks.append(
+                checkpoint(errors, *inputs, use_reentrant=False, preserve_rng_state=False) if again else errors(*inputs)
+            )
+        values, index = zip(*chunks, strict=True)
+        loss = self.loss_module.reduce(torch.cat(values), weights * self.point_weights)
+        losses = {'loss_kpt': loss * (len(chosen) / len(samples))}
+        if with_accuracy:
+            losses['acc_pose'] = self._accuracy(torch.cat(index), gx, gy, weights > 0)
         return losses
 
     @staticmethod
-    def _accuracy(heatmaps: torch.Tensor, gx: torch.Tensor, gy: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        size = tuple(heatmaps.shape[-2:])
-        index = heatmaps.flatten(2).argmax(-1)
+    def _accuracy(index: torch.Tensor, gx: torch.Tensor, gy: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        size = gy.shape[-1], gx.shape[-1]
         points = torch.stack([index % size[1], index // size[1]], -1).float()
         target = torch.stack([gx.argmax(-1), gy.argmax(-1)], -1).float()
         return pose_accuracy(points, target, valid, size)

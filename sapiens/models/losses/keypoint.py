@@ -50,17 +50,28 @@ def squared_error(heatmaps: torch.Tensor, target: torch.Tensor | tuple[torch.Ten
     return _FactorisedError.apply(heatmaps, gx, gy)
 
 
-@MODELS.register_module()
-class KeypointMSELoss(nn.Module):
-    """``loss_weight * mean over B, K of w * mean over pixels of (H - T)^2``; w is the keypoint's weight.
+class KeypointLoss(nn.Module):
+    """A loss of heatmaps that is made of one error for each map, so that not all maps need to exist at once.
+
+    Derived classes define `reduce`, and `errors` unless they take the squared error.
 
     Args:
         loss_weight: Factor.
     """
 
+    of_probabilities = False
+
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
         self.loss_weight = loss_weight
+
+    def errors(self, heatmaps: torch.Tensor, target: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """``(B, K, h, w)`` heatmaps and a target as in `squared_error` -> ``(B, K)``."""
+        return squared_error(heatmaps, target)
+
+    def reduce(self, errors: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """``(B, K)`` errors and weights -> scalar."""
+        raise NotImplementedError
 
     @full_precision
     def forward(
@@ -70,11 +81,24 @@ class KeypointMSELoss(nn.Module):
         weights: torch.Tensor,
     ) -> torch.Tensor:
         """``(B, K, h, w)`` heatmaps, target as in `squared_error`, ``(B, K)`` weights -> scalar."""
-        return self.loss_weight * (squared_error(heatmaps, target) * weights).mean()
+        return self.reduce(self.errors(heatmaps, target), weights)
 
 
 @MODELS.register_module()
-class KeypointOHKMLoss(nn.Module):
+class KeypointMSELoss(KeypointLoss):
+    """``loss_weight * mean over B, K of w * mean over pixels of (H - T)^2``; w is the keypoint's weight.
+
+    Args:
+        loss_weight: Factor.
+    """
+
+    def reduce(self, errors: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """``(B, K)`` errors and weights -> scalar."""
+        return self.loss_weight * (errors * weights).mean()
+
+
+@MODELS.register_module()
+class KeypointOHKMLoss(KeypointLoss):
     """Online hard keypoint mining: the mean of the ``topk`` largest keypoint errors of each sample.
 
     The error of a keypoint is ``w^2 * mean over pixels of (H - T)^2`` (heatmap and target are both weighted).
@@ -85,18 +109,12 @@ class KeypointOHKMLoss(nn.Module):
     """
 
     def __init__(self, topk: int = 128, loss_weight: float = 1.0) -> None:
-        super().__init__()
-        self.topk, self.loss_weight = topk, loss_weight
+        super().__init__(loss_weight)
+        self.topk = topk
 
-    @full_precision
-    def forward(
-        self,
-        heatmaps: torch.Tensor,
-        target: torch.Tensor | tuple[torch.Tensor, torch.Tensor],
-        weights: torch.Tensor,
-    ) -> torch.Tensor:
-        """``(B, K, h, w)`` heatmaps, target as in `squared_error`, ``(B, K)`` weights -> scalar."""
-        errors = squared_error(heatmaps, target) * weights.square()
+    def reduce(self, errors: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """``(B, K)`` errors and weights -> scalar."""
+        errors = errors * weights.square()
         return self.loss_weight * errors.topk(min(self.topk, errors.shape[1]), dim=1).values.mean()
 
 
@@ -124,7 +142,7 @@ class _Divergence(torch.autograd.Function):
 
 
 @MODELS.register_module()
-class KeypointDivergenceLoss(nn.Module):
+class KeypointDivergenceLoss(KeypointLoss):
     """``loss_weight * sum over B, K of w * KL(T / sum T || softmax over pixels of H) / sum of w``.
 
     Each map is one choice among all pixels, so that every keypoint has a gradient of the same size from the first step
@@ -137,15 +155,12 @@ class KeypointDivergenceLoss(nn.Module):
 
     of_probabilities = True
 
-    def __init__(self, loss_weight: float = 1.0) -> None:
-        super().__init__()
-        self.loss_weight = loss_weight
-
     @full_precision
-    def forward(
-        self, heatmaps: torch.Tensor, target: tuple[torch.Tensor, torch.Tensor], weights: torch.Tensor
-    ) -> torch.Tensor:
-        """``(B, K, h, w)`` logits, the pair of `UDPHeatmap.factors`, ``(B, K)`` weights -> scalar."""
+    def errors(self, heatmaps: torch.Tensor, target: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """``(B, K, h, w)`` logits and the pair of `UDPHeatmap.factors` -> ``(B, K)``."""
         gx, gy = (g / g.sum(-1, keepdim=True).clamp(min=1e-6) for g in target)
-        divergence = _Divergence.apply(heatmaps, gx, gy)
-        return self.loss_weight * (divergence * weights).sum() / weights.sum().clamp(min=1e-6)
+        return _Divergence.apply(heatmaps, gx, gy)
+
+    def reduce(self, errors: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """``(B, K)`` errors and weights -> scalar."""
+        return self.loss_weight * (errors * weights).sum() / weights.sum().clamp(min=1e-6)
