@@ -88,12 +88,12 @@ def choose_device(device: str = 'auto') -> torch.device:
 
 
 def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """``'auto'``: bfloat16 on GPUs that have it, float16 on older ones, float32 elsewhere.
+    """``'auto'``: bfloat16 on GPUs and CPUs that have it, float16 on older GPUs, float32 elsewhere.
 
     Raises:
         UserError: Unknown name.
     """
-    return choose_precision(dtype, device).dtype
+    return choose_precision('probe' if dtype == 'auto' else dtype, device).dtype
 
 
 def find_config(name: str | Path, layout: Layout | None = None) -> Path:
