@@ -8,7 +8,8 @@ from .coco_keypoints import CocoKeypointDataset
 from .human_manifest import HumanManifestDataset
 from .image_folder import ImageFolderDataset
 from .image_label_folder import ImageLabelFolderDataset
-from .manifest import Manifest, ManifestWriter, pack_shards
+from .manifest import Manifest
+from .manifest_writer import ManifestWriter, pack_shards
 from .shard_images import ShardImageDataset
 
 __all__ = [

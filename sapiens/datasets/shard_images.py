@@ -91,15 +91,13 @@ def expand_shards(patterns: Sequence[str], root: str = '') -> list[str]:
     """
     found: list[str] = []
     for pattern in patterns:
-        paths = [p for text in _expand_ranges(str(Path(root) / pattern)) for p in _match(text)]
+        paths = []
+        for text in _expand_ranges(str(Path(root) / pattern)):
+            paths += sorted(glob.glob(text)) if glob.has_magic(text) else [text]
         if not paths:
             raise UserError(f'{Path(root) / pattern}: no shard matches; check the path and data_root')
         found += paths
     return found
-
-
-def _match(text: str) -> list[str]:
-    return sorted(glob.glob(text)) if glob.has_magic(text) else [text]
 
 
 def _expand_ranges(text: str) -> list[str]:
