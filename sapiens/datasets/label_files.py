@@ -19,6 +19,7 @@ import io
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import cv2
 import numpy as np
@@ -65,7 +66,7 @@ def encode_depth(depth: np.ndarray, depth_scale: float = 0.001) -> bytes:
 def encode_normals(normals: np.ndarray, bits: int = 8) -> bytes:
     """Encode ``(H, W, 3)`` unit normals, (0, 0, 0) = unknown, as an RGB PNG of 8 or 16 bits a channel."""
     top, dtype = 2**bits - 1, np.uint8 if bits == 8 else np.uint16
-    units = np.empty(normals.shape, dtype)
+    units: Any = np.empty(normals.shape, dtype)
     for start in range(0, len(normals), 256):  # a stripe at a time: photos may have 100 megapixels
         part = normals[start : start + 256]
         known = np.any(part != 0, axis=-1, keepdims=True)

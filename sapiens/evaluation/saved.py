@@ -15,7 +15,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -65,7 +65,7 @@ class SavePredictions(HumanMetric):
         self.score_mode, self.keypoint_threshold = score_mode, keypoint_threshold
         if task == 'pose' and (self.out.suffix != '.json' or vocabulary is None):
             raise UserError(f'{out}: keypoints are saved as a .json file, and SavePredictions needs their vocabulary')
-        self.vocabulary = None if vocabulary is None else load_vocabulary(vocabulary)
+        self.vocabulary: Any = None if vocabulary is None else load_vocabulary(vocabulary)
 
     def measure(self, sample: dict) -> dict:
         """Write one sample's map at once; keep its keypoints."""
@@ -100,9 +100,8 @@ class SavePredictions(HumanMetric):
     def summarize(self, records: list[dict]) -> EvaluationReport:
         """Write the list of all results."""
         results = [record['result'] for record in records]
-        if self.task == 'pose':
-            path, document = self.out, results
-        else:
+        path, document = self.out, cast(Any, results)
+        if self.task != 'pose':
             path = self.out / 'results.json'
             document = {
                 'format': FORMAT,

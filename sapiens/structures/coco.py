@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import UserError
 from ..utils.file_names import PathIndex
 from ..utils.json_files import as_numbers, read_json
-from ..vocabularies import KeypointVocabulary, load_vocabulary
+from ..vocabularies import KeypointVocabulary, load_keypoints
 from ..vocabularies.names import keypoint_order
 
 AREA_OF_BOX = 0.53
@@ -122,13 +122,13 @@ class CocoFile:
         self._by_key = {id_key(i): i for i in self.images}
         self._index: PathIndex | None = None
 
-    def find_image(self, reference: Any) -> int | str | None:
+    def find_image(self, reference: Any) -> Any:
         """Id of the image that another file calls by its id, its file name or a path; None when there is none.
 
         Raises:
             UserError: A name that two images have.
         """
-        found = self._by_key.get(id_key(reference))
+        found: Any = self._by_key.get(id_key(reference))
         if found is None and isinstance(reference, str):
             if self._index is None:
                 self._index = PathIndex(((i, image.file_name) for i, image in self.images.items()), self.path)
@@ -162,7 +162,7 @@ def parse_coco(
     document: Any, path: str, vocabulary: str | KeypointVocabulary | None = None, category: str | int | None = None
 ) -> CocoFile:
     """Check what a COCO-style file holds; ``path`` is for messages. See `read_coco`."""
-    vocabulary = None if vocabulary is None else load_vocabulary(vocabulary)
+    names = None if vocabulary is None else load_keypoints(vocabulary)
     missing = {'images', 'annotations'} - set(document if isinstance(document, dict) else ())
     if missing:
         raise UserError(f'{path}: lacks {", ".join(sorted(missing))}; give a COCO-style annotation file')
@@ -170,11 +170,11 @@ def parse_coco(
     images = _read_images(objects_of(document, 'images', path, 'every image needs an "id"'), path, notes)
     categories = objects_of(document, 'categories', path, may_lack=True)
     chosen, ids = choose_category(categories, path, category)
-    order = None if vocabulary is None else read_order(chosen, vocabulary, path, notes)
+    order = None if names is None else read_order(chosen, names, path, notes)
     file = CocoFile(path, images, [], ids, notes)
     for position, annotation in enumerate(objects_of(document, 'annotations', path)):
         if file.is_person(annotation.get('category_id')):
-            file.persons.append(_read_person(annotation, position, file, vocabulary, order))
+            file.persons.append(_read_person(annotation, position, file, order))
     repeated = Counter(person.id for person in file.persons)
     for identifier, count in repeated.items():
         if count > 1:
@@ -367,7 +367,6 @@ def _read_person(
     annotation: dict[str, Any],
     position: int,
     file: CocoFile,
-    vocabulary: KeypointVocabulary | None,
     order: tuple[np.ndarray | None, int] | None,
 ) -> CocoPerson:
     identifier = annotation.get('id')
@@ -395,12 +394,14 @@ def _read_person(
         bbox = None if box_problem(around, size) else around
         what = 'without one are dropped' if bbox is None else 'get the box around their keypoints'
         notes.add(f'persons with {problem} {what}', name)
-    area = as_numbers(annotation.get('area'))
-    if area is None or area.ndim or not 0 < area < _FAR**2:
+    given = as_numbers(annotation.get('area'))
+    if given is not None and not given.ndim and 0 < given < _FAR**2:
+        area = float(given)
+    else:
         area = 0.0 if bbox is None else float(bbox[2:].prod()) * AREA_OF_BOX
         notes.add(f'persons without an area, taken as {AREA_OF_BOX} of the box', name)
     score = read_score(annotation.get('score', 1.0), where)
-    return CocoPerson(identifier, image_id, bbox, keypoints, float(area), crowd, valid, problem, score)
+    return CocoPerson(identifier, image_id, bbox, keypoints, area, crowd, valid, problem, score)
 
 
 def clean_keypoints(points: np.ndarray, valid: dict[str, bool], notes: Notes, where: Hashable) -> np.ndarray:

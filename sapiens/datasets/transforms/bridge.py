@@ -8,7 +8,7 @@ from mmcv.transforms import BaseTransform
 
 from ...errors import UserError
 from ...registry import TRANSFORMS
-from ...vocabularies import load_vocabulary
+from ...vocabularies import load_keypoints
 from .fields import IGNORE, Sample
 
 
@@ -31,7 +31,7 @@ class FromOpenMMLab(BaseTransform):
 
     def transform(self, record: Sample) -> Sample:
         """Convert; fields that we do not know are left out."""
-        results = {k: record[k] for k in ('img_path', 'img_id', 'sample_idx', 'area') if k in record}
+        results: Sample = {k: record[k] for k in ('img_path', 'img_id', 'sample_idx', 'area') if k in record}
         results['ann_id'] = record.get('id', record.get('ann_id'))
         if record.get('bbox') is not None:
             self._one(record, 'bbox')
@@ -42,7 +42,7 @@ class FromOpenMMLab(BaseTransform):
             points = np.asarray(record['keypoints'], np.float32)[0, :, :2]
             if self.keypoint_vocabulary is None:
                 raise UserError("FromOpenMMLab: name the points, e.g. keypoint_vocabulary='coco17'")
-            expected = load_vocabulary(self.keypoint_vocabulary).num_keypoints
+            expected = load_keypoints(self.keypoint_vocabulary).num_keypoints
             if len(points) != expected:
                 raise UserError(f"{record.get('img_path')}: has {len(points)} keypoints, '{self.keypoint_vocabulary}' "
                                 f'has {expected}; name the vocabulary of the data set')  # fmt: skip

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -151,7 +152,8 @@ class RandomRotate(BaseTransform):
         pad_img: int | tuple = 0,
         pad_part: int = IGNORE,
     ) -> None:
-        self.degrees = tuple(degrees) if isinstance(degrees, Sequence) else (-degrees, degrees)
+        low, high = degrees if isinstance(degrees, Sequence) else (-degrees, degrees)
+        self.degrees = (low, high)
         self.prob, self.pad_img, self.pad_part = prob, pad_img, pad_part
 
     def transform(self, results: Sample) -> Sample:
@@ -194,10 +196,12 @@ class RandomAffine(SizedTransform):
         pad_part: int = IGNORE,
         depth_scale_compensation: bool = False,
     ) -> None:
-        self.input_size, self.scale = input_size, tuple(scale)
+        self.input_size, self.scale = input_size, (scale[0], scale[1])
         self.rotate, self.rotate_prob, self.shift = rotate, rotate_prob, shift
         self.keep_ratio, self.focus_prob = keep_ratio, focus_prob
-        self.options = dict(pad_img=pad_img, pad_part=pad_part, depth_scale_compensation=depth_scale_compensation)
+        self.options: dict[str, Any] = dict(
+            pad_img=pad_img, pad_part=pad_part, depth_scale_compensation=depth_scale_compensation
+        )
 
     def transform(self, results: Sample) -> Sample:
         """Warp every field."""
@@ -250,7 +254,7 @@ class RandomResizedCrop(SizedTransform):
         interpolation: str = 'cubic',
     ) -> None:
         self.input_size, self.interpolation = input_size, interpolation
-        self.area, self.aspect = tuple(area), tuple(aspect)
+        self.area, self.aspect = (area[0], area[1]), (aspect[0], aspect[1])
 
     def transform(self, results: Sample) -> Sample:
         """Crop and resize every field."""
@@ -275,7 +279,7 @@ def resize_sample(
 ) -> Sample:
     """Resize every field to ``(H, W)``; borders meet borders."""
     source = tuple(results['img_shape'])
-    if source == tuple(size):
+    if source == (size[0], size[1]):
         return results
     image = results.pop('img', None)
     warp_sample(results, resize_matrix(source, size), size, depth_scale_compensation=depth_scale_compensation)

@@ -214,7 +214,7 @@ def magnification(matrix: np.ndarray) -> float:
     return float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
 
 
-def _window(matrix: np.ndarray, size: tuple[int, int], shape: tuple[int, int]) -> tuple[slice, slice]:
+def _window(matrix: np.ndarray, size: tuple[int, int], shape: Sequence[int]) -> tuple[slice, slice]:
     """Rows and columns of an ``(H, W)`` map that a warp to ``size`` looks at, their neighbours included."""
     height, width = size
     corners = np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], np.float64)

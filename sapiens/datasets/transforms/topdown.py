@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -169,7 +170,9 @@ class TopdownAffine(SizedTransform):
         depth_scale_compensation: bool = False,
     ) -> None:
         self.input_size = input_size
-        self.options = dict(pad_img=pad_img, pad_part=pad_part, depth_scale_compensation=depth_scale_compensation)
+        self.options: dict[str, Any] = dict(
+            pad_img=pad_img, pad_part=pad_part, depth_scale_compensation=depth_scale_compensation
+        )
 
     def transform(self, results: Sample) -> Sample:
         """Warp every field; ``warp_mat`` becomes the map from the original image to the input."""
@@ -180,7 +183,7 @@ class TopdownAffine(SizedTransform):
         return warp_sample(results, step, size, **self.options)
 
 
-def fit_aspect(scale: np.ndarray, input_size: tuple[int, int]) -> np.ndarray:
+def fit_aspect(scale: np.ndarray, input_size: Sequence[int]) -> np.ndarray:
     """Lengthen the shorter side of a box ``(width, height)`` until it has the aspect of ``(H, W)``."""
     aspect = input_size[1] / input_size[0]
     width, height = scale
