@@ -1,7 +1,9 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Data sets of the OpenMMLab toolkits in our pipelines."""
+"""Data sets of the OpenMMLab toolkits in our pipelines, and steps of their pipelines that have no twin in ours."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -10,6 +12,7 @@ from ...errors import UserError
 from ...registry import TRANSFORMS
 from ...vocabularies import load_keypoints
 from .fields import IGNORE, Sample
+from .loading import LoadImage, LoadLabels
 
 
 @TRANSFORMS.register_module()
@@ -70,3 +73,39 @@ class FromOpenMMLab(BaseTransform):
         names = record.get('label_map') or {}
         table = np.array([names.get(int(i), i) for i in table], np.uint8)
         return None if (table == np.arange(256)).all() else table
+
+
+@TRANSFORMS.register_module()
+class LoadImageFromFile(LoadImage):
+    """`LoadImage` of the full image by mmcv's name; what they say about colours and back ends does not matter here."""
+
+    def __init__(self, **theirs: Any) -> None:
+        super().__init__(reduce=False)
+
+
+@TRANSFORMS.register_module()
+class LoadAnnotations(LoadLabels):
+    """`LoadLabels` of the parts by mmsegmentation's name: as their file has them, moved by what follows alone.
+
+    So it comes right behind `LoadImageFromFile`, or in tests behind the geometry, whose labels stay as they were.
+
+    Args:
+        **theirs: What the data set says here (``label_map``).
+    """
+
+    def __init__(self, **theirs: Any) -> None:
+        if theirs.get('reduce_zero_label'):
+            raise UserError("LoadAnnotations: say reduce_zero_label by the data set's label_map={0: 255, 1: 0, ...}")
+        super().__init__(('parts',), frame='original')
+
+
+@TRANSFORMS.register_module()
+class GenerateTarget(BaseTransform):
+    """Does nothing: mmpose's step before packing, which the head's codec does on the device."""
+
+    def __init__(self, **theirs: Any) -> None:
+        pass
+
+    def transform(self, results: Sample) -> Sample:
+        """As they are."""
+        return results

@@ -11,10 +11,12 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from ...registry import TRANSFORMS
-from .fields import Sample
+from .fields import Sample, accept
 
 
-@TRANSFORMS.register_module()
+@TRANSFORMS.register_module(name=['PhotometricDistortion', 'PhotoMetricDistortion'])
+@accept(brightness_delta=('brightness', float), contrast_range=('contrast', tuple),
+        saturation_range=('saturation', tuple), hue_delta=('hue', int))  # fmt: skip
 class PhotometricDistortion(BaseTransform):
     """Random brightness, contrast, saturation and hue, each with probability 1/2; contrast before or after the colours.
 

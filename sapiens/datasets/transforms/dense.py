@@ -17,6 +17,7 @@ from .fields import (
     IGNORE,
     Sample,
     SizedTransform,
+    accept,
     as_matrix,
     cut_sample,
     flip_sample,
@@ -50,8 +51,9 @@ class RandomFlip(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+@accept(scale=('input_size', lambda size: size[::-1]))
 class Resize(SizedTransform):
-    """Resize to ``(H, W)``.
+    """Resize to ``(H, W)``; mmcv's word ``scale`` is (W, H).
 
     Args:
         input_size: ``(H, W)``; None takes the data set's.
@@ -107,6 +109,7 @@ class Pad(SizedTransform):
 
 
 @TRANSFORMS.register_module()
+@accept(crop_size=('input_size', tuple), cat_max_ratio=('max_share', float))
 class RandomCrop(SizedTransform):
     """Cut out a window of ``(H, W)``, or of the whole side where the image is smaller.
 

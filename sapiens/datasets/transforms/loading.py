@@ -59,7 +59,9 @@ class LoadImage(BaseTransform):
         else:
             name = readable_name(str(results['img_path']))
             data = read_bytes(str(results['img_path'])) if data is None else data
-            wanted = self.input_size if self.reduce else None
+            # A box that no `PersonBox` has looked at yet: the crop may be much smaller than the image.
+            unknown = results.get('bbox') is not None and 'bbox_scale' not in results
+            wanted = self.input_size if self.reduce and not unknown else None
             header = upright_size(data) if wanted and is_jpeg(data) else None
             reduce = self._reduction(results, header[0], wanted) if header and wanted else 1
             image = results['img'] if reduce == 1 and 'img' in results else decode_image(data, name, reduce)
