@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..registry import DATASETS
-from ..structures.coco import CocoFile, CocoImage, CocoPerson, as_corners, box_problem, read_coco
+from ..structures.coco import CocoFile, CocoImage, CocoPerson, read_coco
+from ..structures.coco_entries import as_corners, box_problem
 from ..structures.coco_results import read_coco_boxes
 from ..vocabularies import load_keypoints
 from .base import HumanDataset

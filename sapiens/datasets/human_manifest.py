@@ -10,7 +10,15 @@ import numpy as np
 
 from ..errors import UserError
 from ..registry import DATASETS
-from ..structures.coco import Notes, as_corners, box_around, box_problem, clean_keypoints, read_box, read_keypoints
+from ..structures.coco_entries import (
+    Notes,
+    as_corners,
+    box_around,
+    box_problem,
+    clean_keypoints,
+    read_box,
+    read_keypoints,
+)
 from ..utils.json_files import as_numbers
 from ..vocabularies import VocabularyError, convert_keypoints, load_keypoints, load_vocabulary
 from .base import HumanDataset

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..errors import UserError
 from ..registry import METRICS
-from ..structures.coco import AREA_OF_BOX, CocoFile, CocoImage, CocoPerson, Notes, id_key, read_coco
+from ..structures.coco import CocoFile, CocoImage, CocoPerson, read_coco
+from ..structures.coco_entries import AREA_OF_BOX, Notes, id_key
 from ..structures.coco_results import CocoResult
 from ..vocabularies import KeypointVocabulary
 from .base import field, noted, sample_name, to_numpy

@@ -14,20 +14,8 @@ from ..errors import UserError
 from ..utils.file_names import PathIndex
 from ..utils.json_files import as_numbers, read_json
 from ..vocabularies import KeypointVocabulary, load_keypoints
-from .coco import (
-    CocoFile,
-    Notes,
-    as_corners,
-    box_problem,
-    choose_category,
-    id_key,
-    objects_of,
-    parse_coco,
-    read_box,
-    read_keypoints,
-    read_order,
-    read_score,
-)
+from .coco import CocoFile, choose_category, parse_coco, read_order
+from .coco_entries import Notes, as_corners, box_problem, id_key, objects_of, read_box, read_keypoints, read_score
 
 
 @dataclass
