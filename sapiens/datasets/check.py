@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..vocabularies import KeypointVocabulary, load_keypoints
 from .bad_samples import parts_of
 from .base import HumanDataset
-from .label_files import read_array, read_label
+from .label_files import read_array, read_label, vectors_of
 from .storage import exists, read_bytes, readable_name
 from .transforms.loading import KINDS, LoadImage, LoadLabels, check_size
 
@@ -187,7 +187,10 @@ def _check_label(kind: str, sample: dict[str, Any]) -> Iterator[tuple[str, str, 
         raw, scale = read_array(read_bytes(reference), name), sample.get('depth_scale', 0.001)
         yield from ((found, name, detail) for found, detail in check_depth(raw, scale))
     if kind == 'normals':
-        yield from ((found, name, detail) for found, detail in check_normals(_raw_normals(reference, name)))
+        yield from (
+            (found, name, detail)
+            for found, detail in check_normals(vectors_of(read_label('normals', read_bytes(reference), name)))
+        )
 
 
 def check_depth(raw: np.ndarray, depth_scale: float = 0.001) -> Iterator[tuple[str, str]]:
@@ -228,14 +231,6 @@ def check_normals(normals: np.ndarray) -> Iterator[tuple[str, str]]:
         yield 'normals in BGR order?', 'the first channel looks like z, to the viewer; save x, y, z as RGB'
     elif away > 0.5:
         yield 'normals point away', f"{away:.0%} have z below 0; set normal_axes='opencv' or turn z to the viewer"
-
-
-def _raw_normals(reference: str, name: str) -> np.ndarray:
-    raw = read_label('normals', read_bytes(reference), name)
-    if raw.dtype.kind == 'f':
-        return raw
-    known = raw.any(-1, keepdims=True)
-    return np.where(known, raw * (2 / np.iinfo(raw.dtype).max) - 1, 0)
 
 
 def check_box(sample: dict[str, Any], size: tuple[int, int] | None) -> Iterator[tuple[str, str]]:
