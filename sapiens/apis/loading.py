@@ -124,13 +124,14 @@ def name_of_layout(layout: Layout, source: str) -> str:
     Raises:
         UserError: They are of none with a config.
     """
-    names = {('pose', 17): 'pose_17', ('pose', 133): 'pose_133', ('pose', 308): 'pose_308', ('seg', 20): 'seg_20',
-             ('seg', 28): 'seg_28', ('depth', 1): 'depth', ('normal', 3): 'normal'}  # fmt: skip
     heads = list(layout.heads.items())
     if not heads and layout.cls_token:
         return 'mae'
-    if len(heads) == 1 and heads[0] in names:
-        return names[heads[0]]
+    if len(heads) == 1:
+        task, count = heads[0]
+        name = task if heads[0] in (('depth', 1), ('normal', 3)) else f'{task}_{count}'
+        if name in MODEL_NAMES:
+            return name
     what = f'several heads ({layout})' if len(heads) > 1 else 'no head' if not heads else f'the head {layout}'
     raise UserError(f"{source}: has {what}, of which no shipped config is made; give its config (config='...')")
 
