@@ -67,16 +67,18 @@ class PartHead(DeconvHead):
             return {'loss_ce': self.loss_module(output, nothing)}
         labels = torch.stack([samples[i].gt_part_map for i in chosen]).to(output.device).long()
         logits = self.rows(output, chosen)
-        largest = int(labels.masked_fill(labels == ignore, 0).max())
-        if largest >= self.out_channels:
-            raise UserError(f"a label {largest} lies outside the {self.out_channels} classes of "
-                            f"'{self.vocabulary.name}'; run tools/check_dataset.py or set label_map")  # fmt: skip
         logits = F.interpolate(logits.float(), size=labels.shape[-2:], mode='bilinear', align_corners=False)
         # The plain mean runs over all pixels of the batch, those of unlabelled images included.
         share = len(chosen) / len(samples) if self.loss_module.reduction == 'pixels' else 1.0
         with torch.no_grad():
             accuracy = pixel_accuracy(logits, labels, ignore)
-        return {'loss_ce': self.loss_module(logits, labels) * share, 'acc_seg': accuracy}
+        try:
+            loss = self.loss_module(logits, labels)
+        except IndexError:  # a CPU looks; a GPU must not be made to wait, and data sets check their labels themselves
+            raise UserError(f"a label {int(labels.masked_fill(labels == ignore, 0).max())} lies outside the "
+                            f"{self.out_channels} classes of '{self.vocabulary.name}'; run tools/check_dataset.py or "
+                            'set label_map') from None  # fmt: skip
+        return {'loss_ce': loss * share, 'acc_seg': accuracy}
 
     def predict(self, output: torch.Tensor, samples: list[HumanDataSample]) -> None:
         """Write ``pred_part_map`` (H, W) uint8 at the original size, and ``pred_part_scores`` if asked for."""
