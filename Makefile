@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 REQUIREMENTS := setup.py $(wildcard requirements/*.txt)
 JOBS ?= 2
 
-.PHONY: demo test env clean
+.PHONY: demo test lint env clean
 
 env: $(STAMP)
 
@@ -21,6 +21,12 @@ demo: env
 test: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m wheel
+
+# Style, format and types of the whole package.
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -89,7 +89,7 @@ def record(path: Path, box: np.ndarray, vocabulary: str) -> dict:
     count = load_vocabulary(vocabulary).num_keypoints
     points = np.random.default_rng(0).uniform(box[:2], box[2:], (count, 2)).astype(np.float32)
     return dict(img_path=str(path), bbox=box, keypoints=points, keypoints_visible=np.full(count, 2, np.float32),
-                keypoint_vocabulary=vocabulary, input_size=INPUT)  # fmt: skip
+                keypoint_vocabulary=vocabulary)  # fmt: skip
 
 
 def ours(sample: dict, flip: bool, clock: Clock) -> None:
@@ -97,8 +97,8 @@ def ours(sample: dict, flip: bool, clock: Clock) -> None:
     steps = (
         ('box', PersonBox()),
         ('box', RandomBox()),
-        ('decode', LoadImage()),
-        ('warp', TopdownAffine()),
+        ('decode', LoadImage(INPUT)),
+        ('warp', TopdownAffine(INPUT)),
         ('flip', RandomFlip(float(flip))),
         ('colours', PhotometricDistortion()),
         ('pack', PackHumanInputs()),

@@ -67,7 +67,7 @@ def run_cli(main: Callable[[], int | None]) -> None:
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit((error.code or 0) if isinstance(error, SystemExit) else 1)
+        os._exit(int(error.code or 0) if isinstance(error, SystemExit) else 1)
 
 
 def _run(main: Callable[[], int | None]) -> None:
@@ -105,7 +105,7 @@ def explain_config_error(error: Exception) -> str | None:
     Returns:
         None when nothing was being built.
     """
-    frames = [info.frame for info in inspect.getinnerframes(error.__traceback__)]
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     builders = [f for f in frames if _BUILDER.fullmatch(f.f_code.co_name)]
     if not builders:
         return None
@@ -114,16 +114,14 @@ def explain_config_error(error: Exception) -> str | None:
         return f"config: a {last.f_locals['registry'].name} needs a 'type', this has none: {dict(last.f_locals['cfg'])}"
     wrong = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
     built = last.f_locals.get('obj_cls')
-    owner = None
-    if wrong:
-        inherits = inspect.isclass(built) and wrong[1] in {parent.__name__ for parent in built.__mro__}
-        owner = built if inherits else _find_class(wrong[1], frames)
-    if owner is not None:
+    inherits = wrong and inspect.isclass(built) and wrong[1] in {parent.__name__ for parent in built.__mro__}
+    owner = built if inherits else _find_class(wrong[1], frames) if wrong else None
+    if wrong and owner is not None:
         known = {
             name
             for parent in owner.__mro__
             if '__init__' in vars(parent)
-            for name in list(inspect.signature(parent.__init__).parameters)[1:]
+            for name in list(inspect.signature(vars(parent)['__init__']).parameters)[1:]
         } - {'args', 'kwargs'}
         near = difflib.get_close_matches(wrong[2], known, n=1, cutoff=0.5)
         hint = f"; did you mean '{near[0]}'?" if near else f'; it takes {", ".join(sorted(known))}'

@@ -16,6 +16,7 @@ import importlib.util
 import re
 import sys
 import types
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,17 +36,16 @@ def toolkit_installed(name: str) -> bool:
 
 
 @lru_cache(maxsize=None)
-def prepare_torchvision() -> None:
+def prepare_torchvision() -> object:
     """Make ``import torchvision`` work where its wheel needs CUDA and torch has none; else do nothing."""
     import torch
 
     if 'torchvision' in sys.modules or torch.version.cuda is not None or not _torchvision_needs_cuda():
-        return
+        return None
     library = torch.library.Library('torchvision', 'FRAGMENT')
     for name in ('nms', 'qnms'):
         library.define(f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
-    # The declarations live as long as the library object.
-    prepare_torchvision.library = library
+    return library  # the declarations live as long as it does, so the cache keeps it
 
 
 def _torchvision_needs_cuda() -> bool:
@@ -65,7 +65,7 @@ def _prepare_mmcv_ops() -> None:
     if 'mmcv.ops' in sys.modules or importlib.util.find_spec('mmcv._ext') is not None:
         return
 
-    def missing(function: str) -> types.FunctionType:
+    def missing(function: str) -> Callable[..., None]:
         # Whoever walks over the loaded modules (`inspect` does) asks for `__file__` and the like: there is none.
         if function.startswith('__'):
             raise AttributeError(function)
@@ -76,7 +76,7 @@ def _prepare_mmcv_ops() -> None:
         return call
 
     placeholder = types.ModuleType('mmcv._ext')
-    placeholder.__getattr__ = missing
+    vars(placeholder)['__getattr__'] = missing
     sys.modules['mmcv._ext'] = placeholder
     try:
         importlib.import_module('mmcv.ops')

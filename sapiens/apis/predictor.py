@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from mmengine.dataset import Compose
 
+from ..datasets.transforms.fields import settle
 from ..datasets.transforms.topdown import PersonBox
 from ..errors import UserError
 from ..registry import TRANSFORMS
@@ -104,17 +105,22 @@ class Predictor:
             self.heads['seg'].with_scores = True
         dataset = _test_dataset(loaded.config)
         self.input_size = tuple(dataset.get('input_size') or self.model.backbone.img_size)
-        self._facts = {'input_size': self.input_size}
+        self._facts: dict[str, Any] = {}
         for head in self.heads.values():
             vocabulary = getattr(head, 'vocabulary', None)
             if vocabulary is not None:
                 self._facts['part_vocabulary' if vocabulary.kind == 'parts' else 'keypoint_vocabulary'] = vocabulary
         default = _PERSON if 'pose' in self.heads else _WHOLE
         own = [s for s in dataset.get('pipeline') or default if not str(s['type']).endswith(_OF_TRAINING)]
-        own = [TRANSFORMS.build(dict(step)) for step in own]
-        self.topdown = any(isinstance(step, PersonBox) for step in own)
-        other = Compose([TRANSFORMS.build(dict(step)) for step in (_WHOLE if self.topdown else _PERSON)])
-        self._person, self._whole = (Compose(own), other) if self.topdown else (other, Compose(own))
+        own = self._pipeline(own)
+        self.topdown = any(isinstance(step, PersonBox) for step in own.transforms)
+        other = self._pipeline(_WHOLE if self.topdown else _PERSON)
+        self._person, self._whole = (own, other) if self.topdown else (other, own)
+
+    def _pipeline(self, steps: Sequence[dict]) -> Compose:
+        transforms = [TRANSFORMS.build(dict(step)) for step in steps]
+        settle(transforms, input_size=self.input_size)
+        return Compose(transforms)
 
     def prepare(
         self, frame: Frame, box: Any = None, tasks: Sequence[str] | None = None, person: int = -1, score: float = 1.0

@@ -9,6 +9,7 @@ when it is first used.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -34,7 +35,8 @@ def main() -> None:
         raise UserError(f'{len(names)} models and {len(args.checkpoint)} checkpoints: give one --checkpoint for each')
     settings = dict(device=args.device, dtype=args.dtype, detector=args.bbox or args.detector,
                     per_person=args.per_person, flip_test=args.flip_test, allow_partial=args.allow_partial)  # fmt: skip
-    makers, tasks = {}, {}
+    makers: dict[str, Callable[[], Inferencer]] = {}
+    tasks: dict[str, tuple[str, ...]] = {}
     for config, file in zip_longest(names, args.checkpoint):
         name = str(config).removesuffix('.py') if config else Path(file).stem
         label = f'{Path(name).name} ({Path(file).name})' if file else Path(name).name

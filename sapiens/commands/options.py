@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from typing import Any
 
 
@@ -16,7 +15,7 @@ def new_parser(description: str | None) -> argparse.ArgumentParser:
 class OptionsAction(argparse.Action):
     """``--cfg-options a.b=1 c=[1,2]``: mmengine's syntax, with one line for what does not parse."""
 
-    def __call__(self, parser: Any, namespace: Any, values: Sequence[str], option_string: str | None = None) -> None:
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         """Collect ``key=value`` pairs."""
         from mmengine.config import DictAction
 

@@ -14,6 +14,7 @@ import argparse
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -25,7 +26,7 @@ from . import options
 def parse_size(text: str) -> tuple[int, int]:
     """``'1024x768'`` -> (1024, 768), height first."""
     match = re.fullmatch(r'(\d+)x(\d+)', text)
-    size = tuple(int(g) for g in match.groups()) if match else (0, 0)
+    size = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 64 <= min(size) <= max(size) <= 8192:
         raise UserError(f"--size '{text}': give HEIGHTxWIDTH, each from 64 to 8192, e.g. 1024x768")
     return size
@@ -145,7 +146,7 @@ def main() -> None:
         tasks = {job.folder: bar.add_task(job.folder, total=job.num, again=0) for job in jobs}
         drawn: Counter = Counter()
 
-        def done(job, index: int, rejected: Counter) -> None:
+        def done(job: Any, index: int, rejected: Counter) -> None:
             total.update(rejected)
             drawn[job.folder] += 1
             bar.update(tasks[job.folder], advance=1, again=sum(total.values()))

@@ -7,6 +7,8 @@ Example: sapiens webcam --model pose_308_0.3b
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import UserError
 from . import options
 
@@ -29,7 +31,7 @@ def main() -> int:
         raise UserError('--no-window without --out would do nothing: give --out VIDEO')
     inferencer = cli.build_inferencer(args)
 
-    def show(result: object, picture: object) -> bool:
+    def show(result: object, picture: Any) -> bool:
         if args.no_window:
             return False
         cv2.imshow('Sapiens (q ends)', picture[..., ::-1])

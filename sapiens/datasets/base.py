@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..vocabularies import KeypointVocabulary, PartVocabulary, load_vocabulary
 from .bad_samples import BadSampleLog, TooManyBadSamplesError, take
 from .image_files import list_images
 from .storage import readable_name
+from .transforms.fields import settle
 from .transforms.loading import check_kinds
 
 
@@ -70,7 +72,6 @@ class HumanDataset(BaseDataset):
         **kwargs: Any,
     ) -> None:
         self.input_size = None if input_size is None else tuple(input_size)
-        self.labels = None if labels is None else check_kinds(labels)
         self.keypoint_vocabulary = keypoint_vocabulary
         self.part_vocabulary = part_vocabulary
         self.label_map = None if label_map is None else lookup_table(label_map)
@@ -88,7 +89,9 @@ class HumanDataset(BaseDataset):
                     f"{where}: the vocabulary '{vocabulary}' is not one of {kind}; give the data set one that is"
                 )
         # Built by our registry, so that names resolve with or without a Runner's default scope.
-        built = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
+        built = [TRANSFORMS.build(t) if isinstance(t, dict) else copy.deepcopy(t) for t in pipeline]
+        labels = None if labels is None else check_kinds(labels)
+        settle(built, input_size=self.input_size, labels=labels, background=background)
         super().__init__(
             ann_file=ann_file,
             data_root=data_root,
@@ -139,14 +142,8 @@ class HumanDataset(BaseDataset):
         return self.prepare_info(super().get_data_info(int(idx)))
 
     def prepare_info(self, info: dict[str, Any]) -> dict[str, Any]:
-        """Parse an entry and add what holds for the whole data set."""
+        """Parse an entry and add what its labels mean."""
         sample = self.parse_sample(info)
-        if self.input_size is not None:
-            sample['input_size'] = self.input_size
-        if self.labels is not None:
-            sample['labels'] = self.labels
-        if self.background is not None:
-            sample['background'] = self.background
         if self.keypoint_vocabulary is not None:
             sample.setdefault('keypoint_vocabulary', self.keypoint_vocabulary)
         if self.part_vocabulary is not None:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -167,13 +168,13 @@ def _fit_position(
     """A position embedding on the grid of the module that owns it, with both grids; None if the module has none."""
     tensor, (path, _, leaf) = state[name], name.rpartition('.')
     module = model.get_submodule(path)
-    target = getattr(module, 'patch_grid', None)
+    target: Any = getattr(module, 'patch_grid', None)
     if target is None or tensor.ndim != 3:
         return None
     extra = 1 if leaf == 'decoder_pos_embed' else int(name.removesuffix('pos_embed') + 'cls_token' in state)
-    source = tuple(source_grid) if source_grid else infer_grid(tensor[:, extra:], target)
+    source = source_grid or infer_grid(tensor[:, extra:], target)
     target_extra = getattr(module, leaf).shape[1] - math.prod(target)
-    return resize_pos_embed(tensor, source, target, extra, target_extra), source, tuple(target)
+    return resize_pos_embed(tensor, source, target, extra, target_extra), source, target
 
 
 def fit_state_dict(

@@ -39,7 +39,7 @@ def complete_config(config: Config) -> Config:
         for dataset in datasets:
             if _takes(DATASETS, dataset, 'input_size'):
                 dataset.setdefault('input_size', size)
-        if isinstance(backbone, Mapping) and _takes(MODELS, backbone, 'img_size'):
+        if isinstance(backbone, dict) and _takes(MODELS, backbone, 'img_size'):
             backbone.setdefault('img_size', size)
     _fill_vocabularies(config, datasets)
     for phase in ('val', 'test'):
@@ -95,21 +95,21 @@ def _fill_vocabularies(config: Config, datasets: list[dict]) -> None:
 
 def _leaves(dataset: Any) -> Iterator[dict]:
     """The data sets that really read, inside concatenations and repetitions."""
-    if not isinstance(dataset, Mapping):
+    if not isinstance(dataset, dict):
         return
     inner = [*(dataset.get('datasets') or []), dataset.get('dataset')]
-    if any(isinstance(item, Mapping) for item in inner):
+    if any(isinstance(item, dict) for item in inner):
         for item in inner:
             yield from _leaves(item)
     else:
-        yield dataset  # type: ignore[misc]
+        yield dataset
 
 
 def _metrics(evaluator: Any) -> list[dict]:
     if isinstance(evaluator, Mapping):
         evaluator = evaluator.get('metrics', evaluator)
     items = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
-    return [item for item in items if isinstance(item, Mapping)]
+    return [item for item in items if isinstance(item, dict)]
 
 
 def _takes(registry: Registry, part: Mapping, name: str) -> inspect.Parameter | None:
@@ -158,7 +158,7 @@ def check_agreement(model: nn.Module, dataset: Any, metrics: list | None = None)
                 if not any(vocabulary_difference(vocabulary, load_vocabulary(v)) is None for v in (own, *scored)):
                     _disagree(f'{type(leaf).__name__} has', vocabulary, f'the head {task}', own)
         for metric in metrics or ():
-            other = getattr(metric, 'vocabulary', None)
+            other: Any = getattr(metric, 'vocabulary', None)
             if own is not None and getattr(other, 'kind', None) == own.kind and vocabulary_difference(other, own):
                 _disagree(f'{type(metric).__name__} scores', other, f'the head {task}', own)
 

@@ -86,7 +86,7 @@ class _PlainLoader(yaml.SafeLoader):
     """YAML without the tags that call Python; tuples, which mmengine writes, are plain."""
 
 
-_PlainLoader.add_constructor('tag:yaml.org,2002:python/tuple', yaml.SafeLoader.construct_yaml_seq)
+_PlainLoader.add_constructor('tag:yaml.org,2002:python/tuple', yaml.SafeLoader.construct_yaml_seq)  # type: ignore[type-var]
 
 
 def _bases_of_yaml(path: Path, text: str) -> tuple[int, str | list[str]]:
@@ -95,7 +95,7 @@ def _bases_of_yaml(path: Path, text: str) -> tuple[int, str | list[str]]:
         # mmengine fills in {{ variables }} before it parses.
         document = yaml.load(re.sub(r'{{.*?}}', '0', text), Loader=_PlainLoader)
     except yaml.constructor.ConstructorError as error:
-        line = error.problem_mark.line + 1
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
         tag = re.search(r"'([^']*python[^']*)'", str(error.problem))
         what = f'the tag {tag[1].replace("tag:yaml.org,2002:", "!!")} runs code' if tag else error.problem
         raise ConfigError(f'{path}:{line}: {what}: refused; write plain values, or a .py config') from None

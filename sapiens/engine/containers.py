@@ -85,7 +85,8 @@ class Content:
         wanted = {t.untyped_storage().data_ptr() for t in tensors} & set(self.pieces)
         jobs = []
         for storage, offset in (self.pieces.pop(pointer) for pointer in wanted):
-            view = memoryview(torch.empty(0, dtype=torch.uint8).set_(storage, 0, (len(storage),), (1,)).numpy())
+            bytes_ = torch.empty(0, dtype=torch.uint8).set_(storage, 0, (len(storage),), (1,)).numpy()
+            view = memoryview(bytes_)  # type: ignore[arg-type]
             jobs += [(offset + i, view[i : i + _CHUNK]) for i in range(0, len(view), _CHUNK)]
         jobs.sort(key=lambda job: job[0])
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -346,4 +347,4 @@ def _read_safetensors(content: Content) -> None:
         if end - start != math.prod(item['shape']) * dtype.itemsize:
             raise ValueError(f'{name} has another size than its shape')
         storage = content.empty(8 + length + start, end - start)
-        content.data[name] = torch.empty(0, dtype=dtype).set_(storage, 0, item['shape'])
+        content.data[name] = torch.empty(0, dtype=dtype).set_(storage, 0, item['shape'])  # type: ignore[call-overload]

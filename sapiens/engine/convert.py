@@ -182,7 +182,7 @@ def _vocabularies(notes: dict, layout: Layout, given: str | None, source: str) -
 
 def build_on_meta(config: str | Path) -> torch.nn.Module:
     """The model of a config without memory for its parameters."""
-    config = load_config(config)
-    init_default_scope(config.get('default_scope', 'sapiens'))
+    cfg = load_config(config)
+    init_default_scope(cfg.get('default_scope', 'sapiens'))
     with torch.device('meta'):
-        return MODELS.build(config.model)
+        return MODELS.build(cfg.model)

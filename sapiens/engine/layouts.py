@@ -18,7 +18,7 @@ import torch
 from .containers import CheckpointError
 
 # Published heads: task -> outputs -> (vocabulary, patch padding).
-PUBLISHED = {
+PUBLISHED: dict[str, dict[int, tuple[str | None, int]]] = {
     'pose': {17: ('coco17', 2), 133: ('wholebody133', 2), 308: ('keypoints308', 2)},
     'seg': {20: ('parts20', 2), 28: ('parts28', 0)},
     'depth': {1: (None, 0)},
@@ -128,7 +128,7 @@ def _root(names: Collection[str], source: str) -> str:
 
 def unknown_wrappers(names: Iterable[str]) -> dict[str, str]:
     """Parts of the encoder's names, as `plain_names` gives them, that no encoder has: part -> a name with it."""
-    found = {}
+    found: dict[str, str] = {}
     for name in names:
         if name.startswith('backbone.layers.'):
             for part in name.split('.')[2:]:

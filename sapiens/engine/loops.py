@@ -55,6 +55,9 @@ def _number(value: Any) -> float:
 class _ExactSteps:
     """One training step, whose randomness depends on (seed, iteration) only, see `models.randomness`."""
 
+    runner: Any
+    dataloader: Any
+
     def run_step(self, batch_idx: int, data_batch: Any) -> None:
         """Train on one batch.
 
@@ -124,7 +127,7 @@ class ExactIterLoop(_ExactSteps, IterBasedTrainLoop):
             try:
                 data_batch = next(batches)
             except StopIteration:  # a custom sampler with an end: begin again
-                sampler = getattr(self.dataloader.batch_sampler, 'sampler', None)
+                sampler: Any = getattr(self.dataloader.batch_sampler, 'sampler', None)
                 if hasattr(sampler, 'set_epoch'):
                     sampler.set_epoch(getattr(sampler, 'epoch', 0) + 1)
                 batches = iter(self.dataloader)

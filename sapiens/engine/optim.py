@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import re
+from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
@@ -22,12 +23,12 @@ def _is_encoder(module: nn.Module) -> bool:
     return isinstance(getattr(module, 'layers', None), nn.ModuleList) and hasattr(module, 'patch_embed')
 
 
-def find_encoders(model: nn.Module) -> dict[str, nn.Module]:
+def find_encoders(model: nn.Module) -> dict[str, Any]:
     """Vision transformers in a model: name prefix (``'backbone.'``, or ``''`` when it is one itself) -> module."""
     return {f'{name}.' if name else '': module for name, module in model.named_modules() if _is_encoder(module)}
 
 
-def layer_id(name: str, encoders: dict[str, nn.Module]) -> tuple[int, int]:
+def layer_id(name: str, encoders: dict[str, Any]) -> tuple[int, int]:
     """Depth of a parameter: ``(layer id, last id)``.
 
     The patch embedding, the position embedding and the cls token are 0, layer i of the encoder is i + 1; the final
@@ -93,7 +94,7 @@ class LayerDecayOptimWrapperConstructor:
         optimizer = OPTIMIZERS.build({**optimizer_cfg, 'params': groups})
         return OPTIM_WRAPPERS.build({'type': 'OptimWrapper', **wrapper_cfg}, default_args=dict(optimizer=optimizer))
 
-    def param_groups(self, model: nn.Module, lr: float, weight_decay: float) -> list[dict]:
+    def param_groups(self, model: Any, lr: float, weight_decay: float) -> list[dict]:
         """Groups of equal learning rate and weight decay, the first layers first."""
         if is_model_wrapper(model):
             model = model.module

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from mmengine.device import get_device
@@ -121,8 +122,8 @@ def complete_optimizer(wrapper: Mapping, precision: Precision) -> dict:
     wrapper = dict(wrapper)
     if str(wrapper.get('type', 'OptimWrapper')).rpartition('.')[2] in _WRAPPERS and precision.is_half:
         wrapper.update(type='sapiens.MixedPrecisionOptimWrapper', dtype=str(precision.dtype).removeprefix('torch.'))
-    optimizer = wrapper.get('optimizer')
-    is_adam = isinstance(optimizer, Mapping) and optimizer.get('type') in ('Adam', 'AdamW')
+    optimizer = wrapper.get('optimizer') or {}
+    is_adam = optimizer.get('type') in ('Adam', 'AdamW')
     if is_adam and precision.device == 'cuda' and not {'fused', 'foreach'} & set(optimizer):
         # The default for GPUs keeps one more copy of all parameters while it steps.
         wrapper['optimizer'] = {**optimizer, 'fused': True}
@@ -157,7 +158,7 @@ class MixedPrecisionOptimWrapper(OptimWrapper):
         **kwargs: As `OptimWrapper` (``optimizer``, ``clip_grad``, ``accumulative_counts``).
     """
 
-    def __init__(self, dtype: str = 'bf16', **kwargs) -> None:
+    def __init__(self, dtype: str = 'bf16', **kwargs: Any) -> None:
         if dtype not in DTYPES:
             raise UserError(f"mixed precision is 'bf16' or 'fp16', not '{dtype}'")
         super().__init__(**kwargs)
@@ -170,12 +171,12 @@ class MixedPrecisionOptimWrapper(OptimWrapper):
         with super().optim_context(model), self.precision.autocast():
             yield
 
-    def backward(self, loss: torch.Tensor, **kwargs) -> None:
+    def backward(self, loss: torch.Tensor, **kwargs: Any) -> None:
         """Back-propagate the scaled loss."""
         self.scaler.scale(loss).backward(**kwargs)
         self._inner_count += 1
 
-    def step(self, **kwargs) -> None:
+    def step(self, **kwargs: Any) -> None:
         """Unscale, clip and step; fp16 steps with infinite gradients are skipped."""
         if self.clip_grad_kwargs:
             self.scaler.unscale_(self.optimizer)

@@ -74,6 +74,10 @@ class SapiensRunner(Runner):
     * ``compile=True`` (or options of `torch.compile`) compiles layers and heads in place, so that names stay.
     """
 
+    optim_wrapper: Any
+    param_schedulers: Any
+    _whole: nn.Module | None = None
+
     @classmethod
     def from_cfg(cls, cfg: Any) -> SapiensRunner:
         """Build from a config, which may say once what several parts need (`complete_config`).
@@ -138,7 +142,8 @@ class SapiensRunner(Runner):
             return super().build_model(model)
 
     def _shard(self, model: nn.Module) -> nn.Module:
-        whole = vars(self).pop('_whole', None)
+        whole: Any = self._whole
+        self._whole = None
         if hasattr(whole, 'init_weights'):
             whole.init_weights()
         return shard_model(model, whole, self.precision)
@@ -147,7 +152,7 @@ class SapiensRunner(Runner):
         if is_sharded(self.model):
             return
         # mmengine writes three lines for each parameter into the log, to say that nothing happened to it.
-        model = self.bare_model
+        model: Any = self.bare_model
         model._dump_init_info = lambda: None
         super()._init_model_weights()
         del model._dump_init_info
@@ -177,7 +182,7 @@ class SapiensRunner(Runner):
         """``by_epoch`` chooses our loops; a ``type`` chooses any."""
         if isinstance(loop, dict) and 'type' not in loop:
             options = dict(loop)
-            kind = ExactEpochLoop if options.pop('by_epoch') else ExactIterLoop
+            kind: Any = ExactEpochLoop if options.pop('by_epoch') else ExactIterLoop
             loop = kind(runner=self, dataloader=self._train_dataloader, **options)
         else:
             loop = super().build_train_loop(loop)

@@ -120,7 +120,7 @@ class SeededSampler(Sampler):
 
     def _endless(self, start: int) -> Iterator[Draw]:
         position = start * self.world_size + self.rank
-        epoch, order = -1, None
+        epoch, order = -1, self._order(0)
         while True:
             if position // self.size != epoch:
                 epoch = position // self.size
@@ -178,7 +178,7 @@ class SeededDataset(Dataset):
         max_tries: Replacements to try for one draw.
     """
 
-    def __init__(self, dataset: Dataset, seed: int, max_tries: int = 20) -> None:
+    def __init__(self, dataset: Any, seed: int, max_tries: int = 20) -> None:
         self.dataset, self.seed, self.max_tries = dataset, seed, max_tries
         leave_bad_samples(dataset)
         self.reports = BadSampleLog()
@@ -214,7 +214,7 @@ def _name(cfg: dict) -> str:
     return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
 
 
-def complete_loader(cfg: dict | DataLoader) -> dict | DataLoader:
+def complete_loader(cfg: Any) -> Any:
     """A loader's config with pinned memory where there is a GPU, and without what no workers cannot do."""
     if isinstance(cfg, DataLoader):
         return cfg
@@ -225,7 +225,7 @@ def complete_loader(cfg: dict | DataLoader) -> dict | DataLoader:
     return cfg
 
 
-def build_train_dataloader(cfg: dict | DataLoader, seed: int, infinite: bool) -> DataLoader:
+def build_train_dataloader(cfg: Any, seed: int, infinite: bool) -> DataLoader:
     """Build the training loader so that it can be resumed at any batch.
 
     Args:
@@ -277,6 +277,6 @@ def reseed(loader: DataLoader, seed: int) -> None:
     """Give a loader, not yet iterated, the seed of the run that is resumed."""
     if isinstance(loader.dataset, SeededDataset):
         loader.dataset.seed = seed
-    sampler = getattr(loader.batch_sampler, 'sampler', None)
+    sampler: Any = getattr(loader.batch_sampler, 'sampler', None)
     if hasattr(sampler, 'seed'):
         sampler.seed = seed

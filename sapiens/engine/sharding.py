@@ -162,7 +162,7 @@ def _on_cpu(data: Any) -> Any:
     return data.detach().cpu() if torch.is_tensor(data) else data
 
 
-def set_whole_optimizer(optim_wrapper: Any, model: nn.Module, state: dict | None, names: list[str] | None) -> None:
+def set_whole_optimizer(optim_wrapper: Any, model: nn.Module, state: Any, names: list[str] | None) -> None:
     """Give every process its part of a state that the main process has; every process must call it.
 
     Args:

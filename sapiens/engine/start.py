@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ def choose_start(config: Any) -> str | None:
         UserError: No weights are named, or they cannot be had; the message says how to give some.
     """
     wrapper = config.get('optim_wrapper')
-    if config.get('train_cfg') is None or config.get('train_dataloader') is None or not isinstance(wrapper, Mapping):
+    if config.get('train_cfg') is None or config.get('train_dataloader') is None or not isinstance(wrapper, dict):
         return None
     if config.get('resume') and (config.get('load_from') or checkpoints_of(config.work_dir)):
         return None

@@ -52,16 +52,20 @@ class InertDict(dict):
 
 
 class _InertType(type):
+    name: str
+    called: bool
+
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         if not cls.called:
             raise pickle.UnpicklingError(f'calls `{cls.name}`')
-        return cls.__new__(cls, *args, **kwargs)
+        return cls.__new__(cls, *args, **kwargs)  # type: ignore[arg-type]
 
 
 class Inert(metaclass=_InertType):
     """An object of any class: keeps the state and does nothing."""
 
     name, called = '', False
+    state: Any
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Inert:  # noqa: D102
         thing = object.__new__(cls)
@@ -132,10 +136,13 @@ class Unpickler(pickle._Unpickler):
         pickle.UnpicklingError: The pickle calls something unknown; the message names it.
     """
 
+    stack: list
+
     def __init__(self, file: BinaryIO, find_storage: Callable[[str, int], torch.UntypedStorage] | None = None) -> None:
         super().__init__(file, encoding='utf-8')
-        self._find_storage, self._classes = find_storage, {}
-        self._known = {
+        self._find_storage = find_storage
+        self._classes: dict[str, type] = {}
+        self._known: dict[str, Any] = {
             'torch._utils._rebuild_tensor_v2': self._tensor,
             'torch._utils._rebuild_tensor_v3': self._tensor_of_dtype,
             'torch._utils._rebuild_parameter': self._first,
@@ -172,7 +179,7 @@ class Unpickler(pickle._Unpickler):
             return InertDict
         if full not in self._classes:
             called = bool(_CALLED_INERT.match(module)) or module.startswith('numpy.dtypes')
-            self._classes[full] = type(Inert)(name, (Inert,), {'name': full, 'called': called})
+            self._classes[full] = _InertType(name, (Inert,), {'name': full, 'called': called})
         return self._classes[full]
 
     def load_build(self) -> None:
@@ -181,7 +188,7 @@ class Unpickler(pickle._Unpickler):
         if isinstance(self.stack[-1], (InertDict, Inert, ForeignHistory, _DType, _Array)):
             self.stack[-1].__setstate__(state)
 
-    dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build}
+    dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build}  # type: ignore[dict-item]
 
     def persistent_load(self, key: tuple) -> Storage:
         """The bytes of a tensor."""

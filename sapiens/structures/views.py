@@ -57,14 +57,14 @@ def openmmlab_views(sample: dict[str, Any]) -> dict[str, Any]:
 def _shown(label: torch.Tensor, sample: dict[str, Any], unknown: int) -> torch.Tensor:
     """A label without what the network was not shown of its image; a copy only where that is something."""
     shape = tuple(label.shape[-2:])
-    window, shown = covered_window(sample.get('warp_mat'), sample.get('img_shape'), shape)
-    if shown is None and window == (slice(0, shape[0]), slice(0, shape[1])):
+    (rows, columns), shown = covered_window(sample.get('warp_mat'), sample.get('img_shape'), shape)
+    if shown is None and (rows, columns) == (slice(0, shape[0]), slice(0, shape[1])):
         return label
-    cut = label[(..., *window)]
+    cut = label[..., rows, columns]
     if shown is not None:
         cut = cut.masked_fill(~torch.from_numpy(shown).to(label.device), unknown)
     label = torch.full_like(label, unknown)
-    label[(..., *window)] = cut
+    label[..., rows, columns] = cut
     return label
 
 

@@ -96,8 +96,8 @@ class PathIndex:
         key, text = found[0]
         other = self._taken.setdefault(key, parts)
         if _common_end(other[:-1], parts[:-1]) < min(len(other), len(parts)) - 1:
-            other = '/'.join(other)
-            raise UserError(f"{self.source}: '{text}' may be '{other}' or '{path}'; name the images with their folders")
+            raise UserError(f"{self.source}: '{text}' may be '{'/'.join(other)}' or '{path}'; name the images with "
+                            'their folders')  # fmt: skip
         return key
 
 

@@ -47,7 +47,8 @@ def replace_when_done(path: str | Path, *, folder: bool = False, sync: bool = Tr
         cause = _refusal(error)
         if cause is None or (cause is error and error.filename not in (None, str(temporary), temporary)):
             raise
-        raise OSError(cause.errno, os.strerror(cause.errno), str(path)) from error
+        number = cause.errno or errno.EIO
+        raise OSError(number, os.strerror(number), str(path)) from error
     finally:
         if folder:
             shutil.rmtree(temporary, ignore_errors=True)

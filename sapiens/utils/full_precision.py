@@ -32,7 +32,7 @@ def full_precision(function: Function) -> Function:
         # Autocast is a matter of the kind of device: that of the first tensor is the one computed on.
         tensors = (item for value in (*args, *kwargs.values()) for item in _items(value))
         device = next((item.device.type for item in tensors if isinstance(item, torch.Tensor)), None)
-        args = [at_least_float32(value) for value in args]
+        args = tuple(at_least_float32(value) for value in args)
         kwargs = {name: at_least_float32(value) for name, value in kwargs.items()}
         # Asked first, so that exported graphs hold no contexts that do nothing.
         if device is None or not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):

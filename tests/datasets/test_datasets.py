@@ -30,6 +30,7 @@ from sapiens.datasets import (
 )
 from sapiens.datasets.base import lookup_table
 from sapiens.datasets.shard_images import expand_shards
+from sapiens.datasets.transforms import Resize
 from sapiens.errors import UserError
 from sapiens.registry import DATASETS
 from sapiens.vocabularies import convert_keypoints
@@ -324,6 +325,14 @@ def test_transforms_take_the_input_size_of_the_data_set(tmp_path):
     assert (
         ImageFolderDataset(data_root=str(tmp_path), pipeline=pipeline, input_size=(20, 10))[0]['inputs'].shape[1] == 8
     )
+    random = dict(type='RandomApply', transforms=[dict(type='sapiens.Resize')], prob=1.0)
+    shared, places = Resize(), dict(background=str(tmp_path), labels=('depth',))
+    for size in ((20, 10), (8, 6)):
+        for step in (random, shared):
+            data = ImageFolderDataset(data_root=str(tmp_path), pipeline=[PIPELINE[0], step], input_size=size, **places)
+            sample = data[0]
+            assert sample['img'].shape[:2] == size
+            assert not {'input_size', 'background', 'labels'} & set(sample), 'a sample carries no configuration'
     with pytest.raises(UserError, match='Resize does not know the size of the input'):
         ImageFolderDataset(data_root=str(tmp_path), pipeline=[PIPELINE[0], dict(type='Resize')], test_mode=True)[0]
 

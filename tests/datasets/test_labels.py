@@ -107,15 +107,15 @@ def test_conversion_is_of_the_window_only(scene, monkeypatch):
 
 
 def test_labels_before_and_after_the_warp_agree_on_depth_and_padding(scene):
-    box = dict(bbox=np.float32([-150, 100, 300, 420]), input_size=(128, 96))
-    warp = TopdownAffine(depth_scale_compensation=True, pad_part=7)
+    box = dict(bbox=np.float32([-150, 100, 300, 420]))
+    warp = TopdownAffine((128, 96), depth_scale_compensation=True, pad_part=7)
     start = LoadImage(reduce=False)(PersonBox()(dict(scene, **box)))
     before = warp(LoadLabels()(dict(start)))
     after = LoadLabels()(warp(dict(start)))
     for field in FIELDS:
         np.testing.assert_allclose(after[field], before[field], atol=1e-6, err_msg=field)
     assert (after['part_map'] == 7).any()
-    plain = LoadLabels()(TopdownAffine()(LoadImage(reduce=False)(PersonBox()(dict(scene, **box)))))
+    plain = LoadLabels()(TopdownAffine((128, 96))(LoadImage(reduce=False)(PersonBox()(dict(scene, **box)))))
     scale = np.linalg.det(plain['warp_mat'][:2, :2]) ** 0.5
     np.testing.assert_allclose(after['depth'], plain['depth'] / scale, rtol=1e-5)
     resized = LoadLabels(('depth',))(Resize((240, 180), depth_scale_compensation=True)(LoadImage()(dict(scene))))

@@ -12,6 +12,7 @@ from scenes import sphere
 from sapiens.datasets import label_files
 from sapiens.datasets.image_files import decode_image, find_images, reduction_matrix, upright_size
 from sapiens.datasets.transforms import LoadImage, LoadLabels, PersonBox, RandomFlip, Resize, TopdownAffine
+from sapiens.datasets.transforms.fields import settle
 from sapiens.errors import UserError
 from sapiens.utils.files import write_atomic
 
@@ -243,9 +244,11 @@ def test_label_mistakes_are_named(tmp_path):
 def test_the_data_set_says_which_labels_are_read(tmp_path):
     start = LoadImage()(write_scene(tmp_path, sphere()))
     assert {'part_map', 'depth', 'normals', 'mask'} <= set(LoadLabels()(dict(start)))
-    out = LoadLabels()({**start, 'labels': ('depth', 'mask')})
+    labels, parts = LoadLabels(optional=True), LoadLabels(('parts',))
+    settle([labels, parts], labels=('depth', 'mask'))
+    out = labels(dict(start))
     assert {'depth', 'mask'} <= set(out) and not {'part_map', 'normals'} & set(out)
-    assert 'depth' not in LoadLabels(('parts',))({**start, 'labels': ('depth',)})
+    assert 'depth' not in parts(dict(start)), 'what a transform was told itself comes first'
 
 
 def test_ignored_pixels_are_no_people(tmp_path):

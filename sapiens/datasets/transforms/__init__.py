@@ -1,15 +1,13 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """One family of transforms for all tasks; each moves every field that a sample carries."""
 
-from .background import RandomBackground
+from .background import RandomBackground, RandomTexture
 from .bridge import FromOpenMMLab
 from .camera import RandomCamera
 from .color import CoarseDropout, PhotometricDistortion, RandomBlur
-from .dense import Pad, RandomAffine, RandomCrop, RandomResizedCrop, RandomRotate, Resize
-from .flip import RandomFlip
+from .dense import Pad, RandomAffine, RandomCrop, RandomFlip, RandomResizedCrop, RandomRotate, Resize
 from .loading import LoadImage, LoadLabels
 from .pack import PackHumanInputs
-from .texture import RandomTexture
 from .topdown import PersonBox, RandomBBoxTransform, RandomBox, RandomHalfBody, RandomWindow, TopdownAffine
 
 __all__ = [

@@ -1,9 +1,10 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Put people in front of another background."""
+"""Photographs behind people, and on their clothes."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
@@ -14,6 +15,7 @@ from mmcv.transforms import BaseTransform
 
 from ...errors import UserError
 from ...registry import TRANSFORMS
+from ...vocabularies import load_vocabulary
 from ..image_files import decode_image, is_jpeg, list_images, upright_size
 from ..storage import read_bytes
 from .fields import IGNORE, Sample, inside_image
@@ -41,10 +43,10 @@ class RandomBackground(BaseTransform):
         self, folder: str | None = None, prob: float = 0.5, feather: float = 0.7, optional: bool = False
     ) -> None:
         self.note = ''
+        self.background: str | None = None  # the data set's, see `settle`
         if folder is not None and optional and not os.path.isdir(folder):
-            self.note = (
-                f'{folder}: no such folder, so RandomBackground changes nothing; put photos without people there'
-            )
+            self.note = (f'{folder}: no such folder, so RandomBackground changes nothing; put photos without people '
+                         'there')  # fmt: skip
             folder = None
         if folder is not None:
             list_images(folder)
@@ -52,7 +54,7 @@ class RandomBackground(BaseTransform):
 
     def transform(self, results: Sample) -> Sample:
         """Change ``img``, ``depth`` and ``normals`` with the given probability."""
-        folder = results.get('background') or self.folder
+        folder = self.background or self.folder
         if folder is None or np.random.rand() >= (1.0 if results.get('window') else self.prob):
             return results
         if 'mask' in results:
@@ -121,3 +123,62 @@ def _photo(path: str, size: tuple[int, int]) -> np.ndarray:
     while len(_KEPT) > 1 and sum(kept.nbytes for kept in _KEPT.values()) > _KEEP_BYTES:
         _KEPT.popitem(last=False)
     return photo
+
+
+_CLOTHES = re.compile(r'cloth|shoe|sock|apparel', re.IGNORECASE)
+
+
+@TRANSFORMS.register_module()
+class RandomTexture(BaseTransform):
+    """Give rendered clothes, and now and then skin and hair, the texture of a random photo; light and shadow stay.
+
+    Renders in front of photographs teach that whatever looks like a photograph is background. People who wear parts of
+    photographs unlearn that, and their clothes are more varied than any wardrobe. Needs ``part_map``.
+
+    Args:
+        prob: Probability.
+        clothes_prob: Probability that a class of clothes changes.
+        body_prob: Probability that another class changes.
+        strength: Range of the texture's share.
+        background: Folder of the photos; None takes the data set's, and without one nothing is done.
+    """
+
+    def __init__(
+        self,
+        prob: float = 0.5,
+        clothes_prob: float = 0.7,
+        body_prob: float = 0.15,
+        strength: tuple[float, float] = (0.4, 1.0),
+        background: str | None = None,
+    ) -> None:
+        self.prob, self.strength, self.background = prob, tuple(strength), background
+        self.clothes_prob, self.body_prob = clothes_prob, body_prob
+
+    def transform(self, results: Sample) -> Sample:
+        """Change ``img`` with the given probability."""
+        if self.background is None or np.random.rand() >= self.prob:
+            return results
+        image, parts = results['img'], results['part_map']
+        changed = image.astype(np.float32)
+        for label, name in enumerate(load_vocabulary(results['part_vocabulary']).names):
+            clothes = bool(_CLOTHES.search(name))
+            if label == 0 or np.random.rand() >= (self.clothes_prob if clothes else self.body_prob):
+                continue
+            region = parts == label
+            if region.sum() < 40:
+                continue
+            share = np.random.uniform(*self.strength) * (1.0 if clothes else 0.6)
+            changed[region] += share * (dressed(image, region, photos_of(self.background)) - changed[region])
+        results['img'] = np.clip(changed + 0.5, 0, 255).astype(np.uint8)
+        return results
+
+
+def dressed(image: np.ndarray, region: np.ndarray, photos: Sequence[str]) -> np.ndarray:
+    """Colours ``(N, 3)`` of a region with a photo's texture, as bright as the region on average and shaded like it."""
+    texture = random_window(photos, image.shape[:2])[region].astype(np.float32)
+    light = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[region].astype(np.float32)
+    shading = np.clip(light / max(light.mean(), 8.0), 0.3, 2.0)[:, None]
+    if np.random.rand() < 0.5:  # keep the colour of the cloth, take the pattern alone
+        pattern = np.clip(texture.mean(1, keepdims=True) / max(texture.mean(), 8.0), 0.3, 2.5)
+        return image[region] * pattern
+    return texture * shading

@@ -1,5 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Geometry of whole images: resize, crop, pad, rotate, and all at once in one warp."""
+"""Geometry of whole images: mirror, resize, crop, pad, rotate, and all at once in one warp."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from ...errors import UserError
 from ...registry import TRANSFORMS
 from ...structures.geometry import resize_matrix
 from .fields import (
     IGNORE,
     Sample,
+    SizedTransform,
     as_matrix,
-    crop_sample,
-    input_size_of,
-    pad_sample,
+    cut_sample,
+    flip_sample,
     translation,
     warp_points,
     warp_sample,
@@ -27,7 +28,28 @@ _INTERPOLATION = {'linear': cv2.INTER_LINEAR, 'area': cv2.INTER_AREA, 'cubic': c
 
 
 @TRANSFORMS.register_module()
-class Resize(BaseTransform):
+class RandomFlip(BaseTransform):
+    """Mirror left to right: pixels, points and vectors move, left and right parts and points exchange names.
+
+    Cheapest behind the warp or crop to the input's size.
+
+    Args:
+        prob: Probability.
+        direction: Only ``'horizontal'``, as configs of OpenMMLab have it: people stand upright.
+    """
+
+    def __init__(self, prob: float = 0.5, direction: str = 'horizontal') -> None:
+        if direction != 'horizontal':
+            raise UserError(f"RandomFlip: direction is 'horizontal', not {direction!r}")
+        self.prob = prob
+
+    def transform(self, results: Sample) -> Sample:
+        """Mirror with the given probability."""
+        return flip_sample(results) if np.random.rand() < self.prob else results
+
+
+@TRANSFORMS.register_module()
+class Resize(SizedTransform):
     """Resize to ``(H, W)``.
 
     Args:
@@ -49,14 +71,12 @@ class Resize(BaseTransform):
 
     def transform(self, results: Sample) -> Sample:
         """Resize every field."""
-        size = input_size_of(results, self.input_size, self)
-        if self.keep_ratio:
-            size = fit_inside(results['img_shape'], size)
+        size = fit_inside(results['img_shape'], self.size) if self.keep_ratio else self.size
         return resize_sample(results, size, self.interpolation, self.depth_scale_compensation)
 
 
 @TRANSFORMS.register_module()
-class Pad(BaseTransform):
+class Pad(SizedTransform):
     """Pad to at least ``(H, W)``, with the image in the middle or in the upper left corner.
 
     Args:
@@ -77,17 +97,16 @@ class Pad(BaseTransform):
 
     def transform(self, results: Sample) -> Sample:
         """Pad every field; an image that is large enough stays as it is."""
-        wanted = input_size_of(results, self.input_size, self)
-        size = tuple(max(a, b) for a, b in zip(wanted, results['img_shape'], strict=True))
-        if size == tuple(results['img_shape']):
+        height, width = (max(0, a - b) for a, b in zip(self.size, results['img_shape'], strict=True))
+        if not height and not width:
             return results
-        spare = [a - b for a, b in zip(size, results['img_shape'], strict=True)]
-        top, left = (spare[0] // 2, spare[1] // 2) if self.center else (0, 0)
-        return pad_sample(results, left, top, size, self.pad_img, self.pad_part)
+        top, left = (height // 2, width // 2) if self.center else (0, 0)
+        size = (results['img_shape'][0] + height, results['img_shape'][1] + width)
+        return cut_sample(results, -left, -top, size, self.pad_img, self.pad_part)
 
 
 @TRANSFORMS.register_module()
-class RandomCrop(BaseTransform):
+class RandomCrop(SizedTransform):
     """Cut out a window of ``(H, W)``, or of the whole side where the image is smaller.
 
     Args:
@@ -102,8 +121,7 @@ class RandomCrop(BaseTransform):
     def transform(self, results: Sample) -> Sample:
         """Crop every field."""
         height, width = results['img_shape']
-        wanted = input_size_of(results, self.input_size, self)
-        size = (min(wanted[0], height), min(wanted[1], width))
+        size = (min(self.size[0], height), min(self.size[1], width))
         for _ in range(10):
             y = np.random.randint(height - size[0] + 1)
             x = np.random.randint(width - size[1] + 1)
@@ -113,7 +131,7 @@ class RandomCrop(BaseTransform):
             counts = np.bincount(window.ravel(), minlength=256)[:IGNORE]
             if (counts > 0).sum() > 1 and counts.max() < self.max_share * counts.sum():
                 break
-        return crop_sample(results, x, y, size)
+        return cut_sample(results, x, y, size)
 
 
 @TRANSFORMS.register_module()
@@ -145,7 +163,7 @@ class RandomRotate(BaseTransform):
 
 
 @TRANSFORMS.register_module()
-class RandomAffine(BaseTransform):
+class RandomAffine(SizedTransform):
     """Scale, rotate, shift and crop to the network's input in one warp, so that pixels are interpolated once.
 
     The image is first fitted into ``input_size`` (stretched, or with its aspect kept), then zoomed. Zooming in goes,
@@ -184,7 +202,7 @@ class RandomAffine(BaseTransform):
     def transform(self, results: Sample) -> Sample:
         """Warp every field."""
         shape = results['img_shape']
-        size = input_size_of(results, self.input_size, self)
+        size = self.size
         inner = fit_inside(shape, size) if self.keep_ratio else size
         fit = resize_matrix(shape, inner)
         zoom = float(np.exp(np.random.uniform(*np.log(self.scale))))
@@ -214,7 +232,7 @@ class RandomAffine(BaseTransform):
 
 
 @TRANSFORMS.register_module()
-class RandomResizedCrop(BaseTransform):
+class RandomResizedCrop(SizedTransform):
     """Cut out a window of random area and aspect and resize it (pretraining).
 
     Args:
@@ -237,7 +255,7 @@ class RandomResizedCrop(BaseTransform):
     def transform(self, results: Sample) -> Sample:
         """Crop and resize every field."""
         height, width = results['img_shape']
-        size = input_size_of(results, self.input_size, self)
+        size = self.size
         for _ in range(10):
             area = np.random.uniform(*self.area) * height * width
             aspect = np.exp(np.random.uniform(*np.log(self.aspect))) * size[1] / size[0]
@@ -247,7 +265,7 @@ class RandomResizedCrop(BaseTransform):
         else:
             h, w = fit_inside(size, (height, width))
         y, x = np.random.randint(height - h + 1), np.random.randint(width - w + 1)
-        crop_sample(results, x, y, (h, w))
+        cut_sample(results, x, y, (h, w))
         shrinks = h > size[0] and w > size[1]
         return resize_sample(results, size, 'area' if shrinks else self.interpolation)
 

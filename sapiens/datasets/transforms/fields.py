@@ -24,6 +24,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from mmcv.transforms import BaseTransform
 
 from ...errors import UserError
 from ...vocabularies import load_vocabulary
@@ -41,17 +42,39 @@ _NORMAL_STEP = 0.25
 _WARPED = tuple(np.dtype(name) for name in ('u1', 'u2', 'i2', 'f4', 'f8'))
 
 
-def input_size_of(results: Sample, given: Sequence[int] | None, transform: object) -> tuple[int, int]:
-    """``(H, W)`` of the network's input: what the transform was given, else what the data set says.
+class SizedTransform(BaseTransform):
+    """A transform whose result has the size of the network's input: its own ``input_size``, else the data set's."""
 
-    Raises:
-        UserError: Neither says.
+    input_size: Sequence[int] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(H, W)``.
+
+        Raises:
+            UserError: Neither the transform nor the data set says it.
+        """
+        if self.input_size is None:
+            raise UserError(f'{type(self).__name__} does not know the size of the input: give it, or the data set, '
+                            'input_size=(H, W)')  # fmt: skip
+        return int(self.input_size[0]), int(self.input_size[1])
+
+
+def settle(pipeline: Any, **settings: Any) -> None:
+    """Tell transforms, once, what holds for all samples of a data set, where their own arguments are silent.
+
+    Args:
+        pipeline: Transforms, or what holds some (a ``Compose``, ``RandomApply``, ...).
+        **settings: Attribute -> value: ``input_size``, ``labels``, ``background``.
     """
-    size = results.get('input_size') if given is None else given
-    if size is None:
-        raise UserError(f'{type(transform).__name__} does not know the size of the input: give it, or the data set, '
-                        'input_size=(H, W)')  # fmt: skip
-    return int(size[0]), int(size[1])
+    while hasattr(pipeline, 'transforms'):
+        pipeline = pipeline.transforms
+    for transform in pipeline:
+        for name, value in settings.items():
+            if value is not None and getattr(transform, name, value) is None:
+                setattr(transform, name, value)
+        if hasattr(transform, 'transforms'):
+            settle(transform, **settings)
 
 
 def translation(x: float, y: float) -> np.ndarray:
@@ -112,28 +135,22 @@ def flip_sample(results: Sample) -> Sample:
     return _finish(results, np.array([[-1, 0, width - 1], [0, 1, 0], [0, 0, 1]], np.float64), results['img_shape'])
 
 
-def crop_sample(results: Sample, x: int, y: int, size: tuple[int, int]) -> Sample:
-    """Cut out the window of ``(H, W)`` whose upper left pixel is ``x, y``; it must lie inside."""
-    for name in MAPS:
-        if name in results:
-            results[name] = np.ascontiguousarray(results[name][y : y + size[0], x : x + size[1]])
-    return _finish(results, translation(-x, -y), size)
-
-
-def pad_sample(
-    results: Sample, left: int, top: int, size: tuple[int, int], pad_img: int | tuple = 0, pad_part: int = IGNORE
+def cut_sample(
+    results: Sample, x: int, y: int, size: tuple[int, int], pad_img: int | tuple = 0, pad_part: int = IGNORE
 ) -> Sample:
-    """Put the image at ``left, top`` of a larger frame of ``(H, W)``."""
+    """Take the window of ``(H, W)`` whose upper left pixel is ``x, y``; beyond the image it is padded."""
     height, width = results['img_shape']
-    bottom, right = size[0] - top - height, size[1] - left - width
+    rows, columns = slice(max(y, 0), min(y + size[0], height)), slice(max(x, 0), min(x + size[1], width))
+    border = (rows.start - y, y + size[0] - rows.stop, columns.start - x, x + size[1] - columns.stop)
     for name in MAPS:
         if name in results:
-            value = _padding(name, pad_img, pad_part)
-            results[name] = cv2.copyMakeBorder(
-                results[name], top, bottom, left, right, cv2.BORDER_CONSTANT, value=value
-            )
-    results['pad_part'] = pad_part
-    return _finish(results, translation(left, top), size)
+            part = results[name][rows, columns]
+            if any(border):
+                part = cv2.copyMakeBorder(part, *border, cv2.BORDER_CONSTANT, value=_padding(name, pad_img, pad_part))
+            results[name] = np.ascontiguousarray(part)
+    if any(border):
+        results['pad_part'] = pad_part
+    return _finish(results, translation(-x, -y), size)
 
 
 def warp_map(

@@ -59,7 +59,7 @@ class LoadImage(BaseTransform):
         else:
             name = readable_name(str(results['img_path']))
             data = read_bytes(str(results['img_path'])) if data is None else data
-            wanted = (self.input_size or results.get('input_size')) if self.reduce else None
+            wanted = self.input_size if self.reduce else None
             header = upright_size(data) if wanted and is_jpeg(data) else None
             reduce = self._reduction(results, header[0], wanted) if header else 1
             image = results['img'] if reduce == 1 and 'img' in results else decode_image(data, name, reduce)
@@ -143,6 +143,7 @@ class LoadLabels(BaseTransform):
         if frame not in ('current', 'original'):
             raise UserError(f"LoadLabels: frame '{frame}' is neither 'current' nor 'original'")
         self.kinds = None if kinds is None else check_kinds(kinds)
+        self.labels: tuple[str, ...] | None = None  # the data set's, see `settle`
         if stride > 1 and frame == 'original':
             raise UserError("LoadLabels: stride is for labels of training; with frame='original' leave it out")
         self.optional, self.stride, self.frame = optional, stride, frame
@@ -156,9 +157,9 @@ class LoadLabels(BaseTransform):
             centre = (self.stride - 1) / 2
             matrix = np.array([[1, 0, -centre], [0, 1, -centre], [0, 0, self.stride]]) / self.stride @ matrix
         moved = self.frame == 'current' and not np.array_equal(matrix, np.eye(3))
-        for kind in self.kinds or results.get('labels', KINDS):
+        wanted = self.labels or KINDS
+        for kind in self.kinds or wanted:
             field = _FIELD[kind]
-            wanted = results.get('labels', KINDS)
             if self.optional and kind not in wanted and not (kind == 'mask' and 'parts' in wanted):
                 continue
             if field in results and results[field].shape[:2] == tuple(size) and self.frame == 'current':

@@ -14,8 +14,8 @@ from mmcv.transforms import BaseTransform
 
 from ...errors import UserError
 from ...registry import TRANSFORMS
-from ...vocabularies import KeypointVocabulary, load_vocabulary
-from .fields import IGNORE, Sample, as_matrix, input_size_of, warp_sample
+from ...vocabularies import load_vocabulary
+from .fields import IGNORE, Sample, SizedTransform, as_matrix, warp_sample
 
 _LOWER = re.compile(r'hip|knee|ankle|foot|toe|heel', re.IGNORECASE)
 
@@ -75,7 +75,8 @@ class RandomHalfBody(BaseTransform):
         visible = results['keypoints_visible'] > 0
         if visible.sum() < self.min_total or np.random.rand() >= self.prob:
             return results
-        lower = lower_body(load_vocabulary(results['keypoint_vocabulary']))
+        names = load_vocabulary(results['keypoint_vocabulary']).names
+        lower = np.array([bool(_LOWER.search(name)) for name in names])
         chosen = visible & (~lower if np.random.rand() < self.upper_prob else lower)
         if chosen.sum() < self.min_half:
             return results
@@ -84,11 +85,6 @@ class RandomHalfBody(BaseTransform):
         results['bbox_center'] = (low + high) / 2
         results['bbox_scale'] = np.maximum(high - low, 1.0) * self.padding
         return results
-
-
-def lower_body(vocabulary: KeypointVocabulary) -> np.ndarray:
-    """``(K,)`` bool: points from the hips down, by their names."""
-    return np.array([bool(_LOWER.search(name)) for name in vocabulary.names])
 
 
 @TRANSFORMS.register_module()
@@ -135,25 +131,24 @@ class RandomBBoxTransform(RandomBox):
     """`RandomBox` by mmpose's names.
 
     Args:
-        shift_factor: Largest shift as a share of the box, and ``shift_prob`` its probability.
-        scale_factor: Smallest and largest factor on the box, and ``scale_prob`` its probability.
-        rotate_factor: Largest angle in degrees, and ``rotate_prob`` its probability.
+        shift_factor: Largest shift as a share of the box.
+        scale_factor: Smallest and largest factor on the box.
+        rotate_factor: Largest angle in degrees.
+        **probs: ``shift_prob``, ``scale_prob`` and ``rotate_prob``.
     """
 
     def __init__(
         self,
         shift_factor: float = 0.16,
-        shift_prob: float = 0.3,
         scale_factor: Sequence[float] = (0.5, 1.5),
-        scale_prob: float = 1.0,
         rotate_factor: float = 80.0,
-        rotate_prob: float = 0.6,
+        **probs: float,
     ) -> None:
-        super().__init__(shift_factor / 2, shift_prob, scale_factor, scale_prob, rotate_factor, rotate_prob)
+        super().__init__(shift_factor / 2, scale=scale_factor, rotate=rotate_factor, **probs)
 
 
 @TRANSFORMS.register_module()
-class TopdownAffine(BaseTransform):
+class TopdownAffine(SizedTransform):
     """Warp the box to the network's input in one go, in the unbiased (UDP) convention.
 
     The box is first widened or heightened to the input's aspect; its corners then land on the *centres* of the
@@ -178,7 +173,7 @@ class TopdownAffine(BaseTransform):
 
     def transform(self, results: Sample) -> Sample:
         """Warp every field; ``warp_mat`` becomes the map from the original image to the input."""
-        size = input_size_of(results, self.input_size, self)
+        size = self.size
         results['bbox_scale'] = fit_aspect(results['bbox_scale'], size)
         matrix = udp_matrix(results['bbox_center'], results['bbox_scale'], size, results.get('bbox_rotation', 0.0))
         step = matrix @ np.linalg.inv(as_matrix(results['warp_mat']))

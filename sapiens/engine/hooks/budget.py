@@ -33,7 +33,7 @@ class TimeBudgetHook(Hook):
 
     def __init__(self, minutes: float, warmup: float = 0.02, final: float = 0.0, interval: int = 10) -> None:
         self.minutes, self.warmup, self.final, self.interval = minutes, warmup, final, interval
-        self.spent, self.last = 0.0, None
+        self.spent = self.last = 0.0
 
     def before_train(self, runner: Any) -> None:
         """Go on with the time of the run that is resumed."""

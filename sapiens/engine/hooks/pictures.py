@@ -27,7 +27,7 @@ from ..sharding import is_sharded
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[nn.Module]:
+def _evaluating(model: Any) -> Iterator[Any]:
     """The bare model in eval mode, without gradients, leaving random states as they were."""
     bare = model.module if is_model_wrapper(model) else model
     training = bare.training
@@ -61,10 +61,10 @@ def _rgb(inputs: torch.Tensor) -> np.ndarray:
 
 def _warp_map(values: torch.Tensor, warp: np.ndarray, size: tuple[int, int], outside: float = 0) -> torch.Tensor:
     """A map of the original image, ``(H, W)`` or ``(C, H, W)``, in the network's input, for looking at."""
-    options = dict(flags=cv2.INTER_NEAREST, borderValue=outside)
-    planes = values.cpu().numpy().reshape(-1, *values.shape[-2:])
-    planes = [cv2.warpAffine(plane.astype(np.float32), np.asarray(warp)[:2], size[::-1], **options) for plane in planes]
-    return torch.from_numpy(np.stack(planes)).reshape(*values.shape[:-2], *size).to(values.dtype)
+    options: Any = dict(flags=cv2.INTER_NEAREST, borderValue=outside)
+    planes = values.cpu().numpy().astype(np.float32).reshape(-1, *values.shape[-2:])
+    moved = [cv2.warpAffine(plane, np.asarray(warp)[:2], size[::-1], **options) for plane in planes]
+    return torch.from_numpy(np.stack(moved)).reshape(*values.shape[:-2], *size).to(values.dtype)
 
 
 def _in_input_frame(samples: Sequence[Any]) -> list[Any]:
@@ -227,9 +227,9 @@ class ResultHook(Hook):
                 np.savez_compressed(buffer, **arrays)
                 write_atomic(Path(self.out_dir) / f'{name}.npz', buffer.getvalue())
             if self.show_dir and fields:
-                self._show(runner, sample, data_batch['inputs'][position], name)
+                self._show(runner, sample, data_batch['inputs'][position], Path(self.show_dir) / f'{name}.png')
 
-    def _show(self, runner: Any, sample: Any, inputs: torch.Tensor, name: str) -> None:
+    def _show(self, runner: Any, sample: Any, inputs: torch.Tensor, out: Path) -> None:
         if self._painter is None:
             self._painter = _painter(runner.model)
         path = sample.get('img_path')
@@ -241,8 +241,8 @@ class ResultHook(Hook):
         elif tuple(inputs.shape[-2:]) == shape:
             image = _rgb(inputs)
         else:
-            runner.logger.warning(f'No picture of {name}: its original image cannot be read again')
+            runner.logger.warning(f'No picture of {out.stem}: its original image cannot be read again')
             return
         pictures = self._painter.draw_sample(image, sample, 'pred')
         picture = side_by_side([image, *pictures.values()], ['image', *pictures])
-        write_atomic(Path(self.show_dir) / f'{name}.png', cv2.imencode('.png', picture[..., ::-1])[1].tobytes())
+        write_atomic(out, cv2.imencode('.png', picture[..., ::-1])[1].tobytes())

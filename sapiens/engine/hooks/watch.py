@@ -27,7 +27,7 @@ class TrainingDiverged(UserError):
 
 def batch_size_of(data_batch: Any) -> int:
     """Number of samples in a collated batch."""
-    inputs = data_batch.get('inputs') if isinstance(data_batch, dict) else data_batch
+    inputs: Any = data_batch.get('inputs') if isinstance(data_batch, dict) else data_batch
     return len(inputs) if hasattr(inputs, '__len__') else 1
 
 
