@@ -179,7 +179,8 @@ def _state_bytes(wrapper: Mapping | None) -> float:
 
 def _gathered(model: nn.Module, precision: Precision, training: bool) -> float:
     """Whole parameters that a sharded step holds: those outside the layers, and three layers, one of them with its
-    gradients in float32: the one at work, the next one on its way, and the buffer that it travels in."""
+    gradients in float32: the one at work, the next one on its way, and the buffer that it travels in.
+    """
     layers = [sum(p.numel() for p in layer.parameters()) for layer in repeated_layers(model)]
     rest = sum(p.numel() for p in model.parameters()) - sum(layers)
     width = precision.dtype.itemsize
