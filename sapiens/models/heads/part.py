@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from ...errors import UserError
 from ...registry import MODELS
 from ...structures import HumanDataSample
+from ...utils.on_device import take, to_host
 from ...vocabularies import PartVocabulary, load_vocabulary
 from ..losses import pixel_accuracy
 from .base import DeconvHead
@@ -66,7 +67,7 @@ class PartHead(DeconvHead):
             nothing = torch.full_like(output[:, 0], ignore, dtype=torch.long)
             return {'loss_ce': self.loss_module(output, nothing)}
         labels = torch.stack([samples[i].gt_part_map for i in chosen]).to(output.device).long()
-        logits = self.rows(output, chosen)
+        logits = take(output, chosen)
         logits = F.interpolate(logits.float(), size=labels.shape[-2:], mode='bilinear', align_corners=False)
         # The plain mean runs over all pixels of the batch, those of unlabelled images included.
         share = len(chosen) / len(samples) if self.loss_module.reduction == 'pixels' else 1.0
@@ -85,7 +86,7 @@ class PartHead(DeconvHead):
         for sample, logits in zip(samples, output.float(), strict=True):
             input_shape, ori_shape, warp = sample_frames(sample, logits.shape[-2:])
             logits = F.interpolate(logits[None], size=input_shape, mode='bilinear', align_corners=False)[0]
-            sample.set_field(argmax_to_original(logits, warp, ori_shape).cpu(), 'pred_part_map')
+            sample.set_field(to_host(argmax_to_original(logits, warp, ori_shape)), 'pred_part_map')
             if self.with_scores:
                 best = logits.softmax(0).amax(0, keepdim=True)
-                sample.set_field(map_to_original(best, warp, ori_shape)[0].cpu(), 'pred_part_scores')
+                sample.set_field(to_host(map_to_original(best, warp, ori_shape)[0]), 'pred_part_scores')
