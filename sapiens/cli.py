@@ -19,6 +19,7 @@ COMMANDS = {
     'train': 'train a model from a config',
     'test': "score a checkpoint with a config's test data",
     'convert': 'convert a checkpoint between layouts and formats',
+    'export': 'write a model as ONNX, OpenVINO, ... with its decoding, and compare',
     'download': 'get published weights by name',
     'check-data': 'read every sample of a data set and list what is wrong',
     'browse-data': 'draw augmented samples with their labels',
