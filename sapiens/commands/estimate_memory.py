@@ -12,6 +12,7 @@ Example: sapiens estimate-memory configs/pose/sapiens_1b_308kpt.py --batch-size 
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 SIZES = ('0.3b', '0.6b', '1b', '2b')
-LAST = 4
+LAST, RANK = 4, 16
 ROWS = {
     'inference': dict(training=False),
     'finetune': dict(with_cp=False),
     'finetune, checkpointing': dict(with_cp=True),
-    f'last {LAST} layers': dict(with_cp=False, frozen=-LAST),
-    'heads alone': dict(with_cp=False, frozen=0),
+    f'last {LAST} layers': dict(with_cp=False, tune=f'last:{LAST}'),
+    f'LoRA, rank {RANK}': dict(with_cp=False, tune=f'lora:{RANK}'),
+    'heads alone': dict(with_cp=False, tune='none'),
 }
 PRETRAINING = {'pretrain': dict(with_cp=False), 'pretrain, checkpointing': dict(with_cp=True)}
 
@@ -62,14 +64,9 @@ def main() -> None:
 def estimate(config: Config, row: dict[str, Any], args: Any, batch_size: int) -> MemoryEstimate:
     """One row of a table: a config with another way to train."""
     from ..engine.memory import estimate_memory
-    from ..models.backbones.sapiens_vit import resolve_arch
 
     config = copy.deepcopy(config)
-    backbone = config.model.backbone
-    if 'with_cp' in row:
-        backbone['with_cp'] = row['with_cp']
-    if 'frozen' in row:
-        backbone['frozen_layers'] = resolve_arch(backbone.get('arch', '0.3b'))['num_layers'] + row['frozen']
+    config.model.backbone.update({key: value for key, value in row.items() if key != 'training'})
     shape = tuple(args.shape) if args.shape else None
     return estimate_memory(config, batch_size, row.get('training', True), args.precision, args.fsdp, shape)
 
@@ -123,10 +120,11 @@ def print_layers(console: Console, estimates: dict[str, MemoryEstimate]) -> None
     for column in ('module', *trained):
         table.add_column(column, justify='left' if column == 'module' else 'right')
     modules = dict.fromkeys(m for layers in trained.values() for m in layers)
-    for module in modules:
-        values = [layers.get(module, 0.0) / 2**20 for layers in trained.values()]
-        if max(values) >= 0.05:
-            table.add_row('losses' if module == 'other' else module, *(f'{value:,.1f}' for value in values))
+    rows = [(module, [layers.get(module, 0.0) / 2**20 for layers in trained.values()]) for module in modules]
+    rows = [(module, [f'{value:,.1f}' for value in values]) for module, values in rows if max(values) >= 0.05]
+    for values, group in itertools.groupby(rows, key=lambda row: row[1]):
+        names = ['losses' if module == 'other' else module for module, _ in group]
+        table.add_row(names[0] if len(names) == 1 else f'{names[0]} to {names[-1]}, each', *values)
     console.print(table)
 
 
