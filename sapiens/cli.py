@@ -25,6 +25,7 @@ COMMANDS = {
     'browse-data': 'draw augmented samples with their labels',
     'render': 'render synthetic people with exact labels',
     'estimate-memory': 'how much GPU memory a config needs, before there is a GPU',
+    'curate': 'choose images for pretraining and pack them into shards',
     'info': 'what is installed here, and what a checkpoint holds',
 }
 
