@@ -1,5 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""What lower precision and exported files do to the results of the model that ships (trained), on the demo's photographs.
+"""What lower precision and exported files do to the results of the model that ships (trained), on the demo's photos.
 
 Keypoints with a score above 0.2, in pixels of the network's input, decoded in the graph and, as the runners do it, in
 PyTorch in float32; share of pixels with another part; mean difference of depth; mean angle of normals on people.

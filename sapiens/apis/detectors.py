@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -50,16 +50,23 @@ class Detections:
     ids: np.ndarray | None = None
 
 
-def make_detections(boxes: Any, scores: Any, threshold: float = 0.0, size: tuple[int, int] | None = None) -> Detections:
-    """Boxes and scores of any array kind, above a threshold, cut to the image, best first."""
+def make_detections(
+    boxes: Any, scores: Any, threshold: float = 0.0, size: Sequence[int] | None = None, overlap: float = 1.0
+) -> Detections:
+    """Boxes and scores of any array kind, above a threshold, cut to the image, best first.
+
+    Boxes that overlap a better one by more than ``overlap`` (intersection over union) are dropped.
+    """
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
     scores = np.asarray(scores, np.float32).reshape(-1)
     if size is not None:
         last = np.array([size[1] - 1, size[0] - 1] * 2, np.float32)
         boxes = np.clip(boxes, 0, last)
     good = (scores >= threshold) & np.isfinite(boxes).all(1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    order = np.argsort(-scores[good], kind='stable')
-    return Detections(boxes[good][order], scores[good][order])
+    order = np.flatnonzero(good)[np.argsort(-scores[good], kind='stable')]
+    if overlap < 1:
+        order = order[suppress(boxes[order], overlap)]
+    return Detections(boxes[order], scores[order])
 
 
 def find_persons(detector: Callable[[Frame], Detections], frame: Frame) -> Detections:
@@ -101,7 +108,7 @@ def build_detector(spec: Any = None) -> Callable[[Frame], Detections]:
         name, _, argument = spec.partition(':')
         if name not in SHORT_NAMES:
             raise UserError(f"unknown detector '{name}'; known are {', '.join(SHORT_NAMES)}")
-        kind = DETECTORS.get(SHORT_NAMES[name])
+        kind: Any = DETECTORS.get(SHORT_NAMES[name])
         try:
             return kind(*argument.split(',')) if argument else kind()
         except (TypeError, ValueError) as error:
@@ -213,7 +220,7 @@ class HOGDetector:
             )
         self.threshold, self.max_side = float(threshold), int(max_side)
         self.hog = cv2.HOGDescriptor()
-        self.hog.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())
+        self.hog.setSVMDetector(np.array(cv2.HOGDescriptor.getDefaultPeopleDetector()))
 
     def __call__(self, frame: Frame) -> Detections:
         """Detect, then drop boxes that overlap a better one by half."""
@@ -223,11 +230,9 @@ class HOGDetector:
         if min(small.shape[0] // 2, small.shape[1]) < 64:  # its window is 64 x 128
             return make_detections([], [])
         found, weights = self.hog.detectMultiScale(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), winStride=(8, 8))
-        found = np.asarray(found, np.float32).reshape(-1, 4) / scale
-        boxes = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:]], 1)
-        detections = make_detections(boxes, weights, self.threshold, (height, width))
-        keep = suppress(detections.boxes, 0.5)
-        return Detections(detections.boxes[keep], detections.scores[keep])
+        boxes = np.asarray(found, np.float32).reshape(-1, 4) / scale
+        boxes[:, 2:] += boxes[:, :2]
+        return make_detections(boxes, weights, self.threshold, (height, width), 0.5)
 
 
 def suppress(boxes: np.ndarray, overlap: float) -> np.ndarray:

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
+from ..datasets.label_files import encode_image
 from ..errors import UserError
 from ..utils.files import write_atomic
 from ..visualization import side_by_side
@@ -46,7 +48,7 @@ def draw_reconstructions(
     pixels = next(open_frames(image, 'rgb')).image
     chosen = choose_device(device)
     loaded = load_model('mae' if config is None else None, weights, config)
-    model = loaded.network.to(chosen)
+    model: Any = loaded.network.to(chosen)
     if not hasattr(model, 'neck') or not hasattr(model, 'reconstruct'):
         raise UserError(f'{weights}: holds no MAE decoder ({loaded.layout}), nothing can be reconstructed with it')
     height, width = model.backbone.img_size
@@ -63,6 +65,5 @@ def draw_reconstructions(
         out = Path(out)
         if out.suffix.lower() not in ('.png', '.jpg', '.jpeg'):
             raise UserError(f'{out}: the name of the picture must end in .png or .jpg')
-        data = cv2.imencode(out.suffix.lower(), picture[..., ::-1])[1].tobytes()
-        write_atomic(out, data)
+        write_atomic(out, encode_image(picture, out.suffix.lower()))
     return picture

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from ..datasets.transforms.topdown import udp_matrix
 from ..errors import UserError
 from ..registry import DETECTORS
-from .detectors import Detections, make_detections, suppress
+from .detectors import Detections, make_detections
 from .loading import load_model
 from .sources import Frame
 
@@ -52,7 +53,7 @@ class TinyDetector:
         self.threshold, self.levels, self.overlap = float(threshold), int(levels), overlap
         self.batch_size = batch_size
         loaded = load_model(model, weights)
-        self.network = loaded.network.float()
+        self.network: Any = loaded.network.float()
         self.task = head
         if head not in self.network.heads:
             raise UserError(f"{loaded.source}: has no head '{head}' that finds persons; use another detector")
@@ -76,9 +77,8 @@ class TinyDetector:
                 whole = uncut(found, view, (height, width))
                 boxes.append(found[whole])
                 scores.append(score.numpy()[whole])
-        found = make_detections(np.concatenate(boxes), np.concatenate(scores), self.threshold, (height, width))
-        keep = suppress(found.boxes, self.overlap)
-        return Detections(found.boxes[keep], found.scores[keep])
+        size = (height, width)
+        return make_detections(np.concatenate(boxes), np.concatenate(scores), self.threshold, size, self.overlap)
 
 
 def region_boxes(output: torch.Tensor, threshold: float) -> list[tuple[torch.Tensor, torch.Tensor]]:

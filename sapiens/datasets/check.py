@@ -14,9 +14,10 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
-from ..vocabularies import KeypointVocabulary, load_vocabulary
+from ..vocabularies import KeypointVocabulary, load_keypoints
+from .bad_samples import parts_of
 from .base import HumanDataset
-from .label_files import read_array, read_label
+from .label_files import read_array, read_label, vectors_of
 from .storage import exists, read_bytes, readable_name
 from .transforms.loading import KINDS, LoadImage, LoadLabels, check_size
 
@@ -67,7 +68,7 @@ def check_dataset(dataset: Any, workers: int = 0) -> Iterator[list[Problem]]:
     if counts['corners'] > 0.8 * counts['persons']:
         last.append(Problem(-1, 'boxes are corners?', '', f'{counts["corners"]} of {counts["persons"]} boxes fit their '
                     'keypoints better as x1, y1, x2, y2 than as x, y, width, height'))  # fmt: skip
-    for part in _innermost(dataset):
+    for part in (part for part in parts_of(dataset) if isinstance(part, HumanDataset)):
         last += [Problem(-1, 'unusable boxes', part.ann_file or part.data_root, note)
                  for note in part.notes if ' box' in note and 'area' not in note]  # fmt: skip
     if last:
@@ -94,16 +95,6 @@ class _Checked(Dataset):
         except (UserError, OSError, ValueError, KeyError, AssertionError) as error:
             return [Problem(index, 'fails in the pipeline', f'sample {position}', _line(error))], '', {}
         return [], '', {}
-
-
-def _innermost(dataset: Any) -> Iterator[HumanDataset]:
-    """Our data sets in whatever wraps them."""
-    if isinstance(dataset, HumanDataset):
-        yield dataset
-        return
-    inner = vars(dataset)
-    for part in inner.get('datasets') or [d for d in [inner.get('dataset')] if d is not None]:
-        yield from _innermost(part)
 
 
 def _unwrap(dataset: Any, index: int) -> tuple[Any, int]:
@@ -138,9 +129,9 @@ def check_sample(
         yield 'malformed annotation', dataset.ann_file or dataset.data_root, _line(error)
         return
     path = str(sample['img_path'])
-    size, error = _image_size(path, os.path.getmtime(path) if os.path.exists(path) else 0)
-    if error:
-        yield 'missing file' if not exists(path) else 'unreadable image', readable_name(path), error
+    size, problem = _image_size(path, os.path.getmtime(path) if os.path.exists(path) else 0)
+    if size is None:
+        yield 'missing file' if not exists(path) else 'unreadable image', readable_name(path), problem
     else:
         sample.update(ori_shape=size, img_shape=size, warp_mat=np.eye(3))
         facts['path'] = path
@@ -161,10 +152,10 @@ def check_sample(
 
 
 @lru_cache(maxsize=8)
-def _image_size(path: str, changed: float) -> tuple[tuple[int, int] | None, str | None]:
+def _image_size(path: str, changed: float) -> tuple[tuple[int, int] | None, str]:
     """Size of an image, or why it cannot be read; people in one image follow each other, so it is kept."""
     try:
-        return LoadImage(reduce=False)({'img_path': path})['ori_shape'], None
+        return LoadImage(reduce=False)({'img_path': path})['ori_shape'], ''
     except UserError as error:
         return None, _line(error)
 
@@ -196,7 +187,10 @@ def _check_label(kind: str, sample: dict[str, Any]) -> Iterator[tuple[str, str, 
         raw, scale = read_array(read_bytes(reference), name), sample.get('depth_scale', 0.001)
         yield from ((found, name, detail) for found, detail in check_depth(raw, scale))
     if kind == 'normals':
-        yield from ((found, name, detail) for found, detail in check_normals(_raw_normals(reference, name)))
+        yield from (
+            (found, name, detail)
+            for found, detail in check_normals(vectors_of(read_label('normals', read_bytes(reference), name)))
+        )
 
 
 def check_depth(raw: np.ndarray, depth_scale: float = 0.001) -> Iterator[tuple[str, str]]:
@@ -234,20 +228,9 @@ def check_normals(normals: np.ndarray) -> Iterator[tuple[str, str]]:
     means = normals[known].mean(0)
     away = (normals[..., 2][known] < -0.05).mean()
     if means[0] > 0.35 and means[2] < 0.6 * means[0] and (normals[..., 0][known] > -0.05).mean() > 0.9:
-        yield (
-            'normals in BGR order?',
-            'the first channel looks like z, to the viewer; save x, y, z as RGB',
-        )
+        yield 'normals in BGR order?', 'the first channel looks like z, to the viewer; save x, y, z as RGB'
     elif away > 0.5:
         yield 'normals point away', f"{away:.0%} have z below 0; set normal_axes='opencv' or turn z to the viewer"
-
-
-def _raw_normals(reference: str, name: str) -> np.ndarray:
-    raw = read_label('normals', read_bytes(reference), name)
-    if raw.dtype.kind == 'f':
-        return raw
-    known = raw.any(-1, keepdims=True)
-    return np.where(known, raw * (2 / np.iinfo(raw.dtype).max) - 1, 0)
 
 
 def check_box(sample: dict[str, Any], size: tuple[int, int] | None) -> Iterator[tuple[str, str]]:
@@ -319,7 +302,7 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
 
 def check_keypoints(sample: dict[str, Any], size: tuple[int, int] | None) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the keypoints of a sample; ``size`` is the image's (H, W) where known."""
-    vocabulary = load_vocabulary(sample['keypoint_vocabulary'])
+    vocabulary = load_keypoints(sample['keypoint_vocabulary'])
     points, visible = sample['keypoints'], sample['keypoints_visible'] > 0
     if points.shape != (vocabulary.num_keypoints, 2):
         yield 'wrong keypoint count', f"{len(points)}, '{vocabulary.name}' has {vocabulary.num_keypoints}"

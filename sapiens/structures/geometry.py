@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+
+NORMAL_AXES = {'x-right y-up z-viewer': (1, 1, 1), 'opencv': (1, -1, -1)}
+"""Conventions of normals: signs of x, y, z relative to ours (OpenCV: x right, y down, z away from the viewer)."""
 
 
 def resize_matrix(source: tuple[int, int], target: tuple[int, int]) -> np.ndarray:
@@ -36,7 +40,7 @@ def to_original(points: Any, warp_mat: Any = None) -> np.ndarray:
 
 
 def covered_window(
-    warp_mat: Any, img_shape: tuple[int, int], ori_shape: tuple[int, int]
+    warp_mat: Any, img_shape: Sequence[int] | None, ori_shape: Sequence[int]
 ) -> tuple[tuple[slice, slice], np.ndarray | None]:
     """The pixels of the original image that the network's input shows (those whose centres lie on its pixels).
 

@@ -6,7 +6,7 @@ import torch
 from mmengine.config import Config
 from torch.utils.data import DataLoader, TensorDataset
 
-from sapiens.apis.loading import choose_dtype
+from sapiens.apis import Inferencer, load_model
 from sapiens.engine import SapiensRunner, precision
 from sapiens.engine.cli import set_precision
 from sapiens.engine.precision import choose_precision, complete_optimizer, precision_of
@@ -69,10 +69,10 @@ def test_the_probe_believes_flags_and_measures_without(flags, monkeypatch):
 @pytest.mark.parametrize('faster', [True, False])
 def test_inference_takes_bf16_by_itself_where_it_is_faster(faster, monkeypatch):
     monkeypatch.setattr(precision, 'bf16_is_faster_here', lambda: faster)
-    cpu = torch.device('cpu')
-    assert choose_dtype('auto', cpu) == (torch.bfloat16 if faster else torch.float32)
-    assert choose_dtype('float32', cpu) == torch.float32
-    assert choose_precision('auto', cpu).dtype == torch.float32  # tests and training: the same numbers everywhere
+    loaded = load_model('tiny')
+    assert Inferencer(loaded, device='cpu').dtype == (torch.bfloat16 if faster else torch.float32)
+    assert Inferencer(loaded, device='cpu', dtype='float32').dtype == torch.float32
+    assert choose_precision('auto', 'cpu').dtype == torch.float32  # tests and training: the same numbers everywhere
 
 
 def test_what_the_optimiser_becomes(gpu):
@@ -82,7 +82,7 @@ def test_what_the_optimiser_becomes(gpu):
     assert wrapper['type'].endswith('MixedPrecisionOptimWrapper') and wrapper['dtype'] == 'bfloat16'
     assert wrapper['optimizer']['fused'] is True and 'fused' not in own['optimizer']
     exact = complete_optimizer(own, choose_precision('fp32'))
-    assert exact['type'] == 'OptimWrapper' and exact['optimizer']['fused'] is True
+    assert exact['dtype'] == 'float32' and exact['optimizer']['fused'] is True
     for changes in (dict(fused=False), dict(foreach=True), dict(type='SGD')):
         kept = {**own['optimizer'], **changes}
         assert complete_optimizer({**own, 'optimizer': kept}, choose_precision('auto'))['optimizer'] == kept
