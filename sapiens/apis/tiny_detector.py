@@ -65,7 +65,7 @@ class TinyDetector:
             part = views[start : start + self.batch_size]
             crops = [_cut(frame.image, view, self.size) for view in part]
             inputs = self.network.data_preprocessor({'inputs': [torch.from_numpy(c) for c in crops]})['inputs']
-            output = self.network.outputs(inputs, heads=[self.task])[self.task]
+            output = self.network.outputs(inputs, flip_test=True, heads=[self.task])[self.task]
             results = self.network.heads[self.task].detect(output, self.threshold)
             for view, (shares, score) in zip(part, results, strict=True):
                 found = np.tile(view[:2], 2) + shares.numpy() * np.tile(view[2:], 2)

@@ -47,7 +47,7 @@ def detector(tmp_path):
     save_plain({'state_dict': model.state_dict(), 'meta': {}}, tmp_path / 'model.pth')
     made = TinyDetector(levels=1, model=CONFIG, weights=tmp_path / 'model.pth')
 
-    def outputs(inputs, heads):
+    def outputs(inputs, flip_test, heads):
         assert heads == ['person'] and inputs.shape[1:] == (3, 128, 128)
         result = torch.full((len(inputs), 5, 32, 32), float(np.log(1 / 6 / 0.15)))
         result[:, 0] = -9
