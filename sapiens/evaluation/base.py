@@ -267,16 +267,19 @@ def dense_pair(sample: dict, prediction: str, label: str, metric: str, people: b
     return DensePair(pred[cut], gt[cut], window, counted, mask is not None or not people, cropped)
 
 
+def noted(*cases: tuple[Any, str]) -> list[str]:
+    """Of (how many there are, what to say of them) the texts of those that there are."""
+    return [text for count, text in cases if count]
+
+
 def count_notes(records: list[dict], missing: str, unmasked: str = '') -> list[str]:
     """Notes on samples without a prediction (and what they count as) and without a human mask (and what counts)."""
-    notes = []
-    count = sum(record['missing'] for record in records)
-    if count:
-        notes.append(f'{count} of {len(records)} images have no prediction; {missing}')
-    count = sum(not record['masked'] for record in records) if unmasked else 0
-    if count:
-        notes.append(f'{count} images have no human mask; {unmasked}')
-    return notes
+    absent = sum(record['missing'] for record in records)
+    unknown = unmasked and sum(not record['masked'] for record in records)
+    return noted(
+        (absent, f'{absent} of {len(records)} images have no prediction; {missing}'),
+        (unknown, f'{unknown} images have no human mask; {unmasked}'),
+    )
 
 
 def extent_text(records: list[dict], images: int) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..registry import METRICS
-from .base import HumanMetric, count_notes, dense_pair, extent_text
+from .base import HumanMetric, count_notes, dense_pair, extent_text, noted
 from .report import EvaluationReport
 from .tables import Table
 
@@ -178,32 +178,23 @@ class DepthMetric(HumanMetric):
         return self.make_report(metrics, protocol, [main], self._notes(records, scored), intervals, per_image)
 
     def _notes(self, records: list[dict], scored: list[dict]) -> list[str]:
-        notes = []
-        if len(scored) < len(records):
-            notes.append(
-                f'{len(records) - len(scored)} of {len(records)} images have fewer than {self.min_pixels} human '
-                'pixels with known depth and are left out'
-            )
-        notes += count_notes(records, 'they count as a constant depth', 'every pixel with known depth counts')
+        few = len(records) - len(scored)
         broken = sum(record['broken'] for record in scored if not record['missing'])
-        if broken:
-            notes.append(
-                f'{broken} predicted human pixels are NaN or infinite; they count as the median of their image'
-            )
         outside = sum(record['outside'] for record in records)
-        if outside:
-            notes.append(
-                f'{outside} labelled pixels are nearer than {self.min_depth:g} or farther than '
-                f'{self.max_depth:g} and not counted'
-            )
         reversed_ = sum(record['scale'] < 0 for record in scored)
-        if reversed_:
-            notes.append(
-                f'the fitted scale is negative in {reversed_} images: is the prediction reversed? '
-                'Larger must be farther'
-            )
         unscaled = sum(record['scale'] == 0 and not record['missing'] for record in scored)
-        if unscaled:
-            why = 'is constant' if self.alignment == 'scale_shift' else 'has a median that is not positive'
-            notes.append(f'the prediction {why} in {unscaled} images: no scale can be fitted')
-        return notes
+        why = 'is constant' if self.alignment == 'scale_shift' else 'has a median that is not positive'
+        return [
+            *noted((few, f'{few} of {len(records)} images have fewer than {self.min_pixels} human pixels with known '
+                    'depth and are left out')),
+            *count_notes(records, 'they count as a constant depth', 'every pixel with known depth counts'),
+            *noted(
+                (broken, f'{broken} predicted human pixels are NaN or infinite; they count as the median of their '
+                 'image'),
+                (outside, f'{outside} labelled pixels are nearer than {self.min_depth:g} or farther than '
+                 f'{self.max_depth:g} and not counted'),
+                (reversed_, f'the fitted scale is negative in {reversed_} images: is the prediction reversed? '
+                 'Larger must be farther'),
+                (unscaled, f'the prediction {why} in {unscaled} images: no scale can be fitted'),
+            ),
+        ]  # fmt: skip

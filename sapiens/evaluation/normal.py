@@ -9,8 +9,8 @@ import numpy as np
 
 from ..errors import UserError
 from ..registry import METRICS
-from .analysis.axes import AxisEvidence, axis_evidence, describe_axes
-from .base import HumanMetric, count_notes, dense_pair, extent_text
+from .analysis.axes import axis_evidence, describe_axes
+from .base import HumanMetric, count_notes, dense_pair, extent_text, noted
 from .report import EvaluationReport
 from .tables import Table
 
@@ -147,19 +147,19 @@ class NormalMetric(HumanMetric):
         }
 
     def _notes(self, records: list[dict]) -> list[str]:
-        notes = []
         empty = sum(record['pixels'] == 0 for record in records)
-        if empty:
-            notes.append(f'{empty} of {len(records)} images have no human pixel with a known normal and add nothing')
-        notes += count_notes(records, 'their pixels count as 90 degrees off', 'every pixel with a known normal counts')
         useless = sum(record['useless'] for record in records if not record['missing'])
-        if useless:
-            notes.append(f'{useless} predicted human pixels are zero or not finite; they count as 90 degrees off')
-        evidence = sum((record['axes'] for record in records), AxisEvidence(np.zeros(2), np.zeros(2), np.zeros(3), 0))
-        wrong = describe_axes(evidence)
-        if wrong:
-            notes.append(f'labels: {wrong}')
-        return notes
+        wrong = describe_axes(np.sum([record['axes'] for record in records], axis=0))
+        return [
+            *noted(
+                (empty, f'{empty} of {len(records)} images have no human pixel with a known normal and add nothing')
+            ),
+            *count_notes(records, 'their pixels count as 90 degrees off', 'every pixel with a known normal counts'),
+            *noted(
+                (useless, f'{useless} predicted human pixels are zero or not finite; they count as 90 degrees off'),
+                (wrong, f'labels: {wrong}'),
+            ),
+        ]
 
 
 def _median(histogram: np.ndarray) -> float:

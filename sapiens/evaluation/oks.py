@@ -7,7 +7,7 @@ most 20 detections an image are matched, best scores first; AP and AR are means 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
@@ -16,40 +16,14 @@ MAX_DETECTIONS = 20
 FIGURES = ('AP', 'AP50', 'AP75', 'AP_M', 'AP_L', 'AR', 'AR50', 'AR75', 'AR_M', 'AR_L')
 
 
-@dataclass
-class Labels:
-    """Labelled persons of all images.
-
-    ``(G,)`` number of the image, ``(G, K, 3)`` points x, y, v, ``(G, 4)`` boxes x, y, width, height, ``(G,)`` areas and
-    ``(G,)`` whether it is a crowd.
-    """
-
-    image: np.ndarray
-    points: np.ndarray
-    boxes: np.ndarray
-    areas: np.ndarray
-    crowd: np.ndarray
-
-
-@dataclass
-class Detections:
-    """Predicted persons of all images.
-
-    ``(D,)`` number of the image, ``(D, K, 2)`` points, ``(D, K)`` whether it claims to see each, ``(D,)`` areas.
-    """
-
-    image: np.ndarray
-    points: np.ndarray
-    seen: np.ndarray
-    areas: np.ndarray
-
-
 class PointSet:
     """One set of points (a part, or all) evaluated as an ordinary keypoint set.
 
     Args:
-        labels: Persons; those without a labelled point of the set, and crowds, do not count.
-        detections: Those that claim to see no point of the set are none of it (as xtcocotools has it).
+        people: Labelled persons as COCO's annotations, ``image_id`` counting from 0, ``keypoints`` ``(K, 3)`` x, y, v.
+            Those without a labelled point of the set, and crowds, do not count.
+        found: Detections alike, v = 1 where one claims to see the point. Those that claim to see no point of the set
+            are none of it (as xtcocotools has it).
         scores: ``(D,)`` of the detections, for this set.
         points: ``(P,)`` ids of the set.
         sigmas: ``(P,)``.
@@ -58,49 +32,31 @@ class PointSet:
 
     def __init__(
         self,
-        labels: Labels,
-        detections: Detections,
+        people: list[dict[str, Any]],
+        found: list[dict[str, Any]],
         scores: np.ndarray,
         points: np.ndarray,
         sigmas: np.ndarray,
         images: int,
     ) -> None:
-        self.ignored = labels.crowd | ~(labels.points[:, points, 2] > 0).any(1)
-        self._label_images = labels.image
-        seen = detections.seen
-        kept = np.flatnonzero(seen[:, points].any(1) | ~seen.any(1))
-        self._order: dict[int, list[int]] = {}
-        for d in kept[np.argsort(-scores[kept], kind='stable')]:
-            self._order.setdefault(int(detections.image[d]), []).append(int(d))
         common = {'images': [{'id': i} for i in range(images)], 'categories': [{'id': 1, 'name': 'person'}]}
-        persons = [
-            {
-                'id': i + 1,
-                'image_id': int(labels.image[i]),
-                'category_id': 1,
-                'keypoints': labels.points[i, points].reshape(-1),
-                'num_keypoints': int((labels.points[i, points, 2] > 0).sum()),
-                'bbox': labels.boxes[i].tolist(),
-                'area': float(labels.areas[i]),
-                'iscrowd': int(labels.crowd[i]),
-            }
-            for i in range(len(labels.image))
-        ]
-        found = [
-            {
-                'id': int(d) + 1,
-                'image_id': int(detections.image[d]),
-                'category_id': 1,
-                'keypoints': np.pad(detections.points[d, points], ((0, 0), (0, 1))).reshape(-1),
-                'score': float(scores[d]),
-                'area': float(detections.areas[d]),
-                'iscrowd': 0,
-            }
-            for d in kept
-        ]
+        truth, results = [], []
+        self._people: dict[int, list[tuple[int, bool]]] = {}
+        for number, person in enumerate(people):
+            keypoints = person['keypoints'][points]
+            count = int((keypoints[:, 2] > 0).sum())
+            truth.append({**person, 'id': number + 1, 'keypoints': keypoints.reshape(-1), 'num_keypoints': count})
+            self._people.setdefault(person['image_id'], []).append((number, bool(count and not person['iscrowd'])))
+        self._order: dict[int, list[int]] = {}
+        for number in np.argsort(-scores, kind='stable').tolist():
+            result = found[number]
+            if result['keypoints'][points, 2].any() or not result['keypoints'][:, 2].any():
+                keypoints = result['keypoints'][points].reshape(-1)
+                results.append({**result, 'id': number + 1, 'keypoints': keypoints, 'score': float(scores[number])})
+                self._order.setdefault(result['image_id'], []).append(number)
         self._evaluation = COCOeval_faster(
-            COCO({**common, 'annotations': persons}),
-            COCO({**common, 'annotations': found}),
+            COCO({**common, 'annotations': truth}),
+            COCO({**common, 'annotations': results}),
             'keypoints',
             kpt_oks_sigmas=np.asarray(sigmas, np.float64),
             separate_eval=True,
@@ -124,19 +80,11 @@ class PointSet:
     def best(self) -> list[tuple[int, int, int | None, float]]:
         """For every person that counts: image, person, its nearest detection (None: infinitely far) and their OKS."""
         pairs = []
-        for image, persons in _grouped(self._label_images).items():
-            oks = np.asarray(self._evaluation.ious[image, 1], np.float64).reshape(-1, len(persons))
-            for g, person in enumerate(persons):
-                if self.ignored[person]:
-                    continue
-                near = int(oks[:, g].argmax()) if len(oks) and oks[:, g].max() > 0 else None
-                detection = None if near is None else self._order[image][near]
-                pairs.append((image, person, detection, 0.0 if near is None else float(oks[near, g])))
+        for image, people in sorted(self._people.items()):
+            oks = np.asarray(self._evaluation.ious[image, 1], np.float64).reshape(-1, len(people))
+            for column, (person, counts) in enumerate(people):
+                if counts:
+                    near = int(oks[:, column].argmax()) if len(oks) and oks[:, column].max() > 0 else None
+                    detection = None if near is None else self._order[image][near]
+                    pairs.append((image, person, detection, 0.0 if near is None else float(oks[near, column])))
         return pairs
-
-
-def _grouped(images: np.ndarray) -> dict[int, list[int]]:
-    groups: dict[int, list[int]] = {}
-    for position, image in enumerate(images.tolist()):
-        groups.setdefault(image, []).append(position)
-    return dict(sorted(groups.items()))

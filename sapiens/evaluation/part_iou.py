@@ -11,7 +11,7 @@ from ..errors import UserError
 from ..registry import METRICS
 from ..vocabularies import PartVocabulary, load_vocabulary
 from .analysis.outlines import boundary_counts, boundary_f
-from .base import HumanMetric, count_notes, dense_pair, extent_text, sample_name
+from .base import HumanMetric, count_notes, dense_pair, extent_text, noted, sample_name
 from .report import EvaluationReport
 from .tables import Table
 
@@ -192,22 +192,20 @@ class PartIoU(HumanMetric):
         return metrics, classes
 
     def _notes(self, records: list[dict], confusion: np.ndarray) -> list[str]:
-        notes = count_notes(records, 'they count as background everywhere')
         labelled, predicted = confusion.sum(1) > 0, confusion.sum(0)[:-1] > 0
-        names = np.array(self.vocabulary.names)
-        ignored = sorted(self.ignored)
-        if ignored:
-            notes.append(f'ignored classes: {", ".join(names[ignored])}')
-        absent = [c for c in np.flatnonzero(~labelled & ~predicted) if c not in ignored]
-        if absent:
-            notes.append(f'neither labelled nor predicted, in no mean: {", ".join(names[absent])}')
-        only = list(np.flatnonzero(~labelled & predicted))
-        if only:
-            notes.append(f'predicted but nowhere labelled (IoU 0, in mIoU but not in mAcc): {", ".join(names[only])}')
+
+        def names(classes: np.ndarray) -> str:
+            return ', '.join(self.vocabulary.names[c] for c in np.flatnonzero(classes))
+
+        ignored = np.isin(np.arange(len(labelled)), self.ignored)
+        absent, only = names(~labelled & ~predicted & ~ignored), names(~labelled & predicted)
         empty = sum(np.isnan(record['iou']) for record in records)
-        if empty:
-            notes.append(f'{empty} images have no labelled pixel (all 255) and add nothing')
-        return notes
+        return count_notes(records, 'they count as background everywhere') + noted(
+            (names(ignored), f'ignored classes: {names(ignored)}'),
+            (absent, f'neither labelled nor predicted, in no mean: {absent}'),
+            (only, f'predicted but nowhere labelled (IoU 0, in mIoU but not in mAcc): {only}'),
+            (empty, f'{empty} images have no labelled pixel (all 255) and add nothing'),
+        )
 
     def _protocol(self, records: list[dict]) -> dict[str, str]:
         protocol = {

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,14 +12,14 @@ from ..errors import UserError
 from ..registry import METRICS
 from ..structures.geometry import to_original
 from ..vocabularies import KeypointVocabulary
-from .base import HumanMetric, field, sample_name, to_numpy
-from .persons import PointConversion
+from .base import noted, to_numpy
+from .persons import KeypointMetric
 from .report import EvaluationReport
 from .tables import Table
 
 
 @METRICS.register_module()
-class PCK(HumanMetric):
+class PCK(KeypointMetric):
     r"""PCK, NME and AUC over labelled keypoints, in pixels of the original image.
 
     With :math:`e_{ni} = |p_{ni} - g_{ni}| / s_n` for labelled point i of person n and the person's size s_n:
@@ -29,9 +30,7 @@ class PCK(HumanMetric):
     * ``NME`` = mean of ``e_ni`` over all labelled points; ``EPE`` the same in pixels.
 
     Args:
-        vocabulary: Of the predictions.
-        gt_vocabulary: Of the labels when it is another one: predictions are converted, and only points that both have
-            are scored (a model of 308 points against labels of 17).
+        vocabulary, gt_vocabulary: See `KeypointMetric`.
         thresholds: The t of ``PCK@t``; the first is also called ``PCK``.
         norm: ``'bbox'`` = the longer side of the box; ``'diagonal'`` = its diagonal; or two keypoint names, whose
             labelled distance is the size (e.g. ``('left_shoulder', 'right_hip')``, or the outer eye corners).
@@ -40,9 +39,6 @@ class PCK(HumanMetric):
         min_points: Persons with fewer labelled points are left out.
         kwargs: See `HumanMetric`.
     """
-
-    default_prefix = 'pose'
-    task = 'pose'
 
     def __init__(
         self,
@@ -53,11 +49,9 @@ class PCK(HumanMetric):
         auc_limit: float = 0.5,
         min_side: float = 0,
         min_points: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.convert = PointConversion(vocabulary, gt_vocabulary)
-        self.vocabulary, self.gt_vocabulary = self.convert.source, self.convert.target
+        super().__init__(vocabulary, gt_vocabulary, **kwargs)
         self.min_side, self.min_points = min_side, min_points
         self.thresholds = tuple(thresholds)
         self.auc_limit = auc_limit
@@ -74,42 +68,23 @@ class PCK(HumanMetric):
 
     def measure(self, sample: dict) -> dict:
         """Distances of one person: ``(K,)`` pixels, NaN where unlabelled, and the person's size."""
-        labels = to_original(field(sample, 'gt_keypoints', 'PCK'), sample.get('warp_mat')).reshape(-1, 2)
-        visible = field(sample, 'gt_keypoints_visible', 'PCK').reshape(-1) > 0
-        count, given = self.gt_vocabulary.num_keypoints, self.vocabulary.num_keypoints
-        # A person without a prediction (scoring of saved results) is missed: every point is infinitely far.
-        if sample.get('pred_keypoints') is None and sample.get('missing'):
-            points = np.full((given, 2), np.inf)
-        else:
-            points = field(sample, 'pred_keypoints', 'PCK').astype(np.float64).reshape(-1, 2)
-        if len(points) != given or not len(labels) == len(visible) == count:
-            raise UserError(
-                f'{sample_name(sample)}: {len(points)} keypoints predicted and {len(labels)} labelled, but '
-                f"vocabulary '{self.vocabulary.name}' has {given}"
-                + ('' if given == count else f" and '{self.gt_vocabulary.name}' {count}")
-            )
-        points = self.convert(points)[0]
-        visible[np.setdiff1d(np.arange(count), self.convert.scored)] = False
+        labels, visible = self.labelled(sample)
+        visible = visible > 0
+        points = self.convert(self.predicted(sample))[0]
+        visible[np.setdiff1d(np.arange(len(visible)), self.convert.scored)] = False
         distance = np.linalg.norm(points - labels, axis=1)
         distance[np.isnan(distance)] = np.inf
         distance[~visible] = np.nan
-        size = 0.0 if self._is_small(sample, labels, visible) else self._size(sample, labels, visible)
-        error = distance / size if size > 0 else np.full(count, np.nan)
+        sides = self._sides(sample, labels, visible)
+        small = int(visible.sum()) < self.min_points or (self.min_side > 0 and not (sides > self.min_side).all())
+        size = float(sides.max() if self.norm == 'bbox' else np.hypot(*sides))
+        if self.norm_points is not None:
+            ends = labels[self.norm_points]
+            size = float(np.linalg.norm(ends[0] - ends[1])) if visible[self.norm_points].all() else 0.0
+        error = distance / size if size > 0 and not small else np.full(len(visible), np.nan)
         finite = np.where(np.isinf(error), 1.0, np.minimum(error, 1.0))
         badness = float(np.nanmean(finite)) if (visible & ~np.isnan(error)).any() else np.nan
-        return dict(distance=distance, error=error, badness=badness, small=self._is_small(sample, labels, visible))
-
-    def _is_small(self, sample: dict, labels: np.ndarray, visible: np.ndarray) -> bool:
-        """Whether the person is too small, or has too few labelled points, to be judged."""
-        few = int(visible.sum()) < self.min_points
-        return few or (self.min_side > 0 and not (self._sides(sample, labels, visible) > self.min_side).all())
-
-    def _size(self, sample: dict, labels: np.ndarray, visible: np.ndarray) -> float:
-        if self.norm_points is not None:
-            a, b = self.norm_points
-            return float(np.linalg.norm(labels[a] - labels[b])) if visible[a] and visible[b] else 0.0
-        sides = self._sides(sample, labels, visible)
-        return float(sides.max() if self.norm == 'bbox' else np.hypot(*sides))
+        return dict(distance=distance, error=error, badness=badness, small=small)
 
     @staticmethod
     def _sides(sample: dict, labels: np.ndarray, visible: np.ndarray) -> np.ndarray:
@@ -128,29 +103,22 @@ class PCK(HumanMetric):
         images = {name: i for i, name in enumerate(dict.fromkeys(names))}
         image = np.array([images[name] for name in names])
         usable = ~np.isnan(errors)
-        notes = []
         if not usable.any():
             raise UserError('PCK: no person has a labelled keypoint and a size; nothing can be evaluated')
         metrics = self._figures(errors, distances, np.ones(len(records)))
         small = np.array([record['small'] for record in records])
-        if small.any():
-            notes.append(
-                f'{small.sum()} persons with a side up to {self.min_side:g} pixels or fewer than {self.min_points} '
-                'labelled points are left out'
-            )
         unsized = int((~usable & ~np.isnan(distances)).any(1)[~small].sum())
-        if unsized:
-            notes.append(f'{unsized} persons have no size ({self._norm_text()}) and are left out')
         missed = sum(record['missing'] for record in records)
-        if missed:
-            notes.append(
-                f'{missed} of {len(records)} persons have no prediction; their points count as wrong and '
-                'are left out of NME and EPE, which are distances'
-            )
         absent = [name for name, seen in zip(self.gt_vocabulary.names, usable.any(0), strict=True) if not seen]
-        if absent:
-            shown = ', '.join(absent[:5]) + (', ...' if len(absent) > 5 else '')
-            notes.append(f'{len(absent)} keypoints are nowhere labelled and in no mean: {shown}')
+        shown = ', '.join(absent[:5]) + (', ...' if len(absent) > 5 else '')
+        notes = noted(
+            (small.any(), f'{small.sum()} persons with a side up to {self.min_side:g} pixels or fewer than '
+             f'{self.min_points} labelled points are left out'),
+            (unsized, f'{unsized} persons have no size ({self._norm_text()}) and are left out'),
+            (missed, f'{missed} of {len(records)} persons have no prediction; their points count as wrong and are '
+             'left out of NME and EPE, which are distances'),
+            (absent, f'{len(absent)} keypoints are nowhere labelled and in no mean: {shown}'),
+        )  # fmt: skip
         intervals = self.intervals(len(images), lambda w: self._figures(errors, distances, w[image]))
         columns = list(metrics)
         main = Table(

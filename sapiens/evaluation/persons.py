@@ -1,14 +1,73 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""What the metrics of keypoints share: scores of persons, points of other vocabularies, duplicates."""
+"""What the metrics of keypoints share: reading of points, other vocabularies, scores of persons, duplicates."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from ..errors import UserError
+from ..structures.geometry import to_original
 from ..vocabularies import KeypointVocabulary, keypoint_map, load_vocabulary
+from .base import HumanMetric, field, sample_name
 
 SCORE_MODES = ('bbox_keypoint', 'keypoint', 'bbox')
+
+
+class KeypointMetric(HumanMetric):
+    """A metric of keypoints, in pixels of the original image.
+
+    Args:
+        vocabulary: Of the predictions.
+        gt_vocabulary: Of the labels when it is another one: predictions are converted, and only points that both have
+            are scored (308 -> 133: the paper's 114 common points).
+        kwargs: See `HumanMetric`.
+    """
+
+    default_prefix = 'pose'
+    task = 'pose'
+
+    def __init__(
+        self,
+        vocabulary: str | KeypointVocabulary = 'coco17',
+        gt_vocabulary: str | KeypointVocabulary | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.convert = PointConversion(vocabulary, gt_vocabulary)
+        self.vocabulary, self.gt_vocabulary = self.convert.source, self.convert.target
+
+    def predicted(self, sample: dict) -> np.ndarray:
+        """``(K, 2)`` float64 predicted points; of a person without a prediction all are infinitely far.
+
+        Raises:
+            UserError: The sample has none, or another number of them than the vocabulary.
+        """
+        count = self.vocabulary.num_keypoints
+        if sample.get('pred_keypoints') is None and sample.get('missing'):
+            return np.full((count, 2), np.inf)
+        points = field(sample, 'pred_keypoints', type(self).__name__).astype(np.float64).reshape(-1, 2)
+        self._check_count(sample, len(points), 'keypoints predicted', self.vocabulary)
+        return points
+
+    def labelled(self, sample: dict) -> tuple[np.ndarray, np.ndarray]:
+        """``(K, 2)`` float64 labelled points and ``(K,)`` visibility.
+
+        Raises:
+            UserError: The sample has none, or another number of them than the vocabulary.
+        """
+        name = type(self).__name__
+        visible = field(sample, 'gt_keypoints_visible', name).astype(np.float64).reshape(-1)
+        points = to_original(field(sample, 'gt_keypoints', name), sample.get('warp_mat')).reshape(-1, 2)
+        self._check_count(sample, min(len(points), len(visible)), 'keypoints labelled', self.gt_vocabulary)
+        return points, visible
+
+    @staticmethod
+    def _check_count(sample: dict, count: int, what: str, vocabulary: KeypointVocabulary) -> None:
+        if count != vocabulary.num_keypoints:
+            raise UserError(f"{sample_name(sample)}: {count} {what}, but vocabulary '{vocabulary.name}' has "
+                            f'{vocabulary.num_keypoints}')  # fmt: skip
 
 
 def person_score(keypoint_scores: np.ndarray, box_score: float, mode: str, threshold: float) -> float:
@@ -19,12 +78,6 @@ def person_score(keypoint_scores: np.ndarray, box_score: float, mode: str, thres
         return float(keypoint_scores.mean())
     above = keypoint_scores[keypoint_scores > threshold]
     return box_score * (float(above.mean()) if len(above) else 0.0)
-
-
-def check_score_mode(mode: str, metric: str) -> None:
-    """Raise a `UserError` for a mode that `person_score` does not know."""
-    if mode not in SCORE_MODES:
-        raise UserError(f"{metric}: score_mode '{mode}' is none of {', '.join(map(repr, SCORE_MODES))}")
 
 
 def box_gives_area(vocabulary: KeypointVocabulary) -> bool:

@@ -12,7 +12,7 @@ from people import COCO, FIELDS, perturbed, read_coco, samples_of, whole_body
 
 from sapiens.errors import UserError
 from sapiens.evaluation import KeypointAP
-from sapiens.evaluation.oks import FIGURES, Detections, Labels, PointSet
+from sapiens.evaluation.oks import FIGURES, PointSet
 from sapiens.evaluation.persons import oks_nms
 from sapiens.structures.coco_results import read_coco_results
 from sapiens.vocabularies import keypoint_map, load_vocabulary
@@ -133,9 +133,10 @@ def test_joined_and_split_files_give_the_same(tmp_path):
 
 
 def one_point_set(person, detection, area, sigmas):
-    labels = Labels(np.zeros(1, int), person[None], np.array([[0.0, 0, 20, 20]]), np.array([area]), np.zeros(1, bool))
-    found = Detections(np.zeros(1, int), detection[None], np.ones((1, len(sigmas)), bool), np.array([area]))
-    return PointSet(labels, found, np.ones(1), np.arange(len(sigmas)), sigmas, 1)
+    common = dict(image_id=0, category_id=1, area=area, iscrowd=0)
+    label = dict(common, keypoints=person, bbox=[0.0, 0, 20, 20])
+    found = dict(common, keypoints=np.pad(detection, ((0, 0), (0, 1)), constant_values=1.0))
+    return PointSet([label], [found], np.ones(1), np.arange(len(sigmas)), sigmas, 1)
 
 
 def test_known_oks():
@@ -186,7 +187,7 @@ def test_rescoring():
     for mode, score in expected.items():
         metric = KeypointAP(ann_file=COCO, score_mode=mode)
         metric.process(None, samples)
-        assert metric._result(metric.results[0]).score == pytest.approx(score)
+        assert metric.results[0]['result'].score == pytest.approx(score)
 
 
 def test_nms_keeps_the_better_of_two():
@@ -337,9 +338,9 @@ def test_weights_are_repeated_images(tmp_path):
     metric = KeypointAP(ann_file=COCO)
     found, _ = read_coco_results(write(tmp_path / 'r.json', results), metric.vocabulary, metric.labels)
     order = sorted(metric.labels.images)
-    arrays = metric._labels(metric.labels, order), metric._detections(found, order, metric.labels)
+    lists = metric._truth(metric.labels.persons, order), metric._found(found, order, metric.labels)
     scores = np.array([r.score for r in found])
-    points = PointSet(*arrays, scores, np.arange(17), metric.sigmas, len(order))
+    points = PointSet(*lists, scores, np.arange(17), metric.sigmas, len(order))
     weights = {785: 1, 40083: 0, 196141: 1, 197388: 2}
     weighted = points.figures(np.array([weights[i] for i in order]))
     repeated = {'images': [], 'annotations': [], 'categories': document['categories']}
@@ -394,7 +395,7 @@ def test_wrong_sample_names_the_image():
     sample = samples_of(read_coco())[0]
     with pytest.raises(UserError, match=r"785.jpg: KeypointAP needs 'pred_keypoints'"):
         KeypointAP(ann_file=COCO).process(None, [{**sample, 'pred_keypoints': None}])
-    with pytest.raises(UserError, match='17 keypoints and 17 scores predicted'):
+    with pytest.raises(UserError, match="17 keypoints predicted, but vocabulary 'wholebody133' has 133"):
         KeypointAP(vocabulary='wholebody133').process(None, [sample])
     with pytest.raises(UserError, match='nothing was evaluated'):
         KeypointAP(ann_file=COCO).evaluate(0)

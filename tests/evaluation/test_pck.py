@@ -103,5 +103,5 @@ def test_failures_are_one_line():
         run([sample(np.zeros(17), visible=np.zeros(17))])
     short = sample(np.zeros(17))
     short['pred_keypoints'] = short['pred_keypoints'][:5]
-    with pytest.raises(UserError, match="image 0: 5 keypoints predicted and 17 labelled.*'coco17' has 17"):
+    with pytest.raises(UserError, match="image 0: 5 keypoints predicted, but vocabulary 'coco17' has 17"):
         run([short])

@@ -22,7 +22,7 @@ from sapiens.datasets.label_files import decode_normals, encode_depth, encode_id
 from sapiens.datasets.manifest import FORMAT, LABELS
 from sapiens.datasets.storage import read_bytes
 from sapiens.errors import UserError
-from sapiens.evaluation.analysis.axes import CONVENTIONS, AxisEvidence, axis_evidence, describe_axes
+from sapiens.evaluation.analysis.axes import CONVENTIONS, axis_evidence, describe_axes
 from sapiens.utils.files import write_atomic
 
 # Images looked at before anything is converted, to tell the axes of their normals.
@@ -200,7 +200,7 @@ def check_axes(files: Iterable[tuple[Path, Path | None]], axes: str, rgb: bool) 
         UserError: Visible surfaces say that the axes are others.
     """
     files = list(files)
-    total: AxisEvidence | None = None
+    total: np.ndarray | None = None
     for path, mask_path in files[:: max(1, len(files) // _CHECKED)][:_CHECKED]:
         normals = read_normals(path, axes, rgb) * np.array(CONVENTIONS[axes], np.float32)
         mask = None if mask_path is None else read_mask(mask_path)

@@ -8,8 +8,6 @@ outwards. Three signs tell the convention; all are + for x right, y up, z toward
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
@@ -26,37 +24,16 @@ _BAND = 6.0
 _SIDE = 640
 
 
-@dataclass
-class AxisEvidence:
-    """Sums over pixels, to be added over images.
-
-    Attributes:
-        outward: ``(2,)`` sum of x * outwards right, y * outwards up, near outlines.
-        strength: ``(2,)`` sum of their absolute values; ``|outward| / strength`` near 1 = certain.
-        mean: ``(3,)`` sum of the channels over the person.
-        pixels: Number of pixels in ``mean``.
-    """
-
-    outward: np.ndarray
-    strength: np.ndarray
-    mean: np.ndarray
-    pixels: int
-
-    def __add__(self, other: AxisEvidence) -> AxisEvidence:
-        return AxisEvidence(
-            self.outward + other.outward,
-            self.strength + other.strength,
-            self.mean + other.mean,
-            self.pixels + other.pixels,
-        )
-
-
-def axis_evidence(normals: np.ndarray, mask: np.ndarray | None = None) -> AxisEvidence:
+def axis_evidence(normals: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """Evidence of one image.
 
     Args:
         normals: ``(3, H, W)`` unit vectors, (0, 0, 0) where unknown.
         mask: ``(H, W)`` bool of people; None = wherever normals are known.
+
+    Returns:
+        ``(8,)`` sums over pixels, to be added over images: near outlines x * outwards right and y * outwards up, and
+        the absolute values of both; over the person the three channels, and the number of pixels.
     """
     step = max(1, max(normals.shape[1:]) // _SIDE)
     normals = normals[:, ::step, ::step]
@@ -65,7 +42,7 @@ def axis_evidence(normals: np.ndarray, mask: np.ndarray | None = None) -> AxisEv
     known = np.isfinite(length) & (length > 0.5)
     inside = known if mask is None else known & mask
     if not inside.any():
-        return AxisEvidence(np.zeros(2), np.zeros(2), np.zeros(3), 0)
+        return np.zeros(8)
     # Beyond the frame nothing is known: pad as inside, so that the frame is no outline.
     padded = np.pad(inside.astype(np.uint8), 1, constant_values=1)
     # Without an outline the distance is infinite everywhere.
@@ -78,38 +55,27 @@ def axis_evidence(normals: np.ndarray, mask: np.ndarray | None = None) -> AxisEv
     near = inside & (distance <= _BAND) & (norm > 0.3)
     direction = outward[:, near] / norm[near]
     product = normals[:2, near] * direction
-    return AxisEvidence(
-        product.sum(1), np.abs(product).sum(1), normals[:, inside].sum(1).astype(np.float64), int(inside.sum())
-    )
+    return np.concatenate([product.sum(1), np.abs(product).sum(1), normals[:, inside].sum(1), [inside.sum()]])
 
 
-def detect_axes(evidence: AxisEvidence, certainty: float = 0.3) -> tuple[int, int, int]:
+def detect_axes(evidence: np.ndarray) -> tuple[int, int, int]:
     """Signs of x, y, z relative to ours: 1, -1, or 0 where the evidence is too weak (flat or few surfaces)."""
-    if not evidence.pixels:
-        return (0, 0, 0)
-    share = np.divide(evidence.outward, evidence.strength, out=np.zeros(2), where=evidence.strength > 0)
-    enough = evidence.strength > 1.0
-    x, y = (int(np.sign(s)) if abs(s) > certainty and e else 0 for s, e in zip(share, enough, strict=True))
-    z = evidence.mean[2] / evidence.pixels
+    outward, strength, pixels = evidence[:2], evidence[2:4], evidence[7]
+    share = np.divide(outward, strength, out=np.zeros(2), where=strength > 1.0)
+    x, y = (int(np.sign(s)) if abs(s) > 0.3 else 0 for s in share)
+    z = evidence[6] / max(pixels, 1)
     return (x, y, int(np.sign(z)) if abs(z) > 0.2 else 0)
 
 
-def channels_reversed(evidence: AxisEvidence) -> bool:
-    """Whether the first channel behaves as z should (blue and red swapped in a colour-coded file)."""
-    if not evidence.pixels:
-        return False
-    x, _, z = evidence.mean / evidence.pixels
-    return bool(abs(x) > 0.4 and abs(z) < 0.2)
-
-
-def describe_axes(evidence: AxisEvidence, declared: str = OURS) -> str | None:
+def describe_axes(evidence: np.ndarray, declared: str = OURS) -> str | None:
     """One line saying what is wrong with normals declared to follow a convention; None when nothing is.
 
     Args:
         evidence: Of normals as they stand in the file (before any conversion).
         declared: A key of `CONVENTIONS`.
     """
-    if channels_reversed(evidence):
+    x, _, z = evidence[4:7] / max(evidence[7], 1)
+    if abs(x) > 0.4 and abs(z) < 0.2:  # blue and red of a colour-coded file
         return (
             f'red and blue seem swapped: the first channel looks like z (declared: {declared}); read the files as RGB'
         )
