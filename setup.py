@@ -43,6 +43,7 @@ setup(
     install_requires=requirements('core'),
     extras_require={
         name: requirements(name)
-        for name in ('hub', 'demo', 'export', 'synthesis', 'mitsuba', 'curation', 'openmmlab', 'tests', 'docs')
+        for name in ('hub', 'demo', 'export', 'synthesis', 'mitsuba', 'openmmlab', 'tests', 'docs')
+        + ('curation', 'streaming')
     },
 )

@@ -8,6 +8,7 @@ from .coco_keypoints import CocoKeypointDataset
 from .human_manifest import HumanManifestDataset
 from .image_folder import ImageFolderDataset
 from .image_label_folder import ImageLabelFolderDataset
+from .litdata_images import LitdataImageDataset
 from .manifest import Manifest, ManifestWriter, pack_shards
 from .shard_images import ShardImageDataset
 
@@ -20,6 +21,7 @@ __all__ = [
     'ImageLabelFolderDataset',
     'Manifest',
     'ManifestWriter',
+    'LitdataImageDataset',
     'ShardImageDataset',
     'TooManyBadSamplesError',
     'collect_bad_samples',

@@ -1,86 +1,303 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Images without labels from webdataset-style tar shards, for pretraining on more files than a file system likes.
 
-Shards are indexed by offset and read at random places, not streamed: shuffling is then exact, every process sees its
-share once, and a killed run resumes at the very sample, none of which a stream with a shuffle buffer gives. An index
-entry is 16 bytes an image.
+Shards are read in chunks, one after another, in the order of `ShardOrder`: memory grows with the shards, not with the
+images, and a killed run resumes at the very sample, also with other numbers of processes and workers.
 """
 
 from __future__ import annotations
 
 import glob
 import itertools
+import json
+import logging
+import os
+import random
 import re
-from collections.abc import Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
+from rich.progress import track
 
 from ..errors import UserError
 from ..registry import DATASETS
+from ..utils.files import write_atomic
+from ..utils.json_files import parse_json
 from .base import HumanDataset
 from .image_files import is_image_name
-from .storage import walk_tar
+from .shard_order import ShardOrder, default_lanes, lanes_of_worker
+from .storage import is_remote, open_whole, readable_name, remote, walk_tar
+
+INDEX_NAME = 'shards.json'
+"""Beside shards: how many images each has, in the form of webdataset's ``wids`` index."""
 
 
 @DATASETS.register_module()
 class ShardImageDataset(HumanDataset):
-    """Every image of uncompressed tar shards.
+    """Every image of uncompressed tar shards, on this machine or in an object store.
+
+    The number of images of each shard comes from ``shards.json`` in its folder, which is written when it is missing
+    (every shard is then read once). A damaged shard gives the images before the damage, and one sample that is bad.
 
     Args:
+        data_root: Folder or URL (``s3://bucket/path``) of the shards.
         shards: A pattern or a list of them, relative to ``data_root``: ``'*.tar'``, ``'{000000..000127}.tar'``, a path.
+            A dict of patterns says the share of the training's draws that each gets: ``{'a/*.tar': 3, 'b/*.tar': 1}``.
+        chunk: Images that are read at once; training shuffles them among each other.
+        lanes: See `ShardOrder`; by default every worker gets its own.
         **kwargs: See `HumanDataset`.
 
     Raises:
-        UserError: No shard there, a broken one, or no image in any.
+        UserError: No shard there, or no image in any.
     """
 
-    def __init__(self, data_root: str = '', shards: str | Sequence[str] = '*.tar', **kwargs: Any) -> None:
+    def __init__(
+        self,
+        data_root: str = '',
+        shards: str | Sequence[str] | Mapping[str, float] = '*.tar',
+        chunk: int = 64,
+        lanes: Sequence[int] | None = None,
+        **kwargs: Any,
+    ) -> None:
         self.patterns = [shards] if isinstance(shards, str) else list(shards)
+        self.weights = [float(w) for w in shards.values()] if isinstance(shards, Mapping) else None
+        if self.weights is not None and (min(self.weights) <= 0 or 256 * min(self.weights) < sum(self.weights)):
+            raise UserError(f'shards={dict(shards)}: weights are positive, and none is below 1/256 of their sum')
+        self.chunk, self.lanes = chunk, None if lanes is None else tuple(lanes)
+        self.kept = 4  # chunks; `draw_order` knows how many lanes a worker has
+        self._forget()
         super().__init__(data_root=data_root, **kwargs)
 
+    def _forget(self) -> None:
+        self._reader = os.getpid()
+        self._chunks: OrderedDict[tuple[int, int], tuple[int, bytes]] = OrderedDict()
+        self._open: OrderedDict[int, Shard] = OrderedDict()
+
+    def _start_anew_in_a_worker(self) -> None:
+        if self._reader != os.getpid():  # it must not move in the files of its parent
+            self._forget()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), '_chunks': OrderedDict(), '_open': OrderedDict()}
+
     def full_init(self) -> None:
-        """Index the shards (once; only headers are read)."""
+        """Find the shards and how many images each has."""
         if self._fully_initialized:
             return
-        self.shards = expand_shards(self.patterns, self.data_root)
-        dtype = [('shard', np.int32), ('size', np.int32), ('offset', np.int64)]
-        parts = [
-            np.fromiter(
-                ((number, size, offset) for name, offset, size in walk_tar(shard) if is_image_name(Path(name).name)),
-                dtype,
-            )
-            for number, shard in enumerate(self.shards)
-        ]
-        self.index = np.concatenate(parts)
-        if not len(self.index):
+        self._find()
+        self.counts = np.array(self.counts, np.int64)
+        self.ends = np.cumsum(self.counts)
+        if not self.ends[-1]:
             raise UserError(f'{self.data_root or self.patterns[0]}: no image in any of {len(self.shards)} shards')
-        if self._indices is not None:
-            chosen = self._indices if not isinstance(self._indices, int) else range(self._indices)
-            self.index = self.index[list(chosen)]
+        self._chosen: Sequence[int] = range(int(self.ends[-1]))
+        if isinstance(self._indices, int):
+            self._chosen = self._chosen[: self._indices] if self._indices >= 0 else self._chosen[self._indices :]
+        elif self._indices is not None:
+            self._chosen = list(self._indices)
         self._fully_initialized = True
+
+    def _find(self) -> None:
+        """Set ``shards``, and for each the number of its ``source`` and its images (``counts``)."""
+        found = [expand_shards([pattern], self.data_root) for pattern in self.patterns]
+        self.shards = [shard for source in found for shard in source]
+        self.source = np.repeat(np.arange(len(found)), [len(source) for source in found])
+        known: dict[str, int] = {}
+        for folder in dict.fromkeys(_folder(shard) for shard in self.shards):
+            known.update(read_index(folder))
+        missing = [shard for shard in self.shards if shard not in known]
+        whole: dict[str, int] = {}
+        for shard in track(missing, 'reading shards', transient=True, disable=len(missing) < 100):
+            opened = Shard(shard)
+            # The sample after the last readable one will say what is wrong.
+            known[shard] = len(opened.names) + bool(opened.fault)
+            if opened.fault and self.test_mode:
+                raise UserError(opened.fault)
+            if opened.fault:
+                self.notes.append(f'{opened.fault} ({len(opened.names)} images of it can be read)')
+                print_log(self.notes[-1], logger='current', level=logging.WARNING)
+            else:
+                whole[shard] = len(opened.names)
+        write_index(whole)
+        self.counts = [known[shard] for shard in self.shards]
+        if self.notes and sum(self.counts) == len(self.notes):
+            raise UserError(self.notes[0])
 
     def __len__(self) -> int:
         self.full_init()
-        return len(self.index)
+        return len(self._chosen)
+
+    def draw_order(self, seed: int, batch: int, processes: int, workers: int) -> ShardOrder | None:
+        """The order for training, see `ShardOrder`; None for a part of the images, which any order will do for.
+
+        Args:
+            seed: Of the run.
+            batch: Samples of a step over all processes.
+            processes: That share a batch.
+            workers: Of the loader of each.
+        """
+        self.full_init()
+        if self._indices is not None:
+            return None
+        lanes = self.lanes or default_lanes(processes, workers)
+        order = ShardOrder(self.counts, seed, batch, lanes, self.chunk, self.source, self.weights)
+        self.keep_chunks(order, processes, workers)
+        return order
+
+    def keep_chunks(self, order: ShardOrder, processes: int, workers: int) -> None:
+        """Hold as many chunks as a worker reads from in turn, twice, since lanes go from one to the next."""
+        self.kept = 2 * lanes_of_worker(order.layout['lanes'], processes, workers)
+
+    def replacement(self, index: int, attempt: int) -> int:
+        """An image to take for a bad one; for those of one chunk they lie in one chunk, too."""
+        begin = random.Random(f'{index // self.chunk} {attempt}').randrange(len(self))
+        return min(begin // self.chunk * self.chunk + random.randrange(self.chunk), len(self) - 1)
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
-        """Reference of one image."""
+        """One image, as bytes."""
+        shard, place = self._locate(int(idx))
+        reference, data = self._read(shard, place)
+        name = readable_name(reference).rpartition('/')[2]
+        return self.prepare_info({'img_path': reference, 'img_bytes': data, 'img_id': name, 'sample_idx': int(idx)})
+
+    def _locate(self, index: int) -> tuple[int, int]:
+        """Shard of an image, and its place among the images there."""
         self.full_init()
-        idx = int(idx) % len(self.index)
-        return self.prepare_info({**self._reference(idx), 'sample_idx': idx})
+        index = int(self._chosen[index % len(self._chosen)])
+        shard = int(np.searchsorted(self.ends, index, side='right'))
+        return shard, index - int(self.ends[shard] - self.counts[shard])
 
     def _path(self, position: int) -> str:
-        return self._reference(position)['img_path']
+        shard, place = self._locate(position)
+        return f'{self.shards[shard]}#image {place}'
 
-    def _reference(self, position: int) -> dict[str, Any]:
-        row = self.index[position]
-        shard = self.shards[row['shard']]
-        return {
-            'img_path': f'{shard}#{row["offset"]}@{row["offset"]}+{row["size"]}',
-            'img_id': f'{Path(shard).name}#{row["offset"]}',
-        }
+    def _read(self, number: int, place: int) -> tuple[str, bytes]:
+        """Reference and bytes of an image; its chunk is read at once and kept for the next ones."""
+        self._start_anew_in_a_worker()
+        if number not in self._open:
+            self._open[number] = Shard(self.shards[number])
+        self._open.move_to_end(number)
+        while len(self._open) > self.kept:
+            self._open.popitem(last=False)
+        shard = self._open[number]
+        if place >= len(shard.names):
+            told = f'{INDEX_NAME} says {self.counts[number]}: pack it again, or delete {INDEX_NAME}'
+            raise UserError(shard.fault or f'{shard.path}: holds {len(shard.names)} images, {told}')
+        key = number, place // self.chunk
+        if key not in self._chunks:
+            self._chunks[key] = shard.read(key[1] * self.chunk, self.chunk)
+        self._chunks.move_to_end(key)
+        while len(self._chunks) > self.kept:
+            self._chunks.popitem(last=False)
+        start, data = self._chunks[key]
+        offset, size = shard.offsets[place], shard.sizes[place]
+        return shard.reference(place), data[offset - start : offset - start + size]
+
+
+class Shard:
+    """An open tar file and the images in it, up to where it is damaged.
+
+    Attributes:
+        path: Of the file.
+        names: Of the images.
+        offsets: Of their bytes in the file.
+        sizes: Number of their bytes.
+        fault: What is wrong with the file; empty if nothing.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path, self.fault = path, ''
+        self.names: list[str] = []
+        self.offsets: list[int] = []
+        self.sizes: list[int] = []
+        self._file = open_whole(path)
+        end = self._file.seek(0, os.SEEK_END)
+        self._file.seek(0)
+        try:
+            for name, offset, size in walk_tar(path, self._file):
+                if is_image_name(Path(name).name) and offset + size <= end:
+                    self.names.append(name)
+                    self.offsets.append(offset)
+                    self.sizes.append(size)
+        except UserError as error:
+            self.fault = str(error)
+
+    def __del__(self) -> None:
+        if hasattr(self, '_file'):
+            self._file.close()
+
+    def reference(self, place: int) -> str:
+        """Name of an image for `storage.read_bytes`."""
+        return f'{self.path}#{self.names[place]}@{self.offsets[place]}+{self.sizes[place]}'
+
+    def read(self, first: int, count: int) -> tuple[int, bytes]:
+        """Offset and bytes of the part of the file that holds some images."""
+        start = self.offsets[first]
+        last = min(first + count, len(self.names)) - 1
+        self._file.seek(start)
+        return start, self._file.read(self.offsets[last] + self.sizes[last] - start)
+
+
+def read_index(folder: str) -> dict[str, int]:
+    """Images of each shard that the index of a folder knows, by path.
+
+    Raises:
+        UserError: It is no index.
+    """
+    path = f'{folder}/{INDEX_NAME}'
+    if is_remote(folder):
+        system, inner = remote(path)
+        data = system.cat_file(inner) if system.exists(inner) else b''
+    else:
+        data = Path(path).read_bytes() if Path(path).is_file() else b''
+    if not data:
+        return {}
+    try:
+        entries = [(str(e['url']), int(e['nsamples']), e.get('filesize')) for e in parse_json(data, path)['shardlist']]
+    except (TypeError, KeyError, ValueError) as error:
+        raise UserError(f'{path}: is no index of shards ({error}); delete it, and it is made anew') from None
+    counts = {}
+    for name, count, size in entries:
+        shard = f'{folder}/{name}' if folder else name
+        # A shard that was packed again since is counted again.
+        if is_remote(shard) or (os.path.isfile(shard) and size in (None, os.path.getsize(shard))):
+            counts[shard] = count
+    return counts
+
+
+def write_index(counts: Mapping[str, int]) -> None:
+    """Note the images of shards in the index of their folder; a folder that cannot be written to is left alone.
+
+    Args:
+        counts: Path of a shard -> images.
+    """
+    folders = defaultdict(dict)
+    for shard, count in counts.items():
+        folders[_folder(shard)][shard] = count
+    for folder, new in folders.items():
+        every = sorted({**read_index(folder), **new}.items())
+        entries = [{'url': shard.rpartition('/')[2], 'nsamples': count} for shard, count in every]
+        for entry, (shard, _) in zip(entries, every, strict=True):
+            if not is_remote(shard):
+                entry['filesize'] = os.path.getsize(shard)
+        document = {'__kind__': 'wids-shard-index-v1', 'wids_version': 1, 'shardlist': entries}
+        text = json.dumps(document, indent=1)
+        try:
+            if is_remote(folder):
+                system, inner = remote(f'{folder}/{INDEX_NAME}')
+                system.pipe_file(inner, text.encode())
+            else:
+                write_atomic(Path(folder) / INDEX_NAME, text)
+        except OSError as error:
+            print_log(f'{folder}: {INDEX_NAME} could not be written ({error}): shards are counted anew each time',
+                      logger='current')  # fmt: skip
+
+
+def _folder(shard: str) -> str:
+    return shard.rpartition('/')[0]
 
 
 def expand_shards(patterns: Sequence[str], root: str = '') -> list[str]:
@@ -91,15 +308,22 @@ def expand_shards(patterns: Sequence[str], root: str = '') -> list[str]:
     """
     found: list[str] = []
     for pattern in patterns:
-        paths = [p for text in _expand_ranges(str(Path(root) / pattern)) for p in _match(text)]
+        whole = f'{root.rstrip("/")}/{pattern}' if is_remote(root) else str(pattern)
+        whole = whole if is_remote(whole) else Path(root, pattern).as_posix()
+        paths = [p for text in _expand_ranges(whole) for p in _match(text)]
         if not paths:
-            raise UserError(f'{Path(root) / pattern}: no shard matches; check the path and data_root')
+            raise UserError(f'{whole}: no shard matches; check the path and data_root')
         found += paths
     return found
 
 
 def _match(text: str) -> list[str]:
-    return sorted(glob.glob(text)) if glob.has_magic(text) else [text]
+    if not glob.has_magic(text):
+        return [text]
+    if is_remote(text):
+        system, inner = remote(text)
+        return sorted(system.unstrip_protocol(path) for path in system.glob(inner))
+    return sorted(glob.glob(text))
 
 
 def _expand_ranges(text: str) -> list[str]:

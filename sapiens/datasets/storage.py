@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import re
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
-from ..errors import UserError
+from ..errors import MissingPackageError, UserError
 
 _PART = re.compile(r'^(?P<file>.+?)#(?P<name>.+)@(?P<offset>\d+)\+(?P<size>\d+)$', re.DOTALL)
 
@@ -76,20 +78,27 @@ def list_tar(path: str | Path) -> dict[str, str]:
     return {name: f'{path}#{name}@{offset}+{size}' for name, offset, size in walk_tar(path)}
 
 
-def walk_tar(path: str) -> Iterator[tuple[str, int, int]]:
+def walk_tar(path: str, file: BinaryIO | None = None) -> Iterator[tuple[str, int, int]]:
     """Name, offset and size of every regular file in a tar shard; takes no more memory for more files.
+
+    Args:
+        path: Of the shard.
+        file: It, where it is open already.
 
     Raises:
         UserError: See `list_tar`.
     """
     end = 0
     try:
-        with tarfile.open(path, 'r:') as tar:
+        with tarfile.open(path, 'r:', file) as tar:
             while (member := tar.next()) is not None:
                 tar.members.clear()  # they would be kept, half a kilobyte each
                 end = max(end, member.offset_data + member.size)
                 if member.isreg():
                     yield member.name, member.offset_data, member.size
+            tar.fileobj.seek(tar.offset)
+            rest = tar.fileobj.read(512)
+            size = tar.fileobj.seek(0, os.SEEK_END)
     except FileNotFoundError:
         raise UserError(f'{path}: no such shard; check the path and data_root') from None
     except IsADirectoryError:
@@ -99,8 +108,62 @@ def walk_tar(path: str) -> Iterator[tuple[str, int, int]]:
             f'{path}: not an uncompressed tar archive ({error}); pack it again without compression'
         ) from None
     # A whole archive ends in blocks of zeros; tarfile is silent about a cut between or within headers.
-    if -(-end // 512) * 512 + 512 > os.path.getsize(path):
+    if -(-end // 512) * 512 + 512 > size:
         raise UserError(f'{path}: the shard is cut off; copy it again')
+    # It takes a damaged header for the end, too.
+    if rest.strip(b'\0'):
+        raise UserError(f'{path}: the shard is damaged behind byte {end}; copy it again')
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is a URL, such as ``s3://bucket/000000.tar``."""
+    return '://' in path
+
+
+def remote(url: str) -> tuple[Any, str]:
+    """File system of a URL (fsspec) and the path in it.
+
+    Raises:
+        MissingPackageError: fsspec, or its driver for this kind of store, is not installed.
+        UserError: fsspec knows no such kind of store.
+    """
+    try:
+        from fsspec.core import url_to_fs
+
+        return url_to_fs(url)
+    except ImportError as error:
+        raise MissingPackageError(
+            f'{url}: needs fsspec and its driver for this store ({error}): run '
+            "`pip install 'sapiens-toolkit[streaming]'` and, say, `pip install s3fs`"
+        ) from None
+    except ValueError as error:
+        raise UserError(f'{url}: {error}') from None
+
+
+def open_whole(path: str) -> BinaryIO:
+    """Open a shard for reading at any place; a remote one is first copied, in one go, into a file without a name.
+
+    Nothing is left of the copy once it is closed, also when the process is killed.
+
+    Raises:
+        UserError: It is missing or cannot be read.
+    """
+    try:
+        if not is_remote(path):
+            return open(path, 'rb')
+        system, inner = remote(path)
+        copy = tempfile.TemporaryFile()  # noqa: SIM115
+        with system.open(inner, 'rb', cache_type='none') as source:
+            while block := source.read(1 << 23):
+                copy.write(block)
+        copy.flush()
+        return copy
+    except FileNotFoundError:
+        raise UserError(f'{path}: no such shard; check the path and data_root') from None
+    except IsADirectoryError:
+        raise UserError(f'{path}: is a folder, not a shard; check the path') from None
+    except OSError as error:
+        raise UserError(f'{path}: cannot be read ({error.strerror or error})') from None
 
 
 def list_lines(path: str | Path) -> Iterator[tuple[str, bytes]]:

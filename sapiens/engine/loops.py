@@ -82,17 +82,35 @@ class _ExactSteps:
         finally:
             self.dataloader._iterator = None
 
-    def restore(self, epoch: int, iteration: int) -> None:
-        """Continue after ``iteration`` finished steps, in epoch ``epoch`` (both from 0)."""
-        self._epoch, self._iter = epoch, iteration
+    def restore(self, epoch: int, iteration: int, draws: int | None = None) -> None:
+        """Continue after ``iteration`` finished steps, in epoch ``epoch`` (both from 0).
 
-    def _skip(self, batches: int) -> None:
+        Args:
+            epoch: The epoch.
+            iteration: Number of steps.
+            draws: Samples drawn in them over all processes, which may have made smaller or larger batches.
+        """
+        self._epoch, self._iter = epoch, iteration
+        self._restored = iteration, draws
+
+    def draws(self, iteration: int) -> int | None:
+        """Samples that all processes have drawn in ``iteration`` steps; None where batches have no fixed size."""
+        sampler = self.dataloader.batch_sampler
+        if not isinstance(sampler, ResumableBatchSampler) or sampler.batch_size is None:
+            return None
+        first, before = self._restored
+        batch = sampler.batch_size * sampler.world_size
+        return iteration * batch if before is None else before + (iteration - first) * batch
+
+    _restored: tuple[int, int | None] = 0, None
+
+    def _skip(self, batches: int, draws: int | None = None) -> None:
         if not batches:
             return
         sampler = self.dataloader.batch_sampler
         if not isinstance(sampler, ResumableBatchSampler):
             raise UserError('resuming needs the loader as a config, not as an object, so that it can start anywhere')
-        sampler.skip(batches)
+        sampler.skip(batches, draws)
 
 
 @LOOPS.register_module()
@@ -120,7 +138,7 @@ class ExactIterLoop(_ExactSteps, IterBasedTrainLoop):
         runner = self.runner
         runner.call_hook('before_train')
         runner.call_hook('before_train_epoch')
-        self._skip(self._iter)
+        self._skip(self._iter, self.draws(self._iter))
         batches = iter(self.dataloader)
         while self._iter < self._max_iters and not self.stop_training:
             runner.model.train()

@@ -35,7 +35,7 @@ from .distributed import init_distributed
 from .last import checkpoints_of, read_training_state
 from .loops import ExactEpochLoop, ExactIterLoop
 from .precision import Precision, choose_precision, complete_optimizer, precision_of
-from .sampling import complete_loader, reseed
+from .sampling import complete_loader, order_layout, reseed, restore_layout
 from .sharding import (
     from_main_process,
     is_sharded,
@@ -366,7 +366,8 @@ class SapiensRunner(Runner):
         self._load_shared(checkpoint)
         loop = self.train_loop
         if hasattr(loop, 'restore'):
-            loop.restore(meta['epoch'], meta['iter'])
+            loop.restore(meta['epoch'], meta['iter'], meta.get('draws'))
+            restore_layout(self.train_dataloader, meta.get('data_order'))
         else:
             loop._epoch, loop._iter = meta['epoch'], meta['iter']
         self._resume_seed(meta.get('seed'))
@@ -441,7 +442,10 @@ class SapiensRunner(Runner):
             world_size=self.world_size,
             sapiens=describe_model(self.bare_model),
         )
-        dataset = self.train_dataloader.dataset
+        loader = self.train_dataloader
+        if hasattr(self.train_loop, 'draws'):
+            meta.update(draws=self.train_loop.draws(meta['iter']), data_order=order_layout(loader))
+        dataset = loader.dataset
         if hasattr(dataset, 'metainfo'):
             meta['dataset_meta'] = dataset.metainfo
         checkpoint: dict[str, Any] = {

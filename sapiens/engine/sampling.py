@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -73,6 +73,37 @@ def seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
+class PlainOrder:
+    """Which sample draw number n of a run is: a new permutation in each epoch, or the order of the data set.
+
+    Args:
+        size: Number of samples in the data set.
+        seed: Of the order.
+        shuffle: Permute.
+    """
+
+    def __init__(self, size: int, seed: int, shuffle: bool) -> None:
+        self.size, self.seed, self.shuffle = size, seed, shuffle
+        self._epoch: tuple = ()
+
+    def __call__(self, numbers: np.ndarray) -> np.ndarray:
+        """Index of the sample of each draw."""
+        epochs, places = np.divmod(numbers, self.size)
+        if not self.shuffle:
+            return places
+        found = np.empty_like(places)
+        for epoch in np.unique(epochs):
+            chosen = epochs == epoch
+            found[chosen] = self._permutation(int(epoch))[places[chosen]]
+        return found
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if self._epoch[:2] != (self.seed, epoch):
+            rng = np.random.default_rng([self.seed & 0xFFFFFFFFFFFFFFFF, epoch])
+            self._epoch = self.seed, epoch, rng.permutation(self.size)
+        return self._epoch[2]
+
+
 class SeededSampler(Sampler):
     """Indices of one process, in an order that depends on seed and position only.
 
@@ -82,51 +113,50 @@ class SeededSampler(Sampler):
         shuffle: Draw a new permutation in each epoch; else the order of the data set.
         infinite: Never end (training by iterations): epoch follows epoch. Else one epoch, whose end is padded from
             its start so that every process gets as many samples.
+        order: Of the data set itself, such as `ShardOrder`; it replaces the permutation.
     """
 
-    def __init__(self, size: int, seed: int, shuffle: bool = True, infinite: bool = False) -> None:
+    def __init__(
+        self, size: int, seed: int, shuffle: bool = True, infinite: bool = False, order: Callable | None = None
+    ) -> None:
         if size < 1:
             raise UserError('the training data set is empty; check its paths and filters')
         self.rank, self.world_size = get_dist_info()
-        self.size, self.seed, self.shuffle, self.infinite = size, seed, shuffle, infinite
+        self.size, self.infinite = size, infinite
+        self.order = order or PlainOrder(size, seed, shuffle)
         self.epoch = 0
         self._skip = 0
+
+    @property
+    def seed(self) -> int:
+        """Of the order."""
+        return self.order.seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self.order.seed = seed
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of a finite sampler."""
         self.epoch = epoch
 
     def skip(self, count: int) -> None:
-        """Leave out the first ``count`` samples of this process, in the next iteration only."""
+        """Leave out the first ``count`` draws of all processes together, in the next iteration only."""
         self._skip = count
 
     def __len__(self) -> int:
         return -(-self.size // self.world_size)
 
-    def _order(self, epoch: int) -> np.ndarray:
-        if not self.shuffle:
-            return np.arange(self.size)
-        return np.random.default_rng([self.seed & 0xFFFFFFFFFFFFFFFF, epoch]).permutation(self.size)
-
     def __iter__(self) -> Iterator[Draw]:
         start, self._skip = self._skip, 0
-        return self._endless(start) if self.infinite else self._one_epoch(start)
-
-    def _one_epoch(self, start: int) -> Iterator[Draw]:
-        order = self._order(self.epoch)
-        for i in range(start, len(self)):
-            position = i * self.world_size + self.rank
-            yield Draw(int(order[position % self.size]), self.epoch * _EPOCH_STRIDE + position)
-
-    def _endless(self, start: int) -> Iterator[Draw]:
-        position = start * self.world_size + self.rank
-        epoch, order = -1, self._order(0)
-        while True:
-            if position // self.size != epoch:
-                epoch = position // self.size
-                order = self._order(epoch)
-            yield Draw(int(order[position % self.size]), position)
-            position += self.world_size
+        end = None if self.infinite else len(self) * self.world_size
+        while end is None or start < end:
+            stop = start + 256 * self.world_size
+            places = np.arange(start + self.rank, stop if end is None else min(stop, end), self.world_size)
+            wanted = places if self.infinite else self.epoch * self.size + places % self.size
+            first = 0 if self.infinite else self.epoch * _EPOCH_STRIDE
+            yield from map(Draw, self.order(wanted).tolist(), (first + places).tolist())
+            start = stop
 
 
 class ResumableBatchSampler(Sampler):
@@ -142,19 +172,24 @@ class ResumableBatchSampler(Sampler):
         self.batches, self.sampler, self.batch_size = batches, sampler, batch_size
         self.rank, self.world_size = get_dist_info()
         self.epoch = 0
-        self._skip = 0
+        self._skip: tuple[int, int] = 0, 0
 
-    def skip(self, count: int) -> None:
-        """Leave out the first ``count`` batches, in the next iteration only."""
-        self._skip = count
+    def skip(self, count: int, draws: int | None = None) -> None:
+        """Leave out the first ``count`` batches, in the next iteration only.
+
+        Args:
+            count: Number of batches.
+            draws: Samples in them over all processes, if they were not as large as those to come.
+        """
+        self._skip = count, count * self.batch_size * self.world_size if draws is None else draws
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[list[int]]:
-        skip, self._skip = self._skip, 0
+        (skip, draws), self._skip = self._skip, (0, 0)
         if isinstance(self.sampler, SeededSampler):
-            self.sampler.skip(skip * self.batch_size)
+            self.sampler.skip(draws)
             yield from self.batches
             return
         base = getattr(self.sampler, 'epoch', 0) * _EPOCH_STRIDE
@@ -202,8 +237,9 @@ class SeededDataset(Dataset):
 
     def _choices(self, index: int) -> Iterator[int]:
         yield index
-        for _ in range(self.max_tries - 1):
-            yield random.randrange(len(self.dataset))
+        near = getattr(self.dataset, 'replacement', None)
+        for attempt in range(1, self.max_tries):
+            yield near(index, attempt) if near else random.randrange(len(self.dataset))
 
     def _note_bad(self, index: int, error: Exception) -> None:
         self.reports.add(index, '', ' '.join(str(error).split())[:500])
@@ -252,7 +288,11 @@ def build_train_dataloader(cfg: Any, seed: int, infinite: bool) -> DataLoader:
     drop_last = cfg.pop('drop_last', False)
     if _name(sampler_cfg) in _REPLACED:
         shuffle = sampler_cfg.get('shuffle', True)
-        sampler = SeededSampler(len(dataset), seed, shuffle, infinite)
+        order = None
+        if shuffle and hasattr(dataset, 'draw_order'):
+            world_size = get_dist_info()[1]
+            order = dataset.draw_order(seed, batch_size * world_size, world_size, cfg.get('num_workers', 0))
+        sampler = SeededSampler(len(dataset), seed, shuffle, infinite, order)
     else:
         sampler = DATA_SAMPLERS.build(sampler_cfg, default_args=dict(dataset=dataset, seed=seed))
     if batch_sampler_cfg is None:
@@ -280,3 +320,16 @@ def reseed(loader: DataLoader, seed: int) -> None:
     sampler: Any = getattr(loader.batch_sampler, 'sampler', None)
     if hasattr(sampler, 'seed'):
         sampler.seed = seed
+
+
+def order_layout(loader: DataLoader) -> dict | None:
+    """What the order of a loader's data depends on beside the seed, for the checkpoint; None: nothing."""
+    return getattr(getattr(getattr(loader.batch_sampler, 'sampler', None), 'order', None), 'layout', None)
+
+
+def restore_layout(loader: DataLoader, layout: dict | None) -> None:
+    """Give a loader, not yet iterated, the order of the run that is resumed, though processes or workers changed."""
+    if layout and order_layout(loader):
+        order = loader.batch_sampler.sampler.order
+        order.layout = layout
+        loader.dataset.keep_chunks(order, get_dist_info()[1], loader.num_workers)

@@ -129,6 +129,7 @@ class BadSampleHook(Hook):
         self.max_fraction = max_fraction
         self.bad: dict[int, str] = {}
         self.everywhere: dict[int, str] = {}
+        self._told: set[str] = set()
         self.bad_draws = 0
         self.draws = 0
         self._seen = 0.0
@@ -142,8 +143,9 @@ class BadSampleHook(Hook):
             return
         found, self._read = dataset.reports.since(self._read)
         for index, message in ((record['index'], record['reason']) for record in found):
-            if index not in self.bad:
+            if message not in self._told:  # a damaged shard says it for many samples
                 runner.logger.warning(f'Sample {index} skipped: {message}')
+                self._told.add(message)
             self.bad[index] = message
             self.bad_draws += 1
         if self.every_n_train_iters(runner, 10):
