@@ -23,7 +23,5 @@ train_pipeline = [
     dict(type='PackHumanInputs'),
 ]
 loader = dict(batch_size=32, num_workers=0, persistent_workers=False)
-train_dataloader = dict(
-    **loader, dataset=dict(data_root='data/zoo/train/', cache='decoded', pipeline=train_pipeline)
-)
+train_dataloader = dict(**loader, dataset=dict(data_root='data/zoo/train/', cache='decoded', pipeline=train_pipeline))
 val_dataloader = dict(**loader, dataset=dict(data_root='data/zoo/val/'))
