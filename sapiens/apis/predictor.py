@@ -47,7 +47,7 @@ class Crop:
         person: Number of the person in the image, -1 for the whole image.
     """
 
-    inputs: torch.Tensor | None
+    inputs: Any
     sample: HumanDataSample
     region: tuple[int, int, int, int]
     tasks: tuple[str, ...]
@@ -91,7 +91,8 @@ class Predictor:
         flip_test: bool | None = None,
         part_scores: bool = False,
     ) -> None:
-        self.model, self.source, self.dtype, self.flip_test = loaded.network, loaded.source, dtype, flip_test
+        self.model: Any = loaded.network
+        self.source, self.dtype, self.flip_test = loaded.source, dtype, flip_test
         self.model.to(device)
         # Pretraining has no heads, its encoder gives features.
         getattr(self.model, 'set_precision', self.model.backbone.to)(dtype)
@@ -169,7 +170,7 @@ class Predictor:
                 shift = crop.sample.pred_keypoints.new_tensor(crop.region[:2])
                 crop.sample.set_field(crop.sample.pred_keypoints + shift, 'pred_keypoints')
 
-    def inputs_of(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
+    def inputs_of(self, images: Sequence[torch.Tensor | None]) -> torch.Tensor:
         """``(3, H, W)`` uint8 images of the pipeline -> the network's inputs ``(B, 3, H, W)``, on its device."""
         inputs = self.model.data_preprocessor({'inputs': list(images)}, False)['inputs']
         return inputs if inputs.dtype == torch.uint8 else inputs.to(self.dtype)  # exported files take bytes
@@ -229,7 +230,7 @@ class Predictor:
             )
         inputs = self.inputs_of([self.prepare(frame).inputs for frame in frames])
         kept = backbone.get_intermediate_layers(inputs, list(layers), reshape=True, return_class_token=cls)
-        tokens = None
+        tokens: Any = None
         if cls:
             tokens = kept[max(range(len(layers)), key=lambda k: layers[k] % count)][1].float().cpu().numpy()
             kept = [patches for patches, _ in kept]

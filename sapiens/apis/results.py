@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from ..errors import UserError
 from ..structures.geometry import NORMAL_AXES
-from ..vocabularies import KeypointVocabulary, PartVocabulary, convert_keypoints, load_vocabulary
+from ..vocabularies import KeypointVocabulary, PartVocabulary, convert_keypoints, load_keypoints
 
 
 class _Short:
@@ -24,7 +24,7 @@ class _Short:
 
     def __repr__(self) -> str:
         told = []
-        for item in fields(self):
+        for item in fields(cast(Any, self)):
             value = getattr(self, item.name)
             if isinstance(value, np.ndarray):
                 value = value.round(1).tolist() if value.size <= 4 else f'{value.dtype} {value.shape}'
@@ -111,7 +111,7 @@ class KeypointSet(_Short):
         Raises:
             VocabularyError: No map leads there.
         """
-        target = load_vocabulary(vocabulary)
+        target = load_keypoints(vocabulary)
         xy, scores = convert_keypoints(self.xy, self.scores, self.vocabulary, target)
         return KeypointSet(xy, scores, self.boxes, self.box_scores, self.instance_ids, target)
 
@@ -289,7 +289,8 @@ class ImageResult(_Short):
     @property
     def size(self) -> tuple[int, int]:
         """``(H, W)``."""
-        return self.image.shape[:2]
+        height, width = self.image.shape[:2]
+        return height, width
 
     def depth_to_normals(self, relief: float | None = None) -> NormalMap:
         """See `DepthMap.to_normals`.

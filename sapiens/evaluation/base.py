@@ -41,6 +41,7 @@ class HumanMetric(BaseMetric):
     """
 
     task = ''
+    default_prefix: str | None = None
 
     def __init__(
         self,
@@ -290,7 +291,7 @@ def extent_text(records: list[dict], images: int) -> str:
     return f'{images} samples, {crops} of them crops of their image (what lies outside is not judged)'
 
 
-def person_mask(sample: dict, shape: tuple[int, int]) -> np.ndarray | None:
+def person_mask(sample: dict, shape: Sequence[int]) -> np.ndarray | None:
     """``(H, W)`` bool of people, from ``gt_mask`` or the part labels; None when the sample has neither.
 
     Raises:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..errors import UserError
@@ -103,7 +105,7 @@ class DepthMetric(HumanMetric):
         max_depth: float | None = None,
         min_depth: float = 1e-3,
         min_pixels: int = 2,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if alignment not in _ALIGNMENTS:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,7 @@ class NormalMetric(HumanMetric):
     default_prefix = 'normal'
     task = 'normal'
 
-    def __init__(self, angles: Sequence[float] = (5, 7.5, 11.25, 22.5, 30), **kwargs) -> None:
+    def __init__(self, angles: Sequence[float] = (5, 7.5, 11.25, 22.5, 30), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.angles = tuple(angles)
 

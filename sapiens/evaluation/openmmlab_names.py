@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..registry import METRICS
-from ..structures.coco import AREA_OF_BOX
+from ..structures.coco_entries import AREA_OF_BOX
 from .keypoint_ap import KeypointAP
 from .part_iou import IGNORE, PartIoU
 from .pck import PCK

@@ -183,4 +183,4 @@ class PCK(KeypointMetric):
     def _norm_text(self) -> str:
         if self.norm_points is not None:
             return f'distance of {self.norm[0]} and {self.norm[1]}'
-        return {'bbox': 'longer side of the box', 'diagonal': 'diagonal of the box'}[self.norm]
+        return 'longer side of the box' if self.norm == 'bbox' else 'diagonal of the box'

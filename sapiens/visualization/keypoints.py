@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from ..vocabularies import KeypointVocabulary, load_vocabulary
+from ..vocabularies import KeypointVocabulary, load_keypoints
 from .canvas import SHIFT, fixed, line_width, new_canvas
 
 
@@ -39,16 +39,16 @@ def draw_keypoints(
         A new ``(H, W, 3)`` uint8 RGB image.
     """
     canvas = new_canvas(image)
-    vocabulary = load_vocabulary(vocabulary)
-    keypoints = np.asarray(keypoints, np.float64).reshape(-1, vocabulary.num_keypoints, 2)
+    names = load_keypoints(vocabulary)
+    keypoints = np.asarray(keypoints, np.float64).reshape(-1, names.num_keypoints, 2)
     scores = np.ones(keypoints.shape[:2]) if scores is None else np.asarray(scores, np.float64)
     scores = scores.reshape(keypoints.shape[:2])
     shown = (scores >= threshold) & np.isfinite(keypoints).all(-1)
     for points, visible in zip(keypoints, shown, strict=True):
         if visible.any():
             width = _person_width(canvas, points[visible]) if thickness is None else thickness
-            _draw_skeleton(canvas, points, visible, vocabulary, width)
-            _draw_dots(canvas, points, visible, vocabulary, 1.4 * width if radius is None else radius)
+            _draw_skeleton(canvas, points, visible, names, width)
+            _draw_dots(canvas, points, visible, names, 1.4 * width if radius is None else radius)
     return canvas
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -36,12 +37,12 @@ class HumanVisualizer(Visualizer):
     def __init__(
         self,
         name: str = 'visualizer',
-        *args,
+        *args: Any,
         keypoint_vocabulary: str | KeypointVocabulary | None = None,
         part_vocabulary: str | PartVocabulary | None = None,
         threshold: float = 0.3,
         alpha: float = 0.55,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(name, *args, **kwargs)
         self.keypoint_vocabulary = keypoint_vocabulary
@@ -67,7 +68,7 @@ class HumanVisualizer(Visualizer):
             threshold = self.threshold if prefix == 'pred' else 0.5
             pictures['pose'] = draw_keypoints(image, points, scores, self.keypoint_vocabulary, threshold)
             if prefix == 'pred' and 'bbox' in sample:
-                pictures['pose'] = draw_boxes(pictures['pose'], _array(sample.bbox))
+                pictures['pose'] = draw_boxes(pictures['pose'], np.asarray(sample.bbox))
         parts = _array(sample.get(f'{prefix}_part_map'))
         if parts is not None and self.part_vocabulary is not None:
             pictures['seg'] = draw_parts(image, parts.reshape(parts.shape[-2:]), self.part_vocabulary, self.alpha)

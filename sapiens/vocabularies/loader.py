@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -128,6 +129,22 @@ def load_vocabulary(name: str | Path | KeypointVocabulary | PartVocabulary) -> K
     return _load_shipped(text)
 
 
+def load_keypoints(name: str | Path | KeypointVocabulary | PartVocabulary) -> KeypointVocabulary:
+    """`load_vocabulary` of keypoints; one of parts is a `VocabularyError`."""
+    vocabulary = load_vocabulary(name)
+    if not isinstance(vocabulary, KeypointVocabulary):
+        raise VocabularyError(f"'{vocabulary.name}' is a vocabulary of parts, not of keypoints; choose another")
+    return vocabulary
+
+
+def load_parts(name: str | Path | KeypointVocabulary | PartVocabulary) -> PartVocabulary:
+    """`load_vocabulary` of parts; one of keypoints is a `VocabularyError`."""
+    vocabulary = load_vocabulary(name)
+    if not isinstance(vocabulary, PartVocabulary):
+        raise VocabularyError(f"'{vocabulary.name}' is a vocabulary of keypoints, not of parts; choose another")
+    return vocabulary
+
+
 @lru_cache(maxsize=32)
 def _load_file(text: str, changed: int, size: int) -> KeypointVocabulary | PartVocabulary:
     return _load(Path(text))
@@ -205,7 +222,7 @@ def parse_vocabulary(document: object, path: str | Path) -> KeypointVocabulary |
     for entry, color in zip(names, colors, strict=True):
         if not _is_color(color):
             raise VocabularyError(f"{path}: color of '{entry}' is {color!r}, not three whole numbers from 0 to 255")
-    common = dict(
+    common: dict[str, Any] = dict(
         name=str(document.get('name', path.stem)),
         names=names,
         swap=swap,

@@ -68,5 +68,5 @@ def _distance(mask: np.ndarray) -> np.ndarray:
 def _outline(mask: np.ndarray) -> np.ndarray:
     """Pixels with a 4-neighbour outside the mask; beyond the border nothing is known, so it is no outline."""
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    inner = cv2.erode(mask.astype(np.uint8), cross, borderType=cv2.BORDER_CONSTANT, borderValue=1)
+    inner = cv2.erode(mask.astype(np.uint8), cross, borderType=cv2.BORDER_CONSTANT, borderValue=(1,))
     return mask & (inner == 0)
