@@ -77,7 +77,6 @@ class Inferencer:
         allow_partial: Leave out heads that the weights lack.
 
     Attributes:
-        tasks: Tasks that run.
         origins: Task -> where its published weights are from, and their licence.
         predictors: One per model; see `Predictor` for arrays in, arrays out.
         failures: ``failures`` of the last call's `Results`.
@@ -148,7 +147,6 @@ class Inferencer:
             tasks: Run only these (or this).
             skip_bad: Go on after an unreadable image of a folder or list and note it in ``failures``; else raise.
             detect: Detector for this call instead of the Inferencer's (a tracker, say).
-            limit: Stop after this many images.
 
         Raises:
             UserError: The source is missing or unreadable, or a task is asked for that no model does.

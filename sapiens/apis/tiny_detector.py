@@ -28,7 +28,6 @@ class TinyDetector:
     people. What a window's border cuts is left to the other windows.
 
     Args:
-        threshold: Of the score.
         levels: Sizes of windows; people below about a tenth of the image need 3.
         model: Name or config of the model, see `load_model`.
         weights: Its weights; None = those that ship.

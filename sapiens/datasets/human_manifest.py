@@ -32,7 +32,6 @@ class HumanManifestDataset(HumanDataset):
     """Images with any of: part labels, depth, normals, mask, persons with boxes and keypoints.
 
     Args:
-        data_root: The manifest's folder.
         sample_per: ``'image'``, or ``'person'`` for one sample a person with box and keypoints; training leaves out
             persons without a labelled point.
         keypoint_vocabulary: Vocabulary of the samples; default is the manifest's. With another one, keypoints are

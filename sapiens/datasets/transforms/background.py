@@ -136,7 +136,6 @@ class RandomTexture(BaseTransform):
     photographs unlearn that, and their clothes are more varied than any wardrobe. Needs ``part_map``.
 
     Args:
-        prob: Probability.
         clothes_prob: Probability that a class of clothes changes.
         body_prob: Probability that another class changes.
         strength: Range of the texture's share.

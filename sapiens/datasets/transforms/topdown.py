@@ -210,7 +210,6 @@ class RandomWindow(BaseTransform):
     and before `LoadImage`, with `RandomBox` before it.
 
     Args:
-        prob: Probability.
         scale: Range of the window as a multiple of the person's padded box, log-uniform; people whom the picture's
             border cuts get no more than 1.2, for they would float in what is put around the picture.
     """
