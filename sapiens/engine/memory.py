@@ -104,7 +104,7 @@ def estimate_memory(
 
 
 def _training_step(
-    model: nn.Module,
+    model: Any,
     config: Mapping,
     memory: LiveMemory,
     precision: Precision,
@@ -128,7 +128,7 @@ def _training_step(
     return layers
 
 
-def _set_precision(model: nn.Module, dtype: torch.dtype) -> None:
+def _set_precision(model: Any, dtype: torch.dtype) -> None:
     for part in (model.backbone, getattr(model, 'neck', None)):
         if isinstance(part, nn.Module):
             part.to(dtype)
@@ -137,7 +137,7 @@ def _set_precision(model: nn.Module, dtype: torch.dtype) -> None:
 
 
 def _inference(
-    model: nn.Module, memory: LiveMemory, precision: Precision, batch_size: int, shape: tuple[int, int] | None
+    model: Any, memory: LiveMemory, precision: Precision, batch_size: int, shape: tuple[int, int] | None
 ) -> None:
     inputs = example_batch(model, batch_size, shape)['inputs']
     with memory.watch(model), memory, torch.no_grad():
