@@ -24,6 +24,7 @@ COMMANDS = {
     'check-data': 'read every sample of a data set and list what is wrong',
     'browse-data': 'draw augmented samples with their labels',
     'render': 'render synthetic people with exact labels',
+    'curate': 'choose images for pretraining and pack them into shards',
     'info': 'what is installed here, and what a checkpoint holds',
 }
 
