@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,7 +28,6 @@ class TinyDetector:
     people. What a window's border cuts is left to the other windows.
 
     Args:
-        threshold: Of the score.
         levels: Sizes of windows; people below about a tenth of the image need 3.
         model: Name or config of the model, see `load_model`.
         weights: Its weights; None = those that ship.
@@ -52,7 +52,7 @@ class TinyDetector:
         self.threshold, self.levels, self.overlap = float(threshold), int(levels), overlap
         self.batch_size = batch_size
         loaded = load_model(model, weights)
-        self.network = loaded.network.float()
+        self.network: Any = loaded.network.float()
         self.task = head
         if head not in self.network.heads:
             raise UserError(f"{loaded.source}: has no head '{head}' that finds persons; use another detector")
@@ -76,8 +76,8 @@ class TinyDetector:
                 whole = uncut(found, view, (height, width))
                 boxes.append(found[whole])
                 scores.append(score.numpy()[whole])
-        boxes, scores = np.concatenate(boxes), np.concatenate(scores)
-        return make_detections(boxes, scores, self.threshold, (height, width), self.overlap)
+        size = (height, width)
+        return make_detections(np.concatenate(boxes), np.concatenate(scores), self.threshold, size, self.overlap)
 
 
 def region_boxes(output: torch.Tensor, threshold: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
