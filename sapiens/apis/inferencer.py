@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -25,7 +25,7 @@ from .predictor import Crop, Predictor
 from .results import Features, ImageResult
 from .sources import Failure, Frame, open_frames
 
-ModelSpec = str | Path | Config | LoadedModel
+ModelSpec: TypeAlias = str | Path | Config | LoadedModel
 
 
 class Results:
@@ -36,7 +36,7 @@ class Results:
         notes: What else is worth knowing, such as files that were left out.
     """
 
-    def __init__(self, results: Iterator[ImageResult], failures: list[Failure], notes: list[str]) -> None:
+    def __init__(self, results: Generator[ImageResult, None, None], failures: list[Failure], notes: list[str]) -> None:
         self._results, self.failures, self.notes = results, failures, notes
 
     def __iter__(self) -> Iterator[ImageResult]:
@@ -77,7 +77,6 @@ class Inferencer:
         allow_partial: Leave out heads that the weights lack.
 
     Attributes:
-        tasks: Tasks that run.
         origins: Task -> where its published weights are from, and their licence.
         predictors: One per model; see `Predictor` for arrays in, arrays out.
         failures: ``failures`` of the last call's `Results`.
@@ -148,7 +147,6 @@ class Inferencer:
             tasks: Run only these (or this).
             skip_bad: Go on after an unreadable image of a folder or list and note it in ``failures``; else raise.
             detect: Detector for this call instead of the Inferencer's (a tracker, say).
-            limit: Stop after this many images.
 
         Raises:
             UserError: The source is missing or unreadable, or a task is asked for that no model does.
@@ -162,7 +160,8 @@ class Inferencer:
         unknown = [name for name in chosen if name not in self.tasks]
         if unknown or not chosen:
             raise UserError(f"no model here does the task '{(unknown or [''])[0]}'; these do {', '.join(self.tasks)}")
-        failures, notes = [], []
+        failures: list[Failure] = []
+        notes: list[str] = []
         self.failures = failures
         frames = islice(open_frames(source, color, failures if skip_bad else None, notes), limit)
         detect = detect or self.detector
@@ -187,7 +186,7 @@ class Inferencer:
             raise UserError('predict() is for one image; loop over model(source) for several')
         return results[0]
 
-    def _stream(self, prepared: Iterator, failures: list[Failure], source: Any) -> Iterator[ImageResult]:
+    def _stream(self, prepared: Iterator, failures: list[Failure], source: Any) -> Generator[ImageResult, None, None]:
         queues: list[list[tuple[PendingImage, Crop]]] = [[] for _ in self.predictors]
         line: deque[PendingImage] = deque()
         count, error = 0, None
@@ -286,7 +285,7 @@ class Inferencer:
         for predictor in self.predictors:
             samples = []
             for i, image in enumerate(images):
-                facts = dict(img_shape=size, ori_shape=image.shape[:2])
+                facts: dict[str, Any] = dict(img_shape=size, ori_shape=image.shape[:2])
                 if warps is not None:
                     facts['warp_mat'] = np.asarray(warps[i], np.float64)[:2]
                 samples.append(HumanDataSample(metainfo=facts))
@@ -319,7 +318,8 @@ class Inferencer:
         Raises:
             UserError: No such layer, or no cls token.
         """
-        self.failures = failures = []
+        failures: list[Failure] = []
+        self.failures = failures
         frames = open_frames(source, color, failures)
         while batch := list(islice(frames, self.batch_size)):
             yield from self.predictors[0].features(batch, tuple(layers), cls, pooled)
@@ -351,15 +351,15 @@ def _mask(masks: Any, frame: Frame) -> np.ndarray | None:
     if masks is None:
         return None
     if callable(masks):
-        mask, where = masks(frame), 'the mask function'
+        mask, told = masks(frame), 'the mask function'
     elif isinstance(masks, (str, Path)):
-        where = Path(masks) / f'{frame.path.stem if frame.path else frame.name}.png'
-        mask = cv2.imread(str(where), cv2.IMREAD_GRAYSCALE) if where.is_file() else None
+        told = str(Path(masks) / f'{frame.path.stem if frame.path else frame.name}.png')
+        mask = cv2.imread(told, cv2.IMREAD_GRAYSCALE) if Path(told).is_file() else None
         if mask is None:
-            raise UserError(f'{where}: no such mask, or not a PNG')
+            raise UserError(f'{told}: no such mask, or not a PNG')
     else:
-        mask, where = masks, 'the mask'
+        mask, told = masks, 'the mask'
     mask = np.asarray(mask)
     if mask.shape != frame.image.shape[:2]:
-        raise UserError(f'{where}: has the size {mask.shape}, the image {frame.name} {frame.image.shape[:2]}')
+        raise UserError(f'{told}: has the size {mask.shape}, the image {frame.name} {frame.image.shape[:2]}')
     return mask > 0

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,7 +27,6 @@ class TinyDetector:
     people. What a window's border cuts is left to the other windows.
 
     Args:
-        threshold: Of the score.
         levels: Sizes of windows; people below about a tenth of the image need 3.
         model: Name or config of the model, see `load_model`.
         weights: Its weights; None = those that ship.
@@ -49,7 +49,7 @@ class TinyDetector:
         self.threshold, self.levels, self.overlap = float(threshold), int(levels), overlap
         self.batch_size = batch_size
         loaded = load_model(model, weights)
-        self.network = loaded.network.float()
+        self.network: Any = loaded.network.float()
         self.task = next((name for name, head in self.network.heads.items() if isinstance(head, PersonHead)), None)
         if self.task is None:
             raise UserError(f'{loaded.source}: has no head that finds persons; use another detector')
@@ -72,8 +72,8 @@ class TinyDetector:
                 whole = uncut(found, view, (height, width))
                 boxes.append(found[whole])
                 scores.append(score.numpy()[whole])
-        boxes, scores = np.concatenate(boxes), np.concatenate(scores)
-        return make_detections(boxes, scores, self.threshold, (height, width), self.overlap)
+        size = (height, width)
+        return make_detections(np.concatenate(boxes), np.concatenate(scores), self.threshold, size, self.overlap)
 
 
 def windows(size: tuple[int, int], aspect: tuple[int, int], levels: int) -> list[np.ndarray]:

@@ -30,7 +30,7 @@ META_KEYS = (
 )
 
 
-@TRANSFORMS.register_module()
+@TRANSFORMS.register_module(name=['PackHumanInputs', 'PackPoseInputs', 'PackSegInputs'])
 class PackHumanInputs(BaseTransform):
     """Sample dict -> ``dict(inputs=(3, H, W) uint8 RGB tensor, data_samples=HumanDataSample)``.
 
