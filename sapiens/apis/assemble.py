@@ -20,7 +20,6 @@ class PendingImage:
     """An image whose crops are under way.
 
     Attributes:
-        frame: The image.
         persons: Its persons; None when no task needs them.
         vocabularies: Task -> vocabulary of its head.
         mask: ``(H, W)`` bool given by the caller.

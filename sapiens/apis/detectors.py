@@ -179,7 +179,6 @@ class BoxFile:
     image's boxes are those of the longest matching end of its path; persons are told by the file's own categories.
 
     Args:
-        path: The file.
         threshold: Boxes with a lower score are left out.
         category: Name or id of the category that is a person, where the file's names do not tell.
 

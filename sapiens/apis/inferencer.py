@@ -81,7 +81,6 @@ class Inferencer:
             ``batch_size``, so that one shape is compiled. Exported files are compiled in any case.
 
     Attributes:
-        tasks: Tasks that run.
         origins: Task -> where its published weights are from, and their licence.
         predictors: One per model; see `Predictor` for arrays in, arrays out.
         failures: ``failures`` of the last call's `Results`.
@@ -156,7 +155,6 @@ class Inferencer:
             tasks: Run only these (or this).
             skip_bad: Go on after an unreadable image of a folder or list and note it in ``failures``; else raise.
             detect: Detector for this call instead of the Inferencer's (a tracker, say).
-            limit: Stop after this many images.
 
         Raises:
             UserError: The source is missing or unreadable, or a task is asked for that no model does.

@@ -51,9 +51,7 @@ class LoadedModel:
 
     Attributes:
         network: On the CPU, in the precision of the weights.
-        config: Its config.
         layout: What the weights were recognised as.
-        report: What was loaded.
         source: File of the weights.
         origin: Of published weights: ``repository``, ``file``, ``licence``, ``licence_url``, ``revision``; else empty.
     """

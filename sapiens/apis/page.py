@@ -64,10 +64,7 @@ def run_once(
     """Run one task on one image and pack the files.
 
     Args:
-        shelf: The models.
         image: ``(H, W, 3)`` uint8 RGB.
-        task: Task.
-        name: Model.
         folder: Of the zips; those of a minute ago, which the page has handed out, are deleted.
 
     Returns:
@@ -108,7 +105,6 @@ def build_page(shelf: ModelShelf, note: str = '') -> Any:
     """The page as ``gradio.Blocks``.
 
     Args:
-        shelf: The models.
         note: Shown above everything, e.g. about demonstration weights.
 
     Raises:

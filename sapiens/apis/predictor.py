@@ -43,7 +43,6 @@ class Crop:
         inputs: ``(3, H, W)`` uint8 RGB; None once it has been run.
         sample: Metainfo of the pipeline; then predictions, maps of the region's size, keypoints in the image's pixels.
         region: ``x0, y0, x1, y1``: pixels of the image that the input covers (``x1, y1`` excluded).
-        tasks: Heads to run on it.
         person: Number of the person in the image, -1 for the whole image.
     """
 
@@ -71,15 +70,12 @@ class Predictor:
     and ``data_preprocessor``; a runner of exported files that has these works as well.
 
     Args:
-        loaded: Of `load_model`.
-        device: Where.
         dtype: Of encoder and heads but for the heads' last layer; decoding stays in float32, since keypoints are read
             between pixels.
         flip_test: Average with the mirrored image; None = as the config says.
         part_scores: Keep the probability of the chosen part.
 
     Attributes:
-        tasks: Tasks that the model does.
         topdown: Whether its pipeline looks at persons.
     """
 
@@ -127,11 +123,8 @@ class Predictor:
         """Take an image, or one person of it, through the pipeline.
 
         Args:
-            frame: The image.
             box: ``x1, y1, x2, y2``; None = the whole image, by the pipeline of the config or a plain resize.
             tasks: Heads to run; None = all.
-            person: Number of the person.
-            score: Of the box.
         """
         height, width = frame.image.shape[:2]
         sample = {

@@ -36,8 +36,6 @@ def draw_reconstructions(
         weights: Checkpoint with the decoder.
         config: Of the pretraining; None: the shipped one of the checkpoint's size.
         mask_ratios: Parts of the patches to remove.
-        seed: Of the masks.
-        device: See `Inferencer`.
 
     Returns:
         The picture, ``(H', W', 3)`` uint8 RGB.

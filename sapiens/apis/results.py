@@ -47,7 +47,6 @@ class PersonKeypoints(_Short):
         box: ``(4,)`` float32, the box that the person was looked for in.
         box_score: Of the detector; 1 without one.
         instance_id: Number of the person in the image, or the track in a video.
-        vocabulary: Names of the points, and more.
     """
 
     xy: np.ndarray
@@ -79,7 +78,6 @@ class KeypointSet(_Short):
         boxes: ``(N, 4)`` float32.
         box_scores: ``(N,)`` float32.
         instance_ids: ``(N,)`` int64.
-        vocabulary: Of the K points.
     """
 
     xy: np.ndarray
@@ -122,7 +120,6 @@ class PartMap(_Short):
 
     Attributes:
         ids: ``(H, W)`` uint8, index into ``vocabulary.names``; 0 = background.
-        vocabulary: Of the ids.
         scores: ``(H, W)`` float32 probability of the chosen class, when asked for (``part_scores=True``).
     """
 
@@ -217,7 +214,6 @@ def depth_to_normals(
         depth: ``(H, W)``, larger = farther.
         valid: ``(H, W)`` bool.
         relief: See `DepthMap.to_normals`.
-        mask_source: Kept in the result.
 
     Returns:
         Normals x right, y up, z towards the viewer; valid where both neighbours along a row and a column are.
@@ -248,7 +244,6 @@ class Features(_Short):
     """Features of the encoder for one image.
 
     Attributes:
-        name: Of the image.
         layers: Layer -> ``(C, h, w)`` float32 map, or ``(C,)`` when pooled.
         cls: ``(C,)`` cls token of the last layer asked for; None without one.
     """

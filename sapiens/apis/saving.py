@@ -142,9 +142,7 @@ def save_result(
     ``NAME.npz`` (``part_ids``, ``depth``, ``depth_valid``, ``normals``, ``normals_valid`` at full precision).
 
     Args:
-        result: Of `Inferencer`.
         folder: Made if it does not exist.
-        pictures: Write pictures.
         arrays: True writes npz and PNG maps, None the PNG maps alone, False neither.
         threshold: Keypoints with a lower score are not drawn.
         image_ids: See `coco_results`; also the path of a COCO annotation file.
@@ -186,8 +184,6 @@ def save_all(
 
     Args:
         results: Of `Inferencer`; a long source may be given, few results are held.
-        folder: See `save_result`.
-        workers: Threads.
         image_ids: See `coco_results`; also the path of a COCO annotation file.
         **options: Of `save_result`.
 

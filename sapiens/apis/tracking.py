@@ -19,9 +19,6 @@ from .sources import Frame
 class Tracker:
     """A detector whose persons keep their id from frame to frame: ByteTrack of ``trackers``, or of older supervision.
 
-    Args:
-        detector: Finds the persons of a frame.
-
     Raises:
         MissingPackageError: Neither library is installed.
     """
@@ -78,7 +75,6 @@ class OneEuroFilter:
 
         Args:
             value: Of any shape; one that is not finite restarts its own filter.
-            time: Seconds.
             unit: What a speed of 1 is, in the values' own unit a second. It may change: the values do not pass it.
         """
         value = np.asarray(value, np.float64)

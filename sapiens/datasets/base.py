@@ -159,9 +159,6 @@ class HumanDataset(BaseDataset):
     def __getitem__(self, idx: int) -> dict[str, Any]:
         """Take a sample through the pipeline.
 
-        Args:
-            idx: Position.
-
         Raises:
             TooManyBadSamplesError: In training, too many samples cannot be read.
             UserError: In testing, this one cannot be read.

@@ -34,10 +34,7 @@ class Problem:
     """Something wrong with one sample.
 
     Attributes:
-        index: Position in the data set.
         kind: What is wrong, in a few words that repeat.
-        file: The file to mend.
-        detail: One line.
     """
 
     index: int
@@ -51,7 +48,6 @@ def check_dataset(dataset: Any, workers: int = 0) -> Iterator[list[Problem]]:
 
     Args:
         dataset: Ours, a wrapper around ours, or any other; of the latter only the pipeline is run.
-        workers: Processes that read.
 
     Yields:
         The problems of each sample, in order; last those of the data set as a whole, with the index -1.
@@ -117,8 +113,6 @@ def check_sample(
     """Yield (kind, file, detail) for everything that is wrong with a sample.
 
     Args:
-        dataset: Ours.
-        index: Position in it.
         facts: Gets what matters for the data set as a whole (see `check_dataset`).
     """
     facts = {} if facts is None else facts

@@ -35,8 +35,6 @@ def decode_image(data: bytes, name: str, reduce: int = 1) -> np.ndarray:
     Grey, palette, CMYK, 16-bit and transparent images become 8-bit RGB (alpha is dropped); EXIF rotation is applied.
 
     Args:
-        data: The file.
-        name: Its name, for messages.
         reduce: 1, 2, 4 or 8: decode at that fraction of the size (JPEG only: libjpeg then skips most of the work).
 
     Returns:
@@ -115,8 +113,6 @@ def reduction_matrix(size: tuple[int, int], reduce: int, orientation: int = 1) -
 
     Args:
         size: ``(H, W)`` of the full upright image.
-        reduce: The divisor.
-        orientation: EXIF orientation.
 
     Returns:
         ``(3, 3)`` float64.

@@ -87,8 +87,6 @@ def read_label(kind: str, data: bytes, name: str) -> np.ndarray:
 
     Args:
         kind: ``'parts'``, ``'mask'``, ``'instances'``, ``'depth'`` or ``'normals'``.
-        data: The file.
-        name: Its name, for messages.
 
     Returns:
         ``(H, W)`` uint8 ids of parts, ``(H, W[, C])`` of masks and instances, ``(H, W)`` of depth, ``(H, W, 3)`` of
@@ -173,7 +171,6 @@ def decode_depth(data: bytes, name: str, depth_scale: float = 0.001) -> np.ndarr
 
     Args:
         data: A 16-bit (or 8-bit) one-channel image, .npy or .npz.
-        name: File name for messages.
         depth_scale: Metres per unit of whole numbers, in images and arrays alike; floats are metres.
 
     Returns:
@@ -197,7 +194,6 @@ def decode_normals(data: bytes, name: str, axes: str = 'x-right y-up z-viewer') 
 
     Args:
         data: An 8- or 16-bit RGB image, .npy or .npz of ``(H, W, 3)``.
-        name: File name for messages.
         axes: ``'x-right y-up z-viewer'`` (ours) or ``'opencv'`` (x right, y down, z away from the viewer).
 
     Returns:

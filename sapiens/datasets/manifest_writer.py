@@ -37,7 +37,6 @@ class ManifestWriter:
         depth_scale: Metres per unit of the 16-bit depth files.
         normal_bits: 8 or 16 bits a channel.
         image_extension: ``'.jpg'`` or ``'.png'``.
-        quality: JPEG quality.
         **metadata: Anything else for the header (JSON values).
 
     Raises:
@@ -188,7 +187,6 @@ def pack_shards(source: str | Path, target: str | Path, samples_per_shard: int =
     Args:
         source: Folder with ``.jsonl`` files.
         target: Folder for ``shards/000000.tar``, ... and the header, which is written last.
-        samples_per_shard: Samples in a shard.
 
     Returns:
         Paths of the shards.

@@ -19,7 +19,7 @@ from .checkpoint import fit_state_dict
 from .config import load_config
 from .containers import CheckpointError
 from .files import check_finite, read_checkpoint, save_weights
-from .layouts import Layout, recognise, unknown_wrappers
+from .layouts import KINDS, Layout, recognise, unknown_wrappers
 from .state import describe_model, describe_vocabulary
 
 TARGETS = ('sapiens', 'reference', 'safetensors', 'mmpose', 'mmseg')
@@ -158,7 +158,7 @@ def save_converted(
 def _vocabularies(notes: dict, layout: Layout, given: str | None, source: str) -> dict[str, Any]:
     """Documents of the heads' vocabularies: those noted in the file, the user's, or the published ones."""
     documents = dict(notes.get('vocabularies') or {})
-    for task, kind in (('pose', 'keypoints'), ('seg', 'parts')):
+    for task, kind in KINDS.items():
         count = layout.heads.get(task)
         if count is None or kind in documents:
             continue

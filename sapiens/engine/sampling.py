@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -116,9 +116,7 @@ class SeededSampler(Sampler):
         order: Of the data set itself, such as `ShardOrder`; it replaces the permutation.
     """
 
-    def __init__(
-        self, size: int, seed: int, shuffle: bool = True, infinite: bool = False, order: Callable | None = None
-    ) -> None:
+    def __init__(self, size: int, seed: int, shuffle: bool = True, infinite: bool = False, order: Any = None) -> None:
         if size < 1:
             raise UserError('the training data set is empty; check its paths and filters')
         self.rank, self.world_size = get_dist_info()
@@ -329,7 +327,8 @@ def order_layout(loader: DataLoader) -> dict | None:
 
 def restore_layout(loader: DataLoader, layout: dict | None) -> None:
     """Give a loader, not yet iterated, the order of the run that is resumed, though processes or workers changed."""
+    sampler: Any = getattr(loader.batch_sampler, 'sampler', None)
     if layout and order_layout(loader):
-        order = loader.batch_sampler.sampler.order
-        order.layout = layout
-        loader.dataset.keep_chunks(order, get_dist_info()[1], loader.num_workers)
+        sampler.order.layout = layout
+        dataset: Any = loader.dataset
+        dataset.keep_chunks(sampler.order, get_dist_info()[1], loader.num_workers)

@@ -32,7 +32,6 @@ class HumanMetric(BaseMetric):
     Args:
         bootstrap: Resamples (over images) for 95 % confidence intervals; 0 computes none.
         keep_worst: Samples with the worst scores to keep whole, for pictures.
-        seed: Seed of the bootstrap.
         collect_device, prefix, collect_dir: As in `mmengine.evaluator.BaseMetric`.
 
     Attributes:
@@ -242,8 +241,6 @@ def dense_pair(sample: dict, prediction: str, label: str, metric: str, people: b
 
     Args:
         sample: With the two fields, and ``warp_mat`` and ``img_shape`` where the network saw a part of the image.
-        prediction, label: Names of the fields.
-        metric: Who asks, for messages.
         people: Count only pixels of people (``gt_mask``, else the part labels), where the sample has either.
 
     Raises:

@@ -93,7 +93,6 @@ class DepthMetric(HumanMetric):
         max_depth: Farthest label that counts, in the labels' unit; None = any finite.
         min_depth: Nearest label that counts, and the floor of predictions in ratios and logarithms.
         min_pixels: Images with fewer counted pixels are left out (with a note).
-        kwargs: See `HumanMetric`.
     """
 
     default_prefix = 'depth'

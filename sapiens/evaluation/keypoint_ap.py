@@ -44,7 +44,6 @@ class KeypointAP(KeypointMetric):
             ``keypoint_threshold``; ``'keypoint'`` = mean of all keypoint scores; ``'bbox'`` = box score.
         keypoint_threshold: In [0, 1].
         nms_threshold: OKS above which the worse of two persons is a duplicate; None suppresses none.
-        kwargs: See `HumanMetric`.
     """
 
     def __init__(

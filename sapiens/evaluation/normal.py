@@ -53,10 +53,6 @@ class NormalMetric(HumanMetric):
     Each image is read once; sums and shares are exact. The median comes from a histogram of all pixels with bins of
     0.01 degrees up to 30 and of 0.1 above, so it is off by at most half a bin (stated in the output). Labels of length
     zero are unknown. When the labels' axes do not look like x right, y up, z towards the viewer, a note says so.
-
-    Args:
-        angles: Degrees of the shares ``within_A``.
-        kwargs: See `HumanMetric`.
     """
 
     default_prefix = 'normal'

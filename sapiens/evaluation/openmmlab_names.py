@@ -78,7 +78,6 @@ class PCKAccuracy(PCK):
     Args:
         thr: The only threshold.
         norm_item: ``'bbox'``; heads and torsos are ``norm=(name, name)`` of `PCK`.
-        kwargs: Further arguments of `PCK`.
     """
 
     default_prefix = None

@@ -41,7 +41,6 @@ class PartIoU(HumanMetric):
         boundary: Compute ``mBF`` too, the mean outline F-score (see `boundary_counts`). It is no figure of the paper
             and takes twenty times as long as the others.
         boundary_tolerance: Share of the image's diagonal, at least one pixel.
-        kwargs: See `HumanMetric`.
     """
 
     default_prefix: str | None = 'seg'

@@ -37,7 +37,6 @@ class PCK(KeypointMetric):
         auc_limit: T.
         min_side: Persons whose box is not wider and higher than this are left out, in pixels of the original image.
         min_points: Persons with fewer labelled points are left out.
-        kwargs: See `HumanMetric`.
     """
 
     def __init__(

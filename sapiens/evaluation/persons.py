@@ -22,7 +22,6 @@ class KeypointMetric(HumanMetric):
         vocabulary: Of the predictions.
         gt_vocabulary: Of the labels when it is another one: predictions are converted, and only points that both have
             are scored (308 -> 133: the paper's 114 common points).
-        kwargs: See `HumanMetric`.
     """
 
     default_prefix: str | None = 'pose'

@@ -25,7 +25,6 @@ class EvaluationReport:
     """All that one metric has to say.
 
     Attributes:
-        metric: Class name of the metric.
         task: ``'pose'``, ``'seg'``, ``'depth'`` or ``'normal'``.
         metrics: Figures by name; fractions are in [0, 1]. A figure that is not defined is NaN (or -1 for AP and AR,
             as COCO's tools have it) and a note says why.

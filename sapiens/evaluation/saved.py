@@ -46,7 +46,6 @@ class SavePredictions(HumanMetric):
         task: ``'pose'``, ``'seg'``, ``'depth'`` or ``'normal'``.
         vocabulary: Vocabulary that the predictions follow; needed for keypoints, kept in the results of parts.
         score_mode, keypoint_threshold: How a person's score is made, as in `KeypointAP`.
-        kwargs: See `HumanMetric`.
     """
 
     def __init__(

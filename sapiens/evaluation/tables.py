@@ -18,7 +18,6 @@ class Table:
     """Rows of figures under named columns.
 
     Attributes:
-        title: Heading.
         columns: Names of the columns; the first holds the row's name.
         rows: One list per row: text, int, float or None (not defined).
         kind: ``'fraction'``: numbers in [0, 1], shown in percent; ``'number'``: shown as they are; a dict gives

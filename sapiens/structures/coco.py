@@ -53,7 +53,6 @@ class CocoPerson:
     """A labelled person.
 
     Attributes:
-        id: Of the annotation.
         image_id: Of its image, a key of `CocoFile.images`.
         bbox: ``(4,)`` float64 x, y, width, height, not cut to the image; around the points where the file's is no box
             in the image; None where there are no points either.
@@ -92,7 +91,6 @@ class CocoFile:
     """What a COCO-style file says about persons.
 
     Attributes:
-        path: The file.
         images: By id, in the file's order; also those without persons.
         persons: In the file's order; those of other categories are left out.
         person_ids: Ids of the categories that are persons; None = every annotation is one.
@@ -175,8 +173,6 @@ def choose_category(
     """The categories that are persons, and their ids (None: every annotation is a person).
 
     Args:
-        categories: Of the file.
-        path: For messages.
         category: Name or id of the one to take; None: by the file's names.
 
     Raises:

@@ -138,7 +138,6 @@ def read_keypoints(entry: dict[str, Any], count: int, where: str) -> np.ndarray 
     Args:
         entry: With ``keypoints``, flat or in triplets, and for 133 points perhaps COCO-WholeBody's split fields.
         count: Points that the file must have.
-        where: What to call the entry in a message.
 
     Returns:
         None for null, [] and nothing.

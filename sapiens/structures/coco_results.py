@@ -23,7 +23,6 @@ class CocoBoxes:
     """Boxes by image.
 
     Attributes:
-        path: The file.
         boxes: Name or id of an image -> ``(N, 5)`` float32 x1, y1, x2, y2, score.
         notes: What was dropped or assumed.
     """
@@ -54,7 +53,6 @@ class CocoResult:
         image_id: Of its image, as the annotation file has it.
         keypoints: ``(K, 2)`` float64 pixels of the original image.
         keypoint_scores: ``(K,)``.
-        score: Of the whole person.
         bbox: x, y, width, height, or None.
         person_box: The box it was found in, x, y, width, height, or None.
         part_scores: Scores of single parts by name (``foot_score``, ...).
@@ -138,7 +136,6 @@ def describe_person(
         image_id: Id or name of the image.
         keypoints: ``(K, 2)`` pixels of the image.
         keypoint_scores: ``(K,)``.
-        score: Of the whole person.
         box: x1, y1, x2, y2.
     """
     points = np.concatenate([keypoints, np.reshape(keypoint_scores, (-1, 1))], 1, dtype=np.float64)

@@ -30,7 +30,6 @@ def draw_keypoints(
         image: ``(H, W, 3)`` uint8 RGB.
         keypoints: ``(K, 2)`` or ``(N, K, 2)``, x and y in pixels; points that are not finite are left out.
         scores: ``(K,)`` or ``(N, K)``; ``None`` draws every point.
-        vocabulary: Vocabulary of the points, or its name.
         threshold: Points with a lower score are left out, and lines that end in them.
         radius: Largest radius of a dot in pixels; by default it follows the size of image and person.
         thickness: Width of a line in pixels; by default it follows the size of image and person.
@@ -64,8 +63,6 @@ def draw_boxes(
     Args:
         image: ``(H, W, 3)`` uint8 RGB.
         boxes: ``(N, 4)``: x1, y1, x2, y2 in pixels.
-        labels: One text per box.
-        color: RGB.
         thickness: Width of a line in pixels; by default it follows the size of the image.
 
     Returns:

@@ -27,7 +27,6 @@ def draw_parts(
     Args:
         image: ``(H, W, 3)`` uint8 RGB.
         part_map: ``(H, W)`` integer part ids, 255 = ignore.
-        vocabulary: Vocabulary of the ids, or its name.
         alpha: Weight of the colours, 0 to 1.
         outline: Darken the borders between parts.
 

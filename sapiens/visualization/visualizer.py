@@ -25,11 +25,9 @@ class HumanVisualizer(Visualizer):
     """Draws the labels and predictions that a sample carries, each as one picture, and sends them to the backends.
 
     Args:
-        name: Name of the instance.
         keypoint_vocabulary: Vocabulary of the keypoints, or its name; may also be set on the object later.
         part_vocabulary: Vocabulary of the part ids, or its name.
         threshold: Keypoints with a lower score are left out.
-        alpha: Weight of the part colours.
         *args: As for mmengine's `Visualizer`.
         **kwargs: As for mmengine's `Visualizer`.
     """
@@ -100,15 +98,9 @@ class HumanVisualizer(Visualizer):
         """Draw image, labels and predictions side by side and write, show or send the picture.
 
         Args:
-            name: Name of the picture at the backends.
             image: ``(H, W, 3)`` uint8 RGB.
-            data_sample: What to draw on it.
-            draw_gt: Draw labels.
-            draw_pred: Draw predictions.
-            show: Open a window.
             wait_time: Seconds that the window stays; 0 = until a key is pressed.
             out_file: Write the picture there instead of sending it to the backends.
-            step: Training step for the backends.
         """
         titles, tiles = ['image'], [image]
         for prefix, wanted, word in (('gt', draw_gt, 'label'), ('pred', draw_pred, 'prediction')):

@@ -66,8 +66,6 @@ def convert_keypoints(
     Args:
         keypoints: ``(..., K, 2)`` coordinates.
         scores: ``(..., K)`` scores.
-        source: Vocabulary of the input.
-        target: Vocabulary of the output.
 
     Returns:
         ``(..., K', 2)`` coordinates (NaN where the source has no such point) and ``(..., K')`` scores (the

@@ -30,7 +30,6 @@ class KeypointVocabulary:
 
     Attributes:
         name: Name of the vocabulary, e.g. ``'wholebody133'``.
-        names: K keypoint names.
         swap: ``(K,)`` int64; ``swap[i]`` is the keypoint that ``i`` becomes in a mirrored image (an involution).
         sigmas: ``(K,)`` float32 OKS sigmas (COCO convention: the constant is ``2 * sigma``).
         groups: Group name -> ``(n,)`` int64 indices; every keypoint is in exactly one group.
@@ -38,7 +37,6 @@ class KeypointVocabulary:
         skeleton: ``(E, 2)`` int64 pairs of keypoints joined by a line when drawn.
         maps: Target vocabulary -> ``{'points': {target id: [source ids]}, 'derived': {...}}``;
             a derived target point is the mean of its sources and not counted as common to both.
-        source: Where the facts come from.
     """
 
     name: str
@@ -68,7 +66,6 @@ class PartVocabulary:
         swap: ``(C,)`` int64; the id that each class becomes in a mirrored image (an involution).
         colors: ``(C, 3)`` uint8 RGB.
         weights: ``(C,)`` float32 class weights of the cross-entropy.
-        source: Where the facts come from.
     """
 
     name: str
@@ -171,7 +168,6 @@ def parse_vocabulary(document: object, path: str | Path) -> KeypointVocabulary |
 
     Args:
         document: What a vocabulary file holds, see `load_vocabulary`; checkpoints carry the same.
-        path: Where it comes from, for messages.
 
     Raises:
         VocabularyError: A table that contradicts itself.

@@ -47,8 +47,6 @@ def keypoint_order(names: Sequence[str], vocabulary: KeypointVocabulary, where: 
 
     Args:
         names: The file's, in its order; may hold more points than the vocabulary.
-        vocabulary: Whose order is wanted.
-        where: What to call the file in a message.
 
     Returns:
         ``(K,)`` positions in ``names``; None when the order is the vocabulary's, or the names are mere numbers in order

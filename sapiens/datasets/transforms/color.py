@@ -96,7 +96,6 @@ class RandomBlur(BaseTransform):
     """Blur by a Gaussian or, as a moving camera does, along a line.
 
     Args:
-        prob: Probability.
         sigma: Range of the Gaussian's standard deviation in pixels.
         motion_prob: Share of motion blurs.
         motion: Largest length of the line in pixels.
@@ -135,7 +134,6 @@ class CoarseDropout(BaseTransform):
     """Cover rectangles with one colour, as if something stood in front; labels stay, so the model learns to guess.
 
     Args:
-        prob: Probability.
         holes: Range of the number of rectangles.
         size: Range of their sides as a share of the image's.
         fill: Colour, or None for a random one each.

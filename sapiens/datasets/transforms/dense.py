@@ -36,7 +36,6 @@ class RandomFlip(BaseTransform):
     Cheapest behind the warp or crop to the input's size.
 
     Args:
-        prob: Probability.
         direction: Only ``'horizontal'``, as configs of OpenMMLab have it: people stand upright.
     """
 
@@ -144,7 +143,6 @@ class RandomRotate(BaseTransform):
 
     Args:
         degrees: Range of the angle; one number means ``(-degrees, degrees)``.
-        prob: Probability.
         pad_img, pad_part: Values outside.
     """
 

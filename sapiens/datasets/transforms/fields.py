@@ -121,12 +121,10 @@ def warp_sample(
     instead, which is the depth at which the *same* camera would see the person at the new size.
 
     Args:
-        results: The sample; its fields are replaced.
         matrix: ``(3, 3)`` or ``(2, 3)``: pixel centres of the current frame -> new frame.
         size: ``(H, W)`` of the new frame.
         pad_img: Colour outside the image.
         pad_part: Part id outside the image.
-        depth_scale_compensation: See above.
 
     Returns:
         ``results``.

@@ -17,10 +17,8 @@ def bootstrap_intervals(
     """95 % percentile intervals of figures computed on images drawn with replacement.
 
     Args:
-        num_images: N.
         statistic: Takes ``(N,)`` integer weights (how often each image was drawn), returns the figures.
         resamples: Number of draws; 0 gives no intervals.
-        seed: Seed of the draws.
 
     Returns:
         ``{figure: (low, high)}``; a figure that was undefined (NaN or -1) in more than half of the draws is absent,

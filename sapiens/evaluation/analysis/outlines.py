@@ -20,7 +20,6 @@ def boundary_counts(
     Args:
         prediction: ``(H, W)`` ids.
         label: ``(H, W)`` ids.
-        num_classes: C.
         tolerance: d in pixels.
         ignore: ``(H, W)`` bool; outlines within ``d`` of these pixels are not judged.
 
