@@ -123,8 +123,6 @@ class HumanManifestDataset(HumanDataset):
         if number is not None:
             box, points, _ = self._person(record, number, name, Notes())
             info.update(bbox=as_corners(np.asarray(box), size), file_bbox=np.asarray(box, np.float32), bbox_score=1.0)
-            if not self.test_mode:
-                info.update(_all_boxes(record, info['bbox'], size))
             if self.keypoint_vocabulary is not None:
                 info.update(keypoints=points[:, :2].copy(), keypoints_visible=points[:, 2].copy())
         return info
@@ -168,12 +166,3 @@ def _size(record: dict[str, Any]) -> tuple[int, int] | None:
     """``(H, W)`` of the image where the record says so."""
     size = as_numbers([record.get('height'), record.get('width')], 2)
     return (int(size[0]), int(size[1])) if size is not None and (size > 0).all() and (size < 1e6).all() else None
-
-
-def _all_boxes(record: dict[str, Any], bbox: np.ndarray, size: tuple[int, int] | None) -> dict[str, Any]:
-    """``boxes`` of everybody in the picture, and whether the picture's border cuts this person."""
-    found = [read_box(person.get('bbox'), 'a person') for person in record['persons']]
-    boxes = np.array([box for box in found if box is not None], np.float32).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    cut = size is not None and (bbox[:2].min() < 2 or bbox[2] > size[1] - 3 or bbox[3] > size[0] - 3)
-    return {'boxes': boxes, 'cut_by_border': bool(cut)}

@@ -7,7 +7,6 @@ train_pipeline = [
     dict(type='RandomHalfBody', prob=0.1),
     # Moderate: models that see few samples learn upright people first.
     dict(type='RandomBox', scale=(0.75, 1.25), rotate=20.0, rotate_prob=0.4),
-    dict(type='RandomWindow', prob=0.12),
     dict(type='LoadImage'),
     dict(type='TopdownAffine'),
     dict(type='LoadLabels', kinds=['parts', 'mask']),

@@ -9,7 +9,7 @@ from .crowd import ComposeCrowd
 from .dense import Pad, RandomAffine, RandomCrop, RandomFlip, RandomResizedCrop, RandomRotate, Resize
 from .loading import LoadImage, LoadLabels
 from .pack import PackHumanInputs
-from .topdown import PersonBox, RandomBox, RandomHalfBody, RandomWindow, TopdownAffine
+from .topdown import PersonBox, RandomBox, RandomHalfBody, TopdownAffine
 
 __all__ = [
     'CoarseDropout',
@@ -35,7 +35,6 @@ __all__ = [
     'RandomResizedCrop',
     'RandomRotate',
     'RandomTexture',
-    'RandomWindow',
     'Resize',
     'TopdownAffine',
 ]

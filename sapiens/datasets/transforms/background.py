@@ -31,7 +31,7 @@ class RandomBackground(BaseTransform):
     Args:
         folder: Folder of photos without people (searched recursively). The data set's ``background`` comes first; with
             neither, nothing is done.
-        prob: Probability; windows of `RandomWindow`, which reach beyond the picture, are always filled.
+        prob: Probability.
         optional: Whether the folder may be missing, which the log then says, and samples may have no mask or parts.
         feather: Standard deviation in pixels of the soft edge.
 
@@ -55,7 +55,7 @@ class RandomBackground(BaseTransform):
     def transform(self, results: Sample) -> Sample:
         """Change ``img``, ``depth`` and ``normals`` with the given probability."""
         folder = self.background or self.folder
-        if folder is None or np.random.rand() >= (1.0 if results.get('window') else self.prob):
+        if folder is None or np.random.rand() >= self.prob:
             return results
         if 'mask' in results:
             person = results['mask'] > 0

@@ -16,7 +16,7 @@ from ...vocabularies import PartVocabulary, load_parts
 from ..image_files import decode_image, is_jpeg, reduction_matrix, upright_size
 from ..label_files import depth_of, mask_of, normals_of, people_of, read_label
 from ..storage import read_bytes, readable_name
-from .fields import IGNORE, Sample, as_matrix, swap_parts, warp_boxes, warp_map
+from .fields import IGNORE, Sample, as_matrix, swap_parts, warp_map
 from .topdown import fit_aspect
 
 KINDS = ('parts', 'depth', 'normals', 'mask')
@@ -75,8 +75,6 @@ class LoadImage(BaseTransform):
         results['img_shape'] = image.shape[:2]
         results['warp_mat'] = matrix
         results.setdefault('flipped', False)
-        if 'boxes' in results:
-            results['boxes'] = warp_boxes(results['boxes'], matrix)
         if 'keypoints' in results:
             results['keypoints'] = (results['keypoints'] @ matrix[:2, :2].T + matrix[:2, 2]).astype(np.float32)
         return results

@@ -199,39 +199,3 @@ def udp_matrix(center: np.ndarray, scale: np.ndarray, size: tuple[int, int], rot
     matrix[:2, :2] = (last / scale)[:, None] * turn
     matrix[:2, 2] = last / 2 - matrix[:2, :2] @ np.asarray(center, np.float64)
     return matrix
-
-
-@TRANSFORMS.register_module()
-class RandomWindow(BaseTransform):
-    """Now and then look at a larger part of the picture instead of a person: what a detector sees.
-
-    People then stand anywhere and at any size; ``boxes``, all people of the picture, stay as labels of `PersonHead`,
-    while keypoints, which are one person's, lose their visibility. Other samples lose their boxes. Behind `PersonBox`
-    and before `LoadImage`, with `RandomBox` before it.
-
-    Args:
-        scale: Range of the window as a multiple of the person's padded box, log-uniform; people whom the picture's
-            border cuts get no more than 1.2, for they would float in what is put around the picture.
-    """
-
-    def __init__(self, prob: float = 0.25, scale: Sequence[float] = (0.8, 4.0)) -> None:
-        self.prob, self.scale = prob, tuple(scale)
-
-    def transform(self, results: Sample) -> Sample:
-        """Replace ``bbox_center``, ``bbox_scale`` and ``bbox_rotation``; set ``window``."""
-        boxes = results.pop('boxes', None)
-        results['window'] = boxes is not None and np.random.rand() < self.prob
-        if not results['window']:
-            return results
-        size = np.maximum(results['bbox_scale'], 1.0)
-        largest = self.scale[1] if not results.get('cut_by_border', False) else 1.2
-        factor = np.exp(np.random.uniform(np.log(self.scale[0]), np.log(largest)))
-        # Somewhere in the window, also half outside of it.
-        room = size * (0.5 * factor + 0.1)
-        x1, y1, x2, y2 = np.asarray(results['bbox'], np.float64)
-        results['bbox_center'] = np.array([(x1 + x2) / 2, (y1 + y2) / 2]) + np.random.uniform(-room, room)
-        results['bbox_scale'], results['bbox_rotation'] = size * factor, 0.0
-        results['boxes'] = boxes
-        if 'keypoints_visible' in results:
-            results['keypoints_visible'] = np.zeros_like(results['keypoints_visible'])
-        return results
