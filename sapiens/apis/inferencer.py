@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
+from ..engine.cli import check_compiler
 from ..engine.precision import choose_precision
 from ..errors import UserError
 from ..structures import HumanDataSample
@@ -66,7 +67,8 @@ class Inferencer:
         models: Name (``'pose_308'``, ``'seg_28_1b'``), config, or a list of them; None: what the weights are.
         weights: Checkpoint, or one per model; published files load as they are. None: those at hand by name.
         device: ``'auto'`` (cuda, mps, cpu), or a device.
-        dtype: Of encoder and heads; ``'auto'`` is bfloat16 or float16 on GPUs, float32 elsewhere.
+        dtype: Of encoder and heads; ``'auto'`` is bfloat16 where GPU or CPU have it, float16 on older GPUs, else
+            float32.
         detector: Where the persons are: see `sapiens.apis.detectors.build_detector`. None: each image is one person.
         per_person: Run dense models on each person and paste the results back; else as the test pipeline of their
             config says, which for models with a pose head is on persons for all their tasks.
@@ -75,6 +77,8 @@ class Inferencer:
         part_scores: Keep the probability of the chosen part.
         task: Task of a published dense head, where neither layout nor file name tells.
         allow_partial: Leave out heads that the weights lack.
+        compile: Compile encoder and heads: minutes at the first call, faster from then on; batches are filled up to
+            ``batch_size``, so that one shape is compiled. Exported files are compiled in any case.
 
     Attributes:
         origins: Task -> where its published weights are from, and their licence.
@@ -99,11 +103,12 @@ class Inferencer:
         part_scores: bool = False,
         task: str | None = None,
         allow_partial: bool = False,
+        compile: bool = False,
     ) -> None:
         if batch_size < 1:
             raise UserError(f'batch_size is at least 1, not {batch_size}')
         self.device = choose_device(device)
-        self.dtype = choose_precision(dtype, self.device).dtype
+        self.dtype = choose_precision('probe' if dtype == 'auto' else dtype, self.device).dtype
         self.batch_size, self.per_person = batch_size, per_person
         self.detector = build_detector(detector)
         self.predictors: list[Predictor] = []
@@ -114,6 +119,9 @@ class Inferencer:
             loaded = model if isinstance(model, LoadedModel) else load_model(model, file, None, task, allow_partial)
             pasted = per_person or len(getattr(loaded.network, 'heads', ())) > 1
             predictor = Predictor(loaded, self.device, self.dtype, flip_test, part_scores or pasted)
+            if compile and hasattr(loaded.network, 'compile_for'):
+                check_compiler({'compile': True})
+                loaded.network.compile_for(batch_size)
             for name in predictor.tasks:
                 if name in owners:
                     raise UserError(f"{owners[name]} and {loaded.source} both do '{name}': use an Inferencer for each")

@@ -32,7 +32,6 @@ def to_ours(
     """Rename a checkpoint of any known layout to our names; tensors stay as they are.
 
     Args:
-        state: Tensors by name.
         source: File, for messages and for what its name tells.
         task: Task of a published dense head, where the caller knows.
 
@@ -59,9 +58,7 @@ def adapt(
     """Bring a checkpoint into the names of a model.
 
     Args:
-        state: Tensors by name, of any known layout.
         expected: Names of the model: ours (``heads.*``), a bare encoder's, or those of another toolkit's model.
-        source: File, for messages.
     """
     if all(name in state for name in expected):
         return dict(state)
@@ -80,10 +77,6 @@ def check_facts(model: nn.Module, state: Mapping[str, torch.Tensor], meta: Mappi
     """Compare what no shape shows: the vocabulary of each head and, for a head that is loaded, the patch padding.
 
     Args:
-        model: Takes the weights.
-        state: Tensors as in the file.
-        meta: Plain data stored beside the weights.
-        source: File, for messages.
         skip: Prefixes of parameters that are not loaded.
 
     Raises:

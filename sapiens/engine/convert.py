@@ -40,14 +40,10 @@ def convert_checkpoint(
     """Convert one file.
 
     Args:
-        source: File of any known layout.
-        target: File to write.
-        to: See `save_converted`.
         config: The file must cover this config's model.
         task: What a published dense head is; of a file with several heads, the one to keep.
         vocabulary: Name or file of the head's vocabulary, where its number of outputs does not tell.
         patch_padding: Where the layout does not tell.
-        allow_partial: See `fit_state_dict`.
         half: Write float16, and nothing about the run that made them: a file to publish.
 
     Returns:
@@ -124,12 +120,9 @@ def save_converted(
     """Write a checkpoint in our names in the layout of ``target``; the tensors' bytes do not change.
 
     Args:
-        state: In our names.
-        meta: Plain data to keep beside the weights.
         path: ``.safetensors``, or ``.pth`` / ``.pt``.
         target: ``'sapiens'`` (our names), ``'safetensors'`` (our names, in that format), ``'reference'`` (published
             names), ``'mmpose'`` or ``'mmseg'`` (published names, for a pose or a dense head, with ``dataset_meta``).
-        source: Named in messages.
 
     Raises:
         CheckpointError: The layout has no place for these heads, or the file's suffix does not fit.

@@ -148,7 +148,6 @@ def dense_task(shapes: Mapping[str, tuple[int, ...]], source: str, task: str | N
     Args:
         shapes: Of the parameters, by their plain names.
         source: File, for messages and for what its name tells.
-        task: What the caller says it is.
 
     Raises:
         CheckpointError: A 29-class head, or a head that could be of two tasks.
@@ -184,7 +183,6 @@ def recognise(state: Mapping[str, torch.Tensor], source: str = '', meta: Mapping
     """Recognise a checkpoint.
 
     Args:
-        state: Tensors by name, as in the file.
         source: Its path, for messages and for what its name tells.
         meta: Plain data stored beside the weights; what it says comes first.
         task: Task of a published dense head, where the caller knows.

@@ -289,7 +289,6 @@ class SapiensRunner(Runner):
 
         Args:
             filename: See `sapiens.engine.checkpoint.read_checkpoint`.
-            map_location: Not used.
             strict: Ask for every parameter also in training.
 
         Raises:
@@ -343,8 +342,6 @@ class SapiensRunner(Runner):
 
         Args:
             filename: A checkpoint that training wrote; by default the last whole one of the work directory.
-            resume_optimizer: Restore the optimiser.
-            resume_param_scheduler: Restore the schedules.
 
         Raises:
             CheckpointError: Not a training checkpoint, or one for another model.
@@ -412,11 +409,6 @@ class SapiensRunner(Runner):
         """Write a checkpoint of plain data, whole or not at all. Every process must call it.
 
         Args:
-            out_dir: Folder.
-            filename: Name in it.
-            file_client_args: Not used.
-            save_optimizer: Include the optimiser.
-            save_param_scheduler: Include the schedules.
             meta: Plain data to add.
             by_epoch: The epoch now running is finished; else the iteration is.
         """
