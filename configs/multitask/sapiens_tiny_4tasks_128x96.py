@@ -1,4 +1,4 @@
-# The model that ships with the toolkit, and the first stage of sapiens_tiny_4tasks.py: half of the pixels and the cost.
+# The first stage of sapiens_tiny_4tasks.py: half of the pixels and the cost.
 _base_ = './sapiens_tiny_4tasks.py'
 input_size = (128, 96)
 model = dict(heads=dict(pose=dict(codec=dict(sigma=1.5))))

@@ -62,7 +62,7 @@ class Reference:
 
 
 # What ships is the first stage: the second has not been trained for long enough to be better.
-SHIPPED = {'tiny': 'sapiens_tiny_4tasks_128x96'}
+SHIPPED = {'tiny': 'sapiens_tiny_4tasks'}
 """Short name -> config, and stem of the weights in the package."""
 
 

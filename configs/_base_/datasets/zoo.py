@@ -11,7 +11,7 @@ train_pipeline = [
     dict(type='TopdownAffine'),
     dict(type='LoadLabels', kinds=['parts', 'mask']),
     dict(type='RandomTexture', prob=0.5),
-    dict(type='RandomBackground', prob=0.25),
+    dict(type='RandomBackground', prob=0.2),
     # The heads are trained at their own resolution.
     dict(type='LoadLabels', stride=4),
     dict(type='RandomFlip'),
