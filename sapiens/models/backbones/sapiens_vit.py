@@ -93,7 +93,7 @@ class SapiensViT(BaseModule):
             norm.
         final_norm: Apply the final norm.
         drop_path_rate: Of the last layer; it grows linearly from 0 at the first.
-        with_cp: Activation checkpointing: recompute each layer in the backward pass to save memory.
+        with_cp: Activation checkpointing: recompute each layer in the backward pass to save memory; n: every n-th.
         frozen_layers: The embeddings (patch, position, cls token) and this many first layers do not train and
             drop nothing; all of them: the final norm neither. -1 trains everything.
         freeze_pos_embed: Keep the position embedding fixed (pretraining).
@@ -116,7 +116,7 @@ class SapiensViT(BaseModule):
         out_indices: int | Sequence[int] = -1,
         final_norm: bool = True,
         drop_path_rate: float = 0.0,
-        with_cp: bool = False,
+        with_cp: bool | int = False,
         frozen_layers: int = -1,
         freeze_pos_embed: bool = False,
         init_cfg: dict | None = None,
@@ -225,7 +225,7 @@ class SapiensViT(BaseModule):
             tokens = torch.cat([cls, tokens], dim=1)
         outputs = {}
         for index, layer in enumerate(self.layers[: max(indices) + 1]):
-            recompute = self.with_cp and tokens.requires_grad
+            recompute = self.with_cp and index % self.with_cp == 0 and tokens.requires_grad
             tokens = checkpoint(layer, tokens, use_reentrant=False) if recompute else layer(tokens)
             if index in indices:
                 outputs[index] = tokens
