@@ -43,7 +43,7 @@ setup(
     install_requires=requirements('core'),
     extras_require={
         name: requirements(name)
-        for name in ('hub', 'demo', 'export', 'synthesis', 'mitsuba', 'openmmlab', 'tests', 'docs')
-        + ('curation', 'streaming')
+        for name in ('hub', 'demo', 'synthesis', 'mitsuba', 'openmmlab', 'tests', 'docs')
+        + ('curation', 'streaming', 'onnx', 'openvino', 'export')
     },
 )

@@ -19,10 +19,12 @@ COMMANDS = {
     'train': 'train a model from a config',
     'test': "score a checkpoint with a config's test data",
     'convert': 'convert a checkpoint between layouts and formats',
+    'export': 'write a model as ONNX, OpenVINO, ... with its decoding, and compare',
     'download': 'get published weights by name',
     'check-data': 'read every sample of a data set and list what is wrong',
     'browse-data': 'draw augmented samples with their labels',
     'render': 'render synthetic people with exact labels',
+    'curate': 'choose images for pretraining and pack them into shards',
     'info': 'what is installed here, and what a checkpoint holds',
 }
 

@@ -80,3 +80,5 @@ VISBACKENDS = _child('VISBACKENDS', ['sapiens.visualization'])
 
 CODECS = Registry('codec', scope='sapiens', locations=['sapiens.codecs'])
 DETECTORS = Registry('detector', scope='sapiens', locations=['sapiens.apis'])
+CURATION_STAGES = Registry('curation stage', scope='sapiens', locations=['sapiens.curation'])
+CURATION_MODELS = Registry('curation model', scope='sapiens', locations=['sapiens.curation'])

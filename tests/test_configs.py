@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'tests/e2e'))
 from made_people import make_person, write_people  # noqa: E402
 
-CONFIGS = sorted(p for p in ROOT.glob('configs/*/*.py') if p.parent.name != '_base_')
-SIZES = {'0.3b': 0.3e9, '0.6b': 0.6e9, '1b': 1.1e9, '2b': 2.1e9, 'tiny': 2e6}
+CONFIGS = sorted(p for p in ROOT.glob('configs/*/*.py') if p.parent.name not in ('_base_', 'curation'))
+SIZES = {'0.3b': 0.3e9, '0.6b': 0.6e9, '1b': 1.1e9, '2b': 2.1e9, 'tiny': 1.8e6}
 SMALL = {'small': 2e7}  # of all tasks in one only
 GRID = {
     'pretrain': ['mae'],
@@ -45,10 +45,11 @@ def test_builds_on_the_meta_device(path):
     sizes = SIZES | SMALL
     size = next(size for size in sizes if f'_{size}_' in path.stem)
     assert sizes[size] < count_parameters(model) < 3 * sizes[size]
-    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+    for loader in filter(None, (config.get(f'{mode}_dataloader') for mode in ('train', 'val', 'test'))):
         assert DATASETS.get(loader.dataset.type) is not None
         assert tuple(loader.dataset.input_size) == tuple(model.backbone.img_size)
-    evaluators = config.val_evaluator if isinstance(config.val_evaluator, list) else [config.val_evaluator]
+    evaluators = config.get('val_evaluator') or []  # detectors are judged on photographs, tools/zoo/evaluate.py
+    evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
     assert all(METRICS.get(evaluator.type) is not None for evaluator in evaluators)
     for head in getattr(model, 'heads', {}).values():
         if hasattr(head, 'vocabulary'):
@@ -91,12 +92,15 @@ def data(tmp_path_factory):
         'parts20': dict(data_root=str(root / 'lip'), data_prefix=dict(img='images', parts='labels')),
         'photos': dict(data_root=str(ROOT / 'demo/images')),
         'people': dict(data_root=str(people)),
+        'crowds': dict(data_root=str(people), background=str(ROOT / 'demo/images')),
     }
 
 
 def own_data(config, data):
     """Data that fit a config, by what it reads."""
     dataset = config.train_dataloader.dataset
+    if dataset.pipeline[0].type == 'ComposeCrowd':
+        return data['crowds']
     for key in (dataset.get('keypoint_vocabulary'), dataset.get('part_vocabulary')):
         if key in data:
             return data[key]
@@ -107,10 +111,11 @@ def own_data(config, data):
 def test_tiny_configs_train_and_validate(path, data, tmp_path):
     config = load_config(path)
     changes = own_data(config, data)
-    for loader in (config.train_dataloader, config.val_dataloader):
+    for loader in filter(None, (config.train_dataloader, config.get('val_dataloader'))):
         loader.update(batch_size=2, num_workers=0, persistent_workers=False)
         loader.dataset.update(changes)
-    evaluators = config.val_evaluator if isinstance(config.val_evaluator, list) else [config.val_evaluator]
+    evaluators = config.get('val_evaluator') or []  # detectors are judged on photographs, tools/zoo/evaluate.py
+    evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
     for evaluator in evaluators:
         if 'ann_file' in evaluator:
             evaluator.ann_file = changes['ann_file']
@@ -127,5 +132,5 @@ def test_tiny_configs_train_and_validate(path, data, tmp_path):
     assert (tmp_path / 'iter_2.pth').is_file()
     (scalars,) = tmp_path.glob('*/vis_data/scalars.json')
     rows = [json.loads(line) for line in scalars.read_text().splitlines()]
-    assert any(any('/' in key for key in row) for row in rows), 'validation wrote no figure'
+    assert not evaluators or any(any('/' in key for key in row) for row in rows), 'validation wrote no figure'
     assert all(np.isfinite(value) for row in rows for key, value in row.items() if 'loss' in key)

@@ -12,7 +12,7 @@ ORDER = [
     *('vocabularies', 'structures', 'codecs'),
     *('visualization', 'datasets', 'models'),
     *('evaluation', 'engine'),
-    *('apis', 'deploy'),
+    *('deploy', 'apis'),
     *('curation', 'synthesis'),
     *('commands', 'cli', '__main__'),
 ]

@@ -19,6 +19,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from ..deploy.runner import is_exported, open_exported
 from ..engine.checkpoint import CoverageReport, fit_state_dict, read_checkpoint
 from ..engine.complete import complete_config
 from ..engine.config import load_config
@@ -207,8 +208,9 @@ def load_model(
     """Build a model and fill it with weights, on the CPU, in the weights' own precision.
 
     Args:
-        model: Name, see `find_config`; None: what the weights are.
-        weights: Checkpoint of any known layout, or its name on the hub (`sapiens.engine.hub`); None: `find_weights`.
+        model: Name, see `find_config`; None: what the weights are. An exported file (``.onnx``, ``.xml``) is both.
+        weights: Checkpoint of any known layout, an exported file, or its name on the hub (`sapiens.engine.hub`);
+            None: `find_weights`.
         config: Config, instead of a name.
         task: Task of a published dense head, where neither layout nor file name tells.
         allow_partial: A head that the weights lack is left out of the model, instead of stopping.
@@ -216,6 +218,8 @@ def load_model(
     Raises:
         UserError: Unknown model, no weights, or weights of another model. Nothing runs on random weights.
     """
+    if is_exported(model):
+        model, weights = None, model
     if weights is None:
         if model is None and config is None:
             raise UserError("say which model: a name ('pose_308'), weights='FILE', or both")
@@ -224,6 +228,9 @@ def load_model(
         path = Path(config) if config is not None else find_config(model, _size_of_weights(str(model)))
         weights = find_weights(str(model or config), path)
         config = path
+    if is_exported(weights):
+        network, cfg = open_exported(weights)
+        return LoadedModel(network, cfg, Layout(False, None, {}), CoverageReport(), str(weights))
     weights = resolve_weights(weights)
     state, meta = read_checkpoint(weights)
     layout = recognise(state, str(weights), meta, task)

@@ -92,18 +92,15 @@ class Predictor:
     ) -> None:
         self.model, self.source, self.dtype, self.flip_test = loaded.network, loaded.source, dtype, flip_test
         self.model.to(device)
-        self.model.backbone.to(dtype)
-        if isinstance(getattr(self.model, 'neck', None), torch.nn.Module):
-            self.model.neck.to(dtype)
+        # Pretraining has no heads, its encoder gives features.
+        getattr(self.model, 'set_precision', self.model.backbone.to)(dtype)
         # A head that finds people is for `TinyDetector`.
         heads = getattr(self.model, 'heads', {}).items()
         self.heads = {name: head for name, head in heads if not getattr(head, 'makes_boxes', False)}
-        for head in self.heads.values():
-            head.set_precision(dtype)
         self.tasks = tuple(self.heads)
         if 'seg' in self.heads and part_scores:
             self.heads['seg'].with_scores = True
-        dataset = _test_dataset(loaded.config)
+        dataset = test_dataset(loaded.config)
         self.input_size = tuple(dataset.get('input_size') or self.model.backbone.img_size)
         self._facts: dict[str, Any] = {}
         for head in self.heads.values():
@@ -171,7 +168,8 @@ class Predictor:
 
     def inputs_of(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
         """``(3, H, W)`` uint8 images of the pipeline -> the network's inputs ``(B, 3, H, W)``, on its device."""
-        return self.model.data_preprocessor({'inputs': list(images)}, False)['inputs'].to(self.dtype)
+        inputs = self.model.data_preprocessor({'inputs': list(images)}, False)['inputs']
+        return inputs if inputs.dtype == torch.uint8 else inputs.to(self.dtype)  # exported files take bytes
 
     @torch.inference_mode()
     def predict_tensor(
@@ -266,7 +264,7 @@ def _array(value: torch.Tensor) -> np.ndarray:
     return array
 
 
-def _test_dataset(config: Any) -> dict:
+def test_dataset(config: Any) -> dict:
     """The data set's config of the tests, inside of what wraps it."""
     dataset = (config.get('test_dataloader') or {}).get('dataset') or {}
     while 'pipeline' not in dataset and ('dataset' in dataset or dataset.get('datasets')):

@@ -120,7 +120,7 @@ class UDPHeatmap:
         # The blurred map is rescaled to the height of the raw one and clipped, so that noise far below the peak
         # cannot bend the step.
         window = window * (peak / self._blurred_peak(heatmaps, window, peak).clamp(min=1e-12))[..., None, None]
-        log = window.clamp(1e-3, 50).log()
+        log = window.clamp(1e-3, 50.0).log()  # floats both, for exporters
         # The window at a border repeats the last row or column inside the map.
         offset = torch.arange(-1, 2, device=heatmaps.device)
         rows = (row[..., None] + offset).clamp(0, height - 1) - row[..., None] + 1
@@ -164,17 +164,31 @@ class UDPHeatmap:
         not those whose peak is noise.
         """
         maximum = window.amax((-1, -2))
-        rows, columns = (((window.amin((-1, -2)) < 1e-3) & (peak > 1e-2)) | (peak > 50)).nonzero(as_tuple=True)
-        if rows.numel():
-            kernel, maps = self._kernel(window), heatmaps.detach()
-            if maps.device.type == 'cpu':
-                # One by one: copying many maps would cost as much as blurring them.
-                each = zip(rows.tolist(), columns.tolist(), strict=True)
-                maxima = torch.cat([_blurred_maximum(maps[b, k : k + 1], kernel) for b, k in each])
-            else:
-                maxima = _blurred_maximum(maps[rows, columns], kernel)
-            maximum = maximum.index_put((rows, columns), maxima)
-        return maximum
+        matters = ((window.amin((-1, -2)) < 1e-3) & (peak > 1e-2)) | (peak > 50)
+        if _may_branch(heatmaps):
+            taps = self._kernel(window).numpy()
+            # One by one: copying many maps would cost as much as blurring them.
+            for b, k in matters.nonzero().tolist():
+                maximum[b, k] = _blurred_maximum(heatmaps[b, k], taps)
+            return maximum
+        return torch.where(matters, self._blurred_maxima(heatmaps), maximum)
+
+    def _blurred_maxima(self, heatmaps: torch.Tensor) -> torch.Tensor:
+        """Maxima ``(B, K)`` of all maps after the blur, as two products with constant banded matrices.
+
+        Nothing here depends on values: a GPU need not wait, and the graph can be exported. A CPU takes 25 times as long
+        as for `_blurred_maximum` of the few maps that need it.
+        """
+        maps = torch.nan_to_num(heatmaps.float())
+        kernel = self._kernel(maps)
+        half = len(kernel) // 2
+
+        def band(length: int) -> torch.Tensor:
+            place = torch.arange(length, device=maps.device)
+            distance = (place[:, None] - place).abs()
+            return kernel[half + distance.clamp(max=half)] * (distance <= half)
+
+        return (band(maps.shape[-2]) @ maps @ band(maps.shape[-1])).amax((-1, -2))
 
     @property
     def _flattest(self) -> float:
@@ -212,19 +226,14 @@ def _blur_sigma(taps: int) -> float:
     return 0.3 * ((taps - 1) * 0.5 - 1) + 0.8
 
 
-def _blurred_maximum(maps: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """Maxima ``(N,)`` of the maps ``(N, h, w)`` after a separable blur; zeros lie outside."""
-    maps = torch.nan_to_num(maps.float())
-    if maps.device.type == 'cpu':
-        # Many times faster than a convolution of one channel.
-        taps = kernel.numpy()
-        blurred = np.empty(maps.shape[1:], np.float32)
-        maxima = [
-            cv2.sepFilter2D(one, -1, taps, taps, dst=blurred, borderType=cv2.BORDER_CONSTANT).max()
-            for one in maps.numpy()
-        ]
-        return torch.from_numpy(np.array(maxima, np.float32))
-    half = len(kernel) // 2
-    maps = torch.nn.functional.conv2d(maps[:, None], kernel.view(1, 1, -1, 1), padding=(half, 0))
-    maps = torch.nn.functional.conv2d(maps, kernel.view(1, 1, 1, -1), padding=(0, half))
-    return maps.amax((1, 2, 3))
+def _may_branch(heatmaps: torch.Tensor) -> bool:
+    """Whether decoding may look at values and branch: on a CPU, unless a graph is made of it."""
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return heatmaps.device.type == 'cpu' and not traced
+
+
+def _blurred_maximum(heatmap: torch.Tensor, taps: np.ndarray) -> float:
+    """Maximum of a map ``(h, w)`` on the CPU after a separable blur; zeros lie outside."""
+    # Many times faster than a convolution of one channel.
+    pixels = torch.nan_to_num(heatmap.detach().float()).numpy()
+    return float(cv2.sepFilter2D(pixels, -1, taps, taps, borderType=cv2.BORDER_CONSTANT).max())

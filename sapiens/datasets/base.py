@@ -91,7 +91,7 @@ class HumanDataset(BaseDataset):
         # Built by our registry, so that names resolve with or without a Runner's default scope.
         built = [TRANSFORMS.build(t) if isinstance(t, dict) else copy.deepcopy(t) for t in pipeline]
         labels = None if labels is None else check_kinds(labels)
-        settle(built, input_size=self.input_size, labels=labels, background=background)
+        settle(built, input_size=self.input_size, labels=labels, background=background, draw=self._draw)
         super().__init__(
             ann_file=ann_file,
             data_root=data_root,
@@ -140,6 +140,10 @@ class HumanDataset(BaseDataset):
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """The sample as it enters the pipeline."""
         return self.prepare_info(super().get_data_info(int(idx)))
+
+    def _draw(self) -> dict[str, Any]:
+        """Another random sample, for transforms that mix."""
+        return self.prepare_info(super().get_data_info(np.random.randint(len(self))))
 
     def prepare_info(self, info: dict[str, Any]) -> dict[str, Any]:
         """Parse an entry and add what its labels mean."""

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..models.backbones.low_rank import is_adapter, merge_adapters
 from ..models.backbones.pos_embed import resize_grid
 from .adapters import adapt, check_facts
 from .containers import CheckpointError
@@ -208,6 +209,11 @@ def fit_state_dict(
     """
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     check_facts(model, state, meta, source, tuple(skip))
+    # Adapters that no file knows begin as nothing; a plain model takes what they have learnt into its weights.
+    if not any(map(is_adapter, state)):
+        expected = {name: shape for name, shape in expected.items() if not is_adapter(name)}
+    elif not any(map(is_adapter, expected)):
+        state = merge_adapters(state)
     state = _align_prefix(expected, adapt(state, expected, source))
     notes = (meta or {}).get('sapiens')
     stored = notes.get('patch_grid') if isinstance(notes, Mapping) else None

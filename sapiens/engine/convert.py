@@ -11,6 +11,7 @@ import torch
 from mmengine.registry import init_default_scope
 
 from ..errors import UserError
+from ..models.backbones.low_rank import merge_adapters
 from ..registry import MODELS
 from ..vocabularies import KeypointVocabulary, PartVocabulary, load_vocabulary, parse_vocabulary
 from .adapters import to_ours, to_published
@@ -64,7 +65,7 @@ def convert_checkpoint(
         notes['patch_padding'] = patch_padding
     elif layout.patch_padding is not None:
         notes.setdefault('patch_padding', layout.patch_padding)
-    ours = to_ours(state, str(source), task)
+    ours = merge_adapters(to_ours(state, str(source), task))
     for part, name in unknown_wrappers(ours).items():
         raise CheckpointError(
             f"{source}: '{name}' holds '{part}', which no encoder has and no known wrapper adds; save the state dict "

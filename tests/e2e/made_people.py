@@ -57,6 +57,7 @@ def make_person(rng, size):
         depth=np.where(mask, depth, 0).astype(np.float32),
         normals=normals.astype(np.float32),
         mask=mask.astype(np.uint8),
+        instances=mask.astype(np.uint8),
         persons=[person],
     )
 

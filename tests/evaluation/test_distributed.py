@@ -2,7 +2,9 @@
 """Two processes give exactly the figures of one, whatever the samplers appended."""
 
 import os
+import sys
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,9 @@ from test_normal import ball
 from sapiens.errors import UserError
 from sapiens.evaluation import PCK, DepthMetric, KeypointAP, NormalMetric, PartIoU
 from sapiens.evaluation.base import without_padding
+
+# A forked process need not import everything again.
+START = 'fork' if sys.platform == 'linux' else 'spawn'
 
 
 def dense_samples(count):
@@ -73,6 +78,7 @@ def evaluate(rank, world, tmp):
 def worker(rank, world, tmp):
     os.chdir(tmp)
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     torch.distributed.init_process_group('gloo', init_method=f'file://{tmp}/sync', rank=rank, world_size=world)
     figures = evaluate(rank, world, tmp)
     # A failure on the main process must reach the others, or they would wait for ever.
@@ -91,7 +97,7 @@ def worker(rank, world, tmp):
 
 @pytest.mark.parametrize('world', [2])
 def test_two_processes_equal_one(tmp_path, world):
-    mp.spawn(worker, (world, str(tmp_path)), nprocs=world)
+    mp.start_processes(worker, (world, str(tmp_path)), nprocs=world, start_method=START)
     expected = evaluate(0, 1, None)
     results = [torch.load(tmp_path / f'rank{rank}.pt', weights_only=False) for rank in range(world)]
     assert results[0][0] == expected

@@ -2,12 +2,11 @@
 import contextlib
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import run_tool
 from people import COCO, FIELDS, perturbed, read_coco, samples_of, whole_body
 
 from sapiens.errors import UserError
@@ -404,25 +403,22 @@ def test_wrong_sample_names_the_image():
 def test_command_line(tmp_path):
     """``tools/eval_results.py`` prints the table and writes the same figures."""
     results = write(tmp_path / 'r.json', perturbed(read_coco(), 0.05))
-    tool = Path(__file__).parents[2] / 'tools' / 'eval_results.py'
-    command = [sys.executable, tool, results, '--ann-file', COCO, '--task', 'pose', '--vocabulary', 'coco17', '--pck']
+    arguments = [results, '--ann-file', COCO, '--task', 'pose', '--vocabulary', 'coco17', '--pck']
     outputs = ['--json', tmp_path / 'o.json', '--csv', tmp_path / 'o.csv', '--markdown', tmp_path / 'o.md']
     pictures = ['--show-worst', '2', '--show-dir', tmp_path / 'worst']
-    done = subprocess.run([*command, *outputs, *pictures], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = run_tool('eval_results.py', *arguments, *outputs, *pictures)
+    assert not done.code, done.error
     written = json.loads((tmp_path / 'o.json').read_text())
     report = ours(COCO, results, 'coco17')
     for name in FIGURES:
         assert written[name] == report.metrics[name]
-        assert f'{report.metrics[name] * 100:.2f}' in done.stdout
+        assert f'{report.metrics[name] * 100:.2f}' in done.out
     assert {'PCK', 'NME', 'AUC'} <= set(written)
-    text = ' '.join(done.stdout.split())
+    text = ' '.join(done.out.split())
     assert 'left_wrist' in text and 'arXiv 2408.12569' in text
     assert len(list((tmp_path / 'worst').glob('*.png'))) == 2
-    failed = subprocess.run(
-        [*command[:3], '--ann-file', tmp_path / 'no.json', '--task', 'pose'], capture_output=True, text=True
-    )
-    assert failed.returncode == 1 and failed.stderr.startswith('error: ') and failed.stderr.count('\n') == 1
+    failed = run_tool('eval_results.py', results, '--ann-file', tmp_path / 'no.json', '--task', 'pose')
+    assert failed.code == 1 and failed.error.startswith('error: ') and failed.error.count('\n') == 1
 
 
 @pytest.mark.parametrize('name', ['tiny', '0.3b', '1b', '2b'])

@@ -2,14 +2,13 @@
 """``tools/test.py`` prints the tables, and what it saves gives the same tables without the model."""
 
 import json
-import subprocess
-import sys
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from in_process import TOOLS, run_tool
+from in_process import run_tool
 from mmengine.evaluator import Evaluator
 from people import COCO, read_coco, samples_of
 from test_normal import ball
@@ -105,14 +104,12 @@ def made(tmp_path_factory):
     return folder
 
 
-def test_the_whole_way_on_made_data(made, tmp_path):
+def test_the_whole_way_on_made_data(made, tmp_path, run_script):
     """A model of all dense tasks, untrained: test it, score its saved results again, get the same tables."""
-    config = made / 'config.py'
-    options = ['--out', tmp_path / 'out', '--show-worst', '1', '--device', 'cpu']
-    command = [sys.executable, TOOLS / 'test.py', config, made / 'model.pth', *options]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    text = done.stdout
+    options = ['--out', tmp_path / 'out', '--show-worst', '1', '--device', 'cpu', '--work-dir', tmp_path / 'logs']
+    done = run_script('tools/test.py', made / 'config.py', made / 'model.pth', *options)
+    assert done.code == 0, done.out + done.err
+    text = done.out
     for expected in (
         'MiDaS protocol',
         'Normals (angles in degrees)',
@@ -143,23 +140,21 @@ def test_the_whole_way_on_made_data(made, tmp_path):
         assert own and own == {key: again[key] for key in own}
 
 
-FULL_DISK = """
-import resource, runpy, signal, sys
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-tool, limit, *arguments = sys.argv[1:]
-sys.argv = [tool, *arguments]
-import sapiens.engine.runner, sapiens.evaluation  # what an import may cache is written before
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
-runpy.run_path(tool, run_name='__main__')
-"""
+@pytest.fixture
+def full_disk():
+    """No file grows beyond 50 kB: the system refuses to write more, as it does on a full disk."""
+    resource = pytest.importorskip('resource', reason='Windows has no limit on the size of files')
+    ignored, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, ignored)
 
 
-@pytest.mark.skipif(sys.platform == 'win32', reason='Windows has no limit on the size of files')
-def test_a_full_disk_is_one_line(made, tmp_path):
-    """What the system refuses to write (here: beyond a size, as a full disk would) ends in one line, nothing broken."""
+def test_a_full_disk_is_one_line(made, tmp_path, run_script, full_disk):
+    """What the system refuses to write ends in one line, nothing broken."""
     options = ['--out', tmp_path / 'out', '--device', 'cpu', '--work-dir', tmp_path / 'logs']
-    command = [TOOLS / 'test.py', '50000', made / 'config.py', made / 'model.pth', *options]
-    done = subprocess.run([sys.executable, '-c', FULL_DISK, *command], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 1 and done.stderr.count('\n') == 1, done.stderr
-    assert done.stderr.startswith(f'error: {tmp_path / "out" / "results_normal"}')
+    done = run_script('tools/test.py', made / 'config.py', made / 'model.pth', *options)
+    assert done.code == 1 and done.err.count('\n') == 1, done.err
+    assert done.err.startswith(f'error: {tmp_path / "out" / "results_normal"}')
     assert not [path for path in (tmp_path / 'out').rglob('*') if path.suffix == '.tmp']

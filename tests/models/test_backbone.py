@@ -1,10 +1,13 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """The encoder: reference numbers, sizes, options, and what must not change its output."""
 
+import re
+
 import pytest
 import torch
 from reference import ARCH, largest, load
 
+from sapiens.engine.checkpoint import load_model_weights
 from sapiens.errors import UserError
 from sapiens.models import SapiensViT
 from sapiens.models.backbones import ARCHS, resize_grid, sincos_pos_embed
@@ -324,6 +327,39 @@ def test_frozen_layers_get_no_gradient_and_the_rest_does():
     model(image())[0].square().mean().backward()
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
+
+
+@pytest.mark.parametrize(
+    ('tune', 'learns'),
+    [('all', ''), ('none', 'nothing'), ('last:1', r'layers\.2\.|ln1\.'), ('lora:4', r'layers\..*\.lora_[ab]$')],
+)
+def test_what_of_the_encoder_trains(tune, learns):
+    model = build(tune=tune, with_cls_token=True, with_cp=True)
+    assert trainable(model) == {name for name, _ in model.named_parameters() if re.match(learns, name)}
+    model.train()(image())[0].square().mean().backward() if tune != 'none' else None
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+
+
+def test_adapters_begin_as_nothing_and_end_in_the_weights():
+    torch.manual_seed(0)
+    plain, adapted = build().eval(), build(tune='lora:4')
+    report = load_model_weights(adapted, plain.state_dict())
+    assert report.complete and torch.equal(adapted.eval()(image())[0], plain(image())[0])
+    adapted.train()(image())[0].square().mean().backward()
+    for name, parameter in adapted.named_parameters():
+        if name.endswith('lora_b'):
+            parameter.data -= 0.1 * parameter.grad.sign()
+    expected = adapted.eval()(image())[0]
+    assert largest(expected - plain(image())[0]) > 0.01
+    assert load_model_weights(plain, adapted.state_dict()).complete
+    torch.testing.assert_close(plain(image())[0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('tune', ['last', 'last:0', 'last:9', 'lora', 'lora:-1', 'lora:x', 'heads', 'all:2', ''])
+def test_unknown_presets_are_refused(tune):
+    with pytest.raises(UserError, match='tune of SapiensViT is'):
+        build(tune=tune)
 
 
 # ---------------------------------------------------------------------------------------------- structure

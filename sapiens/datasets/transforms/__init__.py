@@ -5,6 +5,7 @@ from .background import RandomBackground, RandomTexture
 from .bridge import FromOpenMMLab
 from .camera import RandomCamera
 from .color import CoarseDropout, PhotometricDistortion, RandomBlur
+from .crowd import ComposeCrowd
 from .dense import Pad, RandomAffine, RandomCrop, RandomFlip, RandomResizedCrop, RandomRotate, Resize
 from .loading import LoadImage, LoadLabels
 from .pack import PackHumanInputs
@@ -12,6 +13,7 @@ from .topdown import PersonBox, RandomBBoxTransform, RandomBox, RandomHalfBody, 
 
 __all__ = [
     'CoarseDropout',
+    'ComposeCrowd',
     'FromOpenMMLab',
     'LoadImage',
     'LoadLabels',

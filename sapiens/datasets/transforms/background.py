@@ -88,11 +88,11 @@ def photos_of(folder: str) -> tuple[str, ...]:
     return list_images(folder)
 
 
-def random_window(files: Sequence[str], size: tuple[int, int]) -> np.ndarray:
-    """A random window of a random photo, at ``(H, W)``."""
+def random_window(files: Sequence[str], size: tuple[int, int], zoom: float = 1.5) -> np.ndarray:
+    """A random window of a random photo, at ``(H, W)``, enlarged up to ``zoom`` times more than it must be."""
     path = files[np.random.randint(len(files))]
-    photo = _photo(path, size)
-    factor = max(size[0] / photo.shape[0], size[1] / photo.shape[1]) * np.random.uniform(1.0, 1.5)
+    photo = _photo(path, tuple(1 << (n - 1).bit_length() for n in size))  # few sizes, so that photos stay in memory
+    factor = max(size[0] / photo.shape[0], size[1] / photo.shape[1]) * np.random.uniform(1.0, zoom)
     h, w = (min(p, max(1, round(s / factor))) for p, s in zip(photo.shape[:2], size, strict=True))
     y, x = np.random.randint(photo.shape[0] - h + 1), np.random.randint(photo.shape[1] - w + 1)
     window = cv2.resize(photo[y : y + h, x : x + w], (size[1], size[0]))

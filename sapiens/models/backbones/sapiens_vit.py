@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from ...errors import UserError
 from ...registry import MODELS
 from .conv_stem import ConvStem
+from .low_rank import add_adapters
 from .pos_embed import resize_grid, sincos_pos_embed
 from .transformer import TransformerLayer, init_transformer_weights
 
@@ -96,11 +97,13 @@ class SapiensViT(BaseModule):
         with_cp: Activation checkpointing: recompute each layer in the backward pass to save memory; n: every n-th.
         frozen_layers: The embeddings (patch, position, cls token) and this many first layers do not train and
             drop nothing; all of them: the final norm neither. -1 trains everything.
+        tune: What of the encoder trains, instead of a number: ``'all'``, ``'none'``, ``'last:N'`` layers, or
+            ``'lora:R'``, which adds adapters of rank R to all layers and trains these (see `LowRankLinear`).
         freeze_pos_embed: Keep the position embedding fixed (pretraining).
         init_cfg: mmengine initialisation, e.g. ``dict(type='Pretrained', checkpoint=...)``.
 
     Raises:
-        UserError: Unknown arch, out_type without cls token, or layer that does not exist.
+        UserError: Unknown arch or tune, out_type without cls token, or layer that does not exist.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class SapiensViT(BaseModule):
         drop_path_rate: float = 0.0,
         with_cp: bool | int = False,
         frozen_layers: int = -1,
+        tune: str | None = None,
         freeze_pos_embed: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
@@ -125,7 +129,8 @@ class SapiensViT(BaseModule):
         widths = resolve_arch(arch)
         self.embed_dims, self.num_layers = widths['embed_dims'], widths['num_layers']
         self.img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
-        self.patch_size, self.with_cp, self.frozen_layers = patch_size, with_cp, frozen_layers
+        self.patch_size, self.with_cp = patch_size, with_cp
+        self.frozen_layers, rank = (frozen_layers, 0) if tune is None else self._parse_tune(tune)
         if patch_padding not in (0, 2):
             raise UserError(f'patch_padding of SapiensViT is 0 or 2, not {patch_padding}')
         if out_type not in ('featmap', 'raw', 'cls_token') or (out_type == 'cls_token' and not with_cls_token):
@@ -156,6 +161,21 @@ class SapiensViT(BaseModule):
         self.ln1 = nn.LayerNorm(self.embed_dims, eps=1e-6) if final_norm else nn.Identity()
         self._init_parameters()
         self._freeze()
+        if rank:
+            add_adapters(self.layers, rank)
+
+    def _parse_tune(self, tune: str) -> tuple[int, int]:
+        """Number of frozen layers (-1 = nothing is frozen) and rank of the adapters (0 = none)."""
+        kind, _, number = str(tune).partition(':')
+        count = int(number) if number.isdecimal() else 0
+        if not number and kind in ('all', 'none'):
+            return (-1 if kind == 'all' else self.num_layers), 0
+        if kind == 'last' and 0 < count <= self.num_layers:
+            return self.num_layers - count, 0
+        if kind == 'lora' and count > 0:
+            return self.num_layers, count
+        raise UserError(f"tune of SapiensViT is 'all', 'none', 'last:N' with N in 1..{self.num_layers} or 'lora:R' "
+                        f"with a rank R, not '{tune}'")  # fmt: skip
 
     def _check_indices(self, indices: Sequence[int]) -> list[int]:
         positive = [i + self.num_layers if i < 0 else i for i in indices]

@@ -54,6 +54,14 @@ class HumanEstimator(BaseModel):
         widths = {'in_channels': self.backbone.embed_dims, 'skip_channels': self.backbone.stem_channels}
         return {**{key: value for key, value in widths.items() if value is not None}, **neck}
 
+    def set_precision(self, dtype: torch.dtype) -> None:
+        """Keep encoder, neck and heads in another precision (inference without autocast)."""
+        self.backbone.to(dtype)
+        if self.neck is not None:
+            self.neck.to(dtype)
+        for head in self.heads.values():
+            head.set_precision(dtype)
+
     def extract_feat(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """``(B, 3, H, W)`` normalised images -> the backbone's features, or the neck's."""
         feats = self.backbone(inputs)

@@ -1,0 +1,20 @@
+# Whole photographs of nobody to many people, composed from the renders that tools/zoo/render.sh makes and photographs
+# without people: train_dataloader.dataset.background=FOLDER (see docs/model_zoo.md).
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='HumanManifestDataset',
+        data_root='data/zoo/train/',
+        labels=['parts'],
+        pipeline=[
+            dict(type='ComposeCrowd'),
+            dict(type='RandomFlip'),
+            dict(type='PhotometricDistortion', brightness=24, contrast=(0.7, 1.3)),
+            dict(type='RandomBlur', prob=0.15, sigma=(0.5, 1.5), motion=7),
+            dict(type='RandomCamera', low_resolution_prob=0.15, low_resolution=(1.2, 2.5)),
+            dict(type='PackHumanInputs'),
+        ],
+    ),
+)

@@ -1,0 +1,20 @@
+# Where people are in a whole photograph, 192 x 192 (H x W): the detector that ships, 2 M parameters, see
+# docs/model_zoo.md.
+_base_ = ['../_base_/zoo_runtime.py', '../_base_/datasets/zoo_crowds.py']
+input_size = (192, 192)
+model = dict(
+    type='HumanEstimator',
+    data_preprocessor=dict(type='HumanDataPreprocessor'),
+    backbone=dict(
+        type='SapiensViT',
+        arch=dict(embed_dims=192, num_layers=3, num_heads=3, feedforward_channels=768),
+        img_size=input_size,
+        stem='conv',
+        out_stem=True,
+    ),
+    neck=dict(type='UpsamplingNeck', channels=(64, 64)),
+    heads=dict(person=dict(type='PersonHead', conv_channels=())),
+)
+train_dataloader = dict(dataset=dict(input_size=input_size))
+val_cfg = None
+test_cfg = None

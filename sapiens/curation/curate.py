@@ -1,0 +1,94 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""The three jobs one after the other; what is done already is not done again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..errors import UserError
+from ..utils.files import write_atomic
+from .cluster import Cluster, plain_errors
+from .duplicates import find_duplicates
+from .packing import run_packing
+from .scoring import group_stages, run_scoring
+from .sources import write_list
+from .stage import build_stages, need
+
+
+def curate(
+    config: Mapping[str, Any],
+    source: str,
+    out: Path,
+    address: str | None = None,
+    num_cpus: int | None = None,
+    store_mb: int | None = None,
+) -> dict[str, Any]:
+    """Score, find duplicates, decide and pack.
+
+    Args:
+        config: ``stages``, and perhaps ``duplicates``, ``pack`` and the numbers that ``configs/curation`` explains.
+        source: See `find_images_of`.
+        out: Folder to fill; on a cluster one that all machines see.
+        address: See `Cluster`.
+        num_cpus: See `Cluster`.
+        store_mb: See `Cluster`.
+
+    Returns:
+        ``images``, ``kept``, ``shards`` and ``lost``.
+
+    Raises:
+        UserError: A wrong config, source or folder, a model that cannot be had, a cluster that is too small.
+    """
+    if 'stages' not in config:
+        raise UserError('config: has no stages; see configs/curation/humans.py')
+    config = {**config, 'stages': {name: part for name, part in config['stages'].items() if part is not None}}
+    stages, console, out = build_stages(config), Console(), Path(out).resolve()
+    need('ray.data'), need('pyarrow')
+    asked = json.loads(json.dumps({name: scoring_of(part) for name, part in config['stages'].items()}, default=str))
+    _same_scores(out / 'scores' / 'stages.json', asked)
+    listed = write_list(source, out / 'list', config.get('part_size', 1_000_000), config.get('block', 1000))
+    console.print(f'{source}: {listed["images"]} images in {len(listed["parts"])} parts')
+    parts = listed['parts']
+    cluster = Cluster([resources for resources, _ in group_stages(stages)], address, num_cpus, store_mb, console)
+    try:
+        with plain_errors():
+            run_scoring(config, cluster, out, parts)
+            searched = {k: v for k, v in config.get('duplicates', {}).items() if not k.startswith(('max_', 'min_'))}
+            if _changed(out / 'pairs.json', searched):
+                find_duplicates(out, len(parts), config, cluster)
+                write_atomic(out / 'pairs.json', json.dumps(searched))
+            result = run_packing(config, cluster, out, parts)
+    finally:
+        cluster.close()
+    kept = f'{result["kept"]} of {listed["images"]} images kept, in {result["shards"]} shards'
+    console.print(f'{out}: {kept}')
+    return {'images': listed['images'], **result}
+
+
+def scoring_of(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a stage's config that its scores depend on."""
+    return {key: value for key, value in stage.items() if key not in ('reject', 'resources')}
+
+
+def _same_scores(path: Path, asked: dict[str, Any]) -> None:
+    """Scores of one folder are all of one config.
+
+    Raises:
+        UserError: Those that are there are of another.
+    """
+    if _changed(path, asked) and path.is_file():
+        known = json.loads(path.read_text())
+        differ = [name for name in {**known, **asked} if known.get(name) != asked.get(name)] or ['(their order)']
+        raise UserError(f"{path.parent}: holds scores of another config (stage '{differ[0]}' differs in more than its "
+                        'thresholds); give another folder, or delete this one to score again')  # fmt: skip
+    write_atomic(path, json.dumps(asked))
+
+
+def _changed(path: Path, value: Any) -> bool:
+    """Whether a JSON file is not there or says something else, the order of keys included."""
+    return not path.is_file() or path.read_text() != json.dumps(value)

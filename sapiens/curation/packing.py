@@ -1,0 +1,188 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""The third job: thresholds on the scores, the best of duplicates, and tar shards of what stays.
+
+It runs no model: other thresholds need this job alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..datasets.bad_samples import BAD_SAMPLE
+from ..datasets.image_files import decode_image
+from ..utils.files import replace_when_done, write_atomic
+from .cluster import Cluster
+from .duplicates import choose
+from .scoring import read_scores
+from .sources import read_image, suffix_of
+from .stage import Stage, build_stages, need
+
+UNREADABLE, FAILED, UNSCORED, DUPLICATE = 'unreadable', 'a stage failed', 'not scored', 'duplicate'
+
+
+def reasons_of(row: Mapping[str, Any], stages: list[Stage]) -> list[str]:
+    """Every reason to drop an image, in the order of the stages; none keeps it."""
+    if row['error']:
+        return [UNREADABLE if row['error'].startswith('read: ') else FAILED]
+    found = []
+    for stage in stages:
+        if any(row[column] is None for column in stage.columns):
+            # A gate closed that these thresholds would leave open.
+            return found or [UNSCORED]
+        if reason := stage.reason(row, **stage.thresholds):
+            found.append(reason)
+    return found
+
+
+def decide_part(config: Mapping[str, Any], out: Path, part: int) -> None:
+    """Write the decisions on a part as they are without duplicates: ``id, name, ref, reason, reasons, value``."""
+    pa, parquet = need('pyarrow'), need('pyarrow.parquet')
+    stages = build_stages(config)
+    columns = ['id', 'name', 'error'] + [c for s in stages for c in s.columns if s.columns[c] != 'halfs']
+    whole = {c for s in stages for c in s.columns if s.columns[c] == 'halfs'}
+    scores = read_scores(out / 'scores' / f'{part:05d}', [*columns, *whole])
+    for name in whole:  # whether they are there is all that counts
+        present = need('pyarrow.compute').is_valid(scores[name]).to_pylist()
+        scores = scores.drop_columns([name]).append_column(name, pa.array([True if p else None for p in present]))
+    scores = scores.sort_by('id')
+    rows = scores.to_pylist()
+    reasons = [reasons_of(row, stages) for row in rows]
+    references = read_scores(out / 'list' / f'{part:05d}', ['id', 'ref']).sort_by('id')['ref']
+    table = pa.table({
+        'id': scores['id'], 'name': scores['name'], 'ref': references, 'error': scores['error'],
+        'reason': pa.array([r[0] if r else None for r in reasons], pa.string()),
+        'reasons': pa.array(reasons, pa.list_(pa.string())),
+        'value': pa.array([_value(row) for row in rows], pa.float64()),
+    })  # fmt: skip
+    path = out / 'decisions' / f'{part:05d}.parquet'
+    with replace_when_done(path, sync=False) as temporary:
+        parquet.write_table(table, temporary)
+
+
+def _value(row: Mapping[str, Any]) -> float:
+    """Of copies the largest is the best, then that of the most bytes."""
+    return (row.get('height') or 0) * (row.get('width') or 0) + (row.get('bytes') or 0) / 2**40
+
+
+def finish_part(out: Path, part: int, original: np.ndarray) -> int:
+    """Add the duplicates to the decisions on a part; how many images stay."""
+    pa, parquet = need('pyarrow'), need('pyarrow.parquet')
+    path = out / 'decisions' / f'{part:05d}.parquet'
+    table = parquet.read_table(path)
+    reasons = [DUPLICATE if o >= 0 else r for o, r in zip(original, table['reason'].to_pylist(), strict=True)]
+    column = pa.array([int(o) if o >= 0 else None for o in original], pa.int64())
+    table = table.set_column(table.column_names.index('reason'), 'reason', pa.array(reasons, pa.string()))
+    table = table.append_column('duplicate_of', column)
+    with replace_when_done(path, sync=False) as temporary:
+        parquet.write_table(table, temporary)
+    return sum(r is None for r in reasons)
+
+
+def pack_shard(out: Path, target: Path, part: int, number: int, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Write one shard of a part if it is not there; images that cannot be read any more are left out and returned.
+
+    Images of a part are shuffled over its shards, each image file as it is or, with ``short_side``, shrunk to it.
+    """
+    path = target / f'{part:05d}-{number:05d}.tar'
+    if path.is_file():
+        return []
+    table = need('pyarrow.parquet').read_table(
+        out / 'decisions' / f'{part:05d}.parquet', columns=['id', 'ref', 'reason']
+    )
+    table = table.filter(need('pyarrow.compute').is_null(table['reason']))
+    order = np.arange(len(table))
+    if settings.get('shuffle', True):
+        order = np.random.default_rng([settings.get('seed', 0), part]).permutation(len(table))
+    size = settings.get('samples', 1000)
+    members, lost = table.take(order[number * size : (number + 1) * size]).to_pylist(), []
+    with replace_when_done(path, sync=False) as temporary, tarfile.open(temporary, 'w') as tar:
+        for member in members:
+            try:
+                data = read_image(member['ref'])
+                suffix = suffix_of(member['ref']) or _suffix(data)
+                if settings.get('short_side'):
+                    data, suffix = _shrink(
+                        data, suffix, member['ref'], settings['short_side'], settings.get('quality', 90)
+                    )
+            except BAD_SAMPLE as error:
+                lost.append((member['ref'], str(error)))
+                continue
+            info = tarfile.TarInfo(f'{member["id"]:012d}{suffix}')
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return lost
+
+
+def _suffix(data: bytes) -> str:
+    kinds = {b'\x89PNG': '.png', b'RIFF': '.webp', b'BM': '.bmp', b'II*\0': '.tif', b'MM\0*': '.tif'}
+    return next((suffix for head, suffix in kinds.items() if data.startswith(head)), '.jpg')
+
+
+def _shrink(data: bytes, suffix: str, name: str, settings: Mapping[str, Any]) -> tuple[bytes, str]:
+    """An image as JPEG whose shorter side is at most that; smaller ones as they are."""
+    image = decode_image(data, name)
+    scale = settings['short_side'] / min(image.shape[:2])
+    if scale >= 1:
+        return data, suffix
+    quality = [cv2.IMWRITE_JPEG_QUALITY, settings.get('quality', 90)]
+    size = [round(scale * side) for side in image.shape[1::-1]]
+    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return cv2.imencode('.jpg', image[..., ::-1], quality)[1].tobytes(), '.jpg'
+
+
+def run_packing(config: Mapping[str, Any], cluster: Cluster, out: Path, parts: list[int]) -> dict[str, Any]:
+    """Decide on all images and pack those that stay into ``OUT/shards``.
+
+    A run that was killed goes on where it was; shards of other thresholds are replaced when the new ones are complete.
+
+    Returns:
+        ``kept``, ``shards`` and ``lost`` (images that could not be read any more).
+    """
+    parquet, settings = need('pyarrow.parquet'), dict(config.get('pack', {}))
+    duplicates = dict(config.get('duplicates', {}))
+    cluster.run(decide_part, [(dict(config), out, part) for part in range(len(parts))])
+    tables = [
+        parquet.read_table(out / 'decisions' / f'{part:05d}.parquet', columns=['reason', 'value'])
+        for part in range(len(parts))
+    ]
+    passing = np.concatenate([t['reason'].is_null().to_numpy() for t in tables])
+    value = np.concatenate([t['value'].to_numpy() for t in tables])
+    pairs = parquet.read_table(out / 'pairs.parquet').to_pydict()
+    pairs = {name: np.array(column) for name, column in pairs.items()}
+    original = choose(
+        sum(parts), passing, value, pairs, duplicates.get('max_bits', 4), duplicates.get('min_cosine', 0.95)
+    )
+    slices = np.split(original, np.cumsum(parts)[:-1])
+    kept = cluster.run(finish_part, [(out, part, s) for part, s in enumerate(slices)])
+    shards = [-(-count // settings.get('samples', 1000)) for count in kept]
+    stays = np.packbits(passing & (original < 0)).tobytes()
+    state = hashlib.sha256(stays + json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    target, final = out / f'.shards-{state}', out / 'shards'
+    record = final / 'shards.json'
+    if record.is_file() and (known := json.loads(record.read_text()))['state'] == state:
+        return known
+    calls = [(out, target, part, n, settings) for part, count in enumerate(shards) for n in range(count)]
+    with cluster.progress('pack', max(len(calls), 1)) as bar:
+        lost = [pair for found in cluster.run(pack_shard, calls, bar) for pair in found]
+    target.mkdir(parents=True, exist_ok=True)
+    known = dict(state=state, kept=sum(kept), shards=sum(shards), lost=lost)
+    write_atomic(target / 'shards.json', json.dumps(known))
+    if final.is_dir():
+        os.replace(final, old := out / f'.shards-{json.loads(record.read_text())["state"]}')
+        os.replace(target, final)
+        for path in old.iterdir():
+            path.unlink()
+        old.rmdir()
+    else:
+        os.replace(target, final)
+    return known

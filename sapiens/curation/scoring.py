@@ -1,0 +1,238 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""The first job: every stage looks at every image, and all that they find is kept."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import time
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from ..datasets.bad_samples import BAD_SAMPLE
+from ..utils.files import write_atomic
+from .cluster import Cluster
+from .sources import read_image
+from .stage import Item, Stage, build_stages, need, open_item
+
+
+def as_column(values: list, kind: str) -> Any:
+    """Arrow array of what a stage found (or None), of a kind of `Stage.columns`."""
+    pa = need('pyarrow')
+    if kind in ('floats', 'halfs'):
+        dtype = np.dtype(np.float32 if kind == 'floats' else np.float16)
+        ends = np.cumsum([0] + [len(v) if v is not None else 0 for v in values])
+        flat = np.concatenate([np.zeros(0, dtype)] + [np.asarray(v, dtype) for v in values if v is not None])
+        missing = pa.array([v is None for v in values])
+        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(flat), mask=missing)
+    return pa.array(values, {'float': pa.float32(), 'int': pa.int64(), 'str': pa.string()}[kind])
+
+
+def group_stages(stages: list[Stage]) -> list[tuple[dict, list[str]]]:
+    """Neighbours that ask for the same resources, and those resources."""
+    groups = itertools.groupby(stages, key=lambda stage: stage.resources)
+    return [(resources, [stage.name for stage in members]) for resources, members in groups]
+
+
+def read_batch(batch: Any) -> Any:
+    """Add the bytes of the images to a batch of the list; what cannot be read gets an error instead.
+
+    Args:
+        batch: Arrow table with ``id``, ``name`` and ``ref``.
+    """
+    pa = need('pyarrow')
+    data, errors = [], []
+    for reference in batch['ref'].to_pylist():
+        try:
+            data.append(read_image(reference))
+            errors.append(None)
+        except BAD_SAMPLE as error:
+            data.append(None)
+            errors.append(f'read: {error}')
+    batch = batch.select(['id', 'name']).append_column('data', pa.array(data, pa.large_binary()))
+    batch = batch.append_column('error', pa.array(errors, pa.string()))
+    return batch.append_column('stopped', pa.nulls(len(data), pa.string()))
+
+
+class Worker:
+    """Some stages in a process of Ray's.
+
+    Beside what the stages find, rows get ``error`` (of an image that could not be read, or in a stage), ``stopped``
+    (the stage whose gate closed, so that later ones have nothing) and ``seconds_STAGE``.
+
+    Args:
+        config: The whole config.
+        names: Which stages.
+        last: None follow, so the bytes of the images are no longer needed.
+        notes: Folder of the `CrashNotes`.
+    """
+
+    def __init__(self, config: Mapping[str, Any], names: list[str], last: bool, notes: str) -> None:
+        self.stages = [stage for stage in build_stages(config) if stage.name in names]
+        self.view, self.max_pixels, self.last = config.get('view', 1280), config.get('max_pixels', 2e8), last
+        self.max_failed, self.seen, self.failed = config.get('max_failed', 0.2), Counter(), Counter()
+        self.notes = CrashNotes(Path(notes), '+'.join(names))
+        threads = max(1, int(self.stages[0].resources.get('num_cpus', 1)))
+        cv2.setNumThreads(threads)
+        torch.set_num_threads(threads)
+        for stage in self.stages:
+            stage.load()
+
+    def __call__(self, batch: Any) -> Any:
+        """Score a batch, an Arrow table; rows come out in their order, each exactly once."""
+        rows = batch.select(['id', 'name', 'data', 'error', 'stopped']).to_pylist()
+        ids = [row['id'] for row in rows]
+        killers = self.notes.begin(ids)
+        for row in rows:
+            if row['id'] in (killers or ()):
+                row['error'] = f'{"+".join(s.name for s in self.stages)}: the process died on it'
+        # After a death one by one, so that the next one, if it comes, is one image's.
+        for part in [rows] if killers is None else [[row] for row in rows]:
+            self.notes.at([row['id'] for row in part])
+            self._score(part)
+        self.notes.end()
+        batch = batch.drop_columns(['error', 'stopped'] + ['data'] * self.last)
+        kinds = {'error': 'str', 'stopped': 'str'}
+        for stage in self.stages:
+            kinds |= {**stage.columns, f'seconds_{stage.name}': 'float'}
+        for column, kind in kinds.items():
+            batch = batch.append_column(column, as_column([row.get(column) for row in rows], kind))
+        return batch
+
+    def _score(self, rows: list[dict[str, Any]]) -> None:
+        alive = [(row, self._open(row)) for row in rows if not row['error'] and not row['stopped']]
+        for stage in self.stages:
+            alive = [(row, item) for row, item in alive if not row['error'] and not row['stopped']]
+            if not alive:
+                break
+            begin = time.perf_counter()
+            self.seen[stage.name] += len(alive)
+            found = self._run(stage, [item for _, item in alive])
+            seconds = (time.perf_counter() - begin) / len(alive)
+            for (row, _), values in zip(alive, found, strict=True):
+                row.update({'error': f'{stage.name}: {values}'} if isinstance(values, str) else values)
+                row[f'seconds_{stage.name}'] = seconds
+                if stage.gate is not None and not row['error'] and stage.reason(row, **stage.gate):
+                    row['stopped'] = stage.name
+
+    def _open(self, row: dict[str, Any]) -> Item | None:
+        try:
+            return open_item(row['name'], row['data'], self.view, self.max_pixels)
+        except BAD_SAMPLE as error:
+            row['error'] = f'read: {error}'
+            return None
+
+    def _run(self, stage: Stage, items: list[Item]) -> list[dict[str, Any] | str]:
+        """Values for each image, or what went wrong with it.
+
+        Images of the world make any library fail in any way, and one of a million must not end the run: here, and only
+        here, every exception is an image's. A run stops when too many are, see `run_scoring`.
+        """
+        try:
+            return stage.score(items)
+        except Exception as error:
+            if len(items) == 1:
+                return [' '.join(f'{type(error).__name__}: {error}'.split())[:300]]
+        return [self._run(stage, [item])[0] for item in items]
+
+
+class CrashNotes:
+    """Which images a process works on, so that the one that kills it (a fault in a decoder) is known.
+
+    Ray starts a dead process anew and gives it the same batch; without the notes the two would go on for ever.
+
+    Args:
+        folder: One folder a run.
+        group: Name of the kind of process.
+    """
+
+    def __init__(self, folder: Path, group: str) -> None:
+        self.folder, self.group, self.killers = folder, group, set()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def begin(self, ids: list[int]) -> set[int] | None:
+        """Images of a batch that earlier processes died on; None if none died in this batch."""
+        self.path = self.folder / f'{self.group}-{ids[0]}-{ids[-1]}.json'
+        if not self.path.is_file():
+            self.killers = set()
+            return None
+        killers, at_work = json.loads(self.path.read_text())
+        self.killers = {*killers, *(at_work if len(at_work) == 1 else ())}
+        return self.killers
+
+    def at(self, ids: list[int]) -> None:
+        """The images that come next."""
+        write_atomic(self.path, json.dumps([sorted(self.killers), ids]))
+
+    def end(self) -> None:
+        """The batch is done."""
+        self.path.unlink()
+
+
+def run_scoring(config: Mapping[str, Any], cluster: Cluster, out: Path, parts: list[int]) -> None:
+    """Score all parts that are not done.
+
+    Args:
+        config: The whole config.
+        cluster: Where to.
+        out: Folder of the curation, with its list.
+        parts: Images in each part.
+
+    Raises:
+        UserError: A model cannot be loaded, or a stage fails on too many images.
+    """
+    groups = group_stages(build_stages(config))
+    done_of = [out / 'scores' / f'{part:05d}.done' for part in range(len(parts))]
+    with cluster.progress('score', sum(parts)) as bar:
+        for part, count in enumerate(parts):
+            target = out / 'scores' / f'{part:05d}'
+            if not done_of[part].is_file():
+                bar.watch(target)
+                _score_part(config, cluster, out, part, groups)
+                write_atomic(done_of[part], json.dumps({'images': count}))
+                shutil.rmtree(out / 'checkpoint', ignore_errors=True)
+            bar.advance_to(sum(parts[: part + 1]))
+
+
+def _score_part(config: Mapping[str, Any], cluster: Cluster, out: Path, part: int, groups: list) -> None:
+    ray = need('ray.data')
+    notes = out / 'checkpoint' / f'notes-{uuid.uuid4().hex}'  # of this run alone: a killed run accuses nobody
+    context = ray.DataContext.get_current()
+    context.checkpoint_config = need('ray.data.checkpoint').CheckpointConfig(
+        id_column='id', checkpoint_path=str(out / 'checkpoint' / f'{part:05d}'), delete_checkpoint_on_success=False
+    )
+    context.target_max_block_size = int(config.get('block_mb', 64) * 2**20)
+    context.enable_progress_bars = False
+    data = ray.read_parquet(str(out / 'list' / f'{part:05d}'))
+    data = data.map_batches(read_batch, batch_size=32, batch_format='pyarrow', num_cpus=cluster.share)
+    for number, (resources, names) in enumerate(groups):
+        low, high = cluster.workers(resources)
+        data = data.map_batches(
+            Worker,
+            fn_constructor_args=(dict(config), names, number == len(groups) - 1, str(notes)),
+            batch_size=resources.get('batch_size', 16),
+            batch_format='pyarrow',
+            compute=ray.ActorPoolStrategy(min_size=low, max_size=high),
+            **cluster.needs(resources),
+        )
+    data.write_parquet(str(out / 'scores' / f'{part:05d}'))
+
+
+def count_rows(folder: Path) -> int:
+    """Rows of a folder of parquet files, by their footers."""
+    parquet = need('pyarrow.parquet')
+    return sum(parquet.read_metadata(p).num_rows for p in folder.glob('*.parquet'))
+
+
+def read_scores(folder: Path, columns: list[str] | None = None) -> Any:
+    """Scores of a part as an Arrow table, by id."""
+    files = sorted(str(p) for p in folder.glob('*.parquet'))
+    return need('pyarrow.dataset').dataset(files).to_table(columns=columns)

@@ -1,0 +1,132 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""What a filter is: scores of an image, which are stored, and a reason to drop it, which depends on scores alone."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+from mmengine.config import ConfigDict
+
+from ..datasets.image_files import decode_image, is_jpeg, upright_size
+from ..errors import MissingPackageError, UserError
+from ..registry import CURATION_STAGES
+
+
+@dataclass
+class Item:
+    """One image on its way through the stages.
+
+    Attributes:
+        name: What to call it.
+        data: The file.
+        size: ``(H, W)`` of the whole upright image.
+        image: ``(h, w, 3)`` uint8 RGB, decoded at a fraction of its size where it is large.
+    """
+
+    name: str
+    data: bytes
+    size: tuple[int, int]
+    image: np.ndarray
+
+    @property
+    def zoom(self) -> float:
+        """What turns lengths in ``image`` into lengths in the whole image."""
+        return self.size[1] / self.image.shape[1]
+
+
+def open_item(name: str, data: bytes, view: int, max_pixels: float) -> Item:
+    """Decode a file for the stages.
+
+    Args:
+        name: What to call it.
+        data: The file.
+        view: Larger JPEGs are decoded at 1/2, 1/4 or 1/8, but not below this length of the longer side.
+        max_pixels: What claims more is not decoded.
+
+    Raises:
+        UserError: No readable image, or too large.
+    """
+    header = upright_size(data)
+    if header and header[0][0] * header[0][1] > max_pixels:
+        raise UserError(f'{name}: {header[0][1]}x{header[0][0]} pixels are more than {max_pixels:.0f}')
+    factors = [f for f in (8, 4, 2) if header and is_jpeg(data) and max(header[0]) >= f * view]
+    image = decode_image(data, name, factors[0] if factors else 1)
+    return Item(name, data, header[0] if factors and header else image.shape[:2], image)
+
+
+class Stage:
+    """A filter.
+
+    Subclasses say in ``columns`` what they find (name -> kind: float, int, str, floats or halfs) and write
+    ``score`` and, if they can drop an image, ``reason``, whose keyword arguments are the thresholds.
+
+    Args:
+        name: The stage's key in the config.
+        reject: Thresholds that decide. Changing them repeats only the last job.
+        gate: Looser thresholds: what they drop, later stages do not look at. None = they see everything.
+        resources: ``batch_size``, ``num_cpus``, ``num_gpus`` and ``workers`` (a number or a range) of the stage;
+            neighbours with the same resources share a process and decode once.
+
+    Raises:
+        UserError: A threshold that the stage does not know.
+    """
+
+    columns: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(
+        self, name: str, reject: dict | None = None, gate: dict | None = None, resources: dict | None = None
+    ) -> None:
+        self.name, self.thresholds, self.gate, self.resources = name, dict(reject or {}), gate, dict(resources or {})
+        for given in (self.thresholds, gate or {}):
+            try:
+                self.reason({}, **given)
+            except KeyError:
+                pass  # the thresholds are known; there is no such row
+            except TypeError as error:
+                raise UserError(f"config: stage '{name}' ({type(self).__name__}): {error}") from None
+
+    def load(self) -> None:
+        """Load models, in the process that uses them."""
+
+    def score(self, items: list[Item]) -> list[dict[str, Any]]:
+        """Values of ``columns`` for each image."""
+        raise NotImplementedError
+
+    def reason(self, row: Mapping[str, Any]) -> str | None:
+        """Why a row of scores is dropped, in a few words that are the same for all that are dropped for it."""
+        return None
+
+
+def build_stages(config: Mapping[str, Any]) -> list[Stage]:
+    """Stages of a config, in its order.
+
+    Raises:
+        UserError: A stage without a type, of an unknown one, or two that write the same column.
+    """
+    stages, owner = [], {}
+    for name, part in config['stages'].items():
+        if not isinstance(part, Mapping) or 'type' not in part:
+            raise UserError(f"config: stage '{name}' needs a type, e.g. dict(type='ImageSize')")
+        stages.append(CURATION_STAGES.build(ConfigDict(part, name=name)))
+        for column in stages[-1].columns:
+            if owner.setdefault(column, name) != name:
+                raise UserError(f"config: stages '{owner[column]}' and '{name}' both write the column '{column}'")
+    return stages
+
+
+def need(module: str, package: str | None = None, extra: str = 'curation') -> ModuleType:
+    """Import a module of an optional package.
+
+    Raises:
+        MissingPackageError: It cannot be imported; the message says how to get it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        how = f"pip install 'sapiens-toolkit[{extra}]'" if package is None else f'pip install {package}'
+        raise MissingPackageError(f'curation needs {module.partition(".")[0]}: {how} ({error})') from None

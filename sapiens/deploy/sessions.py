@@ -1,0 +1,163 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""The libraries that run exported files, behind one small interface."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from ..errors import MissingPackageError, UserError
+from .facts import KEY
+
+
+def need(package: str, extra: str) -> ModuleType:
+    """Import an optional package.
+
+    Raises:
+        MissingPackageError: It is not installed; the message names the extra.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        why = f' ({error})' if not isinstance(error, ModuleNotFoundError) else ''
+        raise MissingPackageError(
+            f'{package} is needed for this{why}: pip install "sapiens-toolkit[{extra}]"'
+        ) from None
+
+
+class Session(Protocol):
+    """An open file that runs."""
+
+    def metadata(self) -> str | None:
+        """What the file says about itself; None if it says nothing."""
+
+    def channels(self) -> dict[str, int]:
+        """Outputs by name, with the size of their second axis."""
+
+    def prepare(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Choose where and in which precision to compute, before the first run."""
+
+    def run(self, images: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """``(B, 3, H, W)`` uint8 -> the outputs of these names."""
+
+
+class OnnxSession:
+    """ONNX by onnxruntime, on the CPU, or a GPU where its package for GPUs is installed.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.library = path, need('onnxruntime', 'onnx')
+        self._session = self._open(['CPUExecutionProvider'])
+
+    def _open(self, providers: list[str]) -> Any:
+        options = self.library.SessionOptions()
+        options.log_severity_level = 3
+        if threads := os.environ.get('OMP_NUM_THREADS', '').partition(',')[0]:
+            options.intra_op_num_threads = int(threads)
+        try:
+            return self.library.InferenceSession(str(self.path), options, providers=providers)
+        except Exception as error:  # its errors have no class in common
+            raise _unreadable(self.path, error) from None
+
+    def metadata(self) -> str | None:
+        """See `Session`."""
+        return self._session.get_modelmeta().custom_metadata_map.get(KEY)
+
+    def channels(self) -> dict[str, int]:
+        """See `Session`."""
+        return {output.name: output.shape[1] for output in self._session.get_outputs()}
+
+    def prepare(self, device: torch.device, dtype: torch.dtype) -> None:
+        """See `Session`; the precision is that of the file."""
+        if device.type == 'cuda' and 'CUDAExecutionProvider' in self.library.get_available_providers():
+            self._session = self._open(['CUDAExecutionProvider', 'CPUExecutionProvider'])
+
+    def run(self, images: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """See `Session`; tasks that are not asked for cost nothing."""
+        options = self.library.RunOptions()
+        options.only_execute_path_to_fetches = True
+        try:
+            return dict(zip(names, self._session.run(list(names), {'images': images}, options), strict=True))
+        except Exception as error:
+            raise _unreadable(self.path, error) from None
+
+
+class OpenVinoSession:
+    """OpenVINO's own format, or ONNX, on Intel and other CPUs (and Intel's GPUs).
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.library = path, need('openvino', 'openvino')
+        self.device, self.dtype = 'CPU', torch.float32
+        self._compiled: dict[tuple[str, ...], Any] = {}
+        try:
+            self._model = self.library.Core().read_model(path)
+        except Exception as error:  # its errors have no class in common
+            raise _unreadable(path, error) from None
+
+    def metadata(self) -> str | None:
+        """See `Session`."""
+        for place in ([KEY], ['framework', KEY]):
+            if self._model.has_rt_info(place):
+                return self._model.get_rt_info(place).astype(str)
+        return None
+
+    def channels(self) -> dict[str, int]:
+        """See `Session`."""
+        return {output.get_any_name(): output.get_partial_shape()[1].get_max_length() for output in self._model.outputs}
+
+    def prepare(self, device: torch.device, dtype: torch.dtype) -> None:
+        """See `Session`; by itself OpenVINO would take bf16 wherever there is any."""
+        self.dtype = dtype
+
+    def run(self, images: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """See `Session`; for each choice of tasks the graph is cut down to it and compiled once."""
+        key = tuple(names)
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(key)
+        try:
+            found = self._compiled[key]([images])
+        except RuntimeError as error:
+            raise _unreadable(self.path, error) from None
+        return {name: np.array(found[i]) for i, name in enumerate(key)}
+
+    def _compile(self, names: tuple[str, ...]) -> Any:
+        library, model = self.library, self._model
+        hint = {torch.bfloat16: 'bf16', torch.float16: 'f16'}.get(self.dtype, 'f32')
+        options = {'INFERENCE_PRECISION_HINT': hint}
+        if threads := os.environ.get('OMP_NUM_THREADS', '').partition(',')[0]:
+            options['INFERENCE_NUM_THREADS'] = threads
+        try:
+            results = [model.output(name).get_node() for name in names]
+            part = library.Model(results, model.get_parameters(), 'part')
+            return library.Core().compile_model(part, self.device, options)
+        except RuntimeError as error:
+            raise _unreadable(self.path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    line = next((line for line in str(error).splitlines()[::-1] if line.strip()), type(error).__name__)
+    return UserError(f'{path}: {type(error).__name__}: {line.strip()[:200]}; export it again with sapiens export')
+
+
+SESSIONS: dict[str, type] = {'.onnx': OnnxSession, '.xml': OpenVinoSession}
+"""Suffix of a file -> what opens it."""

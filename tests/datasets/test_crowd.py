@@ -1,0 +1,82 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Whole pictures composed of several samples: boxes hold what is seen of each person."""
+
+import cv2
+import numpy as np
+import pytest
+
+from sapiens.datasets import HumanManifestDataset, ManifestWriter
+from sapiens.datasets.transforms.crowd import Picture
+from sapiens.errors import UserError
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with one black photograph."""
+    (tmp_path / 'photos').mkdir()
+    cv2.imwrite(str(tmp_path / 'photos/a.png'), np.zeros((60, 80, 3), np.uint8))
+    return str(tmp_path / 'photos')
+
+
+def people(folder, count=3):
+    """Bright persons: a whole one in all but the last picture, where the bottom cuts her."""
+    with ManifestWriter(folder, keypoints='coco17', parts='parts28') as writer:
+        for i in range(count):
+            image, ids = np.zeros((64, 48, 3), np.uint8), np.zeros((64, 48), np.uint8)
+            ids[10 : 54 if i < count - 1 else 64, 18:30] = 1
+            image[ids > 0] = 230
+            writer.write(f'{i}', image, parts=ids * 3, instances=ids, persons=[{'bbox': [18, 10, 12, 44]}])
+    return str(folder)
+
+
+def dataset(root, photos, **options):
+    crowd = dict(type='ComposeCrowd', pieces=(0, 0.0), texture_prob=0.0, **options)
+    pipeline = [crowd, dict(type='PackHumanInputs')]
+    return HumanManifestDataset(root, input_size=(96, 96), background=photos, pipeline=pipeline)
+
+
+def test_boxes_hold_the_people_that_are_seen(tmp_path, photos):
+    np.random.seed(0)
+    made = dataset(people(tmp_path / 'people'), photos, empty_prob=0.0, height=(0.3, 1.0))
+    counts = []
+    for index in range(30):
+        sample = made[index % 3]
+        image, boxes = sample['inputs'].numpy().max(0), sample['data_samples'].gt_boxes.numpy().astype(int)
+        counts.append(len(boxes))
+        inside = np.zeros(image.shape, bool)
+        for x1, y1, x2, y2 in boxes:
+            inside[y1 : y2 + 1, x1 : x2 + 1] = True
+            seen = image[y1 : y2 + 1, x1 : x2 + 1] > 20
+            # The box is tight: the person is near every side of it.
+            assert all(side.any() for side in (seen[:3], seen[-3:], seen[:, :3], seen[:, -3:])), index
+        outside = cv2.erode(np.uint8(~inside), np.ones((5, 5)))
+        assert ((image > 120) & (outside > 0)).sum() < 0.04 * image.size  # only slivers of people count as nobody
+    assert max(counts) >= 3 and min(counts) >= 1
+
+
+def test_nobody_and_many(tmp_path, photos):
+    root = people(tmp_path / 'people')
+    np.random.seed(1)
+    assert not len(dataset(root, photos, empty_prob=1.0)[0]['data_samples'].gt_boxes)
+    few, many = (dataset(root, photos, empty_prob=0.0, whole_prob=0.0, groups=groups) for groups in (1, 6))
+    few, many = (np.mean([len(made[0]['data_samples'].gt_boxes) for _ in range(15)]) for made in (few, many))
+    assert few <= 1 and many > 2
+
+
+def test_people_whom_their_render_cuts_reach_the_border_or_something_in_front(photos):
+    ids = np.zeros((64, 48), np.uint8)
+    ids[10:, 18:30] = 1
+    image = np.repeat(ids[..., None] * np.uint8(230), 3, -1)
+    np.random.seed(0)
+    at_border = 0
+    for _ in range(20):
+        picture = Picture([photos + '/a.png'], (96, 96))
+        picture.paste(image, ids, 0.5)
+        at_border += picture.ids[-1].any()
+    assert 8 <= at_border < 20
+
+
+def test_what_it_needs_is_said(tmp_path, photos):
+    root = people(tmp_path / 'people')
+    with pytest.raises(UserError, match='ComposeCrowd needs samples with instances and the data set background'):
+        dataset(root, None)[0]

@@ -1,0 +1,30 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""A small estimator of all tasks, with random weights."""
+
+import torch
+
+from sapiens.models import HumanEstimator
+
+
+def estimator(keypoints='coco17'):
+    torch.manual_seed(0)
+    model = HumanEstimator(
+        dict(
+            type='SapiensViT',
+            arch=dict(embed_dims=32, num_layers=1, num_heads=2, feedforward_channels=64),
+            img_size=(64, 48),
+            patch_padding=2,
+        ),
+        dict(
+            pose=dict(
+                type='PoseHead', vocabulary=keypoints, codec=dict(type='UDPHeatmap', sigma=2),
+                deconv_channels=(16, 16), conv_channels=(16,),
+            ),
+            seg=dict(type='PartHead', vocabulary='parts28', deconv_channels=(16,), conv_channels=(16,)),
+            depth=dict(type='DepthHead', deconv_channels=(8,), conv_channels=(8,)),
+            normal=dict(type='NormalHead', deconv_channels=(8,), conv_channels=(8,)),
+        ),
+    )  # fmt: skip
+    for head in model.heads.values():
+        torch.nn.init.normal_(head.final_layer.weight, std=0.3)
+    return model.requires_grad_(False).eval()

@@ -1,0 +1,84 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Files of ONNX and OpenVINO against the model that they were made of, and broken ones. The extras are optional."""
+
+import numpy as np
+import pytest
+import torch
+from small_estimator import estimator
+
+from sapiens.apis import Inferencer
+from sapiens.deploy import check, export_model, open_exported
+from sapiens.errors import UserError
+
+pytest.importorskip('onnxruntime', reason='needs the extra [export]')
+pytest.importorskip('onnxscript', reason='needs the extra [export]')
+
+OWN = (
+    '{"name": "mine", "kind": "keypoints", "keypoints": [{"name": "left_tip"}, {"name": "right_tip"}, {"name": "end"}]}'
+)
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('exported')
+    (folder / 'mine.json').write_text(OWN)
+    graph = export_model(estimator(str(folder / 'mine.json')), dict(pipeline=None), folder / 'small.onnx')
+    return graph, folder / 'small.onnx'
+
+
+def test_every_output_is_that_of_the_model(files):
+    graph, path = files
+    for difference in check.compare(graph, open_exported(path)[0].run_all, graph.example(5)):
+        assert difference.good, difference
+
+
+def test_own_vocabulary_flip_test_and_odd_photos(files):
+    graph, path = files
+    for flip_test in (False, True):
+        ours = Inferencer(path, flip_test=flip_test)
+        assert ours.predictors[0].heads['pose'].vocabulary.names == ('left_tip', 'right_tip', 'end')
+        image = np.random.default_rng(0).integers(0, 255, (37, 101, 3), np.uint8)
+        result = ours.predict(image, color='rgb')
+        crop = ours.predictors[0].prepare(_frame(image), [0, 0, 100, 36])
+        inputs = graph.model.data_preprocessor({'inputs': [crop.inputs]})['inputs']
+        expected = graph.model.outputs(inputs, flip_test)
+        found = ours.predictors[0].model.outputs(crop.inputs[None], flip_test)
+        for task, output in expected.items():
+            if found[task].shape == output.shape:  # depth comes at the input's size
+                torch.testing.assert_close(found[task], output, atol=1e-4, rtol=0)
+        assert result.depth.data.shape == (37, 101)
+
+
+def _frame(image):
+    from sapiens.apis import Frame
+
+    return Frame(image, 'image')
+
+
+def test_broken_and_foreign_files_are_one_line(files, tmp_path):
+    import onnx
+
+    content = files[1].read_bytes()
+    foreign = onnx.load_from_string(content)
+    del foreign.metadata_props[:]
+    bad = {
+        'empty': b'',
+        'junk': b'\x89PNG' * 50,
+        'half': content[: len(content) // 2],
+        'foreign': foreign.SerializeToString(),
+    }
+    for name, data in bad.items():
+        path = tmp_path / f'{name}.onnx'
+        path.write_bytes(data)
+        with pytest.raises(UserError) as error:
+            Inferencer(path)
+        assert str(path) in str(error.value) and '\n' not in str(error.value), name
+
+
+def test_the_command_writes_checks_and_does_not_overwrite(tmp_path, run_script):
+    out = tmp_path / 'tiny.onnx'
+    done = run_script('tools/export.py', 'tiny', '--out', out, '--task', 'pose', 'seg', '--check')
+    assert done.code == 0, done.err
+    assert 'written' in done.out and 'FAILED' not in done.out and 'keypoints' in done.out
+    assert run_script('tools/export.py', 'tiny', '--out', out).err.startswith(f'error: {out}: exists already')
+    assert open_exported(out)[0].facts['licence'].startswith('Apache-2.0')
