@@ -98,7 +98,8 @@ def walk_tar(path: str, file: BinaryIO | None = None) -> Iterator[tuple[str, int
                     yield member.name, member.offset_data, member.size
             tar.fileobj.seek(tar.offset)
             rest = tar.fileobj.read(512)
-            size = tar.fileobj.seek(0, os.SEEK_END)
+            tar.fileobj.seek(0, os.SEEK_END)
+            size = tar.fileobj.tell()
     except FileNotFoundError:
         raise UserError(f'{path}: no such shard; check the path and data_root') from None
     except IsADirectoryError:

@@ -502,7 +502,9 @@ class SapiensRunner(Runner):
             )
         self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
         if in_parts:
-            tensors = {key: checkpoint.pop(key) for key in ('state_dict', 'ema_state_dict') if key in checkpoint}
+            tensors: dict[str, Any] = {
+                key: checkpoint.pop(key) for key in ('state_dict', 'ema_state_dict') if key in checkpoint
+            }
             tensors['optimizer'] = named_optimizer_state(self.optim_wrapper.optimizer, self.bare_model)
             self.shards.start(Path(out_dir) / filename, checkpoint, tensors)
         elif is_main_process():

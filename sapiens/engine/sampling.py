@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -116,14 +116,12 @@ class SeededSampler(Sampler):
         order: Of the data set itself, such as `ShardOrder`; it replaces the permutation.
     """
 
-    def __init__(
-        self, size: int, seed: int, shuffle: bool = True, infinite: bool = False, order: Callable | None = None
-    ) -> None:
+    def __init__(self, size: int, seed: int, shuffle: bool = True, infinite: bool = False, order: Any = None) -> None:
         if size < 1:
             raise UserError('the training data set is empty; check its paths and filters')
         self.rank, self.world_size = get_dist_info()
         self.size, self.infinite = size, infinite
-        self.order = order or PlainOrder(size, seed, shuffle)
+        self.order: Any = order or PlainOrder(size, seed, shuffle)
         self.epoch = 0
         self._skip = 0
 
@@ -330,6 +328,7 @@ def order_layout(loader: DataLoader) -> dict | None:
 def restore_layout(loader: DataLoader, layout: dict | None) -> None:
     """Give a loader, not yet iterated, the order of the run that is resumed, though processes or workers changed."""
     if layout and order_layout(loader):
-        order = loader.batch_sampler.sampler.order
-        order.layout = layout
-        loader.dataset.keep_chunks(order, get_dist_info()[1], loader.num_workers)
+        batches: Any = loader.batch_sampler
+        dataset: Any = loader.dataset
+        batches.sampler.order.layout = layout
+        dataset.keep_chunks(batches.sampler.order, get_dist_info()[1], loader.num_workers)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ class ShardWriter:
 
     def __init__(self) -> None:
         self._group: Any = None
-        self._pending: tuple[Path, Future] | None = None
+        self._pending: tuple[Path, Any] | None = None
 
     def start(self, folder: Path, plain: dict[str, Any], tensors: dict[str, Any]) -> None:
         """Copy tensors and begin to write them; every process must call it, and `finish` before.
@@ -189,9 +188,8 @@ def _reader(folder: Path) -> Any:
                     metadata = _IndexUnpickler(file).load()
             except (OSError, EOFError, pickle.UnpicklingError, ValueError, AttributeError, IndexError) as error:
                 raise CheckpointError(f'{folder}: the index cannot be read ({error}); take another one') from None
-            if getattr(metadata, 'storage_meta', None) is None:
-                metadata.storage_meta = self.storage_meta()
-            metadata.storage_meta.load_id = self.load_id
+            if metadata.storage_meta is not None:
+                metadata.storage_meta.load_id = self.load_id
             return metadata
 
     return Reader(str(folder))
