@@ -24,6 +24,7 @@ COMMANDS = {
     'check-data': 'read every sample of a data set and list what is wrong',
     'browse-data': 'draw augmented samples with their labels',
     'render': 'render synthetic people with exact labels',
+    'estimate-memory': 'how much GPU memory a config needs, before there is a GPU',
     'curate': 'choose images for pretraining and pack them into shards',
     'info': 'what is installed here, and what a checkpoint holds',
 }
@@ -51,7 +52,7 @@ def _dispatch() -> int | None:
 
 
 def _help() -> str:
-    rows = '\n'.join(f'  {name:<12} {what}' for name, what in COMMANDS.items())
+    rows = '\n'.join(f'  {name:<15} {what}' for name, what in COMMANDS.items())
     return (
         f'usage: sapiens COMMAND [options]\n\nThe Sapiens toolkit {__version__}: pose, body parts, depth, normals\n\n'
         f'{rows}\n\nExample: sapiens predict photos/ --model pose_308_0.3b --out-dir results\n'

@@ -19,7 +19,8 @@ import numpy as np
 if __name__ == '__main__':
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sapiens.datasets.manifest import Manifest, decode_depth, decode_ids, decode_mask, decode_normals
+from sapiens.datasets import Manifest
+from sapiens.datasets.label_files import decode_depth, decode_ids, decode_mask, decode_normals
 from sapiens.datasets.storage import read_bytes
 from sapiens.errors import UserError, run_cli
 from sapiens.evaluation import (

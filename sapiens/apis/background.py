@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from queue import Empty, Full, Queue
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -20,50 +18,18 @@ def read_ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:
     What the iterator raises comes out after the items before it. When the reader of this stops early, so does the
     thread, and the iterator is closed.
     """
-    queue: Queue = Queue(depth)
-    stopped = threading.Event()
-
-    def hand_over(*message: Any) -> bool:
-        while not stopped.is_set():
-            try:
-                queue.put(message, timeout=0.1)
-                return True
-            except Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for item in items:
-                if not hand_over('item', item):
-                    break
-            else:
-                hand_over('end', None)
-        except BaseException as error:  # of whatever kind: it is raised again where the items are read
-            hand_over('error', error)
-        finally:
-            close = getattr(items, 'close', None)
-            if close is not None:
-                close()
-
-    thread = threading.Thread(target=work, name='sapiens-read-ahead', daemon=True)
-    thread.start()
+    end = object()
+    pool = ThreadPoolExecutor(1, 'sapiens-read-ahead')
+    ahead = deque(pool.submit(next, items, end) for _ in range(depth + 1))
     try:
-        while True:
-            kind, value = queue.get()
-            if kind == 'end':
-                return
-            if kind == 'error':
-                raise value
-            yield value
+        while (item := ahead.popleft().result()) is not end:
+            ahead.append(pool.submit(next, items, end))
+            yield item
     finally:
-        stopped.set()
-        try:
-            while True:
-                queue.get_nowait()
-        except Empty:
-            pass
-        thread.join(timeout=10)
+        for future in ahead:
+            future.cancel()
+        pool.submit(getattr(items, 'close', list))  # where it runs: a generator may hold what belongs to its thread
+        pool.shutdown()
 
 
 class WriteBehind:
@@ -72,19 +38,18 @@ class WriteBehind:
     Results come in the order of the calls, and so does the first error, at the next `submit` or at the end.
 
     Args:
-        workers: Threads; with one, calls run one after another.
-        waiting: Calls that may be under way.
+        workers: Threads; with one, calls run one after another. One call more may be under way.
     """
 
-    def __init__(self, workers: int = 1, waiting: int | None = None) -> None:
+    def __init__(self, workers: int = 1) -> None:
         self._pool = ThreadPoolExecutor(workers, 'sapiens-write-behind')
         self._calls: deque[Future] = deque()
-        self.waiting = workers + 1 if waiting is None else waiting
+        self._waiting = workers + 1
 
     def submit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Any]:
         """Run a call later; what calls before it have returned since."""
         self._calls.append(self._pool.submit(function, *args, **kwargs))
-        return self._collect(self.waiting)
+        return self._collect(self._waiting)
 
     def finish(self) -> list[Any]:
         """Wait for all calls; what they have returned since."""

@@ -50,16 +50,23 @@ class Detections:
     ids: np.ndarray | None = None
 
 
-def make_detections(boxes: Any, scores: Any, threshold: float = 0.0, size: tuple[int, int] | None = None) -> Detections:
-    """Boxes and scores of any array kind, above a threshold, cut to the image, best first."""
+def make_detections(
+    boxes: Any, scores: Any, threshold: float = 0.0, size: tuple[int, int] | None = None, overlap: float = 1.0
+) -> Detections:
+    """Boxes and scores of any array kind, above a threshold, cut to the image, best first.
+
+    Boxes that overlap a better one by more than ``overlap`` (intersection over union) are dropped.
+    """
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
     scores = np.asarray(scores, np.float32).reshape(-1)
     if size is not None:
         last = np.array([size[1] - 1, size[0] - 1] * 2, np.float32)
         boxes = np.clip(boxes, 0, last)
     good = (scores >= threshold) & np.isfinite(boxes).all(1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    order = np.argsort(-scores[good], kind='stable')
-    return Detections(boxes[good][order], scores[good][order])
+    order = np.flatnonzero(good)[np.argsort(-scores[good], kind='stable')]
+    if overlap < 1:
+        order = order[suppress(boxes[order], overlap)]
+    return Detections(boxes[order], scores[order])
 
 
 def find_persons(detector: Callable[[Frame], Detections], frame: Frame) -> Detections:
@@ -225,9 +232,7 @@ class HOGDetector:
         found, weights = self.hog.detectMultiScale(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), winStride=(8, 8))
         found = np.asarray(found, np.float32).reshape(-1, 4) / scale
         boxes = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:]], 1)
-        detections = make_detections(boxes, weights, self.threshold, (height, width))
-        keep = suppress(detections.boxes, 0.5)
-        return Detections(detections.boxes[keep], detections.scores[keep])
+        return make_detections(boxes, weights, self.threshold, (height, width), 0.5)
 
 
 def suppress(boxes: np.ndarray, overlap: float) -> np.ndarray:

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
+from ..engine.precision import choose_precision
 from ..errors import UserError
 from ..structures import HumanDataSample
 from .assemble import PendingImage, assemble
 from .background import read_ahead
 from .detectors import Detections, WholeImage, build_detector, find_persons
-from .loading import LoadedModel, choose_device, choose_dtype, load_model
+from .loading import LoadedModel, choose_device, load_model
 from .predictor import Crop, Predictor
 from .results import Features, ImageResult
 from .sources import Failure, Frame, open_frames
@@ -103,7 +104,7 @@ class Inferencer:
         if batch_size < 1:
             raise UserError(f'batch_size is at least 1, not {batch_size}')
         self.device = choose_device(device)
-        self.dtype = choose_dtype(dtype, self.device)
+        self.dtype = choose_precision(dtype, self.device).dtype
         self.batch_size, self.per_person = batch_size, per_person
         self.detector = build_detector(detector)
         self.predictors: list[Predictor] = []
@@ -111,7 +112,7 @@ class Inferencer:
         self.origins: dict[str, dict[str, str]] = {}
         owners: dict[str, str] = {}
         for model, file in _pairs(models, weights):
-            loaded = model if isinstance(model, LoadedModel) else _load(model, file, task, allow_partial)
+            loaded = model if isinstance(model, LoadedModel) else load_model(model, file, None, task, allow_partial)
             pasted = per_person or len(getattr(loaded.network, 'heads', ())) > 1
             predictor = Predictor(loaded, self.device, self.dtype, flip_test, part_scores or pasted)
             for name in predictor.tasks:
@@ -330,12 +331,6 @@ def _run(predictor: Predictor, items: list[tuple[PendingImage, Crop]]) -> None:
         for task in crop.tasks:
             pending.outputs.setdefault(task, []).append(crop)
         pending.waiting -= 1
-
-
-def _load(model: Any, weights: Any, task: str | None, allow_partial: bool) -> LoadedModel:
-    if isinstance(model, Config):
-        return load_model(None, weights, model, task, allow_partial)
-    return load_model(model, weights, None, task, allow_partial)
 
 
 def _pairs(models: Any, weights: Any) -> list[tuple[Any, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +19,28 @@ from .detectors import Detections, import_library, make_detections
 from .sources import Frame
 
 
-def _device(device: str) -> str:
-    return ('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' else device
+class LibraryDetector:
+    """What detectors of libraries share; a subclass makes its ``model`` and finds the persons of an image."""
+
+    def __init__(self, model: Any, threshold: float | str, device: str) -> None:
+        self.model, self.threshold = model, float(threshold)
+        self.device = ('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' else device
+        if isinstance(model, torch.nn.Module):
+            model.eval().to(self.device)
+
+    @torch.inference_mode()
+    def __call__(self, frame: Frame) -> Detections:
+        """Persons of the image."""
+        boxes, scores = self.find(frame.image)
+        return make_detections(boxes.cpu(), scores.cpu(), self.threshold, frame.image.shape[:2])
+
+    def find(self, image: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Boxes ``(N, 4)`` and scores ``(N,)`` of the persons in an image ``(H, W, 3)`` uint8 RGB."""
+        raise NotImplementedError
 
 
 @DETECTORS.register_module()
-class TorchvisionDetector:
+class TorchvisionDetector(LibraryDetector):
     """A detector of torchvision trained on COCO, whose class 1 is the person.
 
     Args:
@@ -60,21 +77,17 @@ class TorchvisionDetector:
                             "elsewhere and give the file: --detector torchvision:NAME,FILE") from None  # fmt: skip
         except RuntimeError as error:
             raise UserError(f"{weights}: not the weights of torchvision's {name} ({str(error)[:100]})") from None
-        self.device, self.threshold = _device(device), float(threshold)
-        self.model = model.eval().to(self.device)
+        super().__init__(model, threshold, device)
 
-    @torch.inference_mode()
-    def __call__(self, frame: Frame) -> Detections:
+    def find(self, image: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Persons of the image."""
-        image = torch.from_numpy(frame.image).permute(2, 0, 1).to(self.device).float() / 255
-        found = self.model([image])[0]
+        found = self.model([torch.from_numpy(image).permute(2, 0, 1).to(self.device).float() / 255])[0]
         person = found['labels'] == 1
-        boxes, scores = found['boxes'][person].cpu().numpy(), found['scores'][person].cpu().numpy()
-        return make_detections(boxes, scores, self.threshold, frame.image.shape[:2])
+        return found['boxes'][person], found['scores'][person]
 
 
 @DETECTORS.register_module()
-class TransformersDetector:
+class TransformersDetector(LibraryDetector):
     """Any object detector of Hugging Face transformers that knows persons, e.g. RT-DETR.
 
     Args:
@@ -100,24 +113,20 @@ class TransformersDetector:
         self.person = {int(i) for i, label in model.config.id2label.items() if str(label).lower() == 'person'}
         if not self.person:
             raise UserError(f"the detector '{name}' has no class 'person'")
-        self.device, self.threshold = _device(device), float(threshold)
-        self.model = model.eval().to(self.device)
+        super().__init__(model, threshold, device)
 
-    @torch.inference_mode()
-    def __call__(self, frame: Frame) -> Detections:
+    def find(self, image: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Persons of the image."""
-        inputs = self.processor(images=frame.image, return_tensors='pt', input_data_format='channels_last')
+        inputs = self.processor(images=image, return_tensors='pt', input_data_format='channels_last')
         outputs = self.model(**{key: value.to(self.device) for key, value in inputs.items()})
-        found = self.processor.post_process_object_detection(
-            outputs, threshold=self.threshold, target_sizes=[frame.image.shape[:2]]
-        )[0]
+        sizes = [image.shape[:2]]
+        found = self.processor.post_process_object_detection(outputs, threshold=self.threshold, target_sizes=sizes)[0]
         person = [i for i, label in enumerate(found['labels'].tolist()) if label in self.person]
-        boxes, scores = found['boxes'][person].cpu().numpy(), found['scores'][person].cpu().numpy()
-        return make_detections(boxes, scores, self.threshold, frame.image.shape[:2])
+        return found['boxes'][person], found['scores'][person]
 
 
 @DETECTORS.register_module()
-class MMDetDetector:
+class MMDetDetector(LibraryDetector):
     """A detector of mmdet trained on COCO (class 0 is the person), e.g. RTMDet. It needs mmcv with its operators.
 
     Args:
@@ -146,29 +155,27 @@ class MMDetDetector:
         from mmdet.utils import register_all_modules
 
         register_all_modules(init_default_scope=False)
-        self.config = load_config(config)
-        self.model = MMDET_MODELS.build({**self.config.model, '_scope_': 'mmdet'})
-        result = self.model.load_state_dict(read_checkpoint(checkpoint)[0], strict=False)
-        if result.missing_keys:
+        loaded = load_config(config)
+        model = MMDET_MODELS.build({**loaded.model, '_scope_': 'mmdet'})
+        missing = model.load_state_dict(read_checkpoint(checkpoint)[0], strict=False).missing_keys
+        if missing:
             raise UserError(
-                f"{checkpoint}: not the weights of {config}: '{result.missing_keys[0]}' is missing among "
-                f'{len(result.missing_keys)}'
+                f"{checkpoint}: not the weights of {config}: '{missing[0]}' is missing among {len(missing)}"
             )
-        self.model.cfg, self.threshold = self.config, float(threshold)
-        self.model.eval().to(_device(device))
+        model.cfg = loaded
+        super().__init__(model, threshold, device)
 
-    def __call__(self, frame: Frame) -> Detections:
+    def find(self, image: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Persons of the image."""
         from mmdet.apis import inference_detector
 
-        found = inference_detector(self.model, np.ascontiguousarray(frame.image[..., ::-1])).pred_instances
+        found = inference_detector(self.model, np.ascontiguousarray(image[..., ::-1])).pred_instances
         person = found.labels == 0
-        boxes, scores = found.bboxes[person].cpu().numpy(), found.scores[person].cpu().numpy()
-        return make_detections(boxes, scores, self.threshold, frame.image.shape[:2])
+        return found.bboxes[person], found.scores[person]
 
 
 @DETECTORS.register_module()
-class UltralyticsDetector:
+class UltralyticsDetector(LibraryDetector):
     """A detector of ultralytics (YOLO) whose class 0 is the person.
 
     Mind that ultralytics is under the AGPL and unpickles its weight files: use files that you trust.
@@ -187,14 +194,10 @@ class UltralyticsDetector:
         library = import_library('ultralytics', 'ultralytics', 'ultralytics')
         if not Path(weights).is_file():
             raise UserError(f'{weights}: no such weights of ultralytics; give the file: --detector ultralytics:FILE')
-        self.model, self.threshold, self.device = library.YOLO(weights), float(threshold), _device(device)
+        super().__init__(library.YOLO(weights), threshold, device)
 
-    def __call__(self, frame: Frame) -> Detections:
+    def find(self, image: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Persons of the image."""
-        picture = np.ascontiguousarray(frame.image[..., ::-1])
-        found = self.model.predict(picture, classes=[0], conf=self.threshold, device=self.device, verbose=False)[
-            0
-        ].boxes
-        return make_detections(
-            found.xyxy.cpu().numpy(), found.conf.cpu().numpy(), self.threshold, frame.image.shape[:2]
-        )
+        picture = np.ascontiguousarray(image[..., ::-1])
+        found = self.model.predict(picture, classes=[0], conf=self.threshold, device=self.device, verbose=False)
+        return found[0].boxes.xyxy, found[0].boxes.conf

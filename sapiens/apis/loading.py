@@ -25,7 +25,6 @@ from ..engine.complete import complete_config
 from ..engine.config import load_config
 from ..engine.hub import parse_reference, resolve_weights, weight_folders
 from ..engine.layouts import Layout, recognise
-from ..engine.precision import choose_precision
 from ..errors import UserError
 from ..registry import MODELS
 from ..utils.shipped import find_config_file, shipped_configs, shipped_root
@@ -85,15 +84,6 @@ def choose_device(device: str = 'auto') -> torch.device:
     if chosen.type == 'cuda' and (chosen.index or 0) >= torch.cuda.device_count():
         raise UserError(f"device '{device}': there are {torch.cuda.device_count()} GPUs, counted from 0")
     return chosen
-
-
-def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """``'auto'``: bfloat16 on GPUs that have it, float16 on older ones, float32 elsewhere.
-
-    Raises:
-        UserError: Unknown name.
-    """
-    return choose_precision(dtype, device).dtype
 
 
 def find_config(name: str | Path, layout: Layout | None = None) -> Path:
@@ -199,7 +189,7 @@ def build_without_memory(config: Config) -> nn.Module:
 
 
 def load_model(
-    model: str | Path | None = None,
+    model: str | Path | Config | None = None,
     weights: str | Path | None = None,
     config: str | Path | Config | None = None,
     task: str | None = None,
@@ -208,7 +198,8 @@ def load_model(
     """Build a model and fill it with weights, on the CPU, in the weights' own precision.
 
     Args:
-        model: Name, see `find_config`; None: what the weights are. An exported file (``.onnx``, ``.xml``) is both.
+        model: Name, see `find_config`, or config; None: what the weights are. An exported file (``.onnx``, ``.xml``)
+            is both.
         weights: Checkpoint of any known layout, an exported file, or its name on the hub (`sapiens.engine.hub`);
             None: `find_weights`.
         config: Config, instead of a name.
@@ -218,6 +209,8 @@ def load_model(
     Raises:
         UserError: Unknown model, no weights, or weights of another model. Nothing runs on random weights.
     """
+    if isinstance(model, Config):
+        model, config = None, model
     if is_exported(model):
         model, weights = None, model
     if weights is None:

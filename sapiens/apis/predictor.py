@@ -16,6 +16,7 @@ from ..datasets.transforms.topdown import PersonBox
 from ..errors import UserError
 from ..registry import TRANSFORMS
 from ..structures import HumanDataSample
+from ..structures.geometry import covered_window
 from .loading import LoadedModel
 from .results import Features
 from .sources import Frame
@@ -145,9 +146,11 @@ class Predictor:
         packed = (self._whole if box is None else self._person)(sample)
         if packed is None:
             raise UserError(f'{self.source}: the test pipeline of its config drops {frame.name}; mend the pipeline')
-        whole = (0, 0, width, height)
-        region = whole if box is None else covered(packed['data_samples'], (height, width))
-        return Crop(packed['inputs'], packed['data_samples'], region, tuple(tasks or self.tasks), person)
+        region, sample = (0, 0, width, height), packed['data_samples']
+        if box is not None:
+            (rows, columns), _ = covered_window(sample.warp_mat, sample.img_shape, (height, width))
+            region = (columns.start, rows.start, columns.stop, rows.stop)
+        return Crop(packed['inputs'], sample, region, tuple(tasks or self.tasks), person)
 
     @torch.inference_mode()
     def run(self, crops: Sequence[Crop]) -> None:
@@ -235,17 +238,6 @@ class Predictor:
             Features(frame.name, {n: m[i] for n, m in zip(layers, maps, strict=True)}, tokens[i] if cls else None)
             for i, frame in enumerate(frames)
         ]
-
-
-def covered(sample: HumanDataSample, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Pixels of an image of ``size`` whose centres an input covers: ``x0, y0, x1, y1``, ends excluded."""
-    height, width = sample.img_shape[:2]
-    warp = np.vstack([np.asarray(sample.warp_mat)[:2], [0, 0, 1]])
-    ends = np.array([[x, y, 1] for x in (-0.5, width - 0.5) for y in (-0.5, height - 0.5)])
-    corners = (np.linalg.inv(warp) @ ends.T)[:2]
-    x0, y0 = (max(0, int(np.ceil(v))) for v in corners.min(1))
-    x1, y1 = (min(limit, int(np.floor(v)) + 1) for v, limit in zip(corners.max(1), size[::-1], strict=True))
-    return (x0, y0, max(x0, x1), max(y0, y1))
 
 
 def _look_at_region(crop: Crop) -> None:

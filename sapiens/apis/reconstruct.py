@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 
+from ..datasets.label_files import encode_image
 from ..errors import UserError
 from ..utils.files import write_atomic
 from ..visualization import side_by_side
@@ -63,6 +64,5 @@ def draw_reconstructions(
         out = Path(out)
         if out.suffix.lower() not in ('.png', '.jpg', '.jpeg'):
             raise UserError(f'{out}: the name of the picture must end in .png or .jpg')
-        data = cv2.imencode(out.suffix.lower(), picture[..., ::-1])[1].tobytes()
-        write_atomic(out, data)
+        write_atomic(out, encode_image(picture, out.suffix.lower()))
     return picture

@@ -15,10 +15,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..structures.geometry import NORMAL_AXES
 from ..vocabularies import KeypointVocabulary, PartVocabulary, convert_keypoints, load_vocabulary
-
-NORMAL_AXES = {'x-right y-up z-viewer': (1, 1, 1), 'opencv': (1, -1, -1)}
-"""Conventions of normals: signs of x, y, z relative to ours (x right, y up, z towards the viewer)."""
 
 
 class _Short:

@@ -12,7 +12,7 @@ import torch
 from ..datasets.transforms.topdown import udp_matrix
 from ..errors import UserError
 from ..registry import DETECTORS
-from .detectors import Detections, make_detections, suppress
+from .detectors import Detections, make_detections
 from .loading import load_model
 from .sources import Frame
 
@@ -76,9 +76,8 @@ class TinyDetector:
                 whole = uncut(found, view, (height, width))
                 boxes.append(found[whole])
                 scores.append(score.numpy()[whole])
-        found = make_detections(np.concatenate(boxes), np.concatenate(scores), self.threshold, (height, width))
-        keep = suppress(found.boxes, self.overlap)
-        return Detections(found.boxes[keep], found.scores[keep])
+        boxes, scores = np.concatenate(boxes), np.concatenate(scores)
+        return make_detections(boxes, scores, self.threshold, (height, width), self.overlap)
 
 
 def region_boxes(output: torch.Tensor, threshold: float) -> list[tuple[torch.Tensor, torch.Tensor]]:

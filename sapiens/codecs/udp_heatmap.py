@@ -12,6 +12,7 @@ import torch
 from ..errors import UserError
 from ..registry import CODECS
 from ..utils.full_precision import full_precision
+from ..utils.on_device import constants
 
 # Longest step from the highest pixel to the peak between pixels, in heatmap pixels.
 MAX_STEP = 1.5
@@ -55,7 +56,7 @@ class UDPHeatmap:
     def _scale(self, like: torch.Tensor) -> torch.Tensor:
         """Input pixels per heatmap pixel, ``(2,)`` in x, y."""
         (height, width), (h, w) = self.input_size, self.heatmap_size
-        return like.new_tensor([(width - 1) / (w - 1), (height - 1) / (h - 1)])
+        return constants([(width - 1) / (w - 1), (height - 1) / (h - 1)], like)
 
     def factors(
         self, keypoints: torch.Tensor, visible: torch.Tensor
@@ -75,7 +76,7 @@ class UDPHeatmap:
         centre = (points + 0.5).trunc()
         radius = 3 * self.sigma
         height, width = self.heatmap_size
-        limit = points.new_tensor([width, height])
+        limit = constants([width, height], points)
         inside = ((centre - radius < limit) & (centre + radius >= 0)).all(-1)
         drawn = (visible >= 0.5) & inside
 

@@ -133,7 +133,7 @@ def main() -> None:
         import numba  # noqa: F401
     except ImportError:
         raise UserError('rendering needs numba: pip install -e .[synthesis]') from None
-    from ..datasets.manifest import pack_shards
+    from ..datasets import pack_shards
     from ..synthesis.job import run
 
     jobs = build_jobs(args)

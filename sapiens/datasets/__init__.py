@@ -9,7 +9,8 @@ from .human_manifest import HumanManifestDataset
 from .image_folder import ImageFolderDataset
 from .image_label_folder import ImageLabelFolderDataset
 from .litdata_images import LitdataImageDataset
-from .manifest import Manifest, ManifestWriter, pack_shards
+from .manifest import Manifest
+from .manifest_writer import ManifestWriter, pack_shards
 from .shard_images import ShardImageDataset
 
 __all__ = [

@@ -84,22 +84,22 @@ class BadSampleLog:
 
 def collect_bad_samples(dataset: Any) -> list[dict[str, Any]]:
     """Bad samples of a data set and of whatever it wraps (concatenated, repeated, subset), workers included."""
-    return [record for part in _parts(dataset) for record in getattr(part, 'bad_samples', [])]
+    return [record for part in parts_of(dataset) for record in getattr(part, 'bad_samples', [])]
 
 
 def leave_bad_samples(dataset: Any) -> None:
     """Make a data set, and whatever it wraps, raise at unreadable samples: the caller skips and counts them."""
-    for part in _parts(dataset):
+    for part in parts_of(dataset):
         if hasattr(part, 'max_bad_fraction'):
             part.max_bad_fraction = None
 
 
-def _parts(dataset: Any) -> Iterator[Any]:
+def parts_of(dataset: Any) -> Iterator[Any]:
     """The data set and all that it wraps."""
     yield dataset
     inner = vars(dataset).get('datasets') or [d for d in [vars(dataset).get('dataset')] if d is not None]
     for part in inner:
-        yield from _parts(part)
+        yield from parts_of(part)
 
 
 def _remove(path: Path, owner: int) -> None:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
 from ..vocabularies import KeypointVocabulary, load_vocabulary
+from .bad_samples import parts_of
 from .base import HumanDataset
 from .label_files import read_array, read_label
 from .storage import exists, read_bytes, readable_name
@@ -67,7 +68,7 @@ def check_dataset(dataset: Any, workers: int = 0) -> Iterator[list[Problem]]:
     if counts['corners'] > 0.8 * counts['persons']:
         last.append(Problem(-1, 'boxes are corners?', '', f'{counts["corners"]} of {counts["persons"]} boxes fit their '
                     'keypoints better as x1, y1, x2, y2 than as x, y, width, height'))  # fmt: skip
-    for part in _innermost(dataset):
+    for part in (part for part in parts_of(dataset) if isinstance(part, HumanDataset)):
         last += [Problem(-1, 'unusable boxes', part.ann_file or part.data_root, note)
                  for note in part.notes if ' box' in note and 'area' not in note]  # fmt: skip
     if last:
@@ -94,16 +95,6 @@ class _Checked(Dataset):
         except (UserError, OSError, ValueError, KeyError, AssertionError) as error:
             return [Problem(index, 'fails in the pipeline', f'sample {position}', _line(error))], '', {}
         return [], '', {}
-
-
-def _innermost(dataset: Any) -> Iterator[HumanDataset]:
-    """Our data sets in whatever wraps them."""
-    if isinstance(dataset, HumanDataset):
-        yield dataset
-        return
-    inner = vars(dataset)
-    for part in inner.get('datasets') or [d for d in [inner.get('dataset')] if d is not None]:
-        yield from _innermost(part)
 
 
 def _unwrap(dataset: Any, index: int) -> tuple[Any, int]:
@@ -234,10 +225,7 @@ def check_normals(normals: np.ndarray) -> Iterator[tuple[str, str]]:
     means = normals[known].mean(0)
     away = (normals[..., 2][known] < -0.05).mean()
     if means[0] > 0.35 and means[2] < 0.6 * means[0] and (normals[..., 0][known] > -0.05).mean() > 0.9:
-        yield (
-            'normals in BGR order?',
-            'the first channel looks like z, to the viewer; save x, y, z as RGB',
-        )
+        yield 'normals in BGR order?', 'the first channel looks like z, to the viewer; save x, y, z as RGB'
     elif away > 0.5:
         yield 'normals point away', f"{away:.0%} have z below 0; set normal_axes='opencv' or turn z to the viewer"
 

@@ -24,13 +24,8 @@ import cv2
 import numpy as np
 
 from ..errors import UserError
+from ..structures.geometry import NORMAL_AXES
 from .image_files import png_is_whole
-
-NORMAL_AXES = {
-    'x-right y-up z-viewer': np.array([1, 1, 1], np.float32),
-    'opencv': np.array([1, -1, -1], np.float32),
-}
-"""Sign of each component that turns file axes into ours (OpenCV: x right, y down, z away from the viewer)."""
 
 
 def encode_image(image: np.ndarray, extension: str = '.jpg', quality: int = 95) -> bytes:
@@ -217,7 +212,7 @@ def normals_of(raw: np.ndarray, name: str, axes: str = 'x-right y-up z-viewer') 
         normals = np.where(known, raw * np.float32(2 / np.iinfo(raw.dtype).max) - 1, np.float32(0))
     else:
         normals = np.nan_to_num(raw.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    return unit(normals * NORMAL_AXES[axes])
+    return unit(normals * np.array(NORMAL_AXES[axes], np.float32))
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

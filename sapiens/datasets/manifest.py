@@ -1,60 +1,22 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""The manifest format ``sapiens-manifest/1``: a folder of images with any of our labels, read and written.
+"""The manifest format ``sapiens-manifest/1``: a folder of images with any of our labels.
 
 ``manifest.json`` (the header) says which vocabularies and units hold and which files list the samples: ``.jsonl`` files
 with one sample a line and paths relative to the folder, webdataset-style tar shards, or the ``manifest.json`` of other
-folders with the same vocabularies and units. See `Manifest` for reading, `ManifestWriter` for writing, `pack_shards`
-for turning a folder into shards, and `label_files` for the label files.
+folders with the same vocabularies and units. `manifest_writer` writes what is read here; `label_files` has the labels.
 """
 
 from __future__ import annotations
 
-import heapq
-import io
-import itertools
-import json
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..errors import UserError
+from ..structures.geometry import NORMAL_AXES
 from ..utils.file_names import find_file
-from ..utils.files import replace_when_done, write_atomic
 from ..utils.json_files import parse_json
-from ..vocabularies import load_vocabulary
-from .label_files import (
-    NORMAL_AXES,
-    decode_depth,
-    decode_ids,
-    decode_mask,
-    decode_normals,
-    encode_depth,
-    encode_ids,
-    encode_image,
-    encode_normals,
-    encode_npz,
-)
-from .storage import list_lines, list_tar, member_name, read_bytes, readable_name
-
-__all__ = [
-    'FORMAT',
-    'LABELS',
-    'Manifest',
-    'ManifestWriter',
-    'decode_depth',
-    'decode_ids',
-    'decode_mask',
-    'decode_normals',
-    'encode_depth',
-    'encode_ids',
-    'encode_image',
-    'encode_normals',
-    'encode_npz',
-    'pack_shards',
-]
+from .storage import list_lines, list_tar, read_bytes, readable_name
 
 FORMAT = 'sapiens-manifest/1'
 LABELS = ('parts', 'depth', 'normals', 'mask', 'instances')
@@ -132,7 +94,7 @@ class Manifest:
     def _from_lines(self, path: Path) -> Iterator[dict[str, Any]]:
         for reference, line in list_lines(path):
             name = readable_name(reference)
-            fields = _record(line, name)
+            fields = parse_record(line, name)
             if not isinstance(fields.get('image'), str) or not fields['image']:
                 raise UserError(f'{name}: the sample has no "image"; every line needs one')
             files = {kind: fields[kind] for kind in ('image', *LABELS) if fields.get(kind)}
@@ -164,7 +126,7 @@ class Manifest:
     @staticmethod
     def read_record(reference: str) -> dict[str, Any]:
         """Parse a sample's record again, by the reference that `entries` gave."""
-        return _record(read_bytes(reference), readable_name(reference))
+        return parse_record(read_bytes(reference), readable_name(reference))
 
 
 def _object(data: bytes, name: str) -> dict[str, Any]:
@@ -174,7 +136,7 @@ def _object(data: bytes, name: str) -> dict[str, Any]:
     return value
 
 
-def _record(data: bytes, name: str) -> dict[str, Any]:
+def parse_record(data: bytes, name: str) -> dict[str, Any]:
     """A sample's record, with ``persons`` that are a list of objects."""
     record = _object(data, name)
     persons = record.get('persons') or []
@@ -183,206 +145,3 @@ def _record(data: bytes, name: str) -> dict[str, Any]:
     if not isinstance(record.get('id', ''), (str, int)):
         raise UserError(f'{name}: "id" must be a name or a number; mend the line')
     return {**record, 'persons': persons}
-
-
-class ManifestWriter:
-    """Write a manifest folder sample by sample; safe to kill, to resume and to use from several processes.
-
-    Every file is written under a temporary name and renamed. A sample counts as written when its record
-    (``records/ID.json``) appears, which comes last. `close` gathers all records into ``manifest.jsonl``, sorted by id,
-    and is called by one process when the others are done; leaving a ``with`` block calls it, also after an error, so
-    whatever was finished can be read.
-
-    Args:
-        folder: Where to write; an existing manifest is continued.
-        keypoints: Name of the keypoint vocabulary of ``persons``.
-        parts: Name of the part vocabulary of ``parts``.
-        depth_scale: Metres per unit of the 16-bit depth files.
-        normal_bits: 8 or 16 bits a channel.
-        image_extension: ``'.jpg'`` or ``'.png'``.
-        quality: JPEG quality.
-        **metadata: Anything else for the header (JSON values).
-
-    Raises:
-        UserError: The folder holds a manifest with other vocabularies or units.
-    """
-
-    def __init__(
-        self,
-        folder: str | Path,
-        keypoints: str | None = None,
-        parts: str | None = None,
-        depth_scale: float = 0.001,
-        normal_bits: int = 8,
-        image_extension: str = '.jpg',
-        quality: int = 95,
-        **metadata: Any,
-    ) -> None:
-        self.folder = Path(folder)
-        self.depth_scale, self.normal_bits = depth_scale, normal_bits
-        self.image_extension, self.quality = image_extension, quality
-        self.num_keypoints = load_vocabulary(keypoints).num_keypoints if keypoints else None
-        self.num_classes = load_vocabulary(parts).num_classes if parts else None
-        meaning = {'format': FORMAT, 'keypoints': keypoints, 'parts': parts, 'depth_scale': depth_scale,
-                   'normal_axes': 'x-right y-up z-viewer'}  # fmt: skip
-        path = self.folder / 'manifest.json'
-        if path.exists():
-            old = Manifest(path).header
-            differing = [k for k, v in meaning.items() if old.get(k) != v]
-            if differing or old['files'] != ['manifest.jsonl']:
-                raise UserError(f'{path}: holds a manifest with another {", ".join(differing) or "layout"}; '
-                                'choose an empty folder')  # fmt: skip
-        write_atomic(path, _dump({**meaning, 'files': ['manifest.jsonl'], **metadata}, indent=1))
-        self._gathered = {key for key, _ in self._read_lines()}
-
-    def __contains__(self, sample_id: str) -> bool:
-        return sample_id in self._gathered or self._record_path(sample_id).exists()
-
-    def __len__(self) -> int:
-        return len(self._gathered | {p.stem for p in self._record_paths()})
-
-    def write(
-        self,
-        sample_id: str,
-        image: np.ndarray,
-        parts: np.ndarray | None = None,
-        depth: np.ndarray | None = None,
-        normals: np.ndarray | None = None,
-        mask: np.ndarray | None = None,
-        instances: np.ndarray | None = None,
-        persons: list[dict[str, Any]] | None = None,
-        **fields: Any,
-    ) -> None:
-        """Write one sample; nothing happens if it is there already.
-
-        Args:
-            sample_id: File name without extension; no ``/`` and no dot.
-            image: ``(H, W, 3)`` uint8 RGB.
-            parts: ``(H, W)`` ids of the part vocabulary; 255 = ignore.
-            depth: ``(H, W)`` metres; 0, NaN or infinity = unknown.
-            normals: ``(H, W, 3)`` unit, x right, y up, z to the viewer; (0, 0, 0) = unknown.
-            mask: ``(H, W)``; nonzero = person.
-            instances: ``(H, W)`` ids, 0 = background, i = ``persons[i - 1]``.
-            persons: Each ``{'bbox': [x, y, w, h], 'keypoints': (K, 3) of x, y, v, ...}``.
-            **fields: More for the record, e.g. ``camera={'K': [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]}``.
-
-        Raises:
-            UserError: Labels and image differ in size, ids outside the vocabulary, a wrong number of keypoints.
-        """
-        if '.' in sample_id or '/' in sample_id or not sample_id:
-            raise UserError(f"sample id '{sample_id}' must not be empty or hold '.' or '/': it becomes a file name")
-        if sample_id in self:
-            return
-        height, width = image.shape[:2]
-        labels = {'parts': parts, 'depth': depth, 'normals': normals, 'mask': mask, 'instances': instances}
-        labels = {k: v for k, v in labels.items() if v is not None}
-        for kind, array in labels.items():
-            if array.shape[:2] != (height, width):
-                raise UserError(f"sample '{sample_id}': {kind} is {array.shape[:2]}, the image {(height, width)}")
-        if parts is not None and self.num_classes:
-            outside = parts[(parts >= self.num_classes) & (parts != 255)]
-            if outside.size:
-                raise UserError(
-                    f"sample '{sample_id}': part id {outside.max()} is outside the {self.num_classes} classes"
-                )
-        record = {
-            'id': sample_id,
-            'image': f'images/{sample_id}{self.image_extension}',
-            'width': width,
-            'height': height,
-        }
-        record.update({kind: f'{kind}/{sample_id}.png' for kind in labels})
-        record['persons'] = [self._person(p, sample_id) for p in persons or []]
-        write_atomic(self.folder / record['image'], encode_image(image, self.image_extension, self.quality))
-        for kind, array in labels.items():
-            write_atomic(self.folder / record[kind], self._encode(kind, array))
-        write_atomic(self._record_path(sample_id), _dump({**record, **fields}))
-
-    def close(self) -> None:
-        """Gather every finished sample into ``manifest.jsonl``."""
-        records = self._record_paths()
-        new = ((path.stem, path.read_bytes()) for path in records)
-        # Both are sorted, and neither need fit into memory.
-        merged = heapq.merge(self._read_lines(), new, key=lambda pair: pair[0])
-        groups = itertools.groupby(merged, key=lambda pair: pair[0])
-        write_atomic(self.folder / 'manifest.jsonl', (next(group)[1] for _, group in groups))
-        self._gathered |= {path.stem for path in records}
-        for path in records:
-            path.unlink()
-        if records and not any((self.folder / 'records').iterdir()):
-            (self.folder / 'records').rmdir()
-
-    def __enter__(self) -> ManifestWriter:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def _encode(self, kind: str, array: np.ndarray) -> bytes:
-        if kind == 'depth':
-            return encode_depth(array, self.depth_scale)
-        if kind == 'normals':
-            return encode_normals(array, self.normal_bits)
-        return encode_ids(np.asarray(array) != 0 if kind == 'mask' else array)
-
-    def _person(self, person: dict[str, Any], sample_id: str) -> dict[str, Any]:
-        keypoints = person.get('keypoints')
-        if keypoints is not None and np.shape(keypoints) != (self.num_keypoints, 3):
-            raise UserError(f"sample '{sample_id}': keypoints are {np.shape(keypoints)}, "
-                            f'the vocabulary asks for {(self.num_keypoints, 3)}')  # fmt: skip
-        return {k: np.round(v, 3).tolist() if k in ('bbox', 'keypoints') else v for k, v in person.items()}
-
-    def _record_path(self, sample_id: str) -> Path:
-        return self.folder / 'records' / f'{sample_id}.json'
-
-    def _record_paths(self) -> list[Path]:
-        return sorted((self.folder / 'records').glob('[!.]*.json'), key=lambda path: path.stem)
-
-    def _read_lines(self) -> Iterator[tuple[str, bytes]]:
-        path = self.folder / 'manifest.jsonl'
-        if path.exists():
-            for reference, line in list_lines(path):
-                yield str(_record(line, readable_name(reference)).get('id')), line.rstrip(b'\n') + b'\n'
-
-
-def pack_shards(source: str | Path, target: str | Path, samples_per_shard: int = 1000) -> list[Path]:
-    """Copy a manifest folder into webdataset-style tar shards; resumable, since finished shards are kept.
-
-    Args:
-        source: Folder with ``.jsonl`` files.
-        target: Folder for ``shards/000000.tar``, ... and the header, which is written last.
-        samples_per_shard: Samples in a shard.
-
-    Returns:
-        Paths of the shards.
-    """
-    manifest, target = Manifest(source), Path(target)
-    entries = list(manifest.entries())
-    (target / 'shards').mkdir(parents=True, exist_ok=True)
-    shards = []
-    for number, start in enumerate(range(0, len(entries), samples_per_shard)):
-        shards.append(target / 'shards' / f'{number:06d}.tar')
-        if not shards[-1].exists():
-            _pack(entries[start : start + samples_per_shard], shards[-1])
-    header = {**manifest.header, 'files': [f'shards/{s.name}' for s in shards]}
-    write_atomic(target / 'manifest.json', _dump(header, indent=1))
-    return shards
-
-
-def _pack(entries: list[dict[str, Any]], path: Path) -> None:
-    with replace_when_done(path) as temporary, tarfile.open(temporary, 'w') as tar:
-        for entry in entries:
-            if '.' in str(entry['id']) or '/' in str(entry['id']):
-                raise UserError(f"sample id '{entry['id']}' must not hold '.' or '/' to become a member of a shard")
-            members = {'.json': _dump(entry['fields'])}
-            for kind, reference in entry['files'].items():
-                suffix = Path(member_name(reference)).suffix.lower()
-                members[suffix if kind == 'image' else f'.{kind}{suffix}'] = read_bytes(reference)
-            for suffix, data in members.items():
-                info = tarfile.TarInfo(f'{entry["id"]}{suffix}')
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
-
-
-def _dump(value: dict[str, Any], indent: int | None = None) -> bytes:
-    return (json.dumps(value, indent=indent, separators=None if indent else (',', ':')) + '\n').encode()

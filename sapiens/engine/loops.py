@@ -24,21 +24,23 @@ def mean_over_processes(outputs: dict[str, Any]) -> dict[str, Any]:
     """Average the logged values of a step over all processes; equal batches give the mean of the global batch.
 
     ``loss`` is always averaged. The others are when every process logs the same names, else they stay as they are.
+    All come to the host in one copy: this is the one place of a step that waits for the device.
 
     Args:
         outputs: Name -> scalar tensor or number.
     """
     _, world_size = get_dist_info()
     names = [k for k, v in outputs.items() if k != 'loss' and (not torch.is_tensor(v) or v.numel() == 1)][: _SLOTS - 3]
-    if world_size == 1 or not outputs:
+    if not outputs:
         return outputs
     checksum = float(zlib.crc32('\n'.join(names).encode()) & 0xFFFF)
-    values = [_number(outputs.get('loss', 0.0)), checksum, checksum**2] + [_number(outputs[k]) for k in names]
     device = next((v.device for v in outputs.values() if torch.is_tensor(v)), torch.device('cpu'))
-    # The square of a CRC needs float64.
-    message = torch.zeros(_SLOTS, dtype=torch.float64, device=device)
-    message[: len(values)] = torch.tensor(values, dtype=torch.float64, device=device)
-    all_reduce(message)
+    # The square of a CRC needs float64, which MPS lacks; there is no second process either.
+    message = torch.zeros(_SLOTS, dtype=torch.float32 if device.type == 'mps' else torch.float64, device=device)
+    for slot, value in enumerate([outputs.get('loss', 0.0), checksum, checksum**2, *(outputs[k] for k in names)]):
+        message[slot] = value.detach().squeeze() if torch.is_tensor(value) else value
+    if world_size > 1:
+        all_reduce(message)
     reduced = message.tolist()
     result = dict(outputs)
     if 'loss' in outputs:
@@ -46,10 +48,6 @@ def mean_over_processes(outputs: dict[str, Any]) -> dict[str, Any]:
     if reduced[1] == checksum * world_size and reduced[2] == checksum**2 * world_size:
         result.update({k: torch.tensor(reduced[3 + i] / world_size) for i, k in enumerate(names)})
     return result
-
-
-def _number(value: Any) -> float:
-    return float(value.detach() if torch.is_tensor(value) else value)
 
 
 class _ExactSteps:
@@ -69,6 +67,8 @@ class _ExactSteps:
         runner.call_hook('before_train_iter', batch_idx=batch_idx, data_batch=data_batch)
         seed_all(seed_of(runner.seed, 1, self._iter))
         outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
+        norm = vars(runner.optim_wrapper).pop('grad_norm', None)
+        outputs = outputs if norm is None else {**outputs, 'grad_norm': norm}
         self.local_outputs = outputs
         outputs = mean_over_processes(outputs)
         runner.call_hook('after_train_iter', batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)

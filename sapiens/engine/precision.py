@@ -120,7 +120,8 @@ def precision_of(config: Mapping) -> str:
 def complete_optimizer(wrapper: Mapping, precision: Precision) -> dict:
     """The optimiser's config for a precision: mixed where it is half, Adam fused on GPUs unless the config says."""
     wrapper = dict(wrapper)
-    if str(wrapper.get('type', 'OptimWrapper')).rpartition('.')[2] in _WRAPPERS and precision.is_half:
+    known = str(wrapper.get('type', 'OptimWrapper')).rpartition('.')[2] in _WRAPPERS
+    if known and (precision.is_half or precision.device == 'cuda'):
         wrapper.update(type='sapiens.MixedPrecisionOptimWrapper', dtype=str(precision.dtype).removeprefix('torch.'))
     optimizer = wrapper.get('optimizer') or {}
     is_adam = optimizer.get('type') in ('Adam', 'AdamW')
@@ -151,15 +152,19 @@ class MixedPrecisionOptimWrapper(OptimWrapper):
     """Forward passes in bf16 or fp16 by autocast; parameters, gradients and optimiser stay in fp32.
 
     fp16 scales the loss so that small gradients survive, and skips steps that overflow. A config need not name this
-    wrapper: the runner takes it where ``precision`` is half.
+    wrapper: the runner takes it where ``precision`` is half, and on every GPU since it does not wait for the norm of
+    the gradients.
 
     Args:
-        dtype: ``'bf16'`` or ``'fp16'``.
+        dtype: ``'bf16'``, ``'fp16'`` or ``'fp32'``.
         **kwargs: As `OptimWrapper` (``optimizer``, ``clip_grad``, ``accumulative_counts``).
+
+    Attributes:
+        grad_norm: Of the last step that clipped gradients, on their device; whoever logs it takes it.
     """
 
     def __init__(self, dtype: str = 'bf16', **kwargs: Any) -> None:
-        if dtype not in DTYPES:
+        if dtype not in NAMES:
             raise UserError(f"mixed precision is 'bf16' or 'fp16', not '{dtype}'")
         super().__init__(**kwargs)
         self.precision = choose_precision(dtype, training=True)
@@ -183,6 +188,12 @@ class MixedPrecisionOptimWrapper(OptimWrapper):
             self._clip_grad()
         self.scaler.step(self.optimizer, **kwargs)
         self.scaler.update()
+
+    def _clip_grad(self) -> None:
+        parameters = [p for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
+        norm = self.clip_func(parameters, **self.clip_grad_kwargs) if parameters else None
+        if norm is not None:  # of sharded gradients each process knows its part
+            self.grad_norm = norm.full_tensor() if hasattr(norm, 'full_tensor') else norm
 
     def state_dict(self) -> dict:
         """State of the optimiser and the loss scale."""

@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+_CASTS = (torch.ops.aten._to_copy.default,)
 
 
 class LiveMemory(TorchDispatchMode):
@@ -16,48 +21,92 @@ class LiveMemory(TorchDispatchMode):
 
     What a kernel allocates for itself and gives back, and the gaps of a caching allocator, are not seen.
 
+    Args:
+        shares: Part -> factor on its bytes (parts of a sharded model); 1 for parts that are not named.
+
     Attributes:
         now, peak: Bytes.
-        by_part: Part (see `part`) -> bytes that are alive now.
+        by_part: Part -> bytes that are alive now.
         at_peak: ``by_part`` when ``now`` was largest.
         part: Name that new storages are counted under.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shares: Mapping[str, float] | None = None) -> None:
         super().__init__()
-        self.now = self.peak = 0
-        self.by_part: dict[str, int] = {}
-        self.at_peak: dict[str, int] = {}
+        self.shares = dict(shares or {})
+        self.now = self.peak = 0.0
+        self.by_part: dict[str, float] = {}
+        self.at_peak: dict[str, float] = {}
         self.part = 'other'
-        self._known: set[int] = set()
+        self._parts: dict[int, tuple[str, int]] = {}
 
     def add(self, tensors: Any, part: str | None = None) -> None:
-        """Count the storages of tensors that exist already."""
+        """Count storages under a part, also those that exist already or were counted under another."""
         for tensor in tree_leaves(tensors):
-            if isinstance(tensor, torch.Tensor):
-                self._count(tensor.untyped_storage(), part or self.part)
+            if not isinstance(tensor, torch.Tensor) or not tensor.untyped_storage().nbytes():
+                continue
+            storage = tensor.untyped_storage()
+            key, size = storage._cdata, storage.nbytes()
+            if key not in self._parts:
+                weakref.finalize(storage, self._forget, key)
+            elif part is None:
+                continue
+            else:
+                self._change(*self._parts[key], -1)
+            self._parts[key] = part or self.part, size
+            self._change(*self._parts[key], 1)
 
-    def _count(self, storage: torch.UntypedStorage, part: str) -> None:
-        key = storage._cdata
-        if key in self._known or not storage.nbytes():
-            return
-        self._known.add(key)
-        size = storage.nbytes()
-        self._change(size, part)
-        weakref.finalize(storage, self._forget, key, size, part)
+    def part_of(self, tensor: torch.Tensor) -> str | None:
+        """The part that a tensor is counted under."""
+        return self._parts.get(tensor.untyped_storage()._cdata, (None,))[0]
 
-    def _forget(self, key: int, size: int, part: str) -> None:
-        self._known.discard(key)
-        self._change(-size, part)
+    def _forget(self, key: int) -> None:
+        self._change(*self._parts.pop(key), -1)
 
-    def _change(self, size: int, part: str) -> None:
+    def _change(self, part: str, size: int, sign: int) -> None:
+        size *= sign * self.shares.get(part, 1.0)
         self.now += size
-        self.by_part[part] = self.by_part.get(part, 0) + size
+        self.by_part[part] = self.by_part.get(part, 0.0) + size
         if self.now > self.peak:
             self.peak, self.at_peak = self.now, dict(self.by_part)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         """Run the operation and count what it made."""
         result = func(*args, **(kwargs or {}))
-        self.add(result)
+        cast = func in _CASTS and self.part_of(args[0]) == 'parameters'
+        self.add(result, 'weights in half precision' if cast and self.part_of(result) is None else None)
         return result
+
+    def watch(self, model: nn.Module) -> ExitStack:
+        """Count parameters, gradients and, while the result is open, what each of the modules with a name makes.
+
+        Args:
+            model: Its children are the parts, those of lists (layers, heads) one by one.
+        """
+        self.add([*model.parameters()], 'parameters')
+        self.add([*model.buffers()], 'buffers')
+        handles = ExitStack()
+        for name, module in model.named_modules():
+            listed = isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.Sequential))
+            if name and not listed and name.count('.') < 3:
+                handles.callback(self._watch(name, module).close)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                hook = parameter.register_post_accumulate_grad_hook(lambda p: self.add(p.grad, 'gradients'))
+                handles.callback(hook.remove)
+        return handles
+
+    def _watch(self, name: str, module: nn.Module) -> ExitStack:
+        outer: list[str] = []
+
+        def enter(*_: Any) -> None:
+            outer.append(self.part)
+            self.part = name
+
+        def leave(*_: Any) -> None:
+            self.part = outer.pop()
+
+        stack = ExitStack()
+        stack.callback(module.register_forward_pre_hook(enter).remove)
+        stack.callback(module.register_forward_hook(leave, always_call=True).remove)
+        return stack

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+NORMAL_AXES = {'x-right y-up z-viewer': (1, 1, 1), 'opencv': (1, -1, -1)}
+"""Conventions of normals: signs of x, y, z relative to ours (OpenCV: x right, y down, z away from the viewer)."""
+
 
 def resize_matrix(source: tuple[int, int], target: tuple[int, int]) -> np.ndarray:
     """``(3, 3)`` map of pixel centres when an image of ``(H, W)`` is resized to another (borders meet borders)."""

@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..datasets.manifest import Manifest, ManifestWriter
+from ..datasets import Manifest, ManifestWriter
 from ..errors import UserError
 from .actor import KEYPOINTS, PARTS
 from .library import load_assets

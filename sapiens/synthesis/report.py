@@ -9,7 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..datasets.manifest import Manifest, decode_depth, decode_ids, decode_normals
+from ..datasets.label_files import decode_depth, decode_ids, decode_normals
+from ..datasets.manifest import Manifest
 from ..datasets.storage import read_bytes
 from ..errors import MissingPackageError
 from ..vocabularies import load_vocabulary

@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from sapiens.datasets import label_files as lf
 from sapiens.datasets import manifest as m
+from sapiens.datasets import manifest_writer as w
 from sapiens.datasets.storage import list_tar, read_bytes
 from sapiens.errors import UserError
 from sapiens.utils.files import write_atomic
@@ -38,28 +40,28 @@ def make_sample(rng, size=16, k=17):
 def test_labels_survive_their_files():
     rng = np.random.default_rng(0)
     ids = rng.integers(0, 256, (9, 7), np.uint8)
-    assert (m.decode_ids(m.encode_ids(ids), 'x') == ids).all()
+    assert (lf.decode_ids(lf.encode_ids(ids), 'x') == ids).all()
     depth = rng.uniform(0.0001, 60, (9, 7))
     depth[0] = [0, np.nan, np.inf, -1, 0.0004, 0, 0]
-    back = m.decode_depth(m.encode_depth(depth), 'x')
+    back = lf.decode_depth(lf.encode_depth(depth), 'x')
     assert (back[0] == np.float32([0, 0, 0, 0, 0.001, 0, 0])).all(), 'unknown stays 0, near never becomes unknown'
     np.testing.assert_allclose(back[1:], depth[1:], atol=0.0005001)
-    lossless = m.decode_depth(m.encode_npz(depth.astype(np.float32)), 'x')
+    lossless = lf.decode_depth(lf.encode_npz(depth.astype(np.float32)), 'x')
     assert (lossless[1:] == depth[1:].astype(np.float32)).all() and (lossless[0, :4] == 0).all()
     normals = sphere_normals()
     for bits, tolerance in ((8, 0.008), (16, 4e-5)):
-        back = m.decode_normals(m.encode_normals(normals, bits), 'x')
+        back = lf.decode_normals(lf.encode_normals(normals, bits), 'x')
         assert (back.any(-1) == normals.any(-1)).all()
         np.testing.assert_allclose(back, normals, atol=tolerance)
-    opencv = m.decode_normals(m.encode_npz(normals * np.float32([1, -1, -1])), 'x', 'opencv')
+    opencv = lf.decode_normals(lf.encode_npz(normals * np.float32([1, -1, -1])), 'x', 'opencv')
     np.testing.assert_allclose(opencv, normals, atol=1e-6)
-    assert (m.decode_mask(m.encode_ids(ids), 'x') == (ids > 0)).all()
+    assert (lf.decode_mask(lf.encode_ids(ids), 'x') == (ids > 0)).all()
 
 
 def test_normals_png_is_the_familiar_picture():
     facing = np.zeros((1, 2, 3), np.float32)
     facing[0, 0, 2] = 1
-    rgb = cv2.imdecode(np.frombuffer(m.encode_normals(facing), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    rgb = cv2.imdecode(np.frombuffer(lf.encode_normals(facing), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     assert rgb[0, 0].tolist() == [128, 128, 255] and rgb[0, 1].tolist() == [0, 0, 0]
 
 
@@ -70,20 +72,20 @@ def test_palette_png_gives_indices_not_colours(tmp_path):
     image = Image.fromarray(ids, 'P')
     image.putpalette([c for i in range(256) for c in (255 - i, i, 7)])
     image.save(tmp_path / 'p.png')
-    assert (m.decode_ids((tmp_path / 'p.png').read_bytes(), 'p.png') == ids).all()
+    assert (lf.decode_ids((tmp_path / 'p.png').read_bytes(), 'p.png') == ids).all()
 
 
 @pytest.mark.parametrize(
     ('function', 'data', 'message'),
     [
-        (m.decode_ids, b'', 'f.png: the file is empty'),
-        (m.decode_ids, b'hello', 'f.png: not a readable image'),
-        (m.decode_ids, m.encode_image(np.zeros((4, 4, 3), np.uint8)), 'f.png: a JPEG cannot hold label ids'),
-        (m.decode_ids, m.encode_normals(sphere_normals()), 'f.png: holds colours'),
-        (m.decode_ids, m.encode_depth(np.full((2, 2), 1.0)), 'f.png: id 1000 is beyond 255'),
-        (m.decode_depth, m.encode_normals(sphere_normals()), 'f.png: depth needs one channel'),
-        (m.decode_normals, m.encode_ids(np.ones((4, 4))), 'f.png: normals need three channels'),
-        (m.decode_depth, m.encode_npz(np.zeros((2, 2)))[:60], 'f.png: not a readable array'),
+        (lf.decode_ids, b'', 'f.png: the file is empty'),
+        (lf.decode_ids, b'hello', 'f.png: not a readable image'),
+        (lf.decode_ids, lf.encode_image(np.zeros((4, 4, 3), np.uint8)), 'f.png: a JPEG cannot hold label ids'),
+        (lf.decode_ids, lf.encode_normals(sphere_normals()), 'f.png: holds colours'),
+        (lf.decode_ids, lf.encode_depth(np.full((2, 2), 1.0)), 'f.png: id 1000 is beyond 255'),
+        (lf.decode_depth, lf.encode_normals(sphere_normals()), 'f.png: depth needs one channel'),
+        (lf.decode_normals, lf.encode_ids(np.ones((4, 4))), 'f.png: normals need three channels'),
+        (lf.decode_depth, lf.encode_npz(np.zeros((2, 2)))[:60], 'f.png: not a readable array'),
     ],
 )
 def test_bad_label_files_are_named(function, data, message):
@@ -93,26 +95,26 @@ def test_bad_label_files_are_named(function, data, message):
 
 def test_depth_that_does_not_fit_is_refused():
     with pytest.raises(UserError, match='larger depth_scale'):
-        m.encode_depth(np.array([[70.0]]))
+        lf.encode_depth(np.array([[70.0]]))
 
 
 def test_pickled_arrays_are_refused(tmp_path):
     np.save(tmp_path / 'a.npy', np.array([{}], object), allow_pickle=True)
     with pytest.raises(UserError, match='without pickled objects'):
-        m.decode_depth((tmp_path / 'a.npy').read_bytes(), 'a.npy')
+        lf.decode_depth((tmp_path / 'a.npy').read_bytes(), 'a.npy')
 
 
 def test_write_read_and_pack(tmp_path):
     rng = np.random.default_rng(1)
     samples = {f'{i:06d}': make_sample(rng) for i in (2, 0, 1)}
-    with m.ManifestWriter(
+    with w.ManifestWriter(
         tmp_path / 'a', keypoints='coco17', parts='parts28', image_extension='.png', seed=3
     ) as writer:
         for key, sample in samples.items():
             assert key not in writer
             writer.write(key, **sample)
             assert key in writer
-    m.pack_shards(tmp_path / 'a', tmp_path / 'b', samples_per_shard=2)
+    w.pack_shards(tmp_path / 'a', tmp_path / 'b', samples_per_shard=2)
     assert m.Manifest(tmp_path / 'a').header['seed'] == 3
     for folder in ('a', 'b'):
         manifest = m.Manifest(tmp_path / folder)
@@ -121,8 +123,8 @@ def test_write_read_and_pack(tmp_path):
         for entry in entries:
             sample, files = samples[entry['id']], {k: read_bytes(r) for k, r in entry['files'].items()}
             assert set(files) == {'image', 'parts', 'depth', 'normals', 'instances'}
-            assert (m.decode_ids(files['parts'], '') == sample['parts']).all()
-            np.testing.assert_allclose(m.decode_depth(files['depth'], ''), sample['depth'], atol=0.000501)
+            assert (lf.decode_ids(files['parts'], '') == sample['parts']).all()
+            np.testing.assert_allclose(lf.decode_depth(files['depth'], ''), sample['depth'], atol=0.000501)
             record = manifest.read_record(entry['record'])
             assert record == entry['fields'] and record['width'] == 16 and 'K' in record['camera']
             np.testing.assert_allclose(record['persons'][0]['keypoints'], sample['persons'][0]['keypoints'], atol=5e-4)
@@ -131,10 +133,10 @@ def test_write_read_and_pack(tmp_path):
 
 def test_killed_writer_resumes_and_torn_files_never_show(tmp_path):
     rng = np.random.default_rng(2)
-    first = m.ManifestWriter(tmp_path, keypoints='coco17', parts='parts28')
+    first = w.ManifestWriter(tmp_path, keypoints='coco17', parts='parts28')
     first.write('a', **make_sample(rng))  # killed here: no close()
     (tmp_path / 'records/.b.json.xyz.tmp').write_text('{"torn')
-    with m.ManifestWriter(tmp_path, keypoints='coco17', parts='parts28') as second:
+    with w.ManifestWriter(tmp_path, keypoints='coco17', parts='parts28') as second:
         assert 'a' in second and 'b' not in second and len(second) == 1
         kept = os.stat(tmp_path / 'images/a.jpg').st_mtime_ns
         second.write('a', **make_sample(rng))
@@ -142,7 +144,7 @@ def test_killed_writer_resumes_and_torn_files_never_show(tmp_path):
         second.write('b', **make_sample(rng))
         (tmp_path / 'records/.b.json.xyz.tmp').unlink()
     assert [e['id'] for e in m.Manifest(tmp_path).entries()] == ['a', 'b']
-    with m.ManifestWriter(tmp_path, keypoints='coco17', parts='parts28') as third:
+    with w.ManifestWriter(tmp_path, keypoints='coco17', parts='parts28') as third:
         assert len(third) == 2
         third.write('c', **make_sample(rng))
         (tmp_path / 'records').mkdir(exist_ok=True)
@@ -162,7 +164,7 @@ def test_failing_write_leaves_nothing(tmp_path, monkeypatch):
 
 def test_writer_refuses_wrong_samples(tmp_path):
     rng = np.random.default_rng(3)
-    writer = m.ManifestWriter(tmp_path, keypoints='coco17', parts='parts28')
+    writer = w.ManifestWriter(tmp_path, keypoints='coco17', parts='parts28')
     good = make_sample(rng)
     with pytest.raises(UserError, match='part id 200 is outside the 28 classes'):
         writer.write('a', **{**good, 'parts': np.full((16, 16), 200, np.uint8)})
@@ -173,7 +175,7 @@ def test_writer_refuses_wrong_samples(tmp_path):
     with pytest.raises(UserError, match='file name'):
         writer.write('../a', **good)
     with pytest.raises(UserError, match='another parts'):
-        m.ManifestWriter(tmp_path, keypoints='coco17', parts='parts20')
+        w.ManifestWriter(tmp_path, keypoints='coco17', parts='parts20')
     assert not (tmp_path / 'images').exists(), 'a refused sample leaves no file'
 
 
@@ -199,9 +201,9 @@ def test_malformed_manifests_are_named(tmp_path):
 
 
 def test_cut_shard_is_named(tmp_path):
-    with m.ManifestWriter(tmp_path / 'a') as writer:
+    with w.ManifestWriter(tmp_path / 'a') as writer:
         writer.write('a', image=np.zeros((64, 64, 3), np.uint8), depth=np.random.default_rng(0).uniform(1, 9, (64, 64)))
-    (shard,) = m.pack_shards(tmp_path / 'a', tmp_path / 'b')
+    (shard,) = w.pack_shards(tmp_path / 'a', tmp_path / 'b')
     shard.write_bytes(shard.read_bytes()[:3000])
     with pytest.raises(UserError, match='000000.tar: .*(cut off|not an uncompressed tar)'):
         list(m.Manifest(tmp_path / 'b').entries())
@@ -211,20 +213,20 @@ def test_shards_are_those_of_webdataset(tmp_path):
     webdataset = pytest.importorskip('webdataset')
     rng = np.random.default_rng(4)
     samples = {key: make_sample(rng) for key in ('a', 'b')}
-    with m.ManifestWriter(tmp_path / 'x', keypoints='coco17', parts='parts28', image_extension='.png') as writer:
+    with w.ManifestWriter(tmp_path / 'x', keypoints='coco17', parts='parts28', image_extension='.png') as writer:
         for key, sample in samples.items():
             writer.write(key, **sample)
-    (shard,) = m.pack_shards(tmp_path / 'x', tmp_path / 'y')
+    (shard,) = w.pack_shards(tmp_path / 'x', tmp_path / 'y')
     theirs = {s['__key__']: s for s in webdataset.WebDataset(str(shard), shardshuffle=False)}
     for key, sample in samples.items():
-        assert (m.decode_ids(theirs[key]['parts.png'], '') == sample['parts']).all()
+        assert (lf.decode_ids(theirs[key]['parts.png'], '') == sample['parts']).all()
         assert json.loads(theirs[key]['json'])['id'] == key
     with webdataset.TarWriter(str(tmp_path / 'theirs.tar')) as sink:
         for key, sample in samples.items():
-            sink.write({'__key__': key, 'png': theirs[key]['png'], 'depth.png': m.encode_depth(sample['depth']),
+            sink.write({'__key__': key, 'png': theirs[key]['png'], 'depth.png': lf.encode_depth(sample['depth']),
                         'json': {'id': key, 'persons': []}})  # fmt: skip
     (tmp_path / 'manifest.json').write_text(json.dumps({'format': m.FORMAT, 'files': ['theirs.tar']}))
     entries = list(m.Manifest(tmp_path).entries())
     assert [sorted(e['files']) for e in entries] == [['depth', 'image']] * 2
-    back = m.decode_depth(read_bytes(entries[1]['files']['depth']), '')
+    back = lf.decode_depth(read_bytes(entries[1]['files']['depth']), '')
     np.testing.assert_allclose(back, samples['b']['depth'], atol=0.000501)

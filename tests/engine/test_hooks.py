@@ -32,13 +32,13 @@ def test_nan_stops_the_run_and_names_the_batch_before_a_checkpoint_is_written(to
     config.train_dataloader.update(sampler=dict(type='DefaultSampler', shuffle=False), batch_size=2)
     runner = build(config, tmp_path)
     head = runner.bare_model.heads['pose']
-    loss = head.loss
+    losses = head.losses
 
-    def poisoned(output, samples):
+    def poisoned(hidden, samples):
         factor = float('nan') if any(s.img_path == 'toy_005.jpg' for s in samples) else 1.0
-        return {name: value * factor for name, value in loss(output, samples).items()}
+        return {name: value * factor for name, value in losses(hidden, samples).items()}
 
-    monkeypatch.setattr(head, 'loss', poisoned)
+    monkeypatch.setattr(head, 'losses', poisoned)
     with pytest.raises(TrainingDiverged, match=r'pose.loss_kpt.*not finite at iteration 3 .*toy_004.jpg, toy_005.jpg'):
         runner.train()
     last = torch.load(tmp_path / 'iter_2.pth', weights_only=True)

@@ -66,7 +66,7 @@ def test_what_the_optimiser_becomes(gpu):
     assert wrapper['type'].endswith('MixedPrecisionOptimWrapper') and wrapper['dtype'] == 'bfloat16'
     assert wrapper['optimizer']['fused'] is True and 'fused' not in own['optimizer']
     exact = complete_optimizer(own, choose_precision('fp32'))
-    assert exact['type'] == 'OptimWrapper' and exact['optimizer']['fused'] is True
+    assert exact['dtype'] == 'float32' and exact['optimizer']['fused'] is True
     for changes in (dict(fused=False), dict(foreach=True), dict(type='SGD')):
         kept = {**own['optimizer'], **changes}
         assert complete_optimizer({**own, 'optimizer': kept}, choose_precision('auto'))['optimizer'] == kept

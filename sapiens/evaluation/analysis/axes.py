@@ -11,10 +11,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from ...structures.geometry import NORMAL_AXES
+
 # Name of a convention -> signs of (x, y, z) relative to x right, y up, z towards the viewer.
 CONVENTIONS = {
-    'x-right y-up z-viewer': (1, 1, 1),
-    'opencv': (1, -1, -1),
+    **NORMAL_AXES,
     'x-right y-down z-viewer': (1, -1, 1),
     'x-left y-up z-viewer': (-1, 1, 1),
 }

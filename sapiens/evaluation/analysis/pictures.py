@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ...datasets.label_files import encode_image
 from ...utils.files import write_atomic
 from ...visualization import draw_depth, draw_normals, side_by_side
 from ...visualization.layout import put_label
@@ -45,7 +46,7 @@ def write_worst(metric: HumanMetric, folder: str | Path, image_root: str | Path 
         name = re.sub(r'[^\w-]+', '_', Path(str(sample.get('img_path') or sample.get('img_id'))).stem)
         path = folder / f'{number:03d}_{name}.png'
         bar = put_label(np.zeros((30, picture.shape[1], 3), np.uint8), f'{name}: {caption}')
-        _write(path, np.concatenate([bar, picture]))
+        write_atomic(path, encode_image(np.concatenate([bar, picture]), '.png'))
         paths.append(path)
     return paths
 
@@ -81,12 +82,8 @@ def write_confusion(report: EvaluationReport, path: str | Path, cell: int = 26) 
             if share >= 0.005:
                 text = (255, 255, 255) if tone > 0.6 else (40, 40, 40)
                 cv2.putText(canvas, f'{share * 100:.0f}', (x + 3, y + cell - 9), _FONT, 0.33, text, 1, cv2.LINE_AA)
-    _write(Path(path), canvas)
+    write_atomic(path, encode_image(canvas, '.png'))
     return Path(path)
-
-
-def _write(path: Path, picture: np.ndarray) -> None:
-    write_atomic(path, cv2.imencode('.png', np.ascontiguousarray(picture[..., ::-1]))[1].tobytes())
 
 
 def _pose(metric: HumanMetric, sample: dict, badness: float, root: str | Path | None) -> tuple[np.ndarray, str]:

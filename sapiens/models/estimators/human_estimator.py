@@ -11,6 +11,7 @@ from torch import nn
 
 from ...registry import MODELS
 from ...structures import HumanDataSample
+from ...utils.on_device import take, wait
 from ..heads.frames import cut_to_input
 
 
@@ -95,7 +96,7 @@ class HumanEstimator(BaseModel):
         feats = self.extract_feat(inputs)
         outputs = {}
         for task, rows in chosen.items():
-            part = feats if rows is None or len(rows) == len(inputs) else tuple(feat[rows] for feat in feats)
+            part = feats if rows is None or len(rows) == len(inputs) else tuple(take(feat, rows) for feat in feats)
             if rows is None or len(rows):
                 outputs[task] = self._cover_input(self.heads[task](part, **options), feats[-1], inputs)
         return outputs
@@ -161,4 +162,5 @@ class HumanEstimator(BaseModel):
         for task, output in self.outputs(inputs, flip_test, heads, rows).items():
             chosen = (rows or {}).get(task)
             self.heads[task].predict(output, samples if chosen is None else [samples[i] for i in chosen])
+        wait(inputs.device)
         return samples

@@ -125,13 +125,6 @@ class DeconvHead(BaseModule):
         return [i for i, sample in enumerate(samples) if field in sample]
 
     @staticmethod
-    def rows(output: torch.Tensor, chosen: Sequence[int]) -> torch.Tensor:
-        """``output[chosen]``: a view of neighbours, and no index that the device would have to wait for."""
-        if len(chosen) == chosen[-1] - chosen[0] + 1:
-            return output[chosen[0] : chosen[-1] + 1]
-        return torch.stack([output[i] for i in chosen])
-
-    @staticmethod
     def no_loss(output: torch.Tensor) -> torch.Tensor:
         """A loss of 0 with zero gradients, whatever the output holds: parameters without a gradient stop DDP."""
         return output[:0].float().sum()

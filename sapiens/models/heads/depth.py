@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from ...registry import MODELS
 from ...structures import HumanDataSample
+from ...utils.on_device import take, to_host
 from ..losses.depth import normalise_depth
 from .base import DeconvHead
 from .frames import map_to_original, sample_frames
@@ -55,7 +56,7 @@ class DepthHead(DeconvHead):
         for row, i in enumerate(chosen):
             if 'gt_mask' in samples[i]:
                 valid[row] &= samples[i].gt_mask.to(output.device).bool()
-        pred = self.rows(output, chosen)
+        pred = take(output, chosen)
         pred = F.interpolate(pred.float(), size=depth.shape[-2:], mode='bilinear', align_corners=False)
         target = normalise_depth(torch.nan_to_num(depth), valid)
         return {'loss_silog': self.loss_module(pred, target) * (len(chosen) / len(samples))}
@@ -65,4 +66,4 @@ class DepthHead(DeconvHead):
         for sample, depth in zip(samples, output.float(), strict=True):
             input_shape, ori_shape, warp = sample_frames(sample, depth.shape[-2:])
             depth = F.interpolate(depth[None], size=input_shape, mode='bilinear', align_corners=False)[0]
-            sample.set_field(map_to_original(depth, warp, ori_shape).cpu(), 'pred_depth')
+            sample.set_field(to_host(map_to_original(depth, warp, ori_shape)), 'pred_depth')

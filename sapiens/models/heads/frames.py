@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from ...structures import HumanDataSample
-from ...structures.geometry import resize_matrix, to_original
+from ...structures.geometry import resize_matrix
+from ...utils.on_device import constants
 
 STRIPE = 2**22  # numbers that a stripe of resampled rows may hold
 
@@ -36,7 +37,9 @@ def cut_to_input(output: torch.Tensor, covered: tuple[int, int], size: tuple[int
     )
     scale = [n / pixels for n, pixels in zip(size, covered, strict=True)]
     # Whole cells are read as they are; sampling beyond the last one repeats it.
-    theta = output.new_tensor([[scale[1], 0, scale[1] - 1], [0, scale[0], scale[0] - 1]]).expand(len(output), 2, 3)
+    theta = (
+        constants([scale[1], 0, scale[1] - 1, 0, scale[0], scale[0] - 1], output).view(2, 3).expand(len(output), 2, 3)
+    )
     grid = F.affine_grid(theta, [len(output), 1, *shape], align_corners=False)
     return F.grid_sample(output, grid, padding_mode='border', align_corners=False)
 
@@ -55,8 +58,12 @@ def sample_frames(sample: HumanDataSample, fallback: Sequence[int]) -> tuple[tup
 
 
 def points_to_original(points: torch.Tensor, warp: torch.Tensor) -> torch.Tensor:
-    """``(K, 2)`` input pixels -> ``(K, 2)`` original pixels, on the CPU."""
-    return torch.from_numpy(to_original(points, warp)).float()
+    """Input pixels -> original pixels, both ``(..., K, 2)``, by maps ``(..., 2, 3)`` of original to input pixels."""
+    row = warp.new_tensor([0.0, 0.0, 1.0]).expand(*warp.shape[:-2], 1, 3)
+    inverse = torch.linalg.inv(torch.cat([warp, row], -2))[..., None, :2, :]  # (..., 1, 2, 3), on the host
+    inverse = inverse.to(points.device, _exact(points.device), non_blocking=True)
+    moved = (points[..., None, :].to(inverse.dtype) * inverse[..., :2]).sum(-1) + inverse[..., 2]
+    return moved.float()
 
 
 def _is_resize(warp: torch.Tensor, input_shape: tuple, ori_shape: tuple) -> bool:
@@ -72,8 +79,8 @@ def _source_coordinates(
     warp: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Input x, y of original pixels; rows and columns broadcast against each other."""
-    a = warp.to(rows.device, rows.dtype)
-    return a[0, 0] * columns + a[0, 1] * rows + a[0, 2], a[1, 0] * columns + a[1, 1] * rows + a[1, 2]
+    (a, b, c), (d, e, f) = warp.tolist()  # it is on the host; numbers need no copy
+    return a * columns + b * rows + c, d * columns + e * rows + f
 
 
 def map_to_original(values: torch.Tensor, warp: torch.Tensor, ori_shape: tuple[int, int]) -> torch.Tensor:
@@ -92,15 +99,8 @@ def map_to_original(values: torch.Tensor, warp: torch.Tensor, ori_shape: tuple[i
     if _is_resize(warp, (height, width), ori_shape):
         return F.interpolate(values[None], size=ori_shape, mode='bilinear', align_corners=False)[0]
     out = values.new_empty(values.shape[0], *ori_shape)
-    step = max(1, STRIPE // (values.shape[0] * ori_shape[1]))
-    columns = torch.arange(ori_shape[1], device=values.device, dtype=_exact(values.device))
-    for start in range(0, ori_shape[0], step):
-        rows = torch.arange(start, min(start + step, ori_shape[0]), device=values.device, dtype=_exact(values.device))
-        x, y = _source_coordinates(warp, rows[:, None], columns[None])
-        inside = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
-        grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1).float()
-        stripe = F.grid_sample(values[None], grid[None], padding_mode='border', align_corners=False)[0]
-        out[:, start : start + step] = stripe * inside
+    for rows, stripe, inside in _stripes(values, warp, ori_shape, STRIPE):
+        out[:, rows] = stripe * inside
     return out
 
 
@@ -121,6 +121,8 @@ def argmax_to_original(
     Returns:
         ``(H', W')`` uint8.
     """
+    if logits.device.type != 'cpu':
+        return _argmax_of_all(logits, warp, ori_shape, outside)
     height, width = logits.shape[-2:]
     labels = logits.argmax(0).to(torch.uint8)
     # mixed[y, x]: the cell with corners (y, x) .. (y + 1, x + 1) has several classes
@@ -156,6 +158,31 @@ def argmax_to_original(
             stripe[at] = _interpolated_argmax(pixels, corner, (x - x0)[by_column], (y - y0)[by_row], (height, width))
         out[start : start + step] = stripe.masked_fill_(~inside, outside)
     return out
+
+
+def _argmax_of_all(logits: torch.Tensor, warp: torch.Tensor, ori_shape: tuple[int, int], outside: int) -> torch.Tensor:
+    """As `argmax_to_original`, with every pixel interpolated: a GPU does that faster than it can find the borders."""
+    out = torch.empty(ori_shape, dtype=torch.uint8, device=logits.device)
+    for rows, stripe, inside in _stripes(logits.float(), warp, ori_shape, 2**26):
+        out[rows] = torch.where(inside, stripe.argmax(0), outside).to(torch.uint8)
+    return out
+
+
+def _stripes(
+    values: torch.Tensor, warp: torch.Tensor, ori_shape: tuple[int, int], numbers: int
+) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+    """Stripes of original rows: which, the ``(C, n, W')`` resampled values, and where the input covers them."""
+    height, width = values.shape[-2:]
+    step = max(1, numbers // (values.shape[0] * ori_shape[1]))
+    columns = torch.arange(ori_shape[1], device=values.device, dtype=_exact(values.device))
+    for start in range(0, ori_shape[0], step):
+        stop = min(start + step, ori_shape[0])
+        rows = torch.arange(start, stop, device=values.device, dtype=_exact(values.device))
+        x, y = _source_coordinates(warp, rows[:, None], columns[None])
+        inside = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
+        grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1).float()
+        stripe = F.grid_sample(values[None], grid[None], padding_mode='border', align_corners=False)[0]
+        yield slice(start, stop), stripe, inside
 
 
 def _look_up(values: torch.Tensor, y: torch.Tensor, x: torch.Tensor, upright: bool) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from ...registry import MODELS
 from ...structures import HumanDataSample
+from ...utils.on_device import take, to_host
 from .base import DeconvHead
 from .frames import map_to_original, sample_frames
 
@@ -39,7 +40,8 @@ class NormalHead(DeconvHead):
 
     def flip_back(self, output: torch.Tensor) -> torch.Tensor:
         """Mirror ``(B, 3, h, w)`` and negate x."""
-        return output.flip(-1) * output.new_tensor([-1.0, 1.0, 1.0]).view(3, 1, 1)
+        x, yz = output.flip(-1).split((1, 2), 1)
+        return torch.cat([-x, yz], 1)
 
     def loss(self, output: torch.Tensor, samples: list[HumanDataSample]) -> dict[str, torch.Tensor]:
         """``loss_l1`` and ``loss_cosine`` over human pixels with a known normal."""
@@ -53,7 +55,7 @@ class NormalHead(DeconvHead):
         for row, i in enumerate(chosen):
             if 'gt_mask' in samples[i]:
                 valid[row] &= samples[i].gt_mask.to(output.device).bool()
-        pred = self.rows(output, chosen)
+        pred = take(output, chosen)
         pred = F.interpolate(pred.float(), size=target.shape[-2:], mode='bilinear', align_corners=False)
         return self.loss_module(pred, target, valid)
 
@@ -64,4 +66,4 @@ class NormalHead(DeconvHead):
             normals = F.interpolate(normals[None], size=input_shape, mode='bilinear', align_corners=False)[0]
             normals = map_to_original(normals, warp, ori_shape)
             F.normalize(normals, dim=0, out=normals)  # in place: photos may have 100 megapixels
-            sample.set_field(normals.cpu(), 'pred_normals')
+            sample.set_field(to_host(normals), 'pred_normals')

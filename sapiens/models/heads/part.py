@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from ...errors import UserError
 from ...registry import MODELS
 from ...structures import HumanDataSample
+from ...utils.on_device import take, to_host
 from ...vocabularies import PartVocabulary, load_vocabulary
 from ..losses import pixel_accuracy
 from .base import DeconvHead
@@ -66,24 +67,26 @@ class PartHead(DeconvHead):
             nothing = torch.full_like(output[:, 0], ignore, dtype=torch.long)
             return {'loss_ce': self.loss_module(output, nothing)}
         labels = torch.stack([samples[i].gt_part_map for i in chosen]).to(output.device).long()
-        logits = self.rows(output, chosen)
-        largest = int(labels.masked_fill(labels == ignore, 0).max())
-        if largest >= self.out_channels:
-            raise UserError(f"a label {largest} lies outside the {self.out_channels} classes of "
-                            f"'{self.vocabulary.name}'; run tools/check_dataset.py or set label_map")  # fmt: skip
+        logits = take(output, chosen)
         logits = F.interpolate(logits.float(), size=labels.shape[-2:], mode='bilinear', align_corners=False)
         # The plain mean runs over all pixels of the batch, those of unlabelled images included.
         share = len(chosen) / len(samples) if self.loss_module.reduction == 'pixels' else 1.0
         with torch.no_grad():
             accuracy = pixel_accuracy(logits, labels, ignore)
-        return {'loss_ce': self.loss_module(logits, labels) * share, 'acc_seg': accuracy}
+        try:
+            loss = self.loss_module(logits, labels)
+        except IndexError:  # a CPU looks; a GPU must not be made to wait, and data sets check their labels themselves
+            raise UserError(f"a label {int(labels.masked_fill(labels == ignore, 0).max())} lies outside the "
+                            f"{self.out_channels} classes of '{self.vocabulary.name}'; run tools/check_dataset.py or "
+                            'set label_map') from None  # fmt: skip
+        return {'loss_ce': loss * share, 'acc_seg': accuracy}
 
     def predict(self, output: torch.Tensor, samples: list[HumanDataSample]) -> None:
         """Write ``pred_part_map`` (H, W) uint8 at the original size, and ``pred_part_scores`` if asked for."""
         for sample, logits in zip(samples, output.float(), strict=True):
             input_shape, ori_shape, warp = sample_frames(sample, logits.shape[-2:])
             logits = F.interpolate(logits[None], size=input_shape, mode='bilinear', align_corners=False)[0]
-            sample.set_field(argmax_to_original(logits, warp, ori_shape).cpu(), 'pred_part_map')
+            sample.set_field(to_host(argmax_to_original(logits, warp, ori_shape)), 'pred_part_map')
             if self.with_scores:
                 best = logits.softmax(0).amax(0, keepdim=True)
-                sample.set_field(map_to_original(best, warp, ori_shape)[0].cpu(), 'pred_part_scores')
+                sample.set_field(to_host(map_to_original(best, warp, ori_shape)[0]), 'pred_part_scores')

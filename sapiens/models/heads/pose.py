@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from ...errors import UserError
 from ...registry import CODECS, MODELS
 from ...structures import HumanDataSample
+from ...utils.on_device import take, to_host
 from ...vocabularies import KeypointVocabulary, load_vocabulary
 from ..losses import pose_accuracy
 from .base import DeconvHead
@@ -96,6 +97,8 @@ class PoseHead(DeconvHead):
         tensors of a training step; a few maps at a time are made, compared with their targets, dropped, and made once
         more in the backward pass, for one percent of the step's operations.
         """
+        if type(self).loss is not PoseHead.loss:  # a derived head has its own
+            return super().losses(hidden, samples)
         return self._losses(hidden, self._last, samples)
 
     def _losses(
@@ -128,7 +131,7 @@ class PoseHead(DeconvHead):
         chunks = []
         for start in range(0, len(chosen), step):
             part = slice(start, start + step)
-            inputs = self.rows(x, chosen[part]), gx[part], gy[part]
+            inputs = take(x, chosen[part]), gx[part], gy[part]
             again = len(chosen) > step and x.requires_grad
             chunks.append(
                 checkpoint(errors, *inputs, use_reentrant=False, preserve_rng_state=False) if again else errors(*inputs)
@@ -149,8 +152,9 @@ class PoseHead(DeconvHead):
 
     def predict(self, output: torch.Tensor, samples: list[HumanDataSample]) -> None:
         """Write ``pred_keypoints`` (K, 2) in original pixels and ``pred_keypoint_scores`` (K,)."""
-        keypoints, scores = (t.cpu() for t in self.codec.decode(output))
-        for sample, points, score in zip(samples, keypoints, scores, strict=True):
-            _, _, warp = sample_frames(sample, self.codec.input_size)
-            sample.set_field(points_to_original(points, warp), 'pred_keypoints')
+        keypoints, scores = self.codec.decode(output)
+        warps = torch.stack([sample_frames(sample, self.codec.input_size)[2] for sample in samples])
+        keypoints = points_to_original(keypoints, warps)
+        for sample, points, score in zip(samples, to_host(keypoints), to_host(scores), strict=True):
+            sample.set_field(points, 'pred_keypoints')
             sample.set_field(score, 'pred_keypoint_scores')

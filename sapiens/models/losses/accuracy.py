@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import torch
 
+from ...utils.on_device import constants
+
 
 def pose_accuracy(
     points: torch.Tensor, target: torch.Tensor, valid: torch.Tensor, size: tuple[int, int], threshold: float = 0.05
@@ -20,7 +22,7 @@ def pose_accuracy(
     Returns:
         Scalar in [0, 1]: the mean over the keypoints that have a valid sample; 0 without any.
     """
-    unit = points.new_tensor([size[1] / 10, size[0] / 10])
+    unit = constants([size[1] / 10, size[0] / 10], points)
     hit = (((points - target) / unit).norm(dim=-1) < threshold) & valid
     count = valid.sum(0)
     each = hit.sum(0) / count.clamp(min=1)

@@ -17,6 +17,7 @@ from torch import nn
 from ...errors import UserError
 from ...registry import MODELS
 from ...utils.full_precision import full_precision
+from ...utils.on_device import to_host, wait
 from ..backbones import TransformerLayer, resize_grid, sincos_pos_embed
 from ..backbones.transformer import init_transformer_weights
 from ..randomness import rand_per_sample
@@ -226,7 +227,8 @@ class MAEPretrainer(BaseModel):
             latent, _, ids_restore = self.forward_encoder(inputs)
             return self.forward_decoder(latent, ids_restore, inputs)
         for sample, image in zip(data_samples, inputs, strict=True):
-            sample.set_field(float(self.loss(image[None])), 'mae_loss')
+            sample.set_field(to_host(self.loss(image[None]).detach()), 'mae_loss')
+        wait(inputs.device)
         return data_samples
 
     @torch.no_grad()

@@ -1,0 +1,154 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Say how much memory a config needs, before there is a GPU: the real step runs on tensors that have no memory.
+
+What autograd keeps and checkpointing drops is counted, not guessed. The table holds the tensors; a CUDA context, the
+kernels' workspaces and the gaps of the allocator take a tenth more.
+
+Example: sapiens estimate-memory configs/pose/sapiens_1b_308kpt.py --batch-size 4
+         sapiens estimate-memory configs/pretrain/sapiens_2b_mae.py --fsdp 8 --layers
+         sapiens estimate-memory --grid
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from . import options
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from ..engine.memory import MemoryEstimate
+
+GIB = 2**30
+SIZES = ('0.3b', '0.6b', '1b', '2b')
+LAST, RANK = 4, 16
+ROWS = {
+    'inference': dict(training=False),
+    'finetune': dict(with_cp=False),
+    'finetune, checkpointing': dict(with_cp=True),
+    f'last {LAST} layers': dict(with_cp=False, tune=f'last:{LAST}'),
+    f'LoRA, rank {RANK}': dict(with_cp=False, tune=f'lora:{RANK}'),
+    'heads alone': dict(with_cp=False, tune='none'),
+}
+PRETRAINING = {'pretrain': dict(with_cp=False), 'pretrain, checkpointing': dict(with_cp=True)}
+
+
+def main() -> None:
+    """Read the options and print a table."""
+    parser = options.new_parser(__doc__)
+    parser.add_argument('config', nargs='?', help='config file, e.g. configs/pose/sapiens_1b_308kpt.py')
+    parser.add_argument('--cfg-options', nargs='+', action=options.OptionsAction, default={}, metavar='KEY=VALUE')
+    parser.add_argument('--grid', action='store_true', help='all sizes instead of one config: pose 308 and pretraining')
+    parser.add_argument('--batch-size', type=int, help="images on each GPU; default: the config's, 1 with --grid")
+    parser.add_argument('--precision', choices=('bf16', 'fp16', 'fp32'), default='bf16', help='default: bf16')
+    parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help="input size; the config's by default")
+    parser.add_argument('--fsdp', type=int, default=1, metavar='N', help='GPUs that share the states of training')
+    parser.add_argument('--gpu-memory', type=float, default=80.0, metavar='GB', help='for the largest batch; 80')
+    parser.add_argument('--layers', action='store_true', help='what each layer leaves for the backward pass')
+    args = parser.parse_args()
+    if (args.config is None) == (not args.grid):
+        parser.error('give a config, or --grid')
+    for name in ('fsdp', 'batch_size'):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            parser.error(f'--{name.replace("_", "-")} is at least 1')
+    print_grid(args) if args.grid else print_config(args)
+
+
+def estimate(config: Config, row: dict[str, Any], args: Any, batch_size: int) -> MemoryEstimate:
+    """One row of a table: a config with another way to train."""
+    from ..engine.memory import estimate_memory
+
+    config = copy.deepcopy(config)
+    config.model.backbone.update({key: value for key, value in row.items() if key != 'training'})
+    shape = tuple(args.shape) if args.shape else None
+    return estimate_memory(config, batch_size, row.get('training', True), args.precision, args.fsdp, shape)
+
+
+def largest_batch(config: Config, row: dict[str, Any], args: Any) -> int:
+    """The most images that fit the GPU with a tenth and a context to spare; memory grows by as much for each.
+
+    Two batches, large enough that activations decide the peak, give the line.
+    """
+    from ..engine.memory import CONTEXT
+
+    room = args.gpu_memory * 1e9 / 1.1 - CONTEXT
+    few, many = (estimate(config, row, args, n).peak for n in (8, 16))
+    if few > room:
+        sizes = (1, 2, 4)
+        fits = [n for n in sizes if estimate(config, row, args, n).peak <= room]
+        return max(fits, default=0)
+    return int(8 + 8 * (room - few) / (many - few))
+
+
+def print_config(args: Any) -> None:
+    """One config in all ways to use it."""
+    from ..engine.config import load_config
+
+    config = load_config(args.config, args.cfg_options)
+    pretraining = config.get('model', {}).get('type', '').endswith('MAEPretrainer')
+    rows = PRETRAINING if pretraining else ROWS
+    batch_size = args.batch_size or config.get('train_dataloader', {}).get('batch_size', 1)
+    shared = f', {args.fsdp} GPUs with FSDP' if args.fsdp > 1 else ''
+    table = Table(title=f'{args.config}: GiB on each GPU, batch {batch_size}, {args.precision}{shared}')
+    columns = ('parameters', 'gradients', 'optimiser', 'weights in half precision', 'gathered', 'activations')
+    estimates = {name: estimate(config, row, args, batch_size) for name, row in track(rows.items(), transient=True)}
+    columns = tuple(c for c in columns if any(c in e.parts for e in estimates.values()))
+    for column in ('', 'trained', *columns, 'sum', f'largest batch in {args.gpu_memory:g} GB'):
+        table.add_column(column, justify='right' if column else 'left')
+    for name, row in track(rows.items(), transient=True):
+        one = estimates[name]
+        parts = (f'{one.parts[c] / GIB:.2f}' if c in one.parts else '-' for c in columns)
+        table.add_row(name, f'{one.trainable / 1e6:,.1f} M', *parts, f'{one.peak / GIB:.2f}',
+                      str(largest_batch(config, row, args)))  # fmt: skip
+    console = Console()
+    console.print(table)
+    if args.layers:
+        print_layers(console, estimates)
+
+
+def print_layers(console: Console, estimates: dict[str, MemoryEstimate]) -> None:
+    """What the modules leave for the backward pass, under each policy."""
+    trained = {name: e.layers for name, e in estimates.items() if e.layers}
+    table = Table(title='MiB that the forward pass leaves for the backward pass')
+    for column in ('module', *trained):
+        table.add_column(column, justify='left' if column == 'module' else 'right')
+    modules = dict.fromkeys(m for layers in trained.values() for m in layers)
+    rows = [(module, [layers.get(module, 0.0) / 2**20 for layers in trained.values()]) for module in modules]
+    rows = [(module, [f'{value:,.1f}' for value in values]) for module, values in rows if max(values) >= 0.05]
+    for values, group in itertools.groupby(rows, key=lambda row: row[1]):
+        names = ['losses' if module == 'other' else module for module, _ in group]
+        table.add_row(names[0] if len(names) == 1 else f'{names[0]} to {names[-1]}, each', *values)
+    console.print(table)
+
+
+def print_grid(args: Any) -> None:
+    """All sizes."""
+    from ..engine.config import load_config
+
+    batch_size = args.batch_size or 1
+    shared = f', {args.fsdp} GPUs with FSDP' if args.fsdp > 1 else ''
+    table = Table(
+        title=f'GiB on each GPU at batch {batch_size}, {args.precision}{shared} (largest batch in '
+        f'{args.gpu_memory:g} GB); 308 keypoints at 1024 x 768, pretraining at 1024 x 1024'
+    )
+    table.add_column('')
+    for size in SIZES:
+        table.add_column(size, justify='right')
+    cells = {}
+    pairs = [(name, row, kind, size)
+             for rows, kind in ((ROWS, 'pose/sapiens_{}_308kpt'), (PRETRAINING, 'pretrain/sapiens_{}_mae'))
+             for name, row in rows.items() for size in SIZES]  # fmt: skip
+    for name, row, kind, size in track(pairs, 'estimating', transient=True):
+        config = load_config(f'configs/{kind.format(size)}.py', args.cfg_options)
+        peak = estimate(config, row, args, batch_size).peak
+        cells[name, size] = f'{peak / GIB:.1f} ({largest_batch(config, row, args)})'
+    for name in (*ROWS, *PRETRAINING):
+        table.add_row(name, *(cells[name, size] for size in SIZES))
+    Console().print(table)
