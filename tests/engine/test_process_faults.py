@@ -20,7 +20,7 @@ pytestmark = [
 
 def config(tmp_path, *hooks, extra=''):
     """The toy config with sharded checkpoints at every second iteration, and further hooks."""
-    file = tmp_path / 'faults.py'
+    file = tmp_path / 'faulty_run.py'
     custom = [dict(type='PreemptionHook'), dict(type='EMAHook', momentum=0.5), *hooks]
     file.write_text(
         f'_base_ = [{str(TOY_CONFIG)!r}]\n'
