@@ -23,7 +23,7 @@ from ..deploy.runner import is_exported, open_exported
 from ..engine.checkpoint import CoverageReport, fit_state_dict, read_checkpoint
 from ..engine.complete import complete_config
 from ..engine.config import load_config
-from ..engine.hub import parse_reference, resolve_weights, weight_folders
+from ..engine.hub import SHIPPED, parse_reference, resolve_weights, weight_folders, weights_at_hand
 from ..engine.layouts import Layout, recognise
 from ..errors import UserError
 from ..registry import MODELS
@@ -98,8 +98,7 @@ def find_config(name: str | Path, layout: Layout | None = None) -> Path:
         UserError: Unknown name (the nearest is named), or the size is nowhere said.
     """
     text = str(name)
-    # What ships is the first stage: the second has not been trained for long enough to be better.
-    text = {'tiny': 'sapiens_tiny_4tasks_128x96', 'small': 'all_small'}.get(text, text)
+    text = {**SHIPPED, 'small': 'all_small'}.get(text, text)
     path = find_config_file(text)
     if text.endswith('.py') or path.is_file():
         return path
@@ -143,7 +142,7 @@ def find_weights(name: str, config: Path) -> Path:
     Raises:
         UserError: There are none; nothing runs on random weights.
     """
-    found = _at_hand(config.stem)
+    found = weights_at_hand(config.stem)
     if found:
         return found
     published = re.fullmatch(r'sapiens_([\d.]+b)_(\w+)', config.stem)
@@ -160,11 +159,6 @@ def find_weights(name: str, config: Path) -> Path:
         f"{' or '.join(map(str, weight_folders()[:-2]))}, and {problem}; give weights='FILE' (published Sapiens "
         f'checkpoints load as they are) or train it: sapiens train {config.stem}'
     ) from None
-
-
-def _at_hand(stem: str) -> Path | None:
-    files = (folder / f'{stem}{suffix}' for folder in weight_folders() for suffix in ('.safetensors', '.pth'))
-    return next((file for file in files if file.is_file()), None)
 
 
 class _EmptyOnMeta(TorchFunctionMode):
@@ -253,5 +247,5 @@ def _size_of_weights(name: str) -> Layout | None:
     """For a name without a size: the largest size whose weights are at hand, else 1b."""
     if name not in MODEL_NAMES:
         return None
-    sizes = (size for size in reversed(_SIZES) if _at_hand(f'sapiens_{size}_{MODEL_NAMES[name][1]}'))
+    sizes = (size for size in reversed(_SIZES) if weights_at_hand(f'sapiens_{size}_{MODEL_NAMES[name][1]}'))
     return Layout(published=False, arch=next(sizes, '1b'), widths={})

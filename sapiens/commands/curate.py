@@ -1,8 +1,8 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Choose images for pretraining: score, find duplicates, decide and pack into shards.
+"""Choose images for pretraining: score, find duplicates, decide and pack into shards, with a report.
 
 SOURCE is a folder of images, a .txt of paths, tar shards ('crawl/{00000..00127}.tar' or a folder of them) or parquet
-files of paths or bytes. OUT gets scores/, pairs.parquet, decisions/ (parquet) and shards/ (tar).
+files of paths or bytes. OUT gets scores/, pairs.parquet, decisions/ (parquet), failed.txt, shards/ (tar) and report/.
 Run the same command again to go on after an interruption, or with other thresholds (reject=...) in the config, which
 repeats only the last of the three jobs.
 

@@ -15,6 +15,7 @@ from ..utils.files import write_atomic
 from .cluster import Cluster, plain_errors
 from .duplicates import find_duplicates
 from .packing import run_packing
+from .report import write_report
 from .scoring import group_stages, run_scoring
 from .sources import write_list
 from .stage import build_stages, need
@@ -28,7 +29,7 @@ def curate(
     num_cpus: int | None = None,
     store_mb: int | None = None,
 ) -> dict[str, Any]:
-    """Score, find duplicates, decide and pack.
+    """Score, find duplicates, decide, pack and report.
 
     Args:
         config: ``stages``, and perhaps ``duplicates``, ``pack`` and the numbers that ``configs/curation`` explains.
@@ -65,8 +66,9 @@ def curate(
             result = run_packing(config, cluster, out, parts)
     finally:
         cluster.close()
+    page = write_report(stages, source, out, parts, result['lost'])
     kept = f'{result["kept"]} of {listed["images"]} images kept, in {result["shards"]} shards'
-    console.print(f'{out}: {kept}')
+    console.print(f'{out}: {kept}; the report is {page}')
     return {'images': listed['images'], **result}
 
 

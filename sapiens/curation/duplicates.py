@@ -110,7 +110,9 @@ def hash_pairs(ids: np.ndarray, hashes: np.ndarray, mirrors: np.ndarray, bits: i
 def embedding_pairs(
     ids: np.ndarray, vectors: np.ndarray, cosine: float, neighbours: int = 32, index: str | None = None
 ) -> dict[str, Any]:
-    """Pairs of unit vectors ``(N, D)`` with at least that cosine, among the nearest of each; distance = 1 - cosine.
+    """Pairs of vectors ``(N, D)`` with at least that cosine, among the nearest of each; distance = 1 - cosine.
+
+    The angle is the one at the mean of the set: features of images of one kind (people, say) all point the same way.
 
     Args:
         ids: ``(N,)``.
@@ -122,21 +124,27 @@ def embedding_pairs(
     faiss = need('faiss')
     if len(ids) < 2:
         return _pairs([], [], [], 'embedding')
+    some = np.sort(np.random.default_rng(0).choice(len(ids), min(len(ids), EXACT), replace=False))
+    mean = vectors[some].mean(0, dtype=np.float32)
+
+    def part(where: Any) -> np.ndarray:
+        away = vectors[where].astype(np.float32) - mean
+        return away / (np.linalg.norm(away, axis=1, keepdims=True) + 1e-12)
+
     lists = 2 ** int(np.log2(4 * np.sqrt(len(ids))))
     description = index or ('Flat' if len(ids) <= EXACT else f'IVF{lists},SQfp16')
     made = faiss.index_factory(vectors.shape[1], description, faiss.METRIC_INNER_PRODUCT)
     if not made.is_trained:
-        sample = np.random.default_rng(0).choice(len(ids), min(len(ids), 64 * lists), replace=False)
-        made.train(vectors[np.sort(sample)].astype(np.float32))
-    steps = range(0, len(ids), 20_000)
-    for start in steps:
-        made.add(vectors[start : start + 20_000].astype(np.float32))
+        made.train(part(some))
+    steps = [slice(start, start + 20_000) for start in range(0, len(ids), 20_000)]
+    for step in steps:
+        made.add(part(step))
     if hasattr(made, 'nprobe'):
         made.nprobe = 16
     found = []
-    for start in steps:
-        close, near = made.search(vectors[start : start + 20_000].astype(np.float32), min(neighbours, len(ids)))
-        here = np.broadcast_to(np.arange(start, start + len(near))[:, None], near.shape)
+    for step in steps:
+        close, near = made.search(part(step), min(neighbours, len(ids)))
+        here = np.broadcast_to(np.arange(step.start, step.start + len(near))[:, None], near.shape)
         good = (close >= cosine) & (near >= 0) & (near != here)
         found.append((np.minimum(here, near)[good], np.maximum(here, near)[good], 1 - close[good]))
     a, b, distance = (np.concatenate(column) for column in zip(*found, strict=True))

@@ -52,7 +52,7 @@ def build_model(spec: Any) -> Any:
 
 @CURATION_MODELS.register_module()
 class SapiensEncoder:
-    """The mean token of an encoder of ours; the tiny one ships.
+    """Tokens of an encoder of ours, averaged over a grid of 4 x 3; the tiny one ships, for sets of up to a million.
 
     Args:
         model: Name or config, see `load_model`.
@@ -70,7 +70,8 @@ class SapiensEncoder:
         small = [cv2.resize(i, self.size[::-1], interpolation=cv2.INTER_AREA).transpose(2, 0, 1) for i in images]
         inputs = [torch.from_numpy(np.ascontiguousarray(s)) for s in small]
         inputs = self.network.data_preprocessor({'inputs': inputs})['inputs']
-        return self.network.extract_feat(inputs)[-1].mean((2, 3)).float().cpu().numpy()
+        tokens = self.network.extract_feat(inputs)[-1].float()
+        return torch.nn.functional.adaptive_avg_pool2d(tokens, (4, 3)).flatten(1).cpu().numpy()
 
 
 @CURATION_MODELS.register_module()

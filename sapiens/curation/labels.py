@@ -147,8 +147,11 @@ class Probe:
 
     def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Probabilities ``(N, 1)`` of RGB images."""
-        logit = np.asarray(self.features(images), np.float64) @ self.weights + self.bias
-        return (0.5 + 0.5 * np.tanh(logit / 2))[:, None]
+        return self.judge(self.features(images))[:, None]
+
+    def judge(self, values: np.ndarray) -> np.ndarray:
+        """Probabilities ``(N,)`` of features ``(N, D)``."""
+        return 0.5 + 0.5 * np.tanh((np.asarray(values, np.float64) @ self.weights + self.bias) / 2)
 
 
 @CURATION_MODELS.register_module()

@@ -157,4 +157,4 @@ def fit_calibration(scores: np.ndarray, correct: np.ndarray) -> list[list[float]
         while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] >= blocks[-1][0] / blocks[-1][1]:
             total, count, _, last = blocks.pop()
             blocks[-1] = [blocks[-1][0] + total, blocks[-1][1] + count, blocks[-1][2], last]
-    return [[round(edge, 4), round(b[0] / b[1], 4)] for b in blocks for edge in dict.fromkeys(b[2:])]
+    return [[round(float(edge), 4), round(float(b[0] / b[1]), 4)] for b in blocks for edge in dict.fromkeys(b[2:])]

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ..datasets.bad_samples import BAD_SAMPLE
+from ..errors import UserError
 from ..utils.files import write_atomic
 from .cluster import Cluster
 from .sources import read_image
@@ -134,13 +135,20 @@ class Worker:
         """Values for each image, or what went wrong with it.
 
         Images of the world make any library fail in any way, and one of a million must not end the run: here, and only
-        here, every exception is an image's. A run stops when too many are, see `run_scoring`.
+        here, every exception is an image's.
+
+        Raises:
+            UserError: A stage failed on so many images that it, and not they, must be wrong.
         """
         try:
             return stage.score(items)
         except Exception as error:
             if len(items) == 1:
-                return [' '.join(f'{type(error).__name__}: {error}'.split())[:300]]
+                reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:300]
+                self.failed[stage.name] += 1
+                if self.failed[stage.name] > max(self.max_failed * self.seen[stage.name], 8):
+                    raise UserError(f"stage '{stage.name}' fails on too many images (max_failed): {reason}") from None
+                return [reason]
         return [self._run(stage, [item])[0] for item in items]
 
 

@@ -61,6 +61,11 @@ class Reference:
         return f'{self.repository}{revision}' + (f':{self.file}' if self.file else '')
 
 
+# What ships is the first stage: the second has not been trained for long enough to be better.
+SHIPPED = {'tiny': 'sapiens_tiny_4tasks_128x96'}
+"""Short name -> config, and stem of the weights in the package."""
+
+
 @cache
 def published() -> dict[str, Any]:
     """What is known of published weights: ``files`` (repository, file, licence, model) and ``licences``."""
@@ -89,11 +94,17 @@ def weight_folders() -> list[Path]:
     return [Path(p) for p in (os.environ.get(WEIGHTS_VARIABLE), 'checkpoints', checkout, package) if p]
 
 
+def weights_at_hand(stem: str) -> Path | None:
+    """``<stem>.safetensors`` or ``.pth`` in a folder of weights."""
+    files = (folder / f'{stem}{suffix}' for folder in weight_folders() for suffix in ('.safetensors', '.pth'))
+    return next((file for file in files if file.is_file()), None)
+
+
 def resolve_weights(source: str | Path) -> Path:
     """The file of weights that a path or a name means; what is not at hand is downloaded.
 
     Args:
-        source: Path, or see `parse_reference`.
+        source: Path, a name of `SHIPPED`, or see `parse_reference`.
 
     Returns:
         A path; it exists unless ``source`` was a path that does not.
@@ -102,6 +113,8 @@ def resolve_weights(source: str | Path) -> Path:
         HubError: A name that cannot be had.
     """
     path = Path(source).expanduser()
+    if str(source) in SHIPPED and not path.exists():
+        return weights_at_hand(SHIPPED[str(source)]) or path
     reference = parse_reference(str(source)) if not path.exists() else None
     if reference is None:
         if str(source).startswith(('http:', 'https:')) and not path.exists():

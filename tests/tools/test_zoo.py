@@ -86,3 +86,24 @@ def test_boxes_are_matched_once():
     a = np.array([[0, 0, 10, 10], [0, 0, 10, 8.0]])
     iou, inside = evaluate.overlaps(a, np.array([[0, 0, 10, 10.0]]))
     assert iou[:, 0].tolist() == [1.0, 0.8] and inside[:, 0].tolist() == [1.0, 1.0]
+
+
+def test_figures_are_broken_down_by_who_was_drawn(tmp_path, monkeypatch, capsys):
+    sys.path.insert(0, str(ROOT / 'tests/e2e'))
+    from made_people import write_people
+
+    people = write_people(tmp_path / 'val', count=3)
+    lines = [json.loads(line) for line in (people / 'manifest.jsonl').read_text().splitlines()]
+    for line, tone in zip(lines, (60, 150, 200), strict=True):
+        line['persons'][0].update(traits={'skin_tone': tone, 'age': 0.9}, pose='standing')
+    (people / 'manifest.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    out, sheet = tmp_path / 'table.md', tmp_path / 'sheet.png'
+    options = ['breakdown.py', str(people), '--out', str(out), '--sheet', str(sheet), '--worst', '1']
+    monkeypatch.setattr(sys, 'argv', options)
+    tool('breakdown').main()
+    rows = [[cell.strip() for cell in line.strip('|\n').split('|')] for line in out.read_text().splitlines()]
+    counts = {tuple(row[:2]): int(row[2]) for row in rows[2:]}
+    assert counts == {('everybody', ''): 3, ('skin tone', 'darkest'): 1, ('skin tone', 'light'): 1,
+                      ('skin tone', 'lightest'): 1, ('age', 'old'): 3, ('pose', 'standing'): 3}  # fmt: skip
+    assert rows[2][3:] == rows[-1][3:] == rows[-2][3:]  # everybody stands and is old
+    assert all(0 <= float(value) < 180 for row in rows[2:] for value in row[3:]) and sheet.stat().st_size > 5000

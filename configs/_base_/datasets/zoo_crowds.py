@@ -9,7 +9,7 @@ train_dataloader = dict(
         data_root='data/zoo/train/',
         labels=['parts'],
         pipeline=[
-            dict(type='ComposeCrowd'),
+            dict(type='ComposeCrowd', height=(0.15, 1.0)),
             dict(type='RandomFlip'),
             dict(type='PhotometricDistortion', brightness=24, contrast=(0.7, 1.3)),
             dict(type='RandomBlur', prob=0.15, sigma=(0.5, 1.5), motion=7),

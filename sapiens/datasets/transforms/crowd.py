@@ -46,15 +46,15 @@ class ComposeCrowd(SizedTransform):
     def __init__(
         self,
         input_size: Sequence[int] | None = None,
-        groups: int = 4,
+        groups: int = 3,
         empty_prob: float = 0.1,
         whole_prob: float = 0.15,
         cut_prob: float = 0.12,
         height: tuple[float, float] = (0.1, 1.0),
         pieces: tuple[int, float] = (3, 0.2),
-        texture_prob: float = 0.5,
+        texture_prob: float = 0.4,
         least: float = 0.2,
-        least_height: int = 7,
+        least_height: int = 8,
     ) -> None:
         self.input_size, self.groups = input_size, groups
         self.empty_prob, self.whole_prob, self.cut_prob = empty_prob, whole_prob, cut_prob

@@ -1,0 +1,33 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Precision and recall of each filter on a set of make_test_set.py that `sapiens curate` has curated, as markdown.
+
+python tools/curation/score_filters.py data/made/set data/made/curated
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from sapiens.curation.made_set import score_filters
+from sapiens.errors import run_cli
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('set', type=Path, help='folder of make_test_set.py')
+    parser.add_argument('out', type=Path, help='folder of the curation')
+    args = parser.parse_args()
+    print('| filter | images of its kind | precision | recall | good images it drops | of its kind dropped at all |')
+    print('|---|---|---|---|---|---|')
+    for name, count, precision, recall, good, dropped in score_filters(args.set, args.out):
+        print(
+            f'| {name} | {count} | {precision:.3f} | {recall:.3f} | {good} | '
+            + ('|' if dropped is None else f'{dropped:.3f} |')
+        )
+
+
+if __name__ == '__main__':
+    run_cli(main)
