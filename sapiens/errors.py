@@ -6,11 +6,14 @@ from __future__ import annotations
 import atexit
 import difflib
 import errno
+import functools
 import inspect
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from types import FrameType
@@ -51,12 +54,17 @@ def run_cli(main: Callable[[], int | None]) -> None:
     """Run the main function of a script: a `UserError` becomes one line on stderr and exit code 1.
 
     Files that cannot be opened, and parts of a config that cannot be built, count as user errors too;
-    with ``SAPIENS_TRACEBACK=1`` in the environment the latter show their traceback.
+    with ``SAPIENS_TRACEBACK=1`` in the environment the latter show their traceback. SIGTERM, which schedulers and
+    ``timeout`` send, and which alone reaches what a script started with ``&``, ends like Ctrl-C: work in progress is
+    put in order first.
 
     Args:
         main: Returns the exit code (None is 0).
     """
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk say, is no traceback
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, functools.partial(_stop, os.getpid()))
     try:
         _run(main)
     except BaseException as error:
@@ -68,6 +76,9 @@ def run_cli(main: Callable[[], int | None]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(int(error.code or 0) if isinstance(error, SystemExit) else 1)
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _run(main: Callable[[], int | None]) -> None:
@@ -92,6 +103,14 @@ def _run(main: Callable[[], int | None]) -> None:
         _fail('interrupted', code=130)
     else:
         sys.exit(code or 0)
+
+
+def _stop(process: int, number: int, _: FrameType | None) -> None:
+    if os.getpid() == process:
+        raise KeyboardInterrupt
+    # A worker that was forked off has nothing to put in order.
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def explain_config_error(error: Exception) -> str | None:

@@ -13,6 +13,7 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 
+from sapiens.engine import precision
 from sapiens.errors import run_cli
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +43,12 @@ def pytest_collection_finish(session):
 def no_default_scope():
     """Forget the scope that a Runner of an earlier test made the default of the process."""
     DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture(autouse=True)
+def float32_on_this_cpu(monkeypatch):
+    """Inference in bf16 where a CPU has it would make the expected numbers those of a machine."""
+    monkeypatch.setattr(precision, 'bf16_is_faster_here', lambda: False)
 
 
 @pytest.fixture

@@ -3,8 +3,10 @@
 
 import io
 import json
+import os
 import re
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / 'tests/e2e'))
 from made_people import write_people  # noqa: E402
+
+from sapiens.errors import run_cli  # noqa: E402
 
 TRAIN, TEST, CHECK, BROWSE = (f'tools/{name}.py' for name in ('train', 'test', 'check_dataset', 'browse_dataset'))
 PHOTO = ROOT / 'demo/images/000000000785.jpg'
@@ -497,3 +501,23 @@ def test_logs(run_script):
     )
     fails(run_script('tools/analyze_logs.py', 'run', '--out', 'x.jpg'), r'x.jpg: give a .png, .svg or .pdf file')
     assert not Path('x.png').exists()
+
+
+# ---------------------------------------------------------------- stopped from outside
+
+
+def test_sigterm_ends_a_command_like_ctrl_c(capsys):
+    put_in_order = []
+
+    def work():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise AssertionError('went on')
+        finally:
+            put_in_order.append(True)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end:
+        run_cli(work)
+    assert end.value.code == 130 and put_in_order and 'interrupted' in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -39,18 +39,8 @@ from sapiens.evaluation import (
 )
 from sapiens.evaluation.persons import PointConversion
 from sapiens.evaluation.references import add_reference_file
-from sapiens.structures.coco import (
-    AREA_OF_BOX,
-    CocoFile,
-    CocoImage,
-    CocoPerson,
-    Notes,
-    box_problem,
-    id_key,
-    read_box,
-    read_coco,
-    read_keypoints,
-)
+from sapiens.structures.coco import CocoFile, CocoImage, CocoPerson, read_coco
+from sapiens.structures.coco_entries import AREA_OF_BOX, Notes, box_problem, id_key, read_box, read_keypoints
 from sapiens.structures.coco_results import CocoResult, read_coco_results
 from sapiens.utils.json_files import as_numbers
 from sapiens.vocabularies import KeypointVocabulary, load_vocabulary

@@ -1,16 +1,8 @@
 # Small models from random weights: a schedule over minutes, since machines differ (default_hooks.budget.minutes).
-_base_ = './default_runtime.py'
-train_cfg = dict(by_epoch=False, max_iters=10**7, val_interval=10**7)
-val_cfg = dict()
-test_cfg = dict()
-optim_wrapper = dict(
-    # bf16 where the processor is faster with it: tools/train.py --amp.
-    type='OptimWrapper',
-    constructor='LayerDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(layer_decay_rate=1.0),
-    optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.98), weight_decay=0.05, fused=True),
-    clip_grad=dict(max_norm=1.0),
-)
+_base_ = ['./default_runtime.py', './schedules/pretrain.py']
+train_cfg = dict(max_iters=10**7, val_interval=10**7)
+# bf16 where the processor is faster with it: tools/train.py --amp.
+optim_wrapper = dict(optimizer=dict(lr=2e-3, betas=(0.9, 0.98), fused=True))
 param_scheduler = None
 default_hooks = dict(
     budget=dict(type='TimeBudgetHook', minutes=60),

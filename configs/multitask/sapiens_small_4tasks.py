@@ -2,11 +2,8 @@
 _base_ = './sapiens_tiny_4tasks.py'
 input_size = (384, 288)
 model = dict(
-    backbone=dict(arch='small', img_size=input_size),
+    backbone=dict(arch='small'),
     neck=dict(channels=(192, 128)),
     heads=dict(pose=dict(codec=dict(sigma=3.0))),
 )
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
-train_dataloader = dict(dataset=dict(input_size=input_size))
-val_dataloader = dict(dataset=dict(input_size=input_size))
-test_dataloader = dict(dataset=dict(input_size=input_size))

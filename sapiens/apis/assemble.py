@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from ..vocabularies import KeypointVocabulary, PartVocabulary
 from .detectors import Detections
 from .predictor import Crop
 from .results import DepthMap, ImageResult, KeypointSet, NormalMap, PartMap
@@ -20,7 +20,6 @@ class PendingImage:
     """An image whose crops are under way.
 
     Attributes:
-        frame: The image.
         persons: Its persons; None when no task needs them.
         vocabularies: Task -> vocabulary of its head.
         mask: ``(H, W)`` bool given by the caller.
@@ -30,7 +29,7 @@ class PendingImage:
 
     frame: Frame
     persons: Detections | None
-    vocabularies: dict[str, KeypointVocabulary | PartVocabulary | None]
+    vocabularies: dict[str, Any]
     mask: np.ndarray | None = None
     waiting: int = 0
     outputs: dict[str, list[Crop]] = field(default_factory=dict)
@@ -86,9 +85,8 @@ def _keypoints(pending: PendingImage, result: ImageResult) -> KeypointSet:
 def _paste_order(pending: PendingImage, task: str) -> list[Crop]:
     """Crops that were run on that task, the persons of low score first, so that better ones cover them."""
     crops = [crop for crop in pending.outputs.get(task, []) if not crop.empty]
-    if pending.persons is None:
-        return crops
-    return sorted(crops, key=lambda crop: pending.persons.scores[crop.person] if crop.person >= 0 else -1)
+    scores = () if pending.persons is None else pending.persons.scores
+    return sorted(crops, key=lambda crop: float(scores[crop.person]) if crop.person >= 0 else -1)
 
 
 def _window(region: tuple[int, int, int, int]) -> tuple[slice, slice]:
@@ -100,7 +98,7 @@ def _parts(pending: PendingImage, size: tuple[int, int]) -> tuple[PartMap, np.nd
     crops = _paste_order(pending, 'seg')
     ids = np.zeros(size, np.uint8)
     scored = bool(crops) and all('pred_part_scores' in crop.sample for crop in crops)
-    best = np.zeros(size, np.float32) if scored else None
+    best = np.zeros(size, np.float32)
     owner = np.full(size, -1, np.int32)
     for crop in crops:
         window = _window(crop.region)
@@ -115,7 +113,7 @@ def _parts(pending: PendingImage, size: tuple[int, int]) -> tuple[PartMap, np.nd
         ids[window][taken] = found[taken]
         owner[window][taken] = crop.person
     by_person = any(crop.person >= 0 for crop in crops)
-    return PartMap(ids, pending.vocabularies['seg'], best), owner if by_person else None
+    return PartMap(ids, pending.vocabularies['seg'], best if scored else None), owner if by_person else None
 
 
 def _values(
@@ -134,7 +132,7 @@ def _values(
         values = crop.sample.get(field_name).numpy().transpose(1, 2, 0)
         if owner is not None:
             mine = owner[window] == crop.person
-        elif len(persons) == 1:
+        elif len(persons) == 1 or pending.persons is None:
             mine = np.ones(values.shape[:2], bool)
         else:
             mine = _inside(pending.persons.boxes[crop.person], crop.region)

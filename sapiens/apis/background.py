@@ -18,7 +18,7 @@ def read_ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:
     What the iterator raises comes out after the items before it. When the reader of this stops early, so does the
     thread, and the iterator is closed.
     """
-    end = object()
+    end: Any = object()
     pool = ThreadPoolExecutor(1, 'sapiens-read-ahead')
     ahead = deque(pool.submit(next, items, end) for _ in range(depth + 1))
     try:

@@ -45,6 +45,7 @@ def build_inferencer(args: argparse.Namespace) -> Inferencer:
         flip_test=args.flip_test,
         task=task,
         allow_partial=args.allow_partial,
+        compile=args.compile,
     )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -51,7 +51,7 @@ class Detections:
 
 
 def make_detections(
-    boxes: Any, scores: Any, threshold: float = 0.0, size: tuple[int, int] | None = None, overlap: float = 1.0
+    boxes: Any, scores: Any, threshold: float = 0.0, size: Sequence[int] | None = None, overlap: float = 1.0
 ) -> Detections:
     """Boxes and scores of any array kind, above a threshold, cut to the image, best first.
 
@@ -108,7 +108,7 @@ def build_detector(spec: Any = None) -> Callable[[Frame], Detections]:
         name, _, argument = spec.partition(':')
         if name not in SHORT_NAMES:
             raise UserError(f"unknown detector '{name}'; known are {', '.join(SHORT_NAMES)}")
-        kind = DETECTORS.get(SHORT_NAMES[name])
+        kind: Any = DETECTORS.get(SHORT_NAMES[name])
         try:
             return kind(*argument.split(',')) if argument else kind()
         except (TypeError, ValueError) as error:
@@ -179,7 +179,6 @@ class BoxFile:
     image's boxes are those of the longest matching end of its path; persons are told by the file's own categories.
 
     Args:
-        path: The file.
         threshold: Boxes with a lower score are left out.
         category: Name or id of the category that is a person, where the file's names do not tell.
 
@@ -220,7 +219,7 @@ class HOGDetector:
             )
         self.threshold, self.max_side = float(threshold), int(max_side)
         self.hog = cv2.HOGDescriptor()
-        self.hog.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())
+        self.hog.setSVMDetector(np.array(cv2.HOGDescriptor.getDefaultPeopleDetector()))
 
     def __call__(self, frame: Frame) -> Detections:
         """Detect, then drop boxes that overlap a better one by half."""
@@ -230,8 +229,8 @@ class HOGDetector:
         if min(small.shape[0] // 2, small.shape[1]) < 64:  # its window is 64 x 128
             return make_detections([], [])
         found, weights = self.hog.detectMultiScale(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), winStride=(8, 8))
-        found = np.asarray(found, np.float32).reshape(-1, 4) / scale
-        boxes = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:]], 1)
+        boxes = np.asarray(found, np.float32).reshape(-1, 4) / scale
+        boxes[:, 2:] += boxes[:, :2]
         return make_detections(boxes, weights, self.threshold, (height, width), 0.5)
 
 

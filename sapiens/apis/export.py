@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -60,7 +61,7 @@ def export(
     """
     photos = Path(calibration or SAMPLES)
     licence = licence or _licence(loaded)
-    images = None
+    images: Any = None
     if check or dtype == 'int8':
         images = torch.stack(list(islice(crops(loaded, photos), 300 if dtype == 'int8' else 5)))
     graph = export_model(loaded.network, test_dataset(loaded.config), path, format, dtype, tasks, licence, images)

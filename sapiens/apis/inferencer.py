@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
 
+from ..engine.cli import check_compiler
 from ..engine.precision import choose_precision
 from ..errors import UserError
 from ..structures import HumanDataSample
@@ -25,7 +26,7 @@ from .predictor import Crop, Predictor
 from .results import Features, ImageResult
 from .sources import Failure, Frame, open_frames
 
-ModelSpec = str | Path | Config | LoadedModel
+ModelSpec: TypeAlias = str | Path | Config | LoadedModel
 
 
 class Results:
@@ -36,7 +37,7 @@ class Results:
         notes: What else is worth knowing, such as files that were left out.
     """
 
-    def __init__(self, results: Iterator[ImageResult], failures: list[Failure], notes: list[str]) -> None:
+    def __init__(self, results: Generator[ImageResult, None, None], failures: list[Failure], notes: list[str]) -> None:
         self._results, self.failures, self.notes = results, failures, notes
 
     def __iter__(self) -> Iterator[ImageResult]:
@@ -66,7 +67,8 @@ class Inferencer:
         models: Name (``'pose_308'``, ``'seg_28_1b'``), config, or a list of them; None: what the weights are.
         weights: Checkpoint, or one per model; published files load as they are. None: those at hand by name.
         device: ``'auto'`` (cuda, mps, cpu), or a device.
-        dtype: Of encoder and heads; ``'auto'`` is bfloat16 or float16 on GPUs, float32 elsewhere.
+        dtype: Of encoder and heads; ``'auto'`` is bfloat16 where GPU or CPU have it, float16 on older GPUs, else
+            float32.
         detector: Where the persons are: see `sapiens.apis.detectors.build_detector`. None: each image is one person.
         per_person: Run dense models on each person and paste the results back; else as the test pipeline of their
             config says, which for models with a pose head is on persons for all their tasks.
@@ -75,9 +77,10 @@ class Inferencer:
         part_scores: Keep the probability of the chosen part.
         task: Task of a published dense head, where neither layout nor file name tells.
         allow_partial: Leave out heads that the weights lack.
+        compile: Compile encoder and heads: minutes at the first call, faster from then on; batches are filled up to
+            ``batch_size``, so that one shape is compiled. Exported files are compiled in any case.
 
     Attributes:
-        tasks: Tasks that run.
         origins: Task -> where its published weights are from, and their licence.
         predictors: One per model; see `Predictor` for arrays in, arrays out.
         failures: ``failures`` of the last call's `Results`.
@@ -100,11 +103,12 @@ class Inferencer:
         part_scores: bool = False,
         task: str | None = None,
         allow_partial: bool = False,
+        compile: bool = False,
     ) -> None:
         if batch_size < 1:
             raise UserError(f'batch_size is at least 1, not {batch_size}')
         self.device = choose_device(device)
-        self.dtype = choose_precision(dtype, self.device).dtype
+        self.dtype = choose_precision('probe' if dtype == 'auto' else dtype, self.device).dtype
         self.batch_size, self.per_person = batch_size, per_person
         self.detector = build_detector(detector)
         self.predictors: list[Predictor] = []
@@ -115,6 +119,9 @@ class Inferencer:
             loaded = model if isinstance(model, LoadedModel) else load_model(model, file, None, task, allow_partial)
             pasted = per_person or len(getattr(loaded.network, 'heads', ())) > 1
             predictor = Predictor(loaded, self.device, self.dtype, flip_test, part_scores or pasted)
+            if compile and hasattr(loaded.network, 'compile_for'):
+                check_compiler({'compile': True})
+                loaded.network.compile_for(batch_size)
             for name in predictor.tasks:
                 if name in owners:
                     raise UserError(f"{owners[name]} and {loaded.source} both do '{name}': use an Inferencer for each")
@@ -148,7 +155,6 @@ class Inferencer:
             tasks: Run only these (or this).
             skip_bad: Go on after an unreadable image of a folder or list and note it in ``failures``; else raise.
             detect: Detector for this call instead of the Inferencer's (a tracker, say).
-            limit: Stop after this many images.
 
         Raises:
             UserError: The source is missing or unreadable, or a task is asked for that no model does.
@@ -162,7 +168,8 @@ class Inferencer:
         unknown = [name for name in chosen if name not in self.tasks]
         if unknown or not chosen:
             raise UserError(f"no model here does the task '{(unknown or [''])[0]}'; these do {', '.join(self.tasks)}")
-        failures, notes = [], []
+        failures: list[Failure] = []
+        notes: list[str] = []
         self.failures = failures
         frames = islice(open_frames(source, color, failures if skip_bad else None, notes), limit)
         detect = detect or self.detector
@@ -187,7 +194,7 @@ class Inferencer:
             raise UserError('predict() is for one image; loop over model(source) for several')
         return results[0]
 
-    def _stream(self, prepared: Iterator, failures: list[Failure], source: Any) -> Iterator[ImageResult]:
+    def _stream(self, prepared: Iterator, failures: list[Failure], source: Any) -> Generator[ImageResult, None, None]:
         queues: list[list[tuple[PendingImage, Crop]]] = [[] for _ in self.predictors]
         line: deque[PendingImage] = deque()
         count, error = 0, None
@@ -286,7 +293,7 @@ class Inferencer:
         for predictor in self.predictors:
             samples = []
             for i, image in enumerate(images):
-                facts = dict(img_shape=size, ori_shape=image.shape[:2])
+                facts: dict[str, Any] = dict(img_shape=size, ori_shape=image.shape[:2])
                 if warps is not None:
                     facts['warp_mat'] = np.asarray(warps[i], np.float64)[:2]
                 samples.append(HumanDataSample(metainfo=facts))
@@ -319,7 +326,8 @@ class Inferencer:
         Raises:
             UserError: No such layer, or no cls token.
         """
-        self.failures = failures = []
+        failures: list[Failure] = []
+        self.failures = failures
         frames = open_frames(source, color, failures)
         while batch := list(islice(frames, self.batch_size)):
             yield from self.predictors[0].features(batch, tuple(layers), cls, pooled)
@@ -351,15 +359,15 @@ def _mask(masks: Any, frame: Frame) -> np.ndarray | None:
     if masks is None:
         return None
     if callable(masks):
-        mask, where = masks(frame), 'the mask function'
+        mask, told = masks(frame), 'the mask function'
     elif isinstance(masks, (str, Path)):
-        where = Path(masks) / f'{frame.path.stem if frame.path else frame.name}.png'
-        mask = cv2.imread(str(where), cv2.IMREAD_GRAYSCALE) if where.is_file() else None
+        told = str(Path(masks) / f'{frame.path.stem if frame.path else frame.name}.png')
+        mask = cv2.imread(told, cv2.IMREAD_GRAYSCALE) if Path(told).is_file() else None
         if mask is None:
-            raise UserError(f'{where}: no such mask, or not a PNG')
+            raise UserError(f'{told}: no such mask, or not a PNG')
     else:
-        mask, where = masks, 'the mask'
+        mask, told = masks, 'the mask'
     mask = np.asarray(mask)
     if mask.shape != frame.image.shape[:2]:
-        raise UserError(f'{where}: has the size {mask.shape}, the image {frame.name} {frame.image.shape[:2]}')
+        raise UserError(f'{told}: has the size {mask.shape}, the image {frame.name} {frame.image.shape[:2]}')
     return mask > 0

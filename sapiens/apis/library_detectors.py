@@ -130,8 +130,6 @@ class MMDetDetector(LibraryDetector):
     """A detector of mmdet trained on COCO (class 0 is the person), e.g. RTMDet. It needs mmcv with its operators.
 
     Args:
-        config: Config file of mmdet.
-        checkpoint: Its weights.
         threshold: Boxes with a lower score are left out.
         device: ``'auto'`` = a GPU if there is one.
 
@@ -181,7 +179,6 @@ class UltralyticsDetector(LibraryDetector):
     Mind that ultralytics is under the AGPL and unpickles its weight files: use files that you trust.
 
     Args:
-        weights: File of weights.
         threshold: Boxes with a lower score are left out.
         device: ``'auto'`` = a GPU if there is one.
 

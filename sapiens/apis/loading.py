@@ -51,14 +51,12 @@ class LoadedModel:
 
     Attributes:
         network: On the CPU, in the precision of the weights.
-        config: Its config.
         layout: What the weights were recognised as.
-        report: What was loaded.
         source: File of the weights.
         origin: Of published weights: ``repository``, ``file``, ``licence``, ``licence_url``, ``revision``; else empty.
     """
 
-    network: nn.Module
+    network: Any
     config: Config
     layout: Layout
     report: CoverageReport
@@ -78,7 +76,8 @@ def choose_device(device: str = 'auto') -> torch.device:
         chosen = torch.device(device)
     except RuntimeError:
         raise UserError(f"device '{device}' is none of 'auto', 'cpu', 'cuda', 'cuda:N', 'mps'") from None
-    here = {'cuda': torch.cuda.is_available, 'mps': torch.backends.mps.is_available}.get(chosen.type, lambda: True)()
+    backend = {'cuda': torch.cuda, 'mps': torch.backends.mps}.get(chosen.type)
+    here = backend is None or backend.is_available()
     if not here:
         raise UserError(f"device '{device}': PyTorch sees none here; leave it out ('auto') to use what there is")
     if chosen.type == 'cuda' and (chosen.index or 0) >= torch.cuda.device_count():
@@ -122,13 +121,14 @@ def name_of_layout(layout: Layout, source: str) -> str:
     Raises:
         UserError: They are of none with a config.
     """
-    names = {('pose', 17): 'pose_17', ('pose', 133): 'pose_133', ('pose', 308): 'pose_308', ('seg', 20): 'seg_20',
-             ('seg', 28): 'seg_28', ('depth', 1): 'depth', ('normal', 3): 'normal'}  # fmt: skip
     heads = list(layout.heads.items())
     if not heads and layout.cls_token:
         return 'mae'
-    if len(heads) == 1 and heads[0] in names:
-        return names[heads[0]]
+    if len(heads) == 1:
+        task, count = heads[0]
+        name = task if heads[0] in (('depth', 1), ('normal', 3)) else f'{task}_{count}'
+        if name in MODEL_NAMES:
+            return name
     what = f'several heads ({layout})' if len(heads) > 1 else 'no head' if not heads else f'the head {layout}'
     raise UserError(f"{source}: has {what}, of which no shipped config is made; give its config (config='...')")
 
@@ -146,8 +146,9 @@ def find_weights(name: str, config: Path) -> Path:
     if found:
         return found
     published = re.fullmatch(r'sapiens_([\d.]+b)_(\w+)', config.stem)
-    kinds = [kind for kind, (_, suffix) in MODEL_NAMES.items() if published and suffix == published[2]]
-    reference = parse_reference(f'{kinds[0]}_{published[1]}') if kinds else None
+    kinds = {suffix: kind for kind, (_, suffix) in MODEL_NAMES.items()}
+    kind = kinds.get(published[2]) if published else None
+    reference = parse_reference(f'{kind}_{published[1]}') if published and kind else None
     problem = 'no weights of it are published'
     if reference:
         try:
@@ -212,12 +213,12 @@ def load_model(
             raise UserError("say which model: a name ('pose_308'), weights='FILE', or both")
         if isinstance(config, Config):
             raise UserError("a Config object needs weights='FILE'")
-        path = Path(config) if config is not None else find_config(model, _size_of_weights(str(model)))
+        path = Path(config) if config is not None else find_config(str(model), _size_of_weights(str(model)))
         weights = find_weights(str(model or config), path)
         config = path
     if is_exported(weights):
-        network, cfg = open_exported(weights)
-        return LoadedModel(network, cfg, Layout(False, None, {}), CoverageReport(), str(weights))
+        exported, cfg = open_exported(weights)
+        return LoadedModel(exported, cfg, Layout(False, None, {}), CoverageReport(), str(weights))
     weights = resolve_weights(weights)
     state, meta = read_checkpoint(weights)
     layout = recognise(state, str(weights), meta, task)
@@ -225,7 +226,7 @@ def load_model(
         config = find_config(model if model is not None else name_of_layout(layout, str(weights)), layout)
     with _BUILDING:
         cfg = complete_config(copy.deepcopy(config)) if isinstance(config, Config) else load_config(config)
-    network = build_without_memory(cfg)
+    network: Any = build_without_memory(cfg)
     if allow_partial and hasattr(network, 'heads'):
         for name in [n for n in network.heads if n not in layout.heads]:
             del network.heads[name]

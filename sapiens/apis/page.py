@@ -36,7 +36,7 @@ class ModelShelf:
     def __init__(self, makers: dict[str, Callable[[], Inferencer]], tasks: dict[str, tuple[str, ...]]) -> None:
         self.makers, self.tasks = makers, tasks
         self._name: str | None = None
-        self._loaded: Inferencer | None = None
+        self._loaded: Any = None
         self._lock = threading.Lock()
 
     def get(self, name: str) -> Inferencer:
@@ -64,10 +64,7 @@ def run_once(
     """Run one task on one image and pack the files.
 
     Args:
-        shelf: The models.
         image: ``(H, W, 3)`` uint8 RGB.
-        task: Task.
-        name: Model.
         folder: Of the zips; those of a minute ago, which the page has handed out, are deleted.
 
     Returns:
@@ -91,22 +88,23 @@ def run_once(
 def describe(result: ImageResult, task: str) -> str:
     """One sentence about a result."""
     height, width = result.size
-    if task == 'pose':
+    start = f'{width} x {height}: '
+    if task == 'pose' and result.keypoints is not None:
         count = int((result.keypoints.scores >= 0.3).sum())
-        return f'{width} x {height}: {len(result.keypoints)} person(s), {count} keypoints above 0.3'
-    if task == 'seg':
+        return start + f'{len(result.keypoints)} person(s), {count} keypoints above 0.3'
+    if task == 'seg' and result.parts is not None:
         ids = np.unique(result.parts.ids)
-        return f'{width} x {height}: ' + (', '.join(result.parts.vocabulary.names[i] for i in ids if i) or 'nobody')
-    source = (result.depth if task == 'depth' else result.normals).mask_source
-    note = 'everywhere (no part model ran, so the background is not masked)' if source == 'none' else 'on people'
-    return f'{width} x {height}: valid {note}'
+        return start + (', '.join(result.parts.vocabulary.names[i] for i in ids if i) or 'nobody')
+    field = result.depth if task == 'depth' else result.normals
+    masked = field is not None and field.mask_source != 'none'
+    return start + 'valid ' + ('on people' if masked else
+                               'everywhere (no part model ran, so the background is not masked)')  # fmt: skip
 
 
 def build_page(shelf: ModelShelf, note: str = '') -> Any:
     """The page as ``gradio.Blocks``.
 
     Args:
-        shelf: The models.
         note: Shown above everything, e.g. about demonstration weights.
 
     Raises:

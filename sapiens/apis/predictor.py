@@ -43,11 +43,10 @@ class Crop:
         inputs: ``(3, H, W)`` uint8 RGB; None once it has been run.
         sample: Metainfo of the pipeline; then predictions, maps of the region's size, keypoints in the image's pixels.
         region: ``x0, y0, x1, y1``: pixels of the image that the input covers (``x1, y1`` excluded).
-        tasks: Heads to run on it.
         person: Number of the person in the image, -1 for the whole image.
     """
 
-    inputs: torch.Tensor | None
+    inputs: Any
     sample: HumanDataSample
     region: tuple[int, int, int, int]
     tasks: tuple[str, ...]
@@ -71,15 +70,12 @@ class Predictor:
     and ``data_preprocessor``; a runner of exported files that has these works as well.
 
     Args:
-        loaded: Of `load_model`.
-        device: Where.
         dtype: Of encoder and heads but for the heads' last layer; decoding stays in float32, since keypoints are read
             between pixels.
         flip_test: Average with the mirrored image; None = as the config says.
         part_scores: Keep the probability of the chosen part.
 
     Attributes:
-        tasks: Tasks that the model does.
         topdown: Whether its pipeline looks at persons.
     """
 
@@ -91,7 +87,8 @@ class Predictor:
         flip_test: bool | None = None,
         part_scores: bool = False,
     ) -> None:
-        self.model, self.source, self.dtype, self.flip_test = loaded.network, loaded.source, dtype, flip_test
+        self.model: Any = loaded.network
+        self.source, self.dtype, self.flip_test = loaded.source, dtype, flip_test
         self.model.to(device)
         # Pretraining has no heads, its encoder gives features.
         getattr(self.model, 'set_precision', self.model.backbone.to)(dtype)
@@ -126,11 +123,8 @@ class Predictor:
         """Take an image, or one person of it, through the pipeline.
 
         Args:
-            frame: The image.
             box: ``x1, y1, x2, y2``; None = the whole image, by the pipeline of the config or a plain resize.
             tasks: Heads to run; None = all.
-            person: Number of the person.
-            score: Of the box.
         """
         height, width = frame.image.shape[:2]
         sample = {
@@ -169,7 +163,7 @@ class Predictor:
                 shift = crop.sample.pred_keypoints.new_tensor(crop.region[:2])
                 crop.sample.set_field(crop.sample.pred_keypoints + shift, 'pred_keypoints')
 
-    def inputs_of(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
+    def inputs_of(self, images: Sequence[torch.Tensor | None]) -> torch.Tensor:
         """``(3, H, W)`` uint8 images of the pipeline -> the network's inputs ``(B, 3, H, W)``, on its device."""
         inputs = self.model.data_preprocessor({'inputs': list(images)}, False)['inputs']
         return inputs if inputs.dtype == torch.uint8 else inputs.to(self.dtype)  # exported files take bytes
@@ -229,7 +223,7 @@ class Predictor:
             )
         inputs = self.inputs_of([self.prepare(frame).inputs for frame in frames])
         kept = backbone.get_intermediate_layers(inputs, list(layers), reshape=True, return_class_token=cls)
-        tokens = None
+        tokens: Any = None
         if cls:
             tokens = kept[max(range(len(layers)), key=lambda k: layers[k] % count)][1].float().cpu().numpy()
             kept = [patches for patches, _ in kept]

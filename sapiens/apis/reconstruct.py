@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,8 +36,6 @@ def draw_reconstructions(
         weights: Checkpoint with the decoder.
         config: Of the pretraining; None: the shipped one of the checkpoint's size.
         mask_ratios: Parts of the patches to remove.
-        seed: Of the masks.
-        device: See `Inferencer`.
 
     Returns:
         The picture, ``(H', W', 3)`` uint8 RGB.
@@ -47,7 +46,7 @@ def draw_reconstructions(
     pixels = next(open_frames(image, 'rgb')).image
     chosen = choose_device(device)
     loaded = load_model('mae' if config is None else None, weights, config)
-    model = loaded.network.to(chosen)
+    model: Any = loaded.network.to(chosen)
     if not hasattr(model, 'neck') or not hasattr(model, 'reconstruct'):
         raise UserError(f'{weights}: holds no MAE decoder ({loaded.layout}), nothing can be reconstructed with it')
     height, width = model.backbone.img_size

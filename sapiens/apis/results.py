@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from ..errors import UserError
 from ..structures.geometry import NORMAL_AXES
-from ..vocabularies import KeypointVocabulary, PartVocabulary, convert_keypoints, load_vocabulary
+from ..vocabularies import KeypointVocabulary, PartVocabulary, convert_keypoints, load_keypoints
 
 
 class _Short:
@@ -24,7 +24,7 @@ class _Short:
 
     def __repr__(self) -> str:
         told = []
-        for item in fields(self):
+        for item in fields(cast(Any, self)):
             value = getattr(self, item.name)
             if isinstance(value, np.ndarray):
                 value = value.round(1).tolist() if value.size <= 4 else f'{value.dtype} {value.shape}'
@@ -47,7 +47,6 @@ class PersonKeypoints(_Short):
         box: ``(4,)`` float32, the box that the person was looked for in.
         box_score: Of the detector; 1 without one.
         instance_id: Number of the person in the image, or the track in a video.
-        vocabulary: Names of the points, and more.
     """
 
     xy: np.ndarray
@@ -79,7 +78,6 @@ class KeypointSet(_Short):
         boxes: ``(N, 4)`` float32.
         box_scores: ``(N,)`` float32.
         instance_ids: ``(N,)`` int64.
-        vocabulary: Of the K points.
     """
 
     xy: np.ndarray
@@ -111,7 +109,7 @@ class KeypointSet(_Short):
         Raises:
             VocabularyError: No map leads there.
         """
-        target = load_vocabulary(vocabulary)
+        target = load_keypoints(vocabulary)
         xy, scores = convert_keypoints(self.xy, self.scores, self.vocabulary, target)
         return KeypointSet(xy, scores, self.boxes, self.box_scores, self.instance_ids, target)
 
@@ -122,7 +120,6 @@ class PartMap(_Short):
 
     Attributes:
         ids: ``(H, W)`` uint8, index into ``vocabulary.names``; 0 = background.
-        vocabulary: Of the ids.
         scores: ``(H, W)`` float32 probability of the chosen class, when asked for (``part_scores=True``).
     """
 
@@ -217,7 +214,6 @@ def depth_to_normals(
         depth: ``(H, W)``, larger = farther.
         valid: ``(H, W)`` bool.
         relief: See `DepthMap.to_normals`.
-        mask_source: Kept in the result.
 
     Returns:
         Normals x right, y up, z towards the viewer; valid where both neighbours along a row and a column are.
@@ -248,7 +244,6 @@ class Features(_Short):
     """Features of the encoder for one image.
 
     Attributes:
-        name: Of the image.
         layers: Layer -> ``(C, h, w)`` float32 map, or ``(C,)`` when pooled.
         cls: ``(C,)`` cls token of the last layer asked for; None without one.
     """
@@ -289,7 +284,8 @@ class ImageResult(_Short):
     @property
     def size(self) -> tuple[int, int]:
         """``(H, W)``."""
-        return self.image.shape[:2]
+        height, width = self.image.shape[:2]
+        return height, width
 
     def depth_to_normals(self, relief: float | None = None) -> NormalMap:
         """See `DepthMap.to_normals`.

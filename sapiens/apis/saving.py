@@ -43,20 +43,19 @@ def draw_result(result: ImageResult, task: str | None = None, threshold: float =
     if task is None:
         pictures = [draw_result(result, name, threshold) for name in present]
         return pictures[0] if len(pictures) == 1 else side_by_side([result.image, *pictures], ['image', *present])
-    if task not in present:
-        raise UserError(f"{result.name}: has no result of task '{task}', but of {', '.join(present) or 'none'}")
-    if task == 'pose':
-        points = result.keypoints
+    if task == 'pose' and (points := result.keypoints) is not None:
         picture = draw_keypoints(result.image, points.xy, points.scores, points.vocabulary, threshold)
         whole = np.array([0, 0, result.size[1] - 1, result.size[0] - 1])
         boxes = [box for box in points.boxes if not np.allclose(box, whole, atol=1.5)]
         return draw_boxes(picture, np.array(boxes)) if boxes else picture
-    if task == 'seg':
+    if task == 'seg' and result.parts is not None:
         return draw_parts(result.image, result.parts.ids, result.parts.vocabulary)
-    if task == 'depth':
+    if task == 'depth' and result.depth is not None:
         return draw_depth(result.depth.data, result.depth.valid)
-    ours = result.normals.to('x-right y-up z-viewer')
-    return draw_normals(ours.data, ours.valid)
+    if task == 'normal' and result.normals is not None:
+        ours = result.normals.to('x-right y-up z-viewer')
+        return draw_normals(ours.data, ours.valid)
+    raise UserError(f"{result.name}: has no result of task '{task}', but of {', '.join(present) or 'none'}")
 
 
 def coco_results(result: ImageResult, image_ids: Mapping[str, Any] | CocoFile | None = None) -> list[dict[str, Any]]:
@@ -75,7 +74,7 @@ def coco_results(result: ImageResult, image_ids: Mapping[str, Any] | CocoFile | 
     if identifier is None:
         raise UserError(f'{result.path or result.name}: is none of the images that ids are known of; check their names')
     persons = []
-    for person in result.keypoints:
+    for person in result.keypoints or ():
         score = float(person.scores.mean()) * person.box_score
         points = np.round(np.nan_to_num(person.xy).astype(np.float64), 4)
         entry = describe_person(identifier, points, np.round(person.scores.astype(np.float64), 4), score, person.box)
@@ -143,9 +142,7 @@ def save_result(
     ``NAME.npz`` (``part_ids``, ``depth``, ``depth_valid``, ``normals``, ``normals_valid`` at full precision).
 
     Args:
-        result: Of `Inferencer`.
         folder: Made if it does not exist.
-        pictures: Write pictures.
         arrays: True writes npz and PNG maps, None the PNG maps alone, False neither.
         threshold: Keypoints with a lower score are not drawn.
         image_ids: See `coco_results`; also the path of a COCO annotation file.
@@ -187,8 +184,6 @@ def save_all(
 
     Args:
         results: Of `Inferencer`; a long source may be given, few results are held.
-        folder: See `save_result`.
-        workers: Threads.
         image_ids: See `coco_results`; also the path of a COCO annotation file.
         **options: Of `save_result`.
 

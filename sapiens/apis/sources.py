@@ -29,7 +29,6 @@ class Frame:
         image: ``(H, W, 3)`` uint8 RGB.
         name: Short name without suffix, different for every frame of a source.
         path: File, if it came from one (of a video: the video).
-        index: Position in the source.
         time: Seconds since the beginning of a video.
         data: Bytes of the file where it is a JPEG, which pipelines decode at a fraction of its size.
     """

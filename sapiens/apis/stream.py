@@ -44,12 +44,9 @@ def stream_results(
     """Results of a video or camera, frame by frame; their ``failures`` tell where the video broke.
 
     Args:
-        inferencer: Runs the models.
         source: Video file or camera number.
-        tasks: Run only these.
         track: Give persons ids that stay (see `Tracker`).
         smoothing: Smooth keypoints over time (see `smooth`); with several persons it needs ``track``.
-        max_frames: Stop after this many.
     """
     detect = Tracker(inferencer.detector) if track else None
     results = inferencer(source, tasks=tasks, detect=detect, limit=max_frames)
@@ -74,14 +71,7 @@ def render_video(
     that breaks is written up to there.
 
     Args:
-        inferencer: Runs the models.
         source: Video file or camera number.
-        out: Video to write.
-        tasks: Run only these.
-        track: See `stream_results`.
-        smoothing: See `stream_results`.
-        audio: Keep the sound.
-        max_frames: Stop after this many.
         threshold: Keypoints with a lower score are not drawn.
         on_frame: Called with each result and its picture; True ends the video there.
     """

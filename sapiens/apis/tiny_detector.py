@@ -1,9 +1,10 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""The detector that ships: the small model of all tasks, on windows of several sizes."""
+"""The detector that ships: a small network for whole images, or for windows of several sizes."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from ..datasets.transforms.topdown import udp_matrix
 from ..errors import UserError
+from ..models import PersonHead
 from ..registry import DETECTORS
 from .detectors import Detections, make_detections
 from .loading import load_model
@@ -19,21 +21,17 @@ from .sources import Frame
 
 @DETECTORS.register_module()
 class TinyDetector:
-    """Persons by a model with a `PartHead` or a `PersonHead`; needs nothing but the package.
-
-    Boxes are those of connected regions of body parts, which people who touch share, or those of the person head.
+    """Persons by a model with a `PersonHead`; needs nothing but the package.
 
     The first window holds the whole image; each further level has windows of half the size that overlap, for smaller
     people. What a window's border cuts is left to the other windows.
 
     Args:
-        threshold: Of the score.
         levels: Sizes of windows; people below about a tenth of the image need 3.
         model: Name or config of the model, see `load_model`.
         weights: Its weights; None = those that ship.
         overlap: Intersection over union above which the worse of two boxes is dropped.
         batch_size: Windows that run together.
-        head: Name of the head: that of the parts, or the person head where it has been trained for long.
 
     Raises:
         UserError: The model has no such head.
@@ -42,20 +40,19 @@ class TinyDetector:
     def __init__(
         self,
         threshold: float | str = 0.2,
-        levels: int | str = 2,
-        model: str | Path = 'tiny',
+        levels: int | str = 1,
+        model: str | Path = 'sapiens_tiny_persons',
         weights: str | Path | None = None,
         overlap: float = 0.5,
         batch_size: int = 8,
-        head: str = 'seg',
     ) -> None:
         self.threshold, self.levels, self.overlap = float(threshold), int(levels), overlap
         self.batch_size = batch_size
         loaded = load_model(model, weights)
-        self.network = loaded.network.float()
-        self.task = head
-        if head not in self.network.heads:
-            raise UserError(f"{loaded.source}: has no head '{head}' that finds persons; use another detector")
+        self.network: Any = loaded.network.float()
+        self.task = next((name for name, head in self.network.heads.items() if isinstance(head, PersonHead)), None)
+        if self.task is None:
+            raise UserError(f'{loaded.source}: has no head that finds persons; use another detector')
         self.size = tuple(self.network.backbone.img_size)
 
     @torch.inference_mode()
@@ -68,42 +65,15 @@ class TinyDetector:
             part = views[start : start + self.batch_size]
             crops = [_cut(frame.image, view, self.size) for view in part]
             inputs = self.network.data_preprocessor({'inputs': [torch.from_numpy(c) for c in crops]})['inputs']
-            output = self.network.outputs(inputs, heads=[self.task])[self.task]
-            found_by = getattr(self.network.heads[self.task], 'detect', region_boxes)
-            results = found_by(output, self.threshold)
+            output = self.network.outputs(inputs, flip_test=True, heads=[self.task])[self.task]
+            results = self.network.heads[self.task].detect(output, self.threshold)
             for view, (shares, score) in zip(part, results, strict=True):
                 found = np.tile(view[:2], 2) + shares.numpy() * np.tile(view[2:], 2)
                 whole = uncut(found, view, (height, width))
                 boxes.append(found[whole])
                 scores.append(score.numpy()[whole])
-        boxes, scores = np.concatenate(boxes), np.concatenate(scores)
-        return make_detections(boxes, scores, self.threshold, (height, width), self.overlap)
-
-
-def region_boxes(output: torch.Tensor, threshold: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Boxes around connected regions of people: for each image ``(N, 4)`` as shares of the input, and scores ``(N,)``.
-
-    A region's score is the mean probability of a person in it times the root of its share of the input.
-
-    Args:
-        output: ``(B, C, h, w)`` logits of parts, class 0 being the background.
-        threshold: Least score.
-    """
-    height, width = output.shape[-2:]
-    found = []
-    for person in (1 - output.softmax(1)[:, 0]).numpy():
-        count, regions, facts, _ = cv2.connectedComponentsWithStats((person > 0.5).astype(np.uint8))
-        boxes, scores = [], []
-        for region in range(1, count):
-            x, y, w, h, area = facts[region]
-            score = float(person[regions == region].mean()) * np.sqrt(area / (height * width))
-            if score >= threshold:
-                boxes.append([x / width, y / height, (x + w) / width, (y + h) / height])
-                scores.append(score)
-        found.append(
-            (torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), torch.tensor(scores, dtype=torch.float32))
-        )
-    return found
+        size = (height, width)
+        return make_detections(np.concatenate(boxes), np.concatenate(scores), self.threshold, size, self.overlap)
 
 
 def windows(size: tuple[int, int], aspect: tuple[int, int], levels: int) -> list[np.ndarray]:

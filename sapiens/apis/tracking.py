@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,6 @@ from .sources import Frame
 
 class Tracker:
     """A detector whose persons keep their id from frame to frame: ByteTrack of ``trackers``, or of older supervision.
-
-    Args:
-        detector: Finds the persons of a frame.
 
     Raises:
         MissingPackageError: Neither library is installed.
@@ -78,11 +75,10 @@ class OneEuroFilter:
 
         Args:
             value: Of any shape; one that is not finite restarts its own filter.
-            time: Seconds.
             unit: What a speed of 1 is, in the values' own unit a second. It may change: the values do not pass it.
         """
         value = np.asarray(value, np.float64)
-        if self.time is None or time <= self.time:
+        if self.time is None or self.value is None or time <= self.time:
             self.time, self.value, self.speed = time, value, np.zeros_like(value)
             return value
         step = time - self.time
@@ -101,7 +97,7 @@ def _weight(cutoff: Any, step: float) -> Any:
     return turn / (turn + 1)
 
 
-def smooth(results: Iterable[ImageResult], rate: float = 30.0, **options: float) -> Iterator[ImageResult]:
+def smooth(results: Iterable[ImageResult], rate: float = 30.0, **options: float) -> Generator[ImageResult, None, None]:
     """Smooth the keypoints of each person of a video over time.
 
     Pixels are filtered; the size of the person's box only says what is fast, since boxes tremble too.

@@ -55,9 +55,6 @@ def read_video(path: str | Path) -> Iterator[Timed]:
 
     Seconds are those that the file gives each frame, from the beginning of the recording: rates may vary.
 
-    Args:
-        path: The file.
-
     Raises:
         UserError: No video; or, after all good frames were given, where and how much of it is broken.
     """

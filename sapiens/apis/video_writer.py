@@ -20,7 +20,7 @@ try:
     import av
     from av.error import FFmpegError
 except ImportError:  # said when a writer is made
-    FFmpegError = OSError
+    FFmpegError = OSError  # type: ignore[misc, assignment]
 
 from ..errors import MissingPackageError, UserError
 from ..utils.files import replace_when_done
@@ -62,7 +62,7 @@ class VideoWriter:
         self.notes: list[str] = []
         self._stack = contextlib.ExitStack()
         self._out: Any = None
-        self._size: tuple[int, int] | None = None
+        self._size = (0, 0)
         self._last = -1
         self._sound: Iterator[tuple[float, list]] | None = None
 
@@ -81,11 +81,11 @@ class VideoWriter:
         self._stream.pix_fmt = 'yuv420p'
         if codec == 'libx264':
             self._stream.options = {'crf': '20', 'preset': 'veryfast'}
-        self._sound = None if self.audio is None else self._open_sound()
+        self._sound = None if self.audio is None else self._open_sound(self.audio)
 
-    def _open_sound(self) -> Iterator[tuple[float, list]] | None:
+    def _open_sound(self, audio: str | Path) -> Iterator[tuple[float, list]] | None:
         """Packets of the sound for the file's time, with the seconds at which they begin."""
-        source = self._stack.enter_context(open_video(self.audio))
+        source = self._stack.enter_context(open_video(audio))
         if not source.streams.audio:
             return None
         stream, start = source.streams.audio[0], start_of(source)

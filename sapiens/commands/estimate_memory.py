@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 GIB = 2**30
 SIZES = ('0.3b', '0.6b', '1b', '2b')
 LAST, RANK = 4, 16
-ROWS = {
+ROWS: dict[str, dict[str, Any]] = {
     'inference': dict(training=False),
     'finetune': dict(with_cp=False),
     'finetune, checkpointing': dict(with_cp=True),
@@ -37,7 +37,10 @@ ROWS = {
     f'LoRA, rank {RANK}': dict(with_cp=False, tune=f'lora:{RANK}'),
     'heads alone': dict(with_cp=False, tune='none'),
 }
-PRETRAINING = {'pretrain': dict(with_cp=False), 'pretrain, checkpointing': dict(with_cp=True)}
+PRETRAINING: dict[str, dict[str, Any]] = {
+    'pretrain': dict(with_cp=False),
+    'pretrain, checkpointing': dict(with_cp=True),
+}
 
 
 def main() -> None:
@@ -97,9 +100,9 @@ def print_config(args: Any) -> None:
     batch_size = args.batch_size or config.get('train_dataloader', {}).get('batch_size', 1)
     shared = f', {args.fsdp} GPUs with FSDP' if args.fsdp > 1 else ''
     table = Table(title=f'{args.config}: GiB on each GPU, batch {batch_size}, {args.precision}{shared}')
-    columns = ('parameters', 'gradients', 'optimiser', 'weights in half precision', 'gathered', 'activations')
+    kinds = ('parameters', 'gradients', 'optimiser', 'weights in half precision', 'gathered', 'activations')
     estimates = {name: estimate(config, row, args, batch_size) for name, row in track(rows.items(), transient=True)}
-    columns = tuple(c for c in columns if any(c in e.parts for e in estimates.values()))
+    columns = tuple(c for c in kinds if any(c in e.parts for e in estimates.values()))
     for column in ('', 'trained', *columns, 'sum', f'largest batch in {args.gpu_memory:g} GB'):
         table.add_column(column, justify='right' if column else 'left')
     for name, row in track(rows.items(), transient=True):
@@ -120,8 +123,8 @@ def print_layers(console: Console, estimates: dict[str, MemoryEstimate]) -> None
     for column in ('module', *trained):
         table.add_column(column, justify='left' if column == 'module' else 'right')
     modules = dict.fromkeys(m for layers in trained.values() for m in layers)
-    rows = [(module, [layers.get(module, 0.0) / 2**20 for layers in trained.values()]) for module in modules]
-    rows = [(module, [f'{value:,.1f}' for value in values]) for module, values in rows if max(values) >= 0.05]
+    sizes = [(module, [layers.get(module, 0.0) / 2**20 for layers in trained.values()]) for module in modules]
+    rows = [(module, [f'{value:,.1f}' for value in values]) for module, values in sizes if max(values) >= 0.05]
     for values, group in itertools.groupby(rows, key=lambda row: row[1]):
         names = ['losses' if module == 'other' else module for module, _ in group]
         table.add_row(names[0] if len(names) == 1 else f'{names[0]} to {names[-1]}, each', *values)

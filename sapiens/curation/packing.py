@@ -111,9 +111,7 @@ def pack_shard(out: Path, target: Path, part: int, number: int, settings: Mappin
                 data = read_image(member['ref'])
                 suffix = suffix_of(member['ref']) or _suffix(data)
                 if settings.get('short_side'):
-                    data, suffix = _shrink(
-                        data, suffix, member['ref'], settings['short_side'], settings.get('quality', 90)
-                    )
+                    data, suffix = _shrink(data, suffix, member['ref'], settings)
             except BAD_SAMPLE as error:
                 lost.append((member['ref'], str(error)))
                 continue

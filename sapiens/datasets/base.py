@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from ..errors import UserError
 from ..registry import DATASETS, TRANSFORMS
 from ..utils.file_names import find_file
-from ..vocabularies import KeypointVocabulary, PartVocabulary, load_vocabulary
+from ..vocabularies import KeypointVocabulary, PartVocabulary, load_keypoints, load_parts, load_vocabulary
 from .bad_samples import BadSampleLog, TooManyBadSamplesError, take
 from .image_files import list_images
 from .storage import readable_name
@@ -106,11 +106,11 @@ class HumanDataset(BaseDataset):
         """Meta information: ours and, under their usual keys, what metrics of the OpenMMLab toolkits ask for."""
         meta = {'dataset_name': type(self).__name__, **super().metainfo}
         if self.keypoint_vocabulary is not None:
-            points = load_vocabulary(self.keypoint_vocabulary)
+            points = load_keypoints(self.keypoint_vocabulary)
             meta.update(keypoint_vocabulary=self.keypoint_vocabulary, num_keypoints=points.num_keypoints,
                         sigmas=points.sigmas, flip_indices=points.swap.tolist())  # fmt: skip
         if self.part_vocabulary is not None:
-            parts = load_vocabulary(self.part_vocabulary)
+            parts = load_parts(self.part_vocabulary)
             meta.update(part_vocabulary=self.part_vocabulary, classes=list(parts.names), palette=parts.colors.tolist())
         return meta
 
@@ -158,9 +158,6 @@ class HumanDataset(BaseDataset):
 
     def __getitem__(self, idx: int) -> dict[str, Any]:
         """Take a sample through the pipeline.
-
-        Args:
-            idx: Position.
 
         Raises:
             TooManyBadSamplesError: In training, too many samples cannot be read.

@@ -14,10 +14,10 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
-from ..vocabularies import KeypointVocabulary, load_vocabulary
+from ..vocabularies import KeypointVocabulary, load_keypoints
 from .bad_samples import parts_of
 from .base import HumanDataset
-from .label_files import read_array, read_label
+from .label_files import read_array, read_label, vectors_of
 from .storage import exists, read_bytes, readable_name
 from .transforms.loading import KINDS, LoadImage, LoadLabels, check_size
 
@@ -34,10 +34,7 @@ class Problem:
     """Something wrong with one sample.
 
     Attributes:
-        index: Position in the data set.
         kind: What is wrong, in a few words that repeat.
-        file: The file to mend.
-        detail: One line.
     """
 
     index: int
@@ -51,7 +48,6 @@ def check_dataset(dataset: Any, workers: int = 0) -> Iterator[list[Problem]]:
 
     Args:
         dataset: Ours, a wrapper around ours, or any other; of the latter only the pipeline is run.
-        workers: Processes that read.
 
     Yields:
         The problems of each sample, in order; last those of the data set as a whole, with the index -1.
@@ -117,8 +113,6 @@ def check_sample(
     """Yield (kind, file, detail) for everything that is wrong with a sample.
 
     Args:
-        dataset: Ours.
-        index: Position in it.
         facts: Gets what matters for the data set as a whole (see `check_dataset`).
     """
     facts = {} if facts is None else facts
@@ -129,9 +123,9 @@ def check_sample(
         yield 'malformed annotation', dataset.ann_file or dataset.data_root, _line(error)
         return
     path = str(sample['img_path'])
-    size, error = _image_size(path, os.path.getmtime(path) if os.path.exists(path) else 0)
-    if error:
-        yield 'missing file' if not exists(path) else 'unreadable image', readable_name(path), error
+    size, problem = _image_size(path, os.path.getmtime(path) if os.path.exists(path) else 0)
+    if size is None:
+        yield 'missing file' if not exists(path) else 'unreadable image', readable_name(path), problem
     else:
         sample.update(ori_shape=size, img_shape=size, warp_mat=np.eye(3))
         facts['path'] = path
@@ -152,10 +146,10 @@ def check_sample(
 
 
 @lru_cache(maxsize=8)
-def _image_size(path: str, changed: float) -> tuple[tuple[int, int] | None, str | None]:
+def _image_size(path: str, changed: float) -> tuple[tuple[int, int] | None, str]:
     """Size of an image, or why it cannot be read; people in one image follow each other, so it is kept."""
     try:
-        return LoadImage(reduce=False)({'img_path': path})['ori_shape'], None
+        return LoadImage(reduce=False)({'img_path': path})['ori_shape'], ''
     except UserError as error:
         return None, _line(error)
 
@@ -187,7 +181,10 @@ def _check_label(kind: str, sample: dict[str, Any]) -> Iterator[tuple[str, str, 
         raw, scale = read_array(read_bytes(reference), name), sample.get('depth_scale', 0.001)
         yield from ((found, name, detail) for found, detail in check_depth(raw, scale))
     if kind == 'normals':
-        yield from ((found, name, detail) for found, detail in check_normals(_raw_normals(reference, name)))
+        yield from (
+            (found, name, detail)
+            for found, detail in check_normals(vectors_of(read_label('normals', read_bytes(reference), name)))
+        )
 
 
 def check_depth(raw: np.ndarray, depth_scale: float = 0.001) -> Iterator[tuple[str, str]]:
@@ -228,14 +225,6 @@ def check_normals(normals: np.ndarray) -> Iterator[tuple[str, str]]:
         yield 'normals in BGR order?', 'the first channel looks like z, to the viewer; save x, y, z as RGB'
     elif away > 0.5:
         yield 'normals point away', f"{away:.0%} have z below 0; set normal_axes='opencv' or turn z to the viewer"
-
-
-def _raw_normals(reference: str, name: str) -> np.ndarray:
-    raw = read_label('normals', read_bytes(reference), name)
-    if raw.dtype.kind == 'f':
-        return raw
-    known = raw.any(-1, keepdims=True)
-    return np.where(known, raw * (2 / np.iinfo(raw.dtype).max) - 1, 0)
 
 
 def check_box(sample: dict[str, Any], size: tuple[int, int] | None) -> Iterator[tuple[str, str]]:
@@ -307,7 +296,7 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
 
 def check_keypoints(sample: dict[str, Any], size: tuple[int, int] | None) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the keypoints of a sample; ``size`` is the image's (H, W) where known."""
-    vocabulary = load_vocabulary(sample['keypoint_vocabulary'])
+    vocabulary = load_keypoints(sample['keypoint_vocabulary'])
     points, visible = sample['keypoints'], sample['keypoints_visible'] > 0
     if points.shape != (vocabulary.num_keypoints, 2):
         yield 'wrong keypoint count', f"{len(points)}, '{vocabulary.name}' has {vocabulary.num_keypoints}"

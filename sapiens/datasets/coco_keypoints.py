@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..registry import DATASETS
-from ..structures.coco import CocoFile, CocoImage, CocoPerson, as_corners, box_problem, read_coco
+from ..structures.coco import CocoFile, CocoImage, CocoPerson, read_coco
+from ..structures.coco_entries import as_corners, box_problem
 from ..structures.coco_results import read_coco_boxes
-from ..vocabularies import load_vocabulary
+from ..vocabularies import load_keypoints
 from .base import HumanDataset
 
 
@@ -48,13 +49,13 @@ class CocoKeypointDataset(HumanDataset):
     ) -> None:
         self.category = category
         self.bbox_file, self.bbox_score_thr = bbox_file, bbox_score_thr
-        super().__init__(*args, keypoint_vocabulary=keypoint_vocabulary, **kwargs)
+        super().__init__(*args, **{**kwargs, 'keypoint_vocabulary': keypoint_vocabulary})
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """One entry a person."""
         file = read_coco(self.ann_file, self.keypoint_vocabulary, self.category)
         if self.bbox_file and self.test_mode:
-            return self._detections(file)
+            return self._detections(file, self.bbox_file)
         dropped: Counter[str] = Counter()
         entries = []
         for person in file.persons:
@@ -76,11 +77,11 @@ class CocoKeypointDataset(HumanDataset):
     def _person(self, person: CocoPerson, image: CocoImage) -> dict[str, Any]:
         points = person.keypoints
         if points is None:
-            points = np.zeros((load_vocabulary(self.keypoint_vocabulary).num_keypoints, 3), np.float32)
+            points = np.zeros((load_keypoints(self.keypoint_vocabulary or '').num_keypoints, 3), np.float32)
         return {
             **self._image(image),
-            'bbox': as_corners(person.bbox, image.size),
-            'file_bbox': person.bbox.astype(np.float32),
+            'bbox': as_corners(np.asarray(person.bbox), image.size),
+            'file_bbox': np.asarray(person.bbox, np.float32),
             'bbox_score': 1.0,
             'ann_id': person.id,
             'keypoints': points[:, :2].copy(),
@@ -88,10 +89,10 @@ class CocoKeypointDataset(HumanDataset):
             'area': person.area,
         }
 
-    def _detections(self, file: CocoFile) -> list[dict[str, Any]]:
-        path = self._resolve('', self.bbox_file) if self.data_root else self.bbox_file
+    def _detections(self, file: CocoFile, path: str) -> list[dict[str, Any]]:
+        path = self._resolve('', path) if self.data_root else path
         found = read_coco_boxes(path, file, threshold=self.bbox_score_thr)
-        entries, dropped = [], Counter()
+        entries, dropped = [], Counter[str]()
         for image_id, boxes in found.boxes.items():
             image = file.images[image_id]
             for box in boxes:

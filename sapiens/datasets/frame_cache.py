@@ -32,7 +32,6 @@ class FrameCache:
 
     Args:
         folder: Where to keep the arrays (10 bytes a pixel).
-        count: Number of frames.
         size: ``(H, W)`` of every frame.
         kinds: ``'image'`` and the labels that every frame has.
 
@@ -54,7 +53,6 @@ class FrameCache:
         """Arrays of one frame by kind, as `label_files.read_label` gives them; images are RGB.
 
         Args:
-            number: Of the frame.
             references: Kind -> file, to decode from if that has not happened yet.
 
         Raises:

@@ -10,9 +10,17 @@ import numpy as np
 
 from ..errors import UserError
 from ..registry import DATASETS
-from ..structures.coco import Notes, as_corners, box_around, box_problem, clean_keypoints, read_box, read_keypoints
+from ..structures.coco_entries import (
+    Notes,
+    as_corners,
+    box_around,
+    box_problem,
+    clean_keypoints,
+    read_box,
+    read_keypoints,
+)
 from ..utils.json_files import as_numbers
-from ..vocabularies import VocabularyError, convert_keypoints, load_vocabulary
+from ..vocabularies import VocabularyError, convert_keypoints, load_keypoints, load_vocabulary
 from .base import HumanDataset
 from .frame_cache import FrameCache
 from .manifest import Manifest
@@ -24,7 +32,6 @@ class HumanManifestDataset(HumanDataset):
     """Images with any of: part labels, depth, normals, mask, persons with boxes and keypoints.
 
     Args:
-        data_root: The manifest's folder.
         sample_per: ``'image'``, or ``'person'`` for one sample a person with box and keypoints; training leaves out
             persons without a labelled point.
         keypoint_vocabulary: Vocabulary of the samples; default is the manifest's. With another one, keypoints are
@@ -70,7 +77,7 @@ class HumanManifestDataset(HumanDataset):
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """One entry an image or a person: references only, records are parsed again when a sample is taken."""
-        entries, dropped, total, notes = [], Counter(), 0, Notes()
+        entries, dropped, total, notes = [], Counter[str](), 0, Notes()
         sizes, kinds, number = set(), set(), -1
         for number, entry in enumerate(self.manifest.entries(parse=self.sample_per == 'person')):
             base = {'img_path': entry['files']['image'], 'img_id': entry['id'], 'record': entry['record'],
@@ -94,8 +101,8 @@ class HumanManifestDataset(HumanDataset):
             if len(sizes) != 1 or len(kinds) != 1 or None in next(iter(sizes)):
                 raise UserError(f'{self.manifest.path}: a cache needs frames of one size with the same labels (records '
                                  'with "width" and "height"); leave cache out')  # fmt: skip
-            folder = self.manifest.folder / self.cache_folder
-            self.cache = FrameCache(folder, number + 1, next(iter(sizes)), next(iter(kinds)))
+            folder, size = self.manifest.folder / self.cache_folder, [int(side or 0) for side in next(iter(sizes))]
+            self.cache = FrameCache(folder, number + 1, (size[0], size[1]), next(iter(kinds)))
         return entries
 
     def parse_sample(self, info: dict[str, Any]) -> dict[str, Any]:
@@ -115,9 +122,7 @@ class HumanManifestDataset(HumanDataset):
         number = info.pop('person', None)
         if number is not None:
             box, points, _ = self._person(record, number, name, Notes())
-            info.update(bbox=as_corners(box, size), file_bbox=box.astype(np.float32), bbox_score=1.0)
-            if not self.test_mode:
-                info.update(_all_boxes(record, info['bbox'], size))
+            info.update(bbox=as_corners(np.asarray(box), size), file_bbox=np.asarray(box, np.float32), bbox_score=1.0)
             if self.keypoint_vocabulary is not None:
                 info.update(keypoints=points[:, :2].copy(), keypoints_visible=points[:, 2].copy())
         return info
@@ -138,11 +143,11 @@ class HumanManifestDataset(HumanDataset):
         person, where = record['persons'][number], f'{name}: person {number}'
         points = np.zeros((0, 3), np.float32)
         if self.keypoint_vocabulary is not None:
-            vocabulary = load_vocabulary(self.keypoint_vocabulary)
-            source = load_vocabulary(self.file_vocabulary) if self.file_vocabulary else vocabulary
-            points = read_keypoints(person, source.num_keypoints, where)
-            points = np.zeros((source.num_keypoints, 3)) if points is None else points
-            points = clean_keypoints(points, {}, notes, where)
+            vocabulary = load_keypoints(self.keypoint_vocabulary)
+            source = load_keypoints(self.file_vocabulary) if self.file_vocabulary else vocabulary
+            found = read_keypoints(person, source.num_keypoints, where)
+            found = np.zeros((source.num_keypoints, 3)) if found is None else found
+            points = clean_keypoints(found, {}, notes, where)
             if source.name != vocabulary.name:
                 moved, visible = convert_keypoints(points[:, :2], points[:, 2], source, vocabulary)
                 points = np.concatenate([np.nan_to_num(moved), visible[:, None]], 1)
@@ -161,12 +166,3 @@ def _size(record: dict[str, Any]) -> tuple[int, int] | None:
     """``(H, W)`` of the image where the record says so."""
     size = as_numbers([record.get('height'), record.get('width')], 2)
     return (int(size[0]), int(size[1])) if size is not None and (size > 0).all() and (size < 1e6).all() else None
-
-
-def _all_boxes(record: dict[str, Any], bbox: np.ndarray, size: tuple[int, int] | None) -> dict[str, Any]:
-    """``boxes`` of everybody in the picture, and whether the picture's border cuts this person."""
-    boxes = [read_box(person.get('bbox'), 'a person') for person in record['persons']]
-    boxes = np.array([box for box in boxes if box is not None], np.float32).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    cut = size is not None and (bbox[:2].min() < 2 or bbox[2] > size[1] - 3 or bbox[3] > size[0] - 3)
-    return {'boxes': boxes, 'cut_by_border': bool(cut)}

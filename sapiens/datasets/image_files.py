@@ -35,8 +35,6 @@ def decode_image(data: bytes, name: str, reduce: int = 1) -> np.ndarray:
     Grey, palette, CMYK, 16-bit and transparent images become 8-bit RGB (alpha is dropped); EXIF rotation is applied.
 
     Args:
-        data: The file.
-        name: Its name, for messages.
         reduce: 1, 2, 4 or 8: decode at that fraction of the size (JPEG only: libjpeg then skips most of the work).
 
     Returns:
@@ -60,19 +58,18 @@ def decode_image(data: bytes, name: str, reduce: int = 1) -> np.ndarray:
     if image is None:
         raise UserError(f'{name}: is {_kind(data)}; replace it by a JPEG, PNG, WebP, TIFF or BMP')
     image = image if _RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    return image if orientation == 1 else np.ascontiguousarray(_TURNS[orientation](image))
+    return image if orientation == 1 else _upright(image, orientation)
 
 
-# EXIF orientation -> what makes the stored image upright.
-_TURNS = {
-    2: lambda image: image[:, ::-1],
-    3: lambda image: image[::-1, ::-1],
-    4: lambda image: image[::-1],
-    5: lambda image: image.transpose(1, 0, 2),
-    6: lambda image: image[::-1].transpose(1, 0, 2),
-    7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda image: image.transpose(1, 0, 2)[::-1],
-}
+# EXIF orientations from 5 on exchange rows and columns; then these are mirrored.
+_MIRRORED_X, _MIRRORED_Y = (2, 3, 6, 7), (3, 4, 7, 8)
+
+
+def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    """A stored image as it is meant to be seen."""
+    image = image.transpose(1, 0, 2) if orientation >= 5 else image
+    rows, columns = (-1 if orientation in mirrored else 1 for mirrored in (_MIRRORED_Y, _MIRRORED_X))
+    return np.ascontiguousarray(image[::rows, ::columns])
 
 
 def _own_orientation(data: bytes) -> int:
@@ -116,8 +113,6 @@ def reduction_matrix(size: tuple[int, int], reduce: int, orientation: int = 1) -
 
     Args:
         size: ``(H, W)`` of the full upright image.
-        reduce: The divisor.
-        orientation: EXIF orientation.
 
     Returns:
         ``(3, 3)`` float64.
@@ -131,18 +126,13 @@ def reduction_matrix(size: tuple[int, int], reduce: int, orientation: int = 1) -
 
 def _orientation_matrix(height: int, width: int, orientation: int) -> np.ndarray:
     """Map of stored pixel centres to upright ones for an EXIF orientation; the size is the stored one."""
-    right, bottom = width - 1, height - 1
-    rows = {
-        1: ([1, 0, 0], [0, 1, 0]),
-        2: ([-1, 0, right], [0, 1, 0]),
-        3: ([-1, 0, right], [0, -1, bottom]),
-        4: ([1, 0, 0], [0, -1, bottom]),
-        5: ([0, 1, 0], [1, 0, 0]),
-        6: ([0, -1, bottom], [1, 0, 0]),
-        7: ([0, -1, bottom], [-1, 0, right]),
-        8: ([0, 1, 0], [-1, 0, right]),
-    }[orientation]
-    return np.array([*rows, [0, 0, 1]], np.float64)
+    matrix, last = np.eye(3), (width - 1, height - 1)
+    if orientation >= 5:
+        matrix, last = matrix[[1, 0, 2]], last[::-1]
+    for axis, mirrored in enumerate((_MIRRORED_X, _MIRRORED_Y)):
+        if orientation in mirrored:
+            matrix[axis] = [0, 0, last[axis]] - matrix[axis]
+    return matrix
 
 
 def _is_cut_off(data: bytes) -> bool:

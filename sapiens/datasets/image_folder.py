@@ -29,7 +29,7 @@ class ImageFolderDataset(HumanDataset):
         """One entry an image."""
         root = self.data_prefix.get('img', self.data_root) or '.'
         if not self.ann_file:
-            paths = list_images(root)
+            paths = list(list_images(root))
         else:
             paths = [find_file(root, name) for name in read_names(self.ann_file)]
         return [{'img_path': p, 'img_id': os.path.relpath(p, root)} for p in paths]

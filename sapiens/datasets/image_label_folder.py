@@ -47,11 +47,11 @@ class ImageLabelFolderDataset(HumanDataset):
         root = self.data_prefix.get('img', self.data_root)
         folders = {kind: self.data_prefix[kind] for kind in KINDS if self.data_prefix.get(kind)}
         inside = tuple(os.path.join(os.path.realpath(f), '') for f in folders.values() if _is_below(f, root))
-        images = _by_name([p for p in list_images(root) if not os.path.realpath(p).startswith(inside)], root)
+        found = _by_name([p for p in list_images(root) if not os.path.realpath(p).startswith(inside)], root)
         shared = [kind for kind, folder in folders.items() if os.path.realpath(folder) == os.path.realpath(root)]
         if shared:
-            images = _without_labels(images, root, shared[0])
-        images = {name: _only(paths, name, root, 'images') for name, paths in images.items()}
+            found = _without_labels(found, root, shared[0])
+        images = {name: _only(paths, name, root, 'images') for name, paths in found.items()}
         names = images if not self.ann_file else [_known(n, images) for n in read_names(self.ann_file)]
         labels = {kind: _index(folder, set(images.values()), kind) for kind, folder in folders.items()}
         entries = []
@@ -59,11 +59,11 @@ class ImageLabelFolderDataset(HumanDataset):
             if name not in images:
                 raise UserError(f"{self.ann_file}: names '{name}', which {root} does not hold")
             files = {}
-            for kind, found in labels.items():
-                if name not in found:
+            for kind, here in labels.items():
+                if name not in here:
                     raise UserError(f"{self.data_prefix[kind]}: holds no {kind} label for '{name}'; add it, or list "
                                     'the labelled images in ann_file')  # fmt: skip
-                files[kind] = found[name]
+                files[kind] = here[name]
             entries.append({'img_path': images[name], 'img_id': name, 'label_files': files, **self.units})
         return entries
 

@@ -19,6 +19,7 @@ import io
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import cv2
 import numpy as np
@@ -65,7 +66,7 @@ def encode_depth(depth: np.ndarray, depth_scale: float = 0.001) -> bytes:
 def encode_normals(normals: np.ndarray, bits: int = 8) -> bytes:
     """Encode ``(H, W, 3)`` unit normals, (0, 0, 0) = unknown, as an RGB PNG of 8 or 16 bits a channel."""
     top, dtype = 2**bits - 1, np.uint8 if bits == 8 else np.uint16
-    units = np.empty(normals.shape, dtype)
+    units: Any = np.empty(normals.shape, dtype)
     for start in range(0, len(normals), 256):  # a stripe at a time: photos may have 100 megapixels
         part = normals[start : start + 256]
         known = np.any(part != 0, axis=-1, keepdims=True)
@@ -86,8 +87,6 @@ def read_label(kind: str, data: bytes, name: str) -> np.ndarray:
 
     Args:
         kind: ``'parts'``, ``'mask'``, ``'instances'``, ``'depth'`` or ``'normals'``.
-        data: The file.
-        name: Its name, for messages.
 
     Returns:
         ``(H, W)`` uint8 ids of parts, ``(H, W[, C])`` of masks and instances, ``(H, W)`` of depth, ``(H, W, 3)`` of
@@ -105,6 +104,8 @@ def read_label(kind: str, data: bytes, name: str) -> np.ndarray:
         if raw.ndim != 2:
             raise UserError(f'{name}: depth needs one channel, this has shape {raw.shape}')
     if kind == 'normals':
+        if raw.ndim == 3 and is_array_file(data) and raw.shape[0] == 3 != raw.shape[-1]:
+            raw = np.moveaxis(raw, 0, -1)
         if raw.ndim != 3 or raw.shape[-1] < 3:
             raise UserError(f'{name}: normals need three channels, this has shape {raw.shape}')
         raw = raw[..., :3] if is_array_file(data) else cv2.cvtColor(raw[..., :3], cv2.COLOR_BGR2RGB)
@@ -170,7 +171,6 @@ def decode_depth(data: bytes, name: str, depth_scale: float = 0.001) -> np.ndarr
 
     Args:
         data: A 16-bit (or 8-bit) one-channel image, .npy or .npz.
-        name: File name for messages.
         depth_scale: Metres per unit of whole numbers, in images and arrays alike; floats are metres.
 
     Returns:
@@ -194,7 +194,6 @@ def decode_normals(data: bytes, name: str, axes: str = 'x-right y-up z-viewer') 
 
     Args:
         data: An 8- or 16-bit RGB image, .npy or .npz of ``(H, W, 3)``.
-        name: File name for messages.
         axes: ``'x-right y-up z-viewer'`` (ours) or ``'opencv'`` (x right, y down, z away from the viewer).
 
     Returns:
@@ -207,12 +206,15 @@ def normals_of(raw: np.ndarray, name: str, axes: str = 'x-right y-up z-viewer') 
     """As `decode_normals`, from what `read_label` gives."""
     if axes not in NORMAL_AXES:
         raise UserError(f"{name}: unknown normal axes '{axes}'; known are {', '.join(map(repr, NORMAL_AXES))}")
-    if raw.dtype.kind == 'u':
-        known = raw.any(-1, keepdims=True)
-        normals = np.where(known, raw * np.float32(2 / np.iinfo(raw.dtype).max) - 1, np.float32(0))
-    else:
-        normals = np.nan_to_num(raw.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    normals = np.nan_to_num(vectors_of(raw), nan=0.0, posinf=0.0, neginf=0.0)
     return unit(normals * np.array(NORMAL_AXES[axes], np.float32))
+
+
+def vectors_of(raw: np.ndarray) -> np.ndarray:
+    """``(H, W, 3)`` float32 vectors as the file has them, of any length: unsigned ones are ``(n + 1) / 2 * max``."""
+    if raw.dtype.kind == 'f':
+        return raw.astype(np.float32)
+    return np.where(raw.any(-1, keepdims=True), raw * np.float32(2 / np.iinfo(raw.dtype).max) - 1, np.float32(0))
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

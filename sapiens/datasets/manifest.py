@@ -30,7 +30,6 @@ class Manifest:
         path: The folder or its ``manifest.json``.
 
     Attributes:
-        folder: The folder.
         header: The header; ``depth_scale`` and ``normal_axes`` are always there.
 
     Raises:

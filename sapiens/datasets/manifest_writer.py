@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..utils.files import replace_when_done, write_atomic
-from ..vocabularies import load_vocabulary
+from ..vocabularies import load_keypoints, load_parts
 from .label_files import encode_depth, encode_ids, encode_image, encode_normals
 from .manifest import FORMAT, Manifest, parse_record
 from .storage import list_lines, member_name, read_bytes, readable_name
@@ -37,7 +37,6 @@ class ManifestWriter:
         depth_scale: Metres per unit of the 16-bit depth files.
         normal_bits: 8 or 16 bits a channel.
         image_extension: ``'.jpg'`` or ``'.png'``.
-        quality: JPEG quality.
         **metadata: Anything else for the header (JSON values).
 
     Raises:
@@ -58,8 +57,8 @@ class ManifestWriter:
         self.folder = Path(folder)
         self.depth_scale, self.normal_bits = depth_scale, normal_bits
         self.image_extension, self.quality = image_extension, quality
-        self.num_keypoints = load_vocabulary(keypoints).num_keypoints if keypoints else None
-        self.num_classes = load_vocabulary(parts).num_classes if parts else None
+        self.num_keypoints = load_keypoints(keypoints).num_keypoints if keypoints else None
+        self.num_classes = load_parts(parts).num_classes if parts else None
         meaning = {'format': FORMAT, 'keypoints': keypoints, 'parts': parts, 'depth_scale': depth_scale,
                    'normal_axes': 'x-right y-up z-viewer'}  # fmt: skip
         path = self.folder / 'manifest.json'
@@ -111,8 +110,8 @@ class ManifestWriter:
         if sample_id in self:
             return
         height, width = image.shape[:2]
-        labels = {'parts': parts, 'depth': depth, 'normals': normals, 'mask': mask, 'instances': instances}
-        labels = {k: v for k, v in labels.items() if v is not None}
+        given = {'parts': parts, 'depth': depth, 'normals': normals, 'mask': mask, 'instances': instances}
+        labels = {kind: array for kind, array in given.items() if array is not None}
         for kind, array in labels.items():
             if array.shape[:2] != (height, width):
                 raise UserError(f"sample '{sample_id}': {kind} is {array.shape[:2]}, the image {(height, width)}")
@@ -122,7 +121,7 @@ class ManifestWriter:
                 raise UserError(
                     f"sample '{sample_id}': part id {outside.max()} is outside the {self.num_classes} classes"
                 )
-        record = {
+        record: dict[str, Any] = {
             'id': sample_id,
             'image': f'images/{sample_id}{self.image_extension}',
             'width': width,
@@ -188,7 +187,6 @@ def pack_shards(source: str | Path, target: str | Path, samples_per_shard: int =
     Args:
         source: Folder with ``.jsonl`` files.
         target: Folder for ``shards/000000.tar``, ... and the header, which is written last.
-        samples_per_shard: Samples in a shard.
 
     Returns:
         Paths of the shards.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,13 @@ from typing import Any
 import torch
 
 from ..errors import UserError
-from ..utils.files import replace_when_done
 from . import facts as file_facts
-from .graph import DeployGraph
-from .sessions import need
+from . import onnx_files, openvino_files
+from .graph import DeployGraph, trace
 
-SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2'}
+SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2', 'openvino': '.xml'}
 """Format -> suffix of its files."""
 DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
-_OPSET = 20
-_LARGEST = 1.8e9  # bytes that one ONNX file may hold, of the format's 2 GB
 
 
 def export_model(
@@ -54,47 +52,33 @@ def export_model(
     if path.suffix != SUFFIXES[format]:
         raise UserError(f'{path}: files of the format {format} end in {SUFFIXES[format]}')
     graph = DeployGraph(model, tasks)
-    write = _WRITERS[format]
-    model.requires_grad_(False).set_precision(DTYPES[dtype])
+    if dtype not in _PRECISIONS[format]:
+        raise UserError(f'{format} files have weights in {", ".join(_PRECISIONS[format])}, not in {dtype}')
+    # OpenVINO rounds the weights itself as it writes them, and quantisation starts from float32.
+    model.requires_grad_(False).set_precision(
+        torch.float32 if format == 'openvino' else DTYPES.get(dtype, torch.float32)
+    )
     text = file_facts.dumps(file_facts.describe(graph, dataset, dtype, licence))
-    write(graph, text, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix='.export') as folder:
+        _WRITERS[format](graph, text, Path(folder) / path.name, dtype, images)
+        # Weights that lie beside the file first: once it is there, it is whole.
+        for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name):
+            file.replace(path.with_name(file.name))
     return graph
 
 
-def trace(graph: DeployGraph) -> torch.export.ExportedProgram:
-    """The graph with a dynamic batch, as PyTorch's exporters take it."""
-    batch = torch.export.Dim('batch', min=1, max=1024)
-    with torch.no_grad():
-        return torch.export.export(graph, (graph.example(),), dynamic_shapes={'images': {0: batch}}, strict=False)
+def _write_torch_export(graph: DeployGraph, text: str, path: Path, dtype: str, images: torch.Tensor | None) -> None:
+    torch.export.save(trace(graph), path, extra_files={file_facts.KEY: text})
 
 
-def _write_onnx(graph: DeployGraph, text: str, path: Path) -> None:
-    need('onnx', 'export')
-    need('onnxscript', 'export')
-    program = torch.onnx.export(
-        trace(graph), dynamo=True, opset_version=_OPSET, input_names=['images'], output_names=graph.output_names,
-        verbose=False,
-    )  # fmt: skip
-    program.model.metadata_props[file_facts.KEY] = text
-    large = sum(p.nbytes for p in graph.parameters()) > _LARGEST
-    if not large:
-        with replace_when_done(path) as temporary:
-            program.save(str(temporary), external_data=False)
-        return
-    # The weights lie beside the graph, under a name that the graph holds.
-    with replace_when_done(path.with_name(f'{path.stem}.tmp'), folder=True) as folder:
-        program.save(str(folder / path.name), external_data=True)
-        for file in sorted(folder.iterdir(), reverse=True):
-            file.replace(path.with_name(file.name))
-
-
-def _write_torch_export(graph: DeployGraph, text: str, path: Path) -> None:
-    program = trace(graph)
-    with replace_when_done(path) as temporary, open(temporary, 'wb') as file:
-        torch.export.save(program, file, extra_files={file_facts.KEY: text})
-
-
-_WRITERS: dict[str, Callable[[DeployGraph, str, Path], None]] = {
-    'onnx': _write_onnx,
+_WRITERS: dict[str, Callable] = {
+    'onnx': onnx_files.write,
+    'openvino': openvino_files.write,
     'torch-export': _write_torch_export,
+}
+_PRECISIONS = {
+    'onnx': ('float32', 'float16', 'bfloat16', 'int8'),
+    'openvino': ('float32', 'float16', 'int8'),
+    'torch-export': ('float32', 'float16', 'bfloat16'),
 }

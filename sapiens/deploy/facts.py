@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from .. import TOOLKIT, __version__
+from .. import codecs as codecs  # fills the registries that names in a file are looked up in
+from ..datasets import transforms as transforms
 from ..engine.state import describe_vocabulary
 from ..engine.unpickle import to_plain
 from ..errors import CONFIG_ERRORS, UserError

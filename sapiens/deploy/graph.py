@@ -101,5 +101,12 @@ class DeployGraph(nn.Module):
         return tuple(results)
 
 
+def trace(graph: DeployGraph) -> torch.export.ExportedProgram:
+    """The graph with a dynamic batch, as PyTorch's exporters take it."""
+    batch = torch.export.Dim('batch', min=1, max=1024)
+    with torch.no_grad():
+        return torch.export.export(graph, (graph.example(),), dynamic_shapes={'images': {0: batch}}, strict=False)
+
+
 def _resize(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return F.interpolate(maps, size=size, mode='bilinear', align_corners=False)

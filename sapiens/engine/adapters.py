@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from .containers import CheckpointError
-from .layouts import dense_task, plain_names, recognise, task_of_name
+from .layouts import dense_task, noted_vocabulary, plain_names, recognise, task_of_name
 
 
 def to_ours(
@@ -32,7 +32,6 @@ def to_ours(
     """Rename a checkpoint of any known layout to our names; tensors stay as they are.
 
     Args:
-        state: Tensors by name.
         source: File, for messages and for what its name tells.
         task: Task of a published dense head, where the caller knows.
 
@@ -40,10 +39,8 @@ def to_ours(
         CheckpointError: Two parameters get one name, or the head cannot be told.
     """
     table = plain_names(state, source)
-    dense = {plain: state[name] for name, plain in table.items() if plain.startswith('decode_head.')}
-    if 'decode_head.conv_seg.weight' in dense:
-        count = sum(bool(re.fullmatch(r'decode_head\.deconv_layers\.\d+\.weight', n)) for n in dense)
-        task = dense_task(dense['decode_head.conv_seg.weight'].shape[0], count, source, task)
+    if 'decode_head.conv_seg.weight' in table.values():
+        task = dense_task({plain: tuple(state[name].shape) for name, plain in table.items()}, source, task)
     renamed: dict[str, torch.Tensor] = {}
     for name, plain in table.items():
         ours = re.sub(r'^head\.', 'heads.pose.', plain)
@@ -61,9 +58,7 @@ def adapt(
     """Bring a checkpoint into the names of a model.
 
     Args:
-        state: Tensors by name, of any known layout.
         expected: Names of the model: ours (``heads.*``), a bare encoder's, or those of another toolkit's model.
-        source: File, for messages.
     """
     if all(name in state for name in expected):
         return dict(state)
@@ -82,10 +77,6 @@ def check_facts(model: nn.Module, state: Mapping[str, torch.Tensor], meta: Mappi
     """Compare what no shape shows: the vocabulary of each head and, for a head that is loaded, the patch padding.
 
     Args:
-        model: Takes the weights.
-        state: Tensors as in the file.
-        meta: Plain data stored beside the weights.
-        source: File, for messages.
         skip: Prefixes of parameters that are not loaded.
 
     Raises:
@@ -106,7 +97,7 @@ def check_facts(model: nn.Module, state: Mapping[str, torch.Tensor], meta: Mappi
             continue
         expected, found = len(vocabulary.names), layout.heads[task]
         name = layout.vocabularies.get(task)
-        if found != expected or (_noted(meta, task) and name != vocabulary.name):
+        if found != expected or (noted_vocabulary(meta, task) and name != vocabulary.name):
             what = 'keypoints' if task == 'pose' else 'classes'
             raise CheckpointError(
                 f'{source}: its {task} head has {found} {what} ({name or "unknown vocabulary"}), the config expects '
@@ -121,12 +112,6 @@ def check_facts(model: nn.Module, state: Mapping[str, torch.Tensor], meta: Mappi
             f'model.backbone.patch_padding={known} (if these weights differ from the published ones, note it in the '
             f'file: tools/convert_checkpoint.py IN OUT --patch-padding {padding})'
         )
-
-
-def _noted(meta: Mapping | None, task: str) -> bool:
-    notes = (meta or {}).get('sapiens')
-    kind = {'pose': 'keypoints', 'seg': 'parts'}.get(task)
-    return isinstance(notes, Mapping) and kind in (notes.get('vocabularies') or {})
 
 
 def to_published(state: Mapping[str, torch.Tensor], source: str = 'state dict') -> dict[str, torch.Tensor]:

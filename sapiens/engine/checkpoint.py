@@ -199,7 +199,6 @@ def fit_state_dict(
             model a new head). A part that is there must be there whole and fit.
         skip: Prefixes of names to leave at their initial values, e.g. ``('heads.pose.final_layer',)``.
         source_grid: ``(h, w)`` patches of the file's position embedding, when neither file nor shape tells.
-        source: Named in messages.
 
     Returns:
         ``(fitted, report)``; ``fitted`` holds only names of the model, with the model's shapes.
@@ -296,11 +295,7 @@ def load_model_weights(
     """Load weights into a model, or fail before anything is changed.
 
     Args:
-        model: Takes the weights in place.
         path_or_state: Checkpoint file (see `read_checkpoint`) or a state dict, in our layout or a published one.
-        allow_partial: See `fit_state_dict`.
-        skip: See `fit_state_dict`.
-        source_grid: See `fit_state_dict`.
         meta: See `fit_state_dict`; a file brings its own.
         source: Named in messages, for a state dict; its name may tell what the shapes do not.
 

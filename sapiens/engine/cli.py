@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -100,7 +101,7 @@ def set_global_batch(config: Config, total: int | None) -> None:
     config.train_dataloader.batch_size = total // world
 
 
-def check_compiler(config: Config) -> None:
+def check_compiler(config: Mapping) -> None:
     """torch.compile needs a C++ compiler at run time; say so before it fails in the depths.
 
     Raises:

@@ -134,7 +134,6 @@ def check_agreement(model: nn.Module, dataset: Any, metrics: list | None = None)
 
     Args:
         model: An estimator with ``heads``; others are left alone.
-        dataset: What a loader reads.
         metrics: Those that score the predictions; None while training.
 
     Raises:

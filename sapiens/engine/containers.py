@@ -56,7 +56,6 @@ class Content:
     """What a file holds.
 
     Attributes:
-        kind: Container, for people.
         data: Plain data; its tensors are empty until `fill`.
         meta: What a container keeps beside it.
     """
@@ -110,7 +109,6 @@ def open_content(path: Path, file: BinaryIO) -> Content:
     """Read the table or pickle of a file.
 
     Args:
-        path: Named in messages.
         file: The file, open for reading; it must stay open for `Content.fill`.
 
     Raises:

@@ -19,7 +19,7 @@ from .checkpoint import fit_state_dict
 from .config import load_config
 from .containers import CheckpointError
 from .files import check_finite, read_checkpoint, save_weights
-from .layouts import Layout, recognise, unknown_wrappers
+from .layouts import KINDS, Layout, recognise, unknown_wrappers
 from .state import describe_model, describe_vocabulary
 
 TARGETS = ('sapiens', 'reference', 'safetensors', 'mmpose', 'mmseg')
@@ -40,14 +40,10 @@ def convert_checkpoint(
     """Convert one file.
 
     Args:
-        source: File of any known layout.
-        target: File to write.
-        to: See `save_converted`.
         config: The file must cover this config's model.
         task: What a published dense head is; of a file with several heads, the one to keep.
         vocabulary: Name or file of the head's vocabulary, where its number of outputs does not tell.
         patch_padding: Where the layout does not tell.
-        allow_partial: See `fit_state_dict`.
         half: Write float16, and nothing about the run that made them: a file to publish.
 
     Returns:
@@ -124,12 +120,9 @@ def save_converted(
     """Write a checkpoint in our names in the layout of ``target``; the tensors' bytes do not change.
 
     Args:
-        state: In our names.
-        meta: Plain data to keep beside the weights.
         path: ``.safetensors``, or ``.pth`` / ``.pt``.
         target: ``'sapiens'`` (our names), ``'safetensors'`` (our names, in that format), ``'reference'`` (published
             names), ``'mmpose'`` or ``'mmseg'`` (published names, for a pose or a dense head, with ``dataset_meta``).
-        source: Named in messages.
 
     Raises:
         CheckpointError: The layout has no place for these heads, or the file's suffix does not fit.
@@ -158,7 +151,7 @@ def save_converted(
 def _vocabularies(notes: dict, layout: Layout, given: str | None, source: str) -> dict[str, Any]:
     """Documents of the heads' vocabularies: those noted in the file, the user's, or the published ones."""
     documents = dict(notes.get('vocabularies') or {})
-    for task, kind in (('pose', 'keypoints'), ('seg', 'parts')):
+    for task, kind in KINDS.items():
         count = layout.heads.get(task)
         if count is None or kind in documents:
             continue

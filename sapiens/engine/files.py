@@ -176,8 +176,6 @@ def save_weights(state: Mapping[str, torch.Tensor], meta: Mapping, path: str | P
     """Write weights and plain data whole or not at all, in the format of the suffix.
 
     Args:
-        state: Tensors by name.
-        meta: Plain data to keep beside them.
         path: ``.safetensors``, or ``.pth`` / ``.pt``.
     """
     if Path(path).suffix != '.safetensors':

@@ -249,7 +249,7 @@ class _Download:
         except errors.EntryNotFoundError as error:
             if isinstance(error, errors.LocalEntryNotFoundError):
                 return self._cached() or self._stop(self._unreachable(error))
-            problem = f'holds no such file ({self._choices(self._list()[0])})'
+            problem = f'holds no such file ({self._choices(self._list())})'
         except self.hub.errors.HFValidationError as error:
             problem = f'is no name on the hub ({" ".join(str(error).split())[:120]})'
         except Exception as error:
@@ -291,10 +291,9 @@ class _Download:
             wanted = [self._choose(files)]
         return snapshot / wanted[0] if wanted else None
 
-    def _list(self) -> tuple[list[str], dict[str, int]]:
-        about = self.hub.HfApi().model_info(self.repository, revision=self.reference.revision, files_metadata=True)
-        sizes = {item.rfilename: item.size or 0 for item in about.siblings or []}
-        return list(sizes), sizes
+    def _list(self) -> list[str]:
+        about = self.hub.HfApi().model_info(self.repository, revision=self.reference.revision)
+        return [item.rfilename for item in about.siblings or []]
 
     def _choices(self, files: list[str]) -> str:
         weights = [f for f in files if f.endswith(SUFFIXES)]
@@ -325,7 +324,7 @@ class _Download:
         hub = self.hub
         if hub.constants.HF_HUB_OFFLINE:
             return self._cached() or self._stop(self._unreachable(OSError()))
-        files, _ = self._list()
+        files = self._list()
         file = self._choose(files)
         url = hub.hf_hub_url(self.repository, file, revision=self.reference.revision)
         about = hub.get_hf_file_metadata(url)
@@ -367,15 +366,11 @@ class _Download:
             http_get(about.location, out, resume_size=there, headers=headers, expected_size=about.size,
                      displayed_filename=url.rpartition('/')[2])  # fmt: skip
             out.flush()
-            if re.fullmatch('[0-9a-f]{64}', blob.name) and _sha256(part) != blob.name:
+            total = hashlib.sha256()
+            with open(part, 'rb') as file:
+                for piece in iter(lambda: file.read(1 << 24), b''):
+                    total.update(piece)
+            if re.fullmatch('[0-9a-f]{64}', blob.name) and total.hexdigest() != blob.name:
                 out.truncate(0)
                 self._stop('the download does not have the content that the hub promised; run the same command again')
             os.replace(part, blob)
-
-
-def _sha256(path: Path) -> str:
-    total = hashlib.sha256()
-    with open(path, 'rb') as file:
-        for piece in iter(lambda: file.read(1 << 24), b''):
-            total.update(piece)
-    return total.hexdigest()

@@ -45,7 +45,6 @@ def read_training_state(
 
     Args:
         filename: The one that was asked for; None takes the last one of the work directory that is whole.
-        work_dir: Of the run.
         warn: Is told which damaged ones are passed over.
 
     Raises:

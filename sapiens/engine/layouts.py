@@ -24,16 +24,12 @@ PUBLISHED: dict[str, dict[int, tuple[str | None, int]]] = {
     'depth': {1: (None, 0)},
     'normal': {3: (None, 2)},
 }
+# What the outputs of a head are, in vocabularies.
+KINDS = {'pose': 'keypoints', 'seg': 'parts'}
 # (embed_dims, number of layers) -> size of the published family.
 SIZES = {(192, 6): 'tiny', (1024, 24): '0.3b', (1280, 32): '0.6b', (1536, 40): '1b', (1920, 48): '2b'}
-_WRAPPERS = {
-    'module',
-    '_orig_mod',
-    '_fsdp_wrapped_module',
-    '_fpw_module',
-    '_checkpoint_wrapped_module',
-    '_forward_module',
-}
+_WRAPPERS = {'module', '_orig_mod', '_fsdp_wrapped_module', '_fpw_module', '_checkpoint_wrapped_module',
+             '_forward_module'}  # fmt: skip
 _ANCHOR = 'patch_embed.projection.weight'
 _LAYER_PARTS = {'ln1', 'ln2', 'attn', 'qkv', 'proj', 'ffn', 'layers', 'weight', 'bias'}
 _ENCODER = ('pos_embed', 'cls_token', 'patch_embed.', 'layers.', 'ln1.')
@@ -146,18 +142,19 @@ def task_of_name(source: str) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def dense_task(channels: int, deconvolutions: int, source: str, task: str | None = None) -> str:
-    """Task of a published ``decode_head`` with that many outputs.
+def dense_task(shapes: Mapping[str, tuple[int, ...]], source: str, task: str | None = None) -> str:
+    """Task of the published ``decode_head`` among some parameters.
 
     Args:
-        channels: Outputs of its last layer.
-        deconvolutions: How many it has (4 in depth, 3 in the others).
+        shapes: Of the parameters, by their plain names.
         source: File, for messages and for what its name tells.
-        task: What the caller says it is.
 
     Raises:
         CheckpointError: A 29-class head, or a head that could be of two tasks.
     """
+    channels = shapes['decode_head.conv_seg.weight'][0]
+    # 4 in depth, 3 in the others.
+    deconvolutions = sum(bool(re.fullmatch(r'decode_head\.deconv_layers\.\d+\.weight', name)) for name in shapes)
     if channels == 29 and task in (None, 'seg'):
         raise CheckpointError(
             f'{source}: its part head has 29 classes, the vocabulary of a later release (eyeglasses are inserted at '
@@ -186,7 +183,6 @@ def recognise(state: Mapping[str, torch.Tensor], source: str = '', meta: Mapping
     """Recognise a checkpoint.
 
     Args:
-        state: Tensors by name, as in the file.
         source: Its path, for messages and for what its name tells.
         meta: Plain data stored beside the weights; what it says comes first.
         task: Task of a published dense head, where the caller knows.
@@ -215,18 +211,17 @@ def recognise(state: Mapping[str, torch.Tensor], source: str = '', meta: Mapping
         elif name == 'head.final_layer.weight':
             heads['pose'], published = shape[0], True
         elif name == 'decode_head.conv_seg.weight':
-            count = sum(bool(re.fullmatch(r'decode_head\.deconv_layers\.\d+\.weight', n)) for n in shapes)
-            heads[dense_task(shape[0], count, source or 'state dict', task)], published = shape[0], True
+            heads[dense_task(shapes, source or 'state dict', task)], published = shape[0], True
     notes = (meta or {}).get('sapiens')
     notes = notes if isinstance(notes, Mapping) else {}
-    facts = {task: _facts(task, count) for task, count in heads.items()}
+    facts = {task: PUBLISHED.get(task, {}).get(count, (None, None)) for task, count in heads.items()}
     padding = {fact[1] for fact in facts.values()}
     return Layout(
         published=published,
         arch=SIZES.get((dims, layers)),
         widths=dict(embed_dims=dims, num_layers=layers, feedforward_channels=hidden),
         heads=heads,
-        vocabularies={task: _noted_vocabulary(notes, task) or fact[0] for task, fact in facts.items()},
+        vocabularies={task: noted_vocabulary(meta, task).get('name') or fact[0] for task, fact in facts.items()},
         patch_padding=notes.get('patch_padding', padding.pop() if published and len(padding) == 1 else None),
         cls_token=cls_token,
         decoder=any(name.startswith(('neck.decoder_', 'neck.mask_token')) for name in shapes),
@@ -234,11 +229,9 @@ def recognise(state: Mapping[str, torch.Tensor], source: str = '', meta: Mapping
     )
 
 
-def _facts(task: str, count: int) -> tuple[str | None, int | None]:
-    return PUBLISHED.get(task, {}).get(count, (None, None))
-
-
-def _noted_vocabulary(notes: Mapping, task: str) -> str | None:
-    kind = {'pose': 'keypoints', 'seg': 'parts'}.get(task)
-    document = (notes.get('vocabularies') or {}).get(kind)
-    return document.get('name') if isinstance(document, Mapping) else None
+def noted_vocabulary(meta: Mapping | None, task: str) -> Mapping:
+    """The document of a head's vocabulary that a file holds beside its weights; empty where there is none."""
+    notes = (meta or {}).get('sapiens')
+    documents = notes.get('vocabularies') if isinstance(notes, Mapping) else None
+    document = (documents or {}).get(KINDS.get(task))
+    return document if isinstance(document, Mapping) else {}

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import UserError
 
 # Values that describe the machine or the schedule rather than the model.
-SPEED_KEYS = ('time', 'data_time', 'memory', 'samples_per_s', 'iter', 'epoch', 'step', 'base_lr', 'lr')
+SPEED_KEYS = ('time', 'data_time', 'memory', 'samples_per_s', 'mfu', 'iter', 'epoch', 'step', 'base_lr', 'lr')
 
 
 @dataclass

@@ -61,7 +61,6 @@ class _ExactSteps:
 
         Args:
             batch_idx: Number of the batch in its epoch (or of the iteration, when there are no epochs).
-            data_batch: From the loader.
         """
         runner = self.runner
         runner.call_hook('before_train_iter', batch_idx=batch_idx, data_batch=data_batch)
@@ -86,8 +85,6 @@ class _ExactSteps:
         """Continue after ``iteration`` finished steps, in epoch ``epoch`` (both from 0).
 
         Args:
-            epoch: The epoch.
-            iteration: Number of steps.
             draws: Samples drawn in them over all processes, which may have made smaller or larger batches.
         """
         self._epoch, self._iter = epoch, iteration
@@ -118,9 +115,6 @@ class ExactIterLoop(_ExactSteps, IterBasedTrainLoop):
     """Train for a number of iterations over an endless order of the data.
 
     Args:
-        runner: The runner.
-        dataloader: Config of the loader.
-        max_iters: Number of iterations.
         **kwargs: As mmengine's ``IterBasedTrainLoop`` (``val_begin``, ``val_interval``, ``dynamic_intervals``).
     """
 
@@ -168,9 +162,6 @@ class ExactEpochLoop(_ExactSteps, EpochBasedTrainLoop):
     """Train for a number of epochs; a run interrupted in mid-epoch continues there.
 
     Args:
-        runner: The runner.
-        dataloader: Config of the loader.
-        max_epochs: Number of epochs.
         **kwargs: As mmengine's ``EpochBasedTrainLoop``.
     """
 

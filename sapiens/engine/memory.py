@@ -16,9 +16,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..errors import UserError
 from ..models.backbones import transformer
+from ..models.complexity import example_batch
 from ..models.memory import LiveMemory
 from ..registry import MODELS, OPTIMIZERS
-from ..structures import HumanDataSample
 from .precision import DTYPES, Precision
 from .sharding import repeated_layers
 
@@ -104,14 +104,14 @@ def estimate_memory(
 
 
 def _training_step(
-    model: nn.Module,
+    model: Any,
     config: Mapping,
     memory: LiveMemory,
     precision: Precision,
     batch_size: int,
     shape: tuple[int, int] | None,
 ) -> dict[str, float]:
-    data = _batch(model, batch_size, shape)
+    data = example_batch(model, batch_size, shape)
     with memory.watch(model), memory:
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         # The state exists from the second step on, when gradients and activations come on top of it.
@@ -128,7 +128,7 @@ def _training_step(
     return layers
 
 
-def _set_precision(model: nn.Module, dtype: torch.dtype) -> None:
+def _set_precision(model: Any, dtype: torch.dtype) -> None:
     for part in (model.backbone, getattr(model, 'neck', None)):
         if isinstance(part, nn.Module):
             part.to(dtype)
@@ -137,33 +137,11 @@ def _set_precision(model: nn.Module, dtype: torch.dtype) -> None:
 
 
 def _inference(
-    model: nn.Module, memory: LiveMemory, precision: Precision, batch_size: int, shape: tuple[int, int] | None
+    model: Any, memory: LiveMemory, precision: Precision, batch_size: int, shape: tuple[int, int] | None
 ) -> None:
-    inputs = _batch(model, batch_size, shape)['inputs']
+    inputs = example_batch(model, batch_size, shape)['inputs']
     with memory.watch(model), memory, torch.no_grad():
         model(model.data_preprocessor({'inputs': inputs}, False)['inputs'].to(precision.dtype))
-
-
-def _batch(model: nn.Module, batch_size: int, shape: tuple[int, int] | None) -> dict[str, Any]:
-    """A batch with every label that the heads look at."""
-    height, width = shape or model.backbone.img_size
-    heads = getattr(model, 'heads', {})
-    samples = []
-    for _ in range(batch_size):
-        sample = HumanDataSample(metainfo=dict(img_shape=(height, width), ori_shape=(height, width)))
-        if 'pose' in heads:
-            count = heads['pose'].out_channels
-            sample.gt_keypoints, sample.gt_keypoints_visible = torch.ones(count, 2), torch.ones(count)
-        if 'seg' in heads:
-            sample.gt_part_map = torch.ones(height, width, dtype=torch.uint8)
-        if 'depth' in heads:
-            sample.gt_depth = torch.ones(1, height, width)
-        if 'normal' in heads:
-            sample.gt_normals = torch.ones(3, height, width)
-        if 'depth' in heads or 'normal' in heads:
-            sample.gt_mask = torch.ones(1, height, width, dtype=torch.bool)
-        samples.append(sample)
-    return {'inputs': torch.ones(batch_size, 3, height, width, dtype=torch.uint8), 'data_samples': samples}
 
 
 def _state_bytes(wrapper: Mapping | None) -> float:

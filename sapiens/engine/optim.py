@@ -33,10 +33,6 @@ def layer_id(name: str, encoders: dict[str, Any]) -> tuple[int, int]:
 
     The patch embedding, the position embedding and the cls token are 0, layer i of the encoder is i + 1; the final
     norm, and everything outside the encoder, is the last id, number of layers + 1.
-
-    Args:
-        name: Full name of the parameter.
-        encoders: From `find_encoders`.
     """
     for prefix, encoder in encoders.items():
         if not name.startswith(prefix):

@@ -7,7 +7,7 @@ import copy
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +28,7 @@ from .. import __version__
 from ..errors import UserError
 from ..openmmlab import prepare_torchvision
 from ..registry import RUNNERS
-from .checkpoint import CoverageReport, fit_state_dict, read_checkpoint, save_plain
+from .checkpoint import fit_state_dict, read_checkpoint, save_plain
 from .complete import check_agreement, complete_config
 from .distributed import init_distributed, lost_processes
 from .hooks.ema import EMAHook
@@ -63,6 +63,11 @@ def _backend_available(backend: Any) -> bool:
     if kind == 'WandbVisBackend':
         return find_spec('wandb') is not None and any(k in os.environ for k in ('WANDB_API_KEY', 'WANDB_MODE'))
     return True
+
+
+def _named(schedules: Any) -> dict[str, list]:
+    """Schedules by their optimiser, of which there is one without a name unless the config names several."""
+    return schedules if isinstance(schedules, dict) else {'': schedules}
 
 
 @RUNNERS.register_module()
@@ -293,22 +298,14 @@ class SapiensRunner(Runner):
         elif self._load_from is not None:
             self.load_checkpoint(self._load_from)
 
-    def load_checkpoint(
-        self,
-        filename: str,
-        map_location: str | Callable = 'cpu',
-        strict: bool = False,
-        revise_keys: list | None = None,
-    ) -> dict:
+    def load_checkpoint(self, filename: str, map_location: Any = 'cpu', strict: bool = False, **_: Any) -> dict:
         """Load weights of any origin: completely for testing, the encoder at least for training.
 
-        The main process alone reads; every process must call it.
+        The main process alone reads, on the CPU; every process must call it. Known prefixes are found by themselves.
 
         Args:
             filename: See `sapiens.engine.checkpoint.read_checkpoint`.
-            map_location: Not used; files are read on the CPU.
             strict: Ask for every parameter also in training.
-            revise_keys: Not used; known prefixes are found by themselves.
 
         Raises:
             CheckpointError: Missing, damaged or unsafe file, or one for another model.
@@ -318,50 +315,47 @@ class SapiensRunner(Runner):
         def read() -> dict:
             state, meta = read_checkpoint(filename)
             skip = tuple(self.cfg.get('load_skip') or ())
-            fitted, report = self._fit(state, meta, str(filename), allow_partial=training and not strict, skip=skip)
+            fitted, report = fit_state_dict(
+                self.bare_model, state, meta, source=str(filename), allow_partial=training and not strict, skip=skip
+            )
             self.logger.info(str(report))
             return {'state_dict': fitted, 'meta': meta}
 
-        checkpoint = self._share(on_main_process(read))
-        self._load_shared(checkpoint)
+        checkpoint = self._load_shared(on_main_process(read))
         self._has_loaded = True
         return checkpoint
 
-    def _fit(
-        self, state: dict, meta: dict, source: str, **options: Any
-    ) -> tuple[dict[str, torch.Tensor], CoverageReport]:
-        return fit_state_dict(self.bare_model, state, meta, source=source, **options)
+    def _load_shared(self, read: dict | None) -> dict:
+        """Let hooks see what the main process has read, then give every process its part of the weights.
 
-    def _share(self, checkpoint: dict | None) -> dict:
-        """What hooks look at, on every process: all but the tensors, which the main process keeps."""
-        in_parts = (checkpoint or {}).get('in_parts', False)
-        large = () if in_parts else ('state_dict', 'ema_state_dict', 'optimizer')
-        small = {k: v for k, v in (checkpoint or {}).items() if k not in large}
+        Returns:
+            All but the tensors, which the main process keeps; in several parts (see `sharded_checkpoint`) all is small.
+        """
+        large = () if read and read.get('in_parts') else ('state_dict', 'ema_state_dict', 'optimizer')
+        small = {k: v for k, v in (read or {}).items() if k not in large}
         small = from_main_process(small)
-        return checkpoint if checkpoint is not None else {**small, 'state_dict': self.bare_model.state_dict()}
-
-    def _load_shared(self, checkpoint: dict) -> None:
-        """Let hooks see a checkpoint, then give every process its part of the weights."""
+        checkpoint = read if read is not None else {**small, 'state_dict': self.bare_model.state_dict()}
+        if checkpoint.get('in_parts'):
+            return checkpoint
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         if self._resume and is_main_process():
             # A hook may have exchanged them with their moving average.
-            checkpoint['state_dict'], _ = self._fit(checkpoint['state_dict'], checkpoint['meta'], 'the checkpoint')
+            state, meta = checkpoint['state_dict'], checkpoint['meta']
+            checkpoint['state_dict'], _ = fit_state_dict(self.bare_model, state, meta, source='the checkpoint')
         set_whole_weights(self.bare_model, checkpoint['state_dict'])
+        return checkpoint
 
     def resume(
         self,
         filename: str | None = None,
         resume_optimizer: bool = True,
         resume_param_scheduler: bool = True,
-        map_location: str | Callable = 'cpu',
+        **_: Any,
     ) -> None:
-        """Continue an interrupted run. The main process alone reads; every process must call it.
+        """Continue an interrupted run. The main process alone reads, on the CPU; every process must call it.
 
         Args:
             filename: A checkpoint that training wrote; by default the last whole one of the work directory.
-            resume_optimizer: Restore the optimiser.
-            resume_param_scheduler: Restore the schedules.
-            map_location: Not used; files are read on the CPU.
 
         Raises:
             CheckpointError: Not a training checkpoint, or one for another model.
@@ -371,15 +365,13 @@ class SapiensRunner(Runner):
             path, checkpoint = read_training_state(filename, self.work_dir, self.logger.warning)
             if path.is_dir():
                 return {**checkpoint, 'path': str(path)}
-            self._fit(checkpoint['state_dict'], checkpoint['meta'], str(path))
+            fit_state_dict(self.bare_model, checkpoint['state_dict'], checkpoint['meta'], source=str(path))
             return {**checkpoint, 'path': str(path)}
 
         self._resume = True
-        checkpoint = self._share(on_main_process(read))
+        checkpoint = self._load_shared(on_main_process(read))
         meta = checkpoint['meta']
         in_parts = checkpoint.get('in_parts', False)
-        if not in_parts:
-            self._load_shared(checkpoint)
         loop = self.train_loop
         if hasattr(loop, 'restore'):
             loop.restore(meta['epoch'], meta['iter'], meta.get('draws'))
@@ -422,10 +414,8 @@ class SapiensRunner(Runner):
 
     def _resume_schedules(self, saved: list | dict) -> None:
         self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
-        pairs = [(self.param_schedulers, saved)]
-        if isinstance(self.param_schedulers, dict):
-            pairs = [(self.param_schedulers[name], saved[name]) for name in self.param_schedulers]
-        for schedulers, states in pairs:
+        for name, schedulers in _named(self.param_schedulers).items():
+            states = _named(saved)[name]
             if len(schedulers) != len(states):
                 raise UserError(
                     f'cannot resume: the config has {len(schedulers)} schedules, the checkpoint {len(states)}; '
@@ -445,21 +435,15 @@ class SapiensRunner(Runner):
         save_param_scheduler: bool = True,
         meta: dict | None = None,
         by_epoch: bool = True,
-        backend_args: dict | None = None,
+        **_: Any,
     ) -> None:
         """Write a checkpoint of plain data, whole or not at all. Every process must call it.
 
         With a name that ends in ``.dcp``, each process begins to write its own part; ``self.shards.finish`` ends it.
 
         Args:
-            out_dir: Folder.
-            filename: Name in it.
-            file_client_args: Not used.
-            save_optimizer: Include the optimiser.
-            save_param_scheduler: Include the schedules.
             meta: Plain data to add.
             by_epoch: The epoch now running is finished; else the iteration is.
-            backend_args: Not used.
         """
         meta = dict(meta or {})
         meta.setdefault('epoch', self.epoch + 1 if by_epoch else self.epoch)
@@ -495,11 +479,8 @@ class SapiensRunner(Runner):
             checkpoint['optimizer_names'] = optimizer_names(self.optim_wrapper.optimizer, self.bare_model)
         if save_param_scheduler and self.param_schedulers is not None:
             schedules = self.param_schedulers
-            checkpoint['param_schedulers'] = (
-                {name: [s.state_dict() for s in group] for name, group in schedules.items()}
-                if isinstance(schedules, dict)
-                else [s.state_dict() for s in schedules]
-            )
+            states = {name: [s.state_dict() for s in group] for name, group in _named(schedules).items()}
+            checkpoint['param_schedulers'] = states if isinstance(schedules, dict) else states['']
         self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
         if in_parts:
             tensors: dict[str, Any] = {

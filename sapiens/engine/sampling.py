@@ -77,8 +77,6 @@ class PlainOrder:
     """Which sample draw number n of a run is: a new permutation in each epoch, or the order of the data set.
 
     Args:
-        size: Number of samples in the data set.
-        seed: Of the order.
         shuffle: Permute.
     """
 
@@ -108,8 +106,6 @@ class SeededSampler(Sampler):
     """Indices of one process, in an order that depends on seed and position only.
 
     Args:
-        size: Number of samples in the data set.
-        seed: Of the order.
         shuffle: Draw a new permutation in each epoch; else the order of the data set.
         infinite: Never end (training by iterations): epoch follows epoch. Else one epoch, whose end is padded from
             its start so that every process gets as many samples.
@@ -158,13 +154,7 @@ class SeededSampler(Sampler):
 
 
 class ResumableBatchSampler(Sampler):
-    """Batches of any sampler, numbered, that can start at batch i without loading the batches before it.
-
-    Args:
-        batches: Yields lists of indices.
-        sampler: The sampler behind ``batches``.
-        batch_size: Of one process.
-    """
+    """Batches of any sampler, numbered, that can start at batch i without loading the batches before it."""
 
     def __init__(self, batches: Any, sampler: Any, batch_size: int) -> None:
         self.batches, self.sampler, self.batch_size = batches, sampler, batch_size
@@ -176,7 +166,6 @@ class ResumableBatchSampler(Sampler):
         """Leave out the first ``count`` batches, in the next iteration only.
 
         Args:
-            count: Number of batches.
             draws: Samples in them over all processes, if they were not as large as those to come.
         """
         self._skip = count, count * self.batch_size * self.world_size if draws is None else draws
@@ -207,8 +196,6 @@ class SeededDataset(Dataset):
 
     Args:
         dataset: Any map-style data set.
-        seed: Of the run.
-        max_tries: Replacements to try for one draw.
     """
 
     def __init__(self, dataset: Any, seed: int, max_tries: int = 20) -> None:
@@ -265,7 +252,6 @@ def build_train_dataloader(cfg: Any, seed: int, infinite: bool) -> DataLoader:
     Args:
         cfg: mmengine's ``train_dataloader``. ``DefaultSampler`` and ``InfiniteSampler`` become a `SeededSampler`;
             other samplers are used as they are, and are run through, without loading, on resume.
-        seed: Of the run.
         infinite: Training by iterations.
 
     Returns:
@@ -327,8 +313,8 @@ def order_layout(loader: DataLoader) -> dict | None:
 
 def restore_layout(loader: DataLoader, layout: dict | None) -> None:
     """Give a loader, not yet iterated, the order of the run that is resumed, though processes or workers changed."""
+    sampler: Any = getattr(loader.batch_sampler, 'sampler', None)
     if layout and order_layout(loader):
-        batches: Any = loader.batch_sampler
+        sampler.order.layout = layout
         dataset: Any = loader.dataset
-        batches.sampler.order.layout = layout
-        dataset.keep_chunks(batches.sampler.order, get_dist_info()[1], loader.num_workers)
+        dataset.keep_chunks(sampler.order, get_dist_info()[1], loader.num_workers)

@@ -63,7 +63,6 @@ def shard_model(model: nn.Module, whole: nn.Module | None, precision: Precision,
     Args:
         model: On the meta device on every process, so that none but the first ever holds the whole.
         whole: The same model with its initial values, on the main process; None on the others.
-        precision: Of the run.
         replicas: Groups of processes, say machines, that hold a whole model each (hybrid sharding).
 
     Raises:
@@ -184,8 +183,6 @@ def set_whole_optimizer(optim_wrapper: Any, model: nn.Module, state: Any, names:
     """Give every process its part of a state that the main process has; every process must call it.
 
     Args:
-        optim_wrapper: mmengine's wrapper.
-        model: The model it optimises, without DDP.
         state: As `whole_optimizer` gives it, on the main process; None on the others.
         names: Of its parameters by number; None when another trainer wrote it.
 

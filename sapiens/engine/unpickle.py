@@ -129,7 +129,6 @@ class Unpickler(pickle._Unpickler):
     promises. A checkpoint's pickle is small, the numbers lie elsewhere.
 
     Args:
-        file: Where the pickle begins.
         find_storage: ``(key, number of bytes) -> storage``, for tensors.
 
     Raises:
@@ -255,7 +254,6 @@ def to_plain(data: Any, keep_arrays: bool = False) -> Any:
     Arrays become lists, tuples stay, numpy scalars become Python's; anything else becomes its text.
 
     Args:
-        data: Anything.
         keep_arrays: Leave numpy arrays and logged histories what they are.
     """
     # What stands in many places is turned once, whatever a file makes of it; the originals keep their ids alive.

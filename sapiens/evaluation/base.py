@@ -32,7 +32,6 @@ class HumanMetric(BaseMetric):
     Args:
         bootstrap: Resamples (over images) for 95 % confidence intervals; 0 computes none.
         keep_worst: Samples with the worst scores to keep whole, for pictures.
-        seed: Seed of the bootstrap.
         collect_device, prefix, collect_dir: As in `mmengine.evaluator.BaseMetric`.
 
     Attributes:
@@ -41,6 +40,7 @@ class HumanMetric(BaseMetric):
     """
 
     task = ''
+    default_prefix: str | None = None
 
     def __init__(
         self,
@@ -241,8 +241,6 @@ def dense_pair(sample: dict, prediction: str, label: str, metric: str, people: b
 
     Args:
         sample: With the two fields, and ``warp_mat`` and ``img_shape`` where the network saw a part of the image.
-        prediction, label: Names of the fields.
-        metric: Who asks, for messages.
         people: Count only pixels of people (``gt_mask``, else the part labels), where the sample has either.
 
     Raises:
@@ -290,7 +288,7 @@ def extent_text(records: list[dict], images: int) -> str:
     return f'{images} samples, {crops} of them crops of their image (what lies outside is not judged)'
 
 
-def person_mask(sample: dict, shape: tuple[int, int]) -> np.ndarray | None:
+def person_mask(sample: dict, shape: Sequence[int]) -> np.ndarray | None:
     """``(H, W)`` bool of people, from ``gt_mask`` or the part labels; None when the sample has neither.
 
     Raises:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..errors import UserError
@@ -91,7 +93,6 @@ class DepthMetric(HumanMetric):
         max_depth: Farthest label that counts, in the labels' unit; None = any finite.
         min_depth: Nearest label that counts, and the floor of predictions in ratios and logarithms.
         min_pixels: Images with fewer counted pixels are left out (with a note).
-        kwargs: See `HumanMetric`.
     """
 
     default_prefix = 'depth'
@@ -103,7 +104,7 @@ class DepthMetric(HumanMetric):
         max_depth: float | None = None,
         min_depth: float = 1e-3,
         min_pixels: int = 2,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if alignment not in _ALIGNMENTS:

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..errors import UserError
 from ..registry import METRICS
-from ..structures.coco import AREA_OF_BOX, CocoFile, CocoImage, CocoPerson, Notes, id_key, read_coco
+from ..structures.coco import CocoFile, CocoImage, CocoPerson, read_coco
+from ..structures.coco_entries import AREA_OF_BOX, Notes, id_key
 from ..structures.coco_results import CocoResult
 from ..vocabularies import KeypointVocabulary
 from .base import field, noted, sample_name, to_numpy
@@ -43,7 +44,6 @@ class KeypointAP(KeypointMetric):
             ``keypoint_threshold``; ``'keypoint'`` = mean of all keypoint scores; ``'bbox'`` = box score.
         keypoint_threshold: In [0, 1].
         nms_threshold: OKS above which the worse of two persons is a duplicate; None suppresses none.
-        kwargs: See `HumanMetric`.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class KeypointAP(KeypointMetric):
             box = extent(points[visible > 0]) if box is None else box
             area = box[2:].prod() * AREA_OF_BOX if sample.get('area') is None else sample['area']
             label = np.concatenate([points, visible[:, None]], 1)
-            record['label'] = CocoPerson(sample.get('ann_id'), sample.get('img_id'), box, label, float(area))
+            record['label'] = CocoPerson(sample.get('ann_id'), sample.get('img_id', ''), box, label, float(area))
         return record
 
     def summarize(self, records: list[dict]) -> EvaluationReport:
@@ -129,7 +129,7 @@ class KeypointAP(KeypointMetric):
         Raises:
             UserError: Images that the labels do not have, or no labelled person.
         """
-        labels, given = _checked(self.labels if labels is None else labels), len(results)
+        labels, given = _checked(labels or self.labels), len(results)
         if nms_threshold is not None:
             results = self._suppress(results, nms_threshold)
         order = sorted(labels.images, key=lambda i: (isinstance(i, str), i))
@@ -202,7 +202,7 @@ class KeypointAP(KeypointMetric):
                 'image_id': number[person.image_id],
                 'category_id': 1,
                 'keypoints': empty if person.keypoints is None else person.keypoints.astype(np.float64),
-                'bbox': person.bbox.tolist(),
+                'bbox': np.asarray(person.bbox).tolist(),
                 'area': float(person.area),
                 'iscrowd': int(person.crowd),
             }
@@ -270,8 +270,10 @@ class KeypointAP(KeypointMetric):
         return Table(title, ['Keypoint', 'labelled', 'KS'], rows, kind={'KS': 'fraction'})
 
 
-def _checked(labels: CocoFile) -> CocoFile:
+def _checked(labels: CocoFile | None) -> CocoFile:
     """The file, if somebody in it counts."""
+    if labels is None:
+        raise UserError('KeypointAP: has no labels to score against; give it an ann_file')
     if all(person.ignored for person in labels.persons):
         raise UserError(f'{labels.path}: no person has a labelled keypoint; nothing can be evaluated against it')
     return labels

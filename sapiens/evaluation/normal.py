@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -52,16 +53,12 @@ class NormalMetric(HumanMetric):
     Each image is read once; sums and shares are exact. The median comes from a histogram of all pixels with bins of
     0.01 degrees up to 30 and of 0.1 above, so it is off by at most half a bin (stated in the output). Labels of length
     zero are unknown. When the labels' axes do not look like x right, y up, z towards the viewer, a note says so.
-
-    Args:
-        angles: Degrees of the shares ``within_A``.
-        kwargs: See `HumanMetric`.
     """
 
     default_prefix = 'normal'
     task = 'normal'
 
-    def __init__(self, angles: Sequence[float] = (5, 7.5, 11.25, 22.5, 30), **kwargs) -> None:
+    def __init__(self, angles: Sequence[float] = (5, 7.5, 11.25, 22.5, 30), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.angles = tuple(angles)
 

@@ -27,7 +27,6 @@ class PointSet:
         scores: ``(D,)`` of the detections, for this set.
         points: ``(P,)`` ids of the set.
         sigmas: ``(P,)``.
-        images: Number of images.
     """
 
     def __init__(

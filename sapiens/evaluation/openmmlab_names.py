@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..registry import METRICS
-from ..structures.coco import AREA_OF_BOX
+from ..structures.coco_entries import AREA_OF_BOX
 from .keypoint_ap import KeypointAP
 from .part_iou import IGNORE, PartIoU
 from .pck import PCK
@@ -78,7 +78,6 @@ class PCKAccuracy(PCK):
     Args:
         thr: The only threshold.
         norm_item: ``'bbox'``; heads and torsos are ``norm=(name, name)`` of `PCK`.
-        kwargs: Further arguments of `PCK`.
     """
 
     default_prefix = None

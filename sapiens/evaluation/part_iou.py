@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ..errors import UserError
 from ..registry import METRICS
-from ..vocabularies import PartVocabulary, load_vocabulary
+from ..vocabularies import PartVocabulary, load_parts
 from .analysis.outlines import boundary_counts, boundary_f
 from .base import HumanMetric, count_notes, dense_pair, extent_text, noted, sample_name
 from .report import EvaluationReport
@@ -40,10 +41,9 @@ class PartIoU(HumanMetric):
         boundary: Compute ``mBF`` too, the mean outline F-score (see `boundary_counts`). It is no figure of the paper
             and takes twenty times as long as the others.
         boundary_tolerance: Share of the image's diagonal, at least one pixel.
-        kwargs: See `HumanMetric`.
     """
 
-    default_prefix = 'seg'
+    default_prefix: str | None = 'seg'
     task = 'seg'
 
     def __init__(
@@ -54,10 +54,10 @@ class PartIoU(HumanMetric):
         ignore: Sequence[str | int] = (),
         boundary: bool = False,
         boundary_tolerance: float = 0.0075,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.vocabulary = load_vocabulary(vocabulary)
+        self.vocabulary = load_parts(vocabulary)
         count = self.vocabulary.num_classes
         self.label_table = lookup_table(label_map, count, 'label_map')
         self.pred_table = lookup_table(pred_map, count, 'pred_map')
@@ -102,7 +102,7 @@ class PartIoU(HumanMetric):
         if self.boundary:
             label, prediction = self.label_table[pair.label], self.pred_table[pair.prediction]
             label = np.where(pair.counted, label, IGNORE).astype(np.uint8)
-            tolerance = max(1, round(self.boundary_tolerance * float(np.hypot(*label.shape))))
+            tolerance = max(1, round(self.boundary_tolerance * float(np.linalg.norm(label.shape))))
             outlines = boundary_counts(prediction.astype(np.uint8), label, count, tolerance, label == IGNORE)
             record['outlines'] = outlines.astype(np.int32)
         return record

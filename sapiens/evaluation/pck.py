@@ -37,7 +37,6 @@ class PCK(KeypointMetric):
         auc_limit: T.
         min_side: Persons whose box is not wider and higher than this are left out, in pixels of the original image.
         min_points: Persons with fewer labelled points are left out.
-        kwargs: See `HumanMetric`.
     """
 
     def __init__(
@@ -183,4 +182,4 @@ class PCK(KeypointMetric):
     def _norm_text(self) -> str:
         if self.norm_points is not None:
             return f'distance of {self.norm[0]} and {self.norm[1]}'
-        return {'bbox': 'longer side of the box', 'diagonal': 'diagonal of the box'}[self.norm]
+        return 'longer side of the box' if self.norm == 'bbox' else 'diagonal of the box'

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..structures.geometry import to_original
-from ..vocabularies import KeypointVocabulary, keypoint_map, load_vocabulary
+from ..vocabularies import KeypointVocabulary, keypoint_map, load_keypoints
 from .base import HumanMetric, field, sample_name
 
 SCORE_MODES = ('bbox_keypoint', 'keypoint', 'bbox')
@@ -22,10 +22,9 @@ class KeypointMetric(HumanMetric):
         vocabulary: Of the predictions.
         gt_vocabulary: Of the labels when it is another one: predictions are converted, and only points that both have
             are scored (308 -> 133: the paper's 114 common points).
-        kwargs: See `HumanMetric`.
     """
 
-    default_prefix = 'pose'
+    default_prefix: str | None = 'pose'
     task = 'pose'
 
     def __init__(
@@ -99,7 +98,7 @@ class PointConversion:
     def __init__(
         self, vocabulary: str | KeypointVocabulary, gt_vocabulary: str | KeypointVocabulary | None = None
     ) -> None:
-        self.source, self.target = load_vocabulary(vocabulary), load_vocabulary(gt_vocabulary or vocabulary)
+        self.source, self.target = load_keypoints(vocabulary), load_keypoints(gt_vocabulary or vocabulary)
         self._sources = keypoint_map(self.source, self.target, derived=False)
         self.scored = np.array(sorted(self._sources), np.int64)
 
@@ -126,7 +125,7 @@ def common_points(vocabulary: KeypointVocabulary) -> dict[int, float]:
     The vocabularies give some face points different sigmas. Where these points are compared, those of COCO-WholeBody
     hold for both, so that the same persons score the same.
     """
-    whole_body = load_vocabulary('wholebody133')
+    whole_body = load_keypoints('wholebody133')
     mapping = keypoint_map('keypoints308', whole_body, derived=False)
     if vocabulary.name == 'keypoints308':
         return {source: float(whole_body.sigmas[t]) for t, sources in mapping.items() for source in sources}

@@ -25,7 +25,6 @@ class EvaluationReport:
     """All that one metric has to say.
 
     Attributes:
-        metric: Class name of the metric.
         task: ``'pose'``, ``'seg'``, ``'depth'`` or ``'normal'``.
         metrics: Figures by name; fractions are in [0, 1]. A figure that is not defined is NaN (or -1 for AP and AR,
             as COCO's tools have it) and a note says why.
@@ -67,7 +66,7 @@ class EvaluationReport:
         }
 
 
-def print_report(report: EvaluationReport, console: Console | None = None, references: bool = True) -> None:
+def print_report(report: EvaluationReport, console: Console | None = None) -> None:
     """Print protocol, tables (those of publications below ours, and marked) and notes."""
     if console is None:
         # Files and pipes have no width of their own; there nothing should wrap.
@@ -75,7 +74,7 @@ def print_report(report: EvaluationReport, console: Console | None = None, refer
     console.print(f'\n[bold]{report.metric}[/bold] ({report.task})', highlight=False)
     for name, value in report.protocol.items():
         console.print(f'  {name}: {value}', highlight=False, markup=False)
-    published = published_tables(report.task, report.metric) if references else []
+    published = published_tables(report.task, report.metric)
     for table in [*report.tables, *published]:
         console.print(f'\n{table.title}', style='italic', highlight=False, markup=False)
         shown = RichTable(box=box.SIMPLE_HEAVY)
@@ -88,11 +87,11 @@ def print_report(report: EvaluationReport, console: Console | None = None, refer
         console.print(line, highlight=False, markup=False)
 
 
-def to_markdown(report: EvaluationReport, references: bool = True) -> str:
+def to_markdown(report: EvaluationReport) -> str:
     """The same as `print_report`, as Markdown."""
     lines = [f'## {report.metric} ({report.task})', '']
     lines += [f'- {name}: {value}' for name, value in report.protocol.items()]
-    for table in report.tables + (published_tables(report.task, report.metric) if references else []):
+    for table in [*report.tables, *published_tables(report.task, report.metric)]:
         lines += ['', f'### {table.title}', '']
         lines.append('| ' + ' | '.join(table.heading()) + ' |')
         lines.append('|' + '|'.join([' --- '] + [' ---: '] * (len(table.columns) - 1)) + '|')

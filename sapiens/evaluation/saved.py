@@ -15,12 +15,12 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
-from ..datasets.label_files import encode_ids, encode_npz, read_array
+from ..datasets.label_files import decode_ids, encode_ids, encode_npz, read_label, vectors_of
 from ..errors import UserError
 from ..registry import METRICS
 from ..structures.coco_results import describe_person
@@ -46,7 +46,6 @@ class SavePredictions(HumanMetric):
         task: ``'pose'``, ``'seg'``, ``'depth'`` or ``'normal'``.
         vocabulary: Vocabulary that the predictions follow; needed for keypoints, kept in the results of parts.
         score_mode, keypoint_threshold: How a person's score is made, as in `KeypointAP`.
-        kwargs: See `HumanMetric`.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class SavePredictions(HumanMetric):
         self.score_mode, self.keypoint_threshold = score_mode, keypoint_threshold
         if task == 'pose' and (self.out.suffix != '.json' or vocabulary is None):
             raise UserError(f'{out}: keypoints are saved as a .json file, and SavePredictions needs their vocabulary')
-        self.vocabulary = None if vocabulary is None else load_vocabulary(vocabulary)
+        self.vocabulary: Any = None if vocabulary is None else load_vocabulary(vocabulary)
 
     def measure(self, sample: dict) -> dict:
         """Write one sample's map at once; keep its keypoints."""
@@ -100,9 +99,8 @@ class SavePredictions(HumanMetric):
     def summarize(self, records: list[dict]) -> EvaluationReport:
         """Write the list of all results."""
         results = [record['result'] for record in records]
-        if self.task == 'pose':
-            path, document = self.out, results
-        else:
+        path, document = self.out, cast(Any, results)
+        if self.task != 'pose':
             path = self.out / 'results.json'
             document = {
                 'format': FORMAT,
@@ -165,28 +163,12 @@ class SavedMaps:
             yield self._read(path), crop
 
     def _read(self, path: Path) -> np.ndarray:
-        array = read_array(read_file(path, 'result file'), str(path))
-        channels = {'seg': 0, 'depth': 1, 'normal': 3}[self.task]
-        is_image = path.suffix.lower() == '.png'
-        if is_image and self.task == 'seg' and array.ndim == 3:
-            raise UserError(f'{path}: holds colours, not part ids; save ids as a grey PNG')
-        if channels == 0 and array.ndim == 3 and array.shape[0] == 1:
-            array = array[0]
-        if channels == 1 and array.ndim == 2:
-            array = array[None]
-        if channels and array.ndim == 3 and array.shape[0] != channels and array.shape[-1] >= channels:
-            array = np.moveaxis(array[..., 2::-1] if is_image else array, -1, 0)
-        wanted = (channels,) if channels else ()
-        if array.dtype.kind not in 'biuf' or array.ndim != 2 + len(wanted) or array.shape[:-2] != wanted:
-            raise UserError(
-                f'{path}: a {self.task} map has numbers of {channels or 1} channel(s), this {array.dtype} {array.shape}'
-            )
-        if not channels:
-            return array.astype(np.uint8) if array.dtype.kind == 'b' else array
-        if is_image and self.task == 'normal':
-            known, top = array.any(0), np.iinfo(array.dtype).max
-            return np.where(known, array.astype(np.float32) * (2 / top) - 1, 0)
-        return array.astype(np.float32)
+        data, name = read_file(path, 'result file'), str(path)
+        if self.task == 'seg':
+            return decode_ids(data, name)
+        if self.task == 'depth':
+            return read_label('depth', data, name).astype(np.float32)[None]
+        return np.moveaxis(vectors_of(read_label('normals', data, name)), -1, 0)
 
 
 def _file_stem(sample: dict) -> str:

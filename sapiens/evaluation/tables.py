@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,6 @@ class Table:
     """Rows of figures under named columns.
 
     Attributes:
-        title: Heading.
         columns: Names of the columns; the first holds the row's name.
         rows: One list per row: text, int, float or None (not defined).
         kind: ``'fraction'``: numbers in [0, 1], shown in percent; ``'number'``: shown as they are; a dict gives
@@ -31,7 +31,7 @@ class Table:
     kind: str | dict[str, str] = 'number'
     intervals: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
 
-    def show(self, column: str, value: object) -> str:
+    def show(self, column: str, value: Any) -> str:
         """A cell as text: percent with 2 decimals, numbers with 4 digits, ``n/a`` where nothing is defined."""
         if isinstance(value, str):
             return value
@@ -39,7 +39,7 @@ class Table:
             return 'n/a'
         if isinstance(value, int):
             return str(value)
-        return f'{value * 100:.2f}' if self.is_fraction(column) else f'{value:.4g}'
+        return f'{float(value) * 100:.2f}' if self.is_fraction(column) else f'{value:.4g}'
 
     def is_fraction(self, column: str) -> bool:
         """Whether the column's numbers are fractions, shown in percent."""

@@ -103,9 +103,9 @@ def finish_test(
 
 
 def _saver(kind: type[HumanMetric], metric: dict, out: Path) -> dict:
-    saver = dict(type='SavePredictions', task=kind.task, prefix=f'saved_{kind.task}')
+    saver: dict[str, Any] = dict(type='SavePredictions', task=kind.task, prefix=f'saved_{kind.task}')
     saver['out'] = str(out / ('results_pose.json' if kind.task == 'pose' else f'results_{kind.task}'))
-    signatures = [inspect.signature(parent.__init__).parameters for parent in kind.__mro__ if parent is not object]
+    signatures = [inspect.signature(parent).parameters for parent in kind.__mro__ if parent is not object]
     default = next((s['vocabulary'].default for s in signatures if 'vocabulary' in s), None)
     saver['vocabulary'] = metric.get('vocabulary', default)
     for name in ('score_mode', 'keypoint_threshold'):

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..structures import HumanDataSample
 from .pretrain import MAEPretrainer
 
 _PATHS = {'decoder': 'neck'}
@@ -76,3 +78,52 @@ def count_flops(model: nn.Module, shape: tuple[int, int]) -> dict[str, tuple[int
     root, total = type(model).__name__, counter.get_total_flops()
     true = {key: counts.get(f'{root}.{_PATHS.get(key, key)}', 0) for key in names} | {'whole': total}
     return {key: (paper[key], true[key]) for key in paper}
+
+
+def count_training_flops(model: nn.Module, shape: tuple[int, int] | None = None) -> int:
+    """True operations of one image's forward and backward pass, two per multiply-add, attention included.
+
+    What frozen layers save is saved; what checkpointing computes again does not count.
+
+    Args:
+        model: An estimator or MAE model whose parameters are on the meta device; its gradients are lost.
+        shape: ``(H, W)`` of the input; the backbone's by default.
+    """
+    again = [module for module in model.modules() if getattr(module, 'with_cp', False)]
+    for module in again:
+        module.with_cp = False
+    with torch.device('meta'), FlopCounterMode(display=False) as counter:
+        data = model.to('meta').train().data_preprocessor(example_batch(model, 1, shape), True)
+        model.parse_losses(model(**data, mode='loss'))[0].backward()
+    for module in again:
+        module.with_cp = True
+    model.zero_grad()
+    return counter.get_total_flops()
+
+
+def example_batch(model: nn.Module, batch_size: int = 1, shape: tuple[int, int] | None = None) -> dict[str, Any]:
+    """A collated batch of ones, with every label that the heads look at, on the device of the context.
+
+    Args:
+        model: An estimator or MAE model.
+        batch_size: Images.
+        shape: ``(H, W)``; the backbone's by default.
+    """
+    height, width = shape or model.backbone.img_size
+    heads = getattr(model, 'heads', {})
+    samples = []
+    for _ in range(batch_size):
+        sample = HumanDataSample(metainfo=dict(img_shape=(height, width), ori_shape=(height, width)))
+        if 'pose' in heads:
+            count = heads['pose'].out_channels
+            sample.gt_keypoints, sample.gt_keypoints_visible = torch.ones(count, 2), torch.ones(count)
+        if 'seg' in heads:
+            sample.gt_part_map = torch.ones(height, width, dtype=torch.uint8)
+        if 'depth' in heads:
+            sample.gt_depth = torch.ones(1, height, width)
+        if 'normal' in heads:
+            sample.gt_normals = torch.ones(3, height, width)
+        if 'depth' in heads or 'normal' in heads:
+            sample.gt_mask = torch.ones(1, height, width, dtype=torch.bool)
+        samples.append(sample)
+    return {'inputs': torch.ones(batch_size, 3, height, width, dtype=torch.uint8), 'data_samples': samples}

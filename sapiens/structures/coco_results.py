@@ -13,21 +13,9 @@ import numpy as np
 from ..errors import UserError
 from ..utils.file_names import PathIndex
 from ..utils.json_files import as_numbers, read_json
-from ..vocabularies import KeypointVocabulary, load_vocabulary
-from .coco import (
-    CocoFile,
-    Notes,
-    as_corners,
-    box_problem,
-    choose_category,
-    id_key,
-    objects_of,
-    parse_coco,
-    read_box,
-    read_keypoints,
-    read_order,
-    read_score,
-)
+from ..vocabularies import KeypointVocabulary, load_keypoints
+from .coco import CocoFile, choose_category, parse_coco, read_order
+from .coco_entries import Notes, as_corners, box_problem, id_key, objects_of, read_box, read_keypoints, read_score
 
 
 @dataclass
@@ -35,13 +23,12 @@ class CocoBoxes:
     """Boxes by image.
 
     Attributes:
-        path: The file.
         boxes: Name or id of an image -> ``(N, 5)`` float32 x1, y1, x2, y2, score.
         notes: What was dropped or assumed.
     """
 
     path: str
-    boxes: dict[Hashable, np.ndarray]
+    boxes: dict[Any, np.ndarray]
     names: dict[Hashable, str]
     notes: Notes
 
@@ -66,7 +53,6 @@ class CocoResult:
         image_id: Of its image, as the annotation file has it.
         keypoints: ``(K, 2)`` float64 pixels of the original image.
         keypoint_scores: ``(K,)``.
-        score: Of the whole person.
         bbox: x, y, width, height, or None.
         person_box: The box it was found in, x, y, width, height, or None.
         part_scores: Scores of single parts by name (``foot_score``, ...).
@@ -117,11 +103,12 @@ def read_coco_boxes(
     elif isinstance(document, dict):
         for name, boxes in document.items():
             table = [as_numbers(box, -1) for box in boxes] if isinstance(boxes, list) else [None]
-            if any(row is None or len(row) not in (4, 5) for row in table):
+            good = [row for row in table if row is not None and len(row) in (4, 5)]
+            if len(good) < len(table):
                 raise UserError(f"{path}: '{name}' has no list of boxes [x1, y1, x2, y2, score]; a file of boxes is "
                                 'that by image name, COCO annotations or COCO results')  # fmt: skip
             rows[name] = []
-            for row in table:
+            for row in good:
                 score = float(row[4]) if len(row) == 5 else 1.0
                 if box_problem(np.concatenate([row[:2], row[2:4] - row[:2]]), None) or not np.isfinite(score):
                     notes.add('boxes that are empty or not finite', name)
@@ -130,7 +117,7 @@ def read_coco_boxes(
     else:
         for where, entry in _persons(document, path, coco, notes, category, ('image_id', 'bbox')):
             bbox = read_box(entry['bbox'], where)
-            if box_problem(bbox, None):
+            if bbox is None or box_problem(bbox, None):
                 notes.add('boxes that are empty or not finite', where.removeprefix(f'{path}: '))
             else:
                 score = read_score(entry.get('score', 1.0), where)
@@ -149,7 +136,6 @@ def describe_person(
         image_id: Id or name of the image.
         keypoints: ``(K, 2)`` pixels of the image.
         keypoint_scores: ``(K,)``.
-        score: Of the whole person.
         box: x1, y1, x2, y2.
     """
     points = np.concatenate([keypoints, np.reshape(keypoint_scores, (-1, 1))], 1, dtype=np.float64)
@@ -177,15 +163,15 @@ def read_coco_results(
     Raises:
         UserError: Another format, numbers that are not finite, an image that ``coco`` does not have.
     """
-    path, notes, vocabulary = str(path), Notes(), load_vocabulary(vocabulary)
+    path, notes, known = str(path), Notes(), load_keypoints(vocabulary)
     document = read_json(path, 'result file')
     names: dict[str, str] = {}
-    order, count = None, vocabulary.num_keypoints
+    order, count = None, known.num_keypoints
     if isinstance(document, dict) and 'annotations' in document:
         images = objects_of(document, 'images', path, may_lack=True)
         names = {id_key(image.get('id')): str(image.get('file_name')) for image in images}
         chosen, _ = choose_category(objects_of(document, 'categories', path, may_lack=True), path, category)
-        order, count = read_order(chosen, vocabulary, path, notes)
+        order, count = read_order(chosen, known, path, notes)
         document = document['annotations']
     results = []
     for where, entry in _persons(document, path, coco, notes, category, ('image_id', 'keypoints', 'score')):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def to_original(points: Any, warp_mat: Any = None) -> np.ndarray:
 
 
 def covered_window(
-    warp_mat: Any, img_shape: tuple[int, int], ori_shape: tuple[int, int]
+    warp_mat: Any, img_shape: Sequence[int] | None, ori_shape: Sequence[int]
 ) -> tuple[tuple[slice, slice], np.ndarray | None]:
     """The pixels of the original image that the network's input shows (those whose centres lie on its pixels).
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from ..vocabularies import KeypointVocabulary, load_vocabulary
+from ..vocabularies import KeypointVocabulary, load_keypoints
 from .canvas import SHIFT, fixed, line_width, new_canvas
 
 
@@ -30,7 +30,6 @@ def draw_keypoints(
         image: ``(H, W, 3)`` uint8 RGB.
         keypoints: ``(K, 2)`` or ``(N, K, 2)``, x and y in pixels; points that are not finite are left out.
         scores: ``(K,)`` or ``(N, K)``; ``None`` draws every point.
-        vocabulary: Vocabulary of the points, or its name.
         threshold: Points with a lower score are left out, and lines that end in them.
         radius: Largest radius of a dot in pixels; by default it follows the size of image and person.
         thickness: Width of a line in pixels; by default it follows the size of image and person.
@@ -39,16 +38,16 @@ def draw_keypoints(
         A new ``(H, W, 3)`` uint8 RGB image.
     """
     canvas = new_canvas(image)
-    vocabulary = load_vocabulary(vocabulary)
-    keypoints = np.asarray(keypoints, np.float64).reshape(-1, vocabulary.num_keypoints, 2)
+    names = load_keypoints(vocabulary)
+    keypoints = np.asarray(keypoints, np.float64).reshape(-1, names.num_keypoints, 2)
     scores = np.ones(keypoints.shape[:2]) if scores is None else np.asarray(scores, np.float64)
     scores = scores.reshape(keypoints.shape[:2])
     shown = (scores >= threshold) & np.isfinite(keypoints).all(-1)
     for points, visible in zip(keypoints, shown, strict=True):
         if visible.any():
             width = _person_width(canvas, points[visible]) if thickness is None else thickness
-            _draw_skeleton(canvas, points, visible, vocabulary, width)
-            _draw_dots(canvas, points, visible, vocabulary, 1.4 * width if radius is None else radius)
+            _draw_skeleton(canvas, points, visible, names, width)
+            _draw_dots(canvas, points, visible, names, 1.4 * width if radius is None else radius)
     return canvas
 
 
@@ -64,8 +63,6 @@ def draw_boxes(
     Args:
         image: ``(H, W, 3)`` uint8 RGB.
         boxes: ``(N, 4)``: x1, y1, x2, y2 in pixels.
-        labels: One text per box.
-        color: RGB.
         thickness: Width of a line in pixels; by default it follows the size of the image.
 
     Returns:

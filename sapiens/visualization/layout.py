@@ -45,7 +45,6 @@ def side_by_side(
 
     Args:
         images: ``(H, W, 3)`` uint8 RGB each.
-        titles: One text per picture.
         columns: Pictures per row; default: all in one row.
         gap: White pixels between pictures; default: 1 % of the height.
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ..vocabularies import PartVocabulary, load_vocabulary
+from ..vocabularies import PartVocabulary, load_parts
 from .canvas import line_width, new_canvas
 
 INVALID_COLOR = (100, 100, 100)
@@ -27,7 +27,6 @@ def draw_parts(
     Args:
         image: ``(H, W, 3)`` uint8 RGB.
         part_map: ``(H, W)`` integer part ids, 255 = ignore.
-        vocabulary: Vocabulary of the ids, or its name.
         alpha: Weight of the colours, 0 to 1.
         outline: Darken the borders between parts.
 
@@ -38,20 +37,18 @@ def draw_parts(
         ValueError: Sizes differ, or an id lies outside the vocabulary.
     """
     canvas = new_canvas(image)
-    vocabulary = load_vocabulary(vocabulary)
+    names = load_parts(vocabulary)
     part_map = np.asarray(part_map)
     if part_map.shape != canvas.shape[:2]:
         raise ValueError(f'the part map is {part_map.shape}, the image {canvas.shape[:2]}')
     part_map = part_map.astype(np.uint8)
     known = np.zeros(256, bool)
-    known[: vocabulary.num_classes] = known[255] = True
+    known[: names.num_classes] = known[255] = True
     if not known[part_map].all():
         worst = int(part_map[~known[part_map]].max())
-        raise ValueError(
-            f"part id {worst} is outside vocabulary '{vocabulary.name}' ({vocabulary.num_classes} classes)"
-        )
+        raise ValueError(f"part id {worst} is outside vocabulary '{names.name}' ({names.num_classes} classes)")
     table = np.zeros((256, 3), np.uint8)
-    table[: vocabulary.num_classes] = vocabulary.colors
+    table[: names.num_classes] = names.colors
     painted = (part_map != 0) & (part_map != 255)
     mixed = cv2.addWeighted(canvas, 1 - alpha, table[part_map], alpha, 0)
     canvas[painted] = mixed[painted]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,11 +25,9 @@ class HumanVisualizer(Visualizer):
     """Draws the labels and predictions that a sample carries, each as one picture, and sends them to the backends.
 
     Args:
-        name: Name of the instance.
         keypoint_vocabulary: Vocabulary of the keypoints, or its name; may also be set on the object later.
         part_vocabulary: Vocabulary of the part ids, or its name.
         threshold: Keypoints with a lower score are left out.
-        alpha: Weight of the part colours.
         *args: As for mmengine's `Visualizer`.
         **kwargs: As for mmengine's `Visualizer`.
     """
@@ -36,12 +35,12 @@ class HumanVisualizer(Visualizer):
     def __init__(
         self,
         name: str = 'visualizer',
-        *args,
+        *args: Any,
         keypoint_vocabulary: str | KeypointVocabulary | None = None,
         part_vocabulary: str | PartVocabulary | None = None,
         threshold: float = 0.3,
         alpha: float = 0.55,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(name, *args, **kwargs)
         self.keypoint_vocabulary = keypoint_vocabulary
@@ -67,7 +66,7 @@ class HumanVisualizer(Visualizer):
             threshold = self.threshold if prefix == 'pred' else 0.5
             pictures['pose'] = draw_keypoints(image, points, scores, self.keypoint_vocabulary, threshold)
             if prefix == 'pred' and 'bbox' in sample:
-                pictures['pose'] = draw_boxes(pictures['pose'], _array(sample.bbox))
+                pictures['pose'] = draw_boxes(pictures['pose'], np.asarray(sample.bbox))
         parts = _array(sample.get(f'{prefix}_part_map'))
         if parts is not None and self.part_vocabulary is not None:
             pictures['seg'] = draw_parts(image, parts.reshape(parts.shape[-2:]), self.part_vocabulary, self.alpha)
@@ -99,15 +98,9 @@ class HumanVisualizer(Visualizer):
         """Draw image, labels and predictions side by side and write, show or send the picture.
 
         Args:
-            name: Name of the picture at the backends.
             image: ``(H, W, 3)`` uint8 RGB.
-            data_sample: What to draw on it.
-            draw_gt: Draw labels.
-            draw_pred: Draw predictions.
-            show: Open a window.
             wait_time: Seconds that the window stays; 0 = until a key is pressed.
             out_file: Write the picture there instead of sending it to the backends.
-            step: Training step for the backends.
         """
         titles, tiles = ['image'], [image]
         for prefix, wanted, word in (('gt', draw_gt, 'label'), ('pred', draw_pred, 'prediction')):

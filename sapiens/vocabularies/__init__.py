@@ -8,6 +8,8 @@ from .loader import (
     PartVocabulary,
     VocabularyError,
     available_vocabularies,
+    load_keypoints,
+    load_parts,
     load_vocabulary,
     parse_vocabulary,
 )
@@ -20,6 +22,8 @@ __all__ = [
     'convert_keypoints',
     'describe',
     'keypoint_map',
+    'load_keypoints',
+    'load_parts',
     'load_vocabulary',
     'parse_vocabulary',
     'vocabulary_difference',

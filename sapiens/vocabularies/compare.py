@@ -19,9 +19,6 @@ def vocabulary_difference(
 ) -> str | None:
     """What differs between two vocabularies of which training or a metric depends: number, names, left and right.
 
-    Args:
-        one, other: Of the same kind or not.
-
     Returns:
         A clause for a message, e.g. ``'number 3 is left_ear here and nose there'``; None when they agree.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .loader import KeypointVocabulary, VocabularyError, load_vocabulary
+from .loader import KeypointVocabulary, VocabularyError, load_keypoints
 
 
 def keypoint_map(
@@ -28,12 +28,12 @@ def keypoint_map(
     Raises:
         VocabularyError: No chain of maps leads from source to target, or a map names a point that the target lacks.
     """
-    source, target = load_vocabulary(source), load_vocabulary(target)
-    start = {i: (i,) for i in range(source.num_keypoints)}
-    queue, seen = [(source, start)], {source.name}
+    begin, end = load_keypoints(source), load_keypoints(target)
+    start: dict[int, tuple[int, ...]] = {i: (i,) for i in range(begin.num_keypoints)}
+    queue, seen = [(begin, start)], {begin.name}
     while queue:
         vocabulary, mapping = queue.pop(0)
-        if vocabulary.name == target.name:
+        if vocabulary.name == end.name:
             return mapping
         for name, step in vocabulary.maps.items():
             if name in seen:
@@ -45,14 +45,14 @@ def keypoint_map(
                 for t, sources in entries.items()
                 if all(s in mapping for s in sources)
             }
-            step_target = load_vocabulary(name)
+            step_target = load_keypoints(name)
             if composed and max(composed) >= step_target.num_keypoints:
                 raise VocabularyError(
                     f"the map from '{vocabulary.name}' to '{name}' makes point {max(composed)}, "
                     f"but '{name}' has {step_target.num_keypoints}"
                 )
             queue.append((step_target, dict(sorted(composed.items()))))
-    raise VocabularyError(f"no map from vocabulary '{source.name}' to '{target.name}'; add one under \"maps\"")
+    raise VocabularyError(f"no map from vocabulary '{begin.name}' to '{end.name}'; add one under \"maps\"")
 
 
 def convert_keypoints(
@@ -66,8 +66,6 @@ def convert_keypoints(
     Args:
         keypoints: ``(..., K, 2)`` coordinates.
         scores: ``(..., K)`` scores.
-        source: Vocabulary of the input.
-        target: Vocabulary of the output.
 
     Returns:
         ``(..., K', 2)`` coordinates (NaN where the source has no such point) and ``(..., K')`` scores (the
@@ -76,16 +74,16 @@ def convert_keypoints(
     Raises:
         VocabularyError: No map leads from source to target, or the arrays do not have the source's K.
     """
-    source, target = load_vocabulary(source), load_vocabulary(target)
+    begin, end = load_keypoints(source), load_keypoints(target)
     keypoints, scores = np.asarray(keypoints), np.asarray(scores)
-    expected = source.num_keypoints
+    expected = begin.num_keypoints
     if keypoints.shape[-2:] != (expected, 2) or scores.shape != keypoints.shape[:-1]:
         raise VocabularyError(
-            f"'{source.name}' has {expected} keypoints, not coordinates {keypoints.shape} with scores {scores.shape}"
+            f"'{begin.name}' has {expected} keypoints, not coordinates {keypoints.shape} with scores {scores.shape}"
         )
-    points = np.full((*keypoints.shape[:-2], target.num_keypoints, 2), np.nan, np.float32)
-    values = np.zeros((*scores.shape[:-1], target.num_keypoints), np.float32)
-    for t, sources in keypoint_map(source, target).items():
+    points = np.full((*keypoints.shape[:-2], end.num_keypoints, 2), np.nan, np.float32)
+    values = np.zeros((*scores.shape[:-1], end.num_keypoints), np.float32)
+    for t, sources in keypoint_map(begin, end).items():
         points[..., t, :] = keypoints[..., list(sources), :].mean(-2)
         values[..., t] = scores[..., list(sources)].min(-1)
     return points, values

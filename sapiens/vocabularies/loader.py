@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,6 @@ class KeypointVocabulary:
 
     Attributes:
         name: Name of the vocabulary, e.g. ``'wholebody133'``.
-        names: K keypoint names.
         swap: ``(K,)`` int64; ``swap[i]`` is the keypoint that ``i`` becomes in a mirrored image (an involution).
         sigmas: ``(K,)`` float32 OKS sigmas (COCO convention: the constant is ``2 * sigma``).
         groups: Group name -> ``(n,)`` int64 indices; every keypoint is in exactly one group.
@@ -37,7 +37,6 @@ class KeypointVocabulary:
         skeleton: ``(E, 2)`` int64 pairs of keypoints joined by a line when drawn.
         maps: Target vocabulary -> ``{'points': {target id: [source ids]}, 'derived': {...}}``;
             a derived target point is the mean of its sources and not counted as common to both.
-        source: Where the facts come from.
     """
 
     name: str
@@ -67,7 +66,6 @@ class PartVocabulary:
         swap: ``(C,)`` int64; the id that each class becomes in a mirrored image (an involution).
         colors: ``(C, 3)`` uint8 RGB.
         weights: ``(C,)`` float32 class weights of the cross-entropy.
-        source: Where the facts come from.
     """
 
     name: str
@@ -128,6 +126,22 @@ def load_vocabulary(name: str | Path | KeypointVocabulary | PartVocabulary) -> K
     return _load_shipped(text)
 
 
+def load_keypoints(name: str | Path | KeypointVocabulary | PartVocabulary) -> KeypointVocabulary:
+    """`load_vocabulary` of keypoints; one of parts is a `VocabularyError`."""
+    vocabulary = load_vocabulary(name)
+    if not isinstance(vocabulary, KeypointVocabulary):
+        raise VocabularyError(f"'{vocabulary.name}' is a vocabulary of parts, not of keypoints; choose another")
+    return vocabulary
+
+
+def load_parts(name: str | Path | KeypointVocabulary | PartVocabulary) -> PartVocabulary:
+    """`load_vocabulary` of parts; one of keypoints is a `VocabularyError`."""
+    vocabulary = load_vocabulary(name)
+    if not isinstance(vocabulary, PartVocabulary):
+        raise VocabularyError(f"'{vocabulary.name}' is a vocabulary of keypoints, not of parts; choose another")
+    return vocabulary
+
+
 @lru_cache(maxsize=32)
 def _load_file(text: str, changed: int, size: int) -> KeypointVocabulary | PartVocabulary:
     return _load(Path(text))
@@ -154,7 +168,6 @@ def parse_vocabulary(document: object, path: str | Path) -> KeypointVocabulary |
 
     Args:
         document: What a vocabulary file holds, see `load_vocabulary`; checkpoints carry the same.
-        path: Where it comes from, for messages.
 
     Raises:
         VocabularyError: A table that contradicts itself.
@@ -205,7 +218,7 @@ def parse_vocabulary(document: object, path: str | Path) -> KeypointVocabulary |
     for entry, color in zip(names, colors, strict=True):
         if not _is_color(color):
             raise VocabularyError(f"{path}: color of '{entry}' is {color!r}, not three whole numbers from 0 to 255")
-    common = dict(
+    common: dict[str, Any] = dict(
         name=str(document.get('name', path.stem)),
         names=names,
         swap=swap,

@@ -47,8 +47,6 @@ def keypoint_order(names: Sequence[str], vocabulary: KeypointVocabulary, where: 
 
     Args:
         names: The file's, in its order; may hold more points than the vocabulary.
-        vocabulary: Whose order is wanted.
-        where: What to call the file in a message.
 
     Returns:
         ``(K,)`` positions in ``names``; None when the order is the vocabulary's, or the names are mere numbers in order
@@ -61,7 +59,7 @@ def keypoint_order(names: Sequence[str], vocabulary: KeypointVocabulary, where: 
         return None
     wanted = [name_key(name) for name in vocabulary.names]
     # Names such as 'lshoulder', which no rule can split.
-    short = {(key[0][0] + ''.join(key[1:]),): key for key in wanted if key[0] in ('left', 'right')}
+    short: dict[tuple, tuple] = {(key[0][0] + ''.join(key[1:]),): key for key in wanted if key[0] in ('left', 'right')}
     given = [short.get(key, key) for key in map(name_key, names)]
     missing = [name for name, key in zip(vocabulary.names, wanted, strict=True) if key not in given]
     twice = len(set(given)) < len(given)
@@ -76,8 +74,8 @@ def keypoint_order(names: Sequence[str], vocabulary: KeypointVocabulary, where: 
 
 def _are_numbers(names: Sequence[str]) -> bool:
     """Whether names say nothing but the position: the same word (or none) and a number that counts up."""
-    found = [re.fullmatch(r'(\D*)(\d+)', name.strip()) for name in names]
-    if not all(found) or len({match[1] for match in found}) > 1:
+    found = [match for name in names if (match := re.fullmatch(r'(\D*)(\d+)', name.strip()))]
+    if len(found) < len(names) or len({match[1] for match in found}) > 1:
         return False
     numbers = [int(match[2]) for match in found]
     return numbers == list(range(numbers[0], numbers[0] + len(numbers)))

@@ -1,18 +1,22 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """The detector on windows: they cover the image, boxes come back to it, cut ones are left to other windows."""
 
+import json
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from sapiens.apis import build_detector
 from sapiens.apis.sources import Frame
-from sapiens.apis.tiny_detector import TinyDetector, region_boxes, uncut, windows
+from sapiens.apis.tiny_detector import TinyDetector, uncut, windows
 from sapiens.engine.files import save_plain
 from sapiens.errors import UserError
 from sapiens.registry import MODELS
 
-CONFIG = 'configs/multitask/sapiens_tiny_4tasks_128x96.py'
+CONFIG = 'configs/detection/sapiens_tiny_persons.py'
 
 
 @pytest.mark.parametrize('size', [(480, 640), (640, 480), (100, 900), (33, 21)])
@@ -41,15 +45,15 @@ def detector(tmp_path):
     torch.manual_seed(0)
     model = MODELS.build(load_config(CONFIG).model)
     save_plain({'state_dict': model.state_dict(), 'meta': {}}, tmp_path / 'model.pth')
-    made = TinyDetector(levels=1, model=CONFIG, weights=tmp_path / 'model.pth', head='person')
+    made = TinyDetector(levels=1, model=CONFIG, weights=tmp_path / 'model.pth')
 
-    def outputs(inputs, heads):
-        assert heads == ['person'] and inputs.shape[1:] == (3, 128, 96)
-        result = torch.full((len(inputs), 5, 32, 24), float(np.log(1 / 6 / 0.15)))
+    def outputs(inputs, flip_test, heads):
+        assert heads == ['person'] and inputs.shape[1:] == (3, 128, 128)
+        result = torch.full((len(inputs), 5, 32, 32), float(np.log(1 / 6 / 0.15)))
         result[:, 0] = -9
         row, column = (
-            inputs.mean(1)[:, 2::4, 2::4].flatten(1).argmax(1) // 24,
-            inputs.mean(1)[:, 2::4, 2::4].flatten(1).argmax(1) % 24,
+            inputs.mean(1)[:, 2::4, 2::4].flatten(1).argmax(1) // 32,
+            inputs.mean(1)[:, 2::4, 2::4].flatten(1).argmax(1) % 32,
         )
         result[range(len(inputs)), 0, row, column] = 4.0
         return {'person': result}
@@ -65,30 +69,21 @@ def test_a_box_comes_back_to_the_pixels_it_was_found_at(detector):
     assert len(found.boxes) == 1 and found.scores[0] > 0.9
     x1, y1, x2, y2 = found.boxes[0]
     assert (x1 + x2) / 2 == pytest.approx(408, abs=16) and (y1 + y2) / 2 == pytest.approx(208, abs=16)
-    # A third of the first window, which is 640 x 853.
-    assert x2 - x1 == pytest.approx(640 / 3, rel=0.05) and y2 - y1 == pytest.approx(853 / 3, rel=0.05)
+    # A third of the first window, which is 640 x 640.
+    assert x2 - x1 == pytest.approx(640 / 3, rel=0.05) and y2 - y1 == pytest.approx(640 / 3, rel=0.05)
 
 
-def test_models_without_a_person_head_are_named(tmp_path):
-    from sapiens.engine.config import load_config
-
-    config = load_config(CONFIG)
-    del config.model.heads['person']
-    torch.manual_seed(0)
-    save_plain({'state_dict': MODELS.build(config.model).state_dict(), 'meta': {}}, tmp_path / 'model.pth')
-    config.dump(tmp_path / 'config.py')
-    with pytest.raises(UserError, match="has no head 'person' that finds persons"):
-        TinyDetector(model=tmp_path / 'config.py', weights=tmp_path / 'model.pth', head='person')
+def test_models_without_a_person_head_are_named():
+    with pytest.raises(UserError, match='sapiens_tiny_4tasks_128x96.*has no head that finds persons'):
+        TinyDetector(model='tiny')
     with pytest.raises(UserError, match="unknown detector 'tinny'; known are tiny, whole"):
         build_detector('tinny')
 
 
-def test_regions_of_parts_are_people():
-    logits = torch.zeros(1, 3, 20, 10)
-    logits[:, 0] = 5
-    logits[0, 1, 2:18, 1:5] = 10  # a large person
-    logits[0, 2, 2:4, 7:9] = 10  # a speck
-    ((boxes, scores),) = region_boxes(logits, 0.2)
-    torch.testing.assert_close(boxes, torch.tensor([[0.1, 0.1, 0.5, 0.9]]))
-    assert scores[0] == pytest.approx((16 * 4 / 200) ** 0.5, rel=0.02)
-    assert len(region_boxes(logits, 0.05)[0][0]) == 2 and len(region_boxes(torch.zeros(1, 3, 4, 4) - 9, 0.9)[0][0]) == 0
+def test_the_detector_that_ships_finds_the_people_of_a_photograph():
+    photo = cv2.imread('demo/images/000000000785.jpg')[..., ::-1]
+    found = build_detector('tiny')(Frame(np.ascontiguousarray(photo), 'photo'))
+    x, y, w, h = json.loads(Path('tests/data/coco_785.json').read_text())['annotations'][0]['bbox']
+    low, high = np.maximum(found.boxes[0, :2], [x, y]), np.minimum(found.boxes[0, 2:], [x + w, y + h])
+    common = np.prod((high - low).clip(0))
+    assert common / (np.prod(found.boxes[0, 2:] - found.boxes[0, :2]) + w * h - common) > 0.5

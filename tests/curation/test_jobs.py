@@ -19,6 +19,7 @@ from sapiens.curation.packing import decide_part, finish_part, pack_shard, reaso
 from sapiens.curation.scoring import Worker, read_batch
 from sapiens.curation.sources import find_images_of, read_image, write_list
 from sapiens.curation.stage import Stage, build_stages
+from sapiens.datasets.image_files import decode_image
 from sapiens.datasets.shard_images import ShardImageDataset
 from sapiens.errors import MissingPackageError, UserError
 from sapiens.registry import CURATION_STAGES
@@ -182,6 +183,9 @@ def test_decisions_and_shards_that_training_reads(crawl, tmp_path):
     assert len(lost) == 1 and lost[0][0].endswith('1/1.jpg')
     data = ShardImageDataset(str(out / 'shards'), pipeline=[])
     assert len(data) == 1 and read_image(data.get_data_info(0)['img_path']) == (crawl / '0/0.jpg').read_bytes()
+    pack_shard(out, out / 'small', 0, 0, {**config['pack'], 'short_side': 20})
+    small = ShardImageDataset(str(out / 'small'), pipeline=[]).get_data_info(0)['img_path']
+    assert min(decode_image(read_image(small), small).shape[:2]) == 20
 
 
 def pairs(*rows):

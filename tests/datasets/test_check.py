@@ -18,7 +18,7 @@ from scenes import sphere
 from sapiens.datasets import CocoKeypointDataset, HumanManifestDataset, ManifestWriter, label_files
 from sapiens.datasets.check import check_dataset, check_keypoints, check_sample, swapped_sides
 from sapiens.errors import run_cli
-from sapiens.structures.coco import read_keypoints
+from sapiens.structures.coco_entries import read_keypoints
 from sapiens.vocabularies import load_vocabulary
 
 ROOT = Path(__file__).parents[2]

@@ -122,27 +122,3 @@ def test_labels_at_a_stride_lie_in_the_middle_of_their_blocks(tmp_path):
 def test_a_stride_is_for_training():
     with pytest.raises(UserError, match="frame='original' leave it out"):
         LoadLabels(stride=4, frame='original')
-
-
-def test_a_window_shows_everybody_and_asks_for_no_points(tmp_path):
-    with ManifestWriter(tmp_path, keypoints='coco17', parts='parts28') as writer:
-        scene = sphere((64, 48), center=(24.0, 30.0), radius=10.0)
-        persons = [{'bbox': [14, 20, 20, 20], 'keypoints': np.full((17, 3), 2.0)}, {'bbox': [30, 5, 10, 20]}]
-        writer.write('a', scene['img'], parts=scene['part_map'], depth=scene['depth'], normals=scene['normals'],
-                     mask=scene['mask'], persons=persons)  # fmt: skip
-    pipeline = [LABELS[0], dict(type='RandomWindow', prob=1.0, scale=(2.0, 4.0)), *LABELS[1:]]
-    counts = []
-    for seed in range(20):
-        np.random.seed(seed)
-        found = dataset(tmp_path, pipeline=pipeline)[0]['data_samples']
-        assert (found.gt_keypoints_visible == 0).all()
-        counts.append(len(found.gt_boxes))
-        # The sphere's own box follows its mask.
-        ys, xs = found.gt_mask[0].nonzero(as_tuple=True)
-        if counts[-1] == 2 and xs.min() > 0 and xs.max() < 11 and ys.min() > 0 and ys.max() < 15:
-            middle = torch.stack([xs.float().mean(), ys.float().mean()]) * 4 + 1.5
-            centres = (found.gt_boxes[:, :2] + found.gt_boxes[:, 2:]) / 2
-            assert (centres - middle).norm(dim=1).min() < 2.5
-    assert 2 in counts
-    calm = dataset(tmp_path, pipeline=[LABELS[0], dict(type='RandomWindow', prob=0.0), *LABELS[1:]])[0]['data_samples']
-    assert 'gt_boxes' not in calm and (calm.gt_keypoints_visible > 0).all()

@@ -11,7 +11,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TOY_CONFIG = Path(__file__).with_name('toy_config.py')
-LIMIT = 1800  # seconds; only what hangs gets there, on however slow a machine
 sys.path.insert(0, str(TOY_CONFIG.parent))
 
 
@@ -42,14 +41,6 @@ def start(*command):
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-def run(*command, code=0):
-    """Run a command to its end and return what it printed."""
-    process = start(*command)
-    output, _ = process.communicate(timeout=LIMIT)
-    assert process.returncode == code, output[-3000:]
-    return output
 
 
 @pytest.fixture

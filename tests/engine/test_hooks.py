@@ -1,6 +1,7 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Hooks that watch, draw and save."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from conftest import read_losses
 
 from sapiens.engine import SapiensRunner, load_config
 from sapiens.engine.hooks import SafeCheckpointHook, TrainingDiverged
+from sapiens.engine.logs import read_run
+from sapiens.engine.peaks import peak_flops
 from sapiens.errors import UserError
+from sapiens.models.complexity import count_training_flops
 from sapiens.vocabularies import load_vocabulary
 
 
@@ -51,6 +55,25 @@ def test_a_gradient_that_is_not_finite_stops_the_run_too(toy_config, tmp_path, m
     runner.bare_model.backbone.pos_embed.register_hook(lambda grad: grad * float('inf'))
     with pytest.raises(TrainingDiverged, match='grad_norm not finite at iteration 1 with the batch: toy_'):
         runner.train()
+
+
+def test_the_log_says_what_share_of_the_peak_is_used(toy_config, tmp_path, monkeypatch):
+    toy_config.custom_hooks = [dict(type='ThroughputHook', peak_tflops=0.001)]
+    toy_config.default_hooks.logger.interval = 1
+    runner = build(toy_config, tmp_path)
+    runner.train()
+    log = read_run(tmp_path).train
+    operations = count_training_flops(copy.deepcopy(runner.bare_model))
+    for step, rate in log['samples_per_s'].items():
+        assert log['mfu'][step] == pytest.approx(rate * operations / 1e9, rel=1e-4)
+
+
+def test_peaks_are_dense_and_known_by_name():
+    assert peak_flops('NVIDIA H100 80GB HBM3') == 989e12
+    assert peak_flops('NVIDIA H100 PCIe') == 756e12
+    assert peak_flops('NVIDIA A100-SXM4-80GB', torch.float32) == 156e12
+    assert peak_flops('NVIDIA L40S') == 362e12 and peak_flops('NVIDIA L4') == 121e12
+    assert peak_flops('Some CPU') is None and peak_flops('Tesla V100-SXM2-16GB', torch.float32) is None
 
 
 def test_unreadable_samples_are_replaced_counted_and_listed(toy_config, tmp_path):

@@ -3,18 +3,18 @@
 
 import hashlib
 import json
-import os
 import re
-import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import pytest
 import torch
+from warm import start_warm
 
 pytest.importorskip('huggingface_hub')
 
@@ -125,19 +125,6 @@ def hub():
     server.shutdown()
 
 
-def environment(hub, home, **more):
-    path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(('HF_', 'SAPIENS'))}
-    return {
-        **kept,
-        'PYTHONPATH': path,
-        'HF_ENDPOINT': hub.address,
-        'HF_HOME': str(home),
-        'OMP_NUM_THREADS': '1',
-        **more,
-    }
-
-
 HELPERS = """
 import json
 from sapiens.engine.hub import *
@@ -153,15 +140,13 @@ def refused(call, *arguments):
 
 def client(hub, home, code, cwd, **more):
     """Run Python against the stand-in; returns its lines of JSON and what it showed."""
-    done = subprocess.run(
-        [sys.executable, '-c', HELPERS + code],
-        env=environment(hub, home, **more),
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads(line[1:]) for line in done.stdout.splitlines() if line.startswith('@')], done.stderr
+    with NamedTemporaryFile('r+') as out, NamedTemporaryFile('r+') as err:
+        settings = {'HF_ENDPOINT': hub.address, 'HF_HOME': str(home), **more}
+        done = start_warm(HELPERS + code, out.name, err.name, cwd=cwd, **settings)
+        done.join()
+        lines, shown = out.read(), err.read()
+    assert done.exitcode == 0, shown[-3000:]
+    return [json.loads(line[1:]) for line in lines.splitlines() if line.startswith('@')], shown
 
 
 def test_names():
@@ -235,14 +220,14 @@ def test_download_interruption_pins_and_offline(hub, tmp_path):
 
     # A first run is killed in the middle; the next one goes on there. (The library writes pieces of 10 MB.)
     hub.stall.add(stem)
-    command = [sys.executable, '-c', "from sapiens.engine.hub import download; download('pose_308_0.3b')"]
-    with open(tmp_path / 'first', 'w') as shown:
-        process = subprocess.Popen(command, env=environment(hub, home), cwd=tmp_path, stderr=shown)
-    while process.poll() is None and not any(p.stat().st_size for p in home.rglob('*.part')):
+    code = "from sapiens.engine.hub import download; download('pose_308_0.3b')"
+    settings = dict(cwd=tmp_path, HF_ENDPOINT=hub.address, HF_HOME=str(home))
+    process = start_warm(code, tmp_path / 'out', tmp_path / 'first', **settings)
+    while process.is_alive() and not any(p.stat().st_size for p in home.rglob('*.part')):
         time.sleep(0.05)
     time.sleep(0.2)
     process.kill()
-    process.wait()
+    process.join()
     hub.stall.clear()
     hub.cut.add('shaky.pth')  # and this connection breaks once
     (part,) = home.rglob('*.part')

@@ -6,12 +6,15 @@ import torch
 from mmengine.config import Config
 from torch.utils.data import DataLoader, TensorDataset
 
+from sapiens.apis import Inferencer, load_model
 from sapiens.engine import SapiensRunner, precision
 from sapiens.engine.cli import set_precision
 from sapiens.engine.precision import choose_precision, complete_optimizer, precision_of
 from sapiens.engine.sampling import complete_loader
 from sapiens.errors import UserError
 from sapiens.structures import HumanDataSample
+
+PROBE = precision.bf16_is_faster_here  # before a fixture of all tests takes its place
 
 
 @pytest.fixture
@@ -55,8 +58,21 @@ def test_on_a_cpu(monkeypatch):
         choose_precision('fp8')
 
 
-def test_the_probe_answers():
-    assert isinstance(precision.bf16_is_faster_here(), bool)
+@pytest.mark.parametrize('flags', [{}, {'architecture': 'x86_64'}, {'architecture': 'x86_64', 'avx512_bf16': True}])
+def test_the_probe_believes_flags_and_measures_without(flags, monkeypatch):
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: flags, raising=False)
+    answer = PROBE.__wrapped__()
+    assert isinstance(answer, bool)
+    assert not flags or answer == flags.get('avx512_bf16', False)
+
+
+@pytest.mark.parametrize('faster', [True, False])
+def test_inference_takes_bf16_by_itself_where_it_is_faster(faster, monkeypatch):
+    monkeypatch.setattr(precision, 'bf16_is_faster_here', lambda: faster)
+    loaded = load_model('tiny')
+    assert Inferencer(loaded, device='cpu').dtype == (torch.bfloat16 if faster else torch.float32)
+    assert Inferencer(loaded, device='cpu', dtype='float32').dtype == torch.float32
+    assert choose_precision('auto', 'cpu').dtype == torch.float32  # tests and training: the same numbers everywhere
 
 
 def test_what_the_optimiser_becomes(gpu):

@@ -7,8 +7,9 @@ import signal
 import time
 
 import pytest
-from conftest import LIMIT, TOY_CONFIG, read_losses, run, start
+from conftest import TOY_CONFIG, read_losses, start
 from test_processes import children, last_run, wait_for
+from warm import LIMIT
 
 from sapiens.engine import read_checkpoint
 
@@ -16,6 +17,13 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not hasattr(signal, 'SIGUSR1'), reason='needs POSIX signals'),
 ]
+
+
+def run(*command, code=0):
+    process = start(*command)
+    output, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == code, output[-3000:]
+    return output
 
 
 def config(tmp_path, *hooks, extra=''):

@@ -5,13 +5,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import LIMIT, TOY_CONFIG, read_losses, run, start
+from conftest import TOY_CONFIG, read_losses, start
+from warm import LIMIT, train_together
 
 from sapiens.engine import load_config, load_model_weights, read_checkpoint
 from sapiens.registry import MODELS
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, 'SIGUSR1'), reason='needs PO
 def whole(tmp_path_factory):
     """Losses of an uninterrupted run in one process, step -> loss."""
     work_dir = tmp_path_factory.mktemp('whole')
-    run(sys.executable, 'tools/train.py', TOY_CONFIG, '--work-dir', work_dir)
+    train_together(1, TOY_CONFIG, '--work-dir', work_dir)
     losses = read_losses(work_dir)
     assert sorted(losses) == list(range(1, 13))
     return losses
@@ -60,8 +60,8 @@ def children(pid):
 
 
 def test_two_processes_give_the_losses_of_one_even_after_kill_9(tmp_path, whole):
-    options = [2, '--global-batch', 4, '--work-dir', tmp_path]
-    process = start('tools/dist_train.sh', crashing(tmp_path, at=8, wait=True), *options)
+    options = ['--global-batch', 4, '--work-dir', tmp_path]
+    process = start('tools/dist_train.sh', crashing(tmp_path, at=8, wait=True), 2, *options)
     wait_for(process, lambda: all((tmp_path / f'paused{rank}').exists() for rank in range(2)))
     workers = children(process.pid)
     assert len(workers) == 2
@@ -69,7 +69,7 @@ def test_two_processes_give_the_losses_of_one_even_after_kill_9(tmp_path, whole)
     assert process.wait(timeout=LIMIT) == 128 + signal.SIGKILL
     assert sorted(read_losses(tmp_path)) == list(range(1, 9))
 
-    run('tools/dist_train.sh', TOY_CONFIG, *options, '--resume')
+    train_together(2, TOY_CONFIG, *options, '--resume')
     assert min(last_run(tmp_path)) == 7  # the last checkpoint was at 6
     assert read_losses(tmp_path) == pytest.approx(whole, rel=1e-4)
 
@@ -80,19 +80,17 @@ def test_a_sharded_model_saves_and_resumes(tmp_path, whole):
     config, tmp_path = tmp_path / 'parts.py', tmp_path / 'run'
     text = f'_base_ = [{str(TOY_CONFIG)!r}]\ndefault_hooks = dict(checkpoint=dict(sharded=True))\ncustom_hooks = '
     config.write_text(text + repr(hooks))
-    options = [2, '--fsdp', '--global-batch', 4, '--work-dir', tmp_path]
-    output = run('tools/dist_train.sh', config, *options, code=1)
+    options = ['--fsdp', '--global-batch', 4, '--work-dir', tmp_path]
+    output = train_together(2, config, *options, code=1)
     assert 'RuntimeError: crash' in output
     config.write_text(text + repr(hooks[:2]))
-    run('tools/dist_train.sh', config, *options, '--resume')
+    train_together(2, config, *options, '--resume')
     assert min(last_run(tmp_path)) == 7
     assert read_losses(tmp_path) == pytest.approx(whole, rel=1e-4)
     assert (tmp_path / 'last_checkpoint').read_text().endswith('iter_12.dcp')
     assert not list(tmp_path.glob('*.part')), 'nothing half-written'
 
-    resumed = run(
-        sys.executable, 'tools/train.py', config, '--work-dir', tmp_path / 'one', '--resume', tmp_path / 'iter_9.dcp'
-    )
+    resumed = train_together(1, config, '--work-dir', tmp_path / 'one', '--resume', tmp_path / 'iter_9.dcp')
     assert 'iteration 9' in resumed
     assert last_run(tmp_path / 'one') == pytest.approx({i: whole[i] for i in (10, 11, 12)}, rel=1e-4)
 
@@ -121,14 +119,14 @@ def test_one_process_reads_for_all(tmp_path, options):
         text + 'train_cfg = dict(max_iters=4, val_interval=8)\ndefault_hooks = dict(checkpoint=dict(interval=2))'
     )
     start = tmp_path / 'start'
-    run(sys.executable, 'tools/train.py', config, '--work-dir', start, '--cfg-options', 'train_cfg.max_iters=1')
+    train_together(1, config, '--work-dir', start, '--cfg-options', 'train_cfg.max_iters=1')
     common = ['--global-batch', 4, '--work-dir']
     load = ['--cfg-options', f'load_from={start}/iter_1.pth']
-    output = run('tools/dist_train.sh', config, 2, *options, *common, tmp_path / 'a', *load)
+    output = train_together(2, config, *options, *common, tmp_path / 'a', *load)
     assert 'backbone: ' in output and ' loaded' in output
     (tmp_path / 'b').mkdir()
     (tmp_path / 'b' / 'iter_2.pth').write_bytes((tmp_path / 'a' / 'iter_2.pth').read_bytes())
-    run('tools/dist_train.sh', config, 2, *options, *common, tmp_path / 'b', '--resume')
+    train_together(2, config, *options, *common, tmp_path / 'b', '--resume')
     one, other = (torch.load(tmp_path / n / 'iter_4.pth', weights_only=True) for n in 'ab')
     for part in ('state_dict', 'ema_state_dict'):
         assert (part in one) == (part in other)

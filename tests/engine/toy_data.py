@@ -151,7 +151,7 @@ class OneReaderHook(Hook):
                 if hasattr(module, name):
                     setattr(module, name, forbidden)
         if runner.cfg.get('fsdp'):
-            assert '_whole' not in vars(runner)
+            assert runner._whole is None
             held = sum(p.to_local().numel() for p in runner.model.parameters())
             assert held < 0.7 * sum(p.numel() for p in runner.model.parameters())
 

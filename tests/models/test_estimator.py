@@ -338,3 +338,17 @@ def test_predict_takes_the_flip_test_of_the_call_before_that_of_the_config(task)
     field = dict(pose='pred_keypoint_scores', seg='pred_part_map', depth='pred_depth', normal='pred_normals')[task]
     torch.testing.assert_close(configured.predict(x)[0].get(field), plain.predict(x, flip_test=True)[0].get(field))
     torch.testing.assert_close(configured.predict(x, flip_test=False)[0].get(field), plain.predict(x)[0].get(field))
+
+
+def test_batches_of_one_size_are_filled_up_for_compiled_parts():
+    model, batch = build().eval(), inputs(3)
+    rows = {'seg': [2], 'depth': []}
+    with torch.no_grad():
+        expected = model.outputs(batch, rows=rows)
+        sizes = []
+        model.backbone.register_forward_hook(lambda _, args, __: sizes.append(len(args[0])))
+        model._batch = 4  # as `compile_for` sets it
+        found = model.outputs(batch, rows=rows)
+    assert sizes == [4] and set(found) == set(expected) == {'pose', 'seg', 'normal'}
+    for task, output in expected.items():
+        torch.testing.assert_close(found[task], output, atol=1e-5, rtol=1e-4)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from sapiens.engine.memory import _batch
 from sapiens.engine.precision import MixedPrecisionOptimWrapper
+from sapiens.models.complexity import example_batch
 from sapiens.registry import MODELS
 from sapiens.structures import HumanDataSample
 
@@ -70,7 +70,7 @@ def train_step(model, device, labels=slice(None)):
         clip_grad=dict(max_norm=1.0),
     )
     with torch.device(device):
-        data = _batch(model, 3, None)
+        data = example_batch(model, 3)
     for row in range(3)[labels]:
         data['data_samples'][row] = HumanDataSample(metainfo=data['data_samples'][row].metainfo)
     return lambda: model.train_step(data, wrapper)

@@ -15,8 +15,8 @@ render() { # NAME NUMBER OPTIONS...
     number=$($PYTHON -c "print(max(2, round($2 * ${SCALE:-1})))")
     shift 2
     [ "$left" -gt 0 ] || return 0
-    # An interrupt lets the writer list what it has.
-    timeout --signal=INT "$left" "$PYTHON" tools/synthesis/render.py --out "$ZOO/renders/$name" --num "$number" \
+    # The signal lets the writer list what it has.
+    timeout "$left" "$PYTHON" tools/synthesis/render.py --out "$ZOO/renders/$name" --num "$number" \
         --size 256x192 --workers "$WORKERS" --assets "$ASSETS" "$@" || true
     "$PYTHON" tools/zoo/list_sets.py "$ZOO"
 }

@@ -1,4 +1,4 @@
-# Four tasks, and where people are, for small encoders: convolutional stem, one upsampling neck, heads at stride 4.
+# Four tasks for small encoders: convolutional stem, one upsampling neck, heads at stride 4.
 input_size = (192, 144)
 model = dict(
     type='HumanEstimator',
@@ -24,7 +24,6 @@ model = dict(
             loss=dict(class_weight=None),
         ),
         depth=dict(type='DepthHead', deconv_channels=(), conv_channels=(), dropout=0.0),
-        person=dict(type='PersonHead', conv_channels=()),
         normal=dict(type='NormalHead', deconv_channels=(), conv_channels=(), dropout=0.0),
     ),
     test_cfg=dict(flip_test=False),

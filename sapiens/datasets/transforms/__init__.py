@@ -2,27 +2,29 @@
 """One family of transforms for all tasks; each moves every field that a sample carries."""
 
 from .background import RandomBackground, RandomTexture
-from .bridge import FromOpenMMLab
+from .bridge import FromOpenMMLab, GenerateTarget, LoadAnnotations, LoadImageFromFile
 from .camera import RandomCamera
 from .color import CoarseDropout, PhotometricDistortion, RandomBlur
 from .crowd import ComposeCrowd
 from .dense import Pad, RandomAffine, RandomCrop, RandomFlip, RandomResizedCrop, RandomRotate, Resize
 from .loading import LoadImage, LoadLabels
 from .pack import PackHumanInputs
-from .topdown import PersonBox, RandomBBoxTransform, RandomBox, RandomHalfBody, RandomWindow, TopdownAffine
+from .topdown import PersonBox, RandomBox, RandomHalfBody, TopdownAffine
 
 __all__ = [
     'CoarseDropout',
     'ComposeCrowd',
     'FromOpenMMLab',
+    'GenerateTarget',
+    'LoadAnnotations',
     'LoadImage',
+    'LoadImageFromFile',
     'LoadLabels',
     'PackHumanInputs',
     'Pad',
     'PersonBox',
     'PhotometricDistortion',
     'RandomAffine',
-    'RandomBBoxTransform',
     'RandomBackground',
     'RandomBlur',
     'RandomBox',
@@ -33,7 +35,6 @@ __all__ = [
     'RandomResizedCrop',
     'RandomRotate',
     'RandomTexture',
-    'RandomWindow',
     'Resize',
     'TopdownAffine',
 ]

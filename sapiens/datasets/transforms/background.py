@@ -31,7 +31,7 @@ class RandomBackground(BaseTransform):
     Args:
         folder: Folder of photos without people (searched recursively). The data set's ``background`` comes first; with
             neither, nothing is done.
-        prob: Probability; windows of `RandomWindow`, which reach beyond the picture, are always filled.
+        prob: Probability.
         optional: Whether the folder may be missing, which the log then says, and samples may have no mask or parts.
         feather: Standard deviation in pixels of the soft edge.
 
@@ -55,7 +55,7 @@ class RandomBackground(BaseTransform):
     def transform(self, results: Sample) -> Sample:
         """Change ``img``, ``depth`` and ``normals`` with the given probability."""
         folder = self.background or self.folder
-        if folder is None or np.random.rand() >= (1.0 if results.get('window') else self.prob):
+        if folder is None or np.random.rand() >= self.prob:
             return results
         if 'mask' in results:
             person = results['mask'] > 0
@@ -69,7 +69,7 @@ class RandomBackground(BaseTransform):
             raise UserError(f"{results['img_path']}: RandomBackground needs a mask or parts; add 'mask' to LoadLabels")
         background = random_window(photos_of(folder), results['img'].shape[:2])
         alpha = cv2.GaussianBlur(person.astype(np.float32), (0, 0), self.feather) if self.feather else person
-        alpha = np.float32(alpha)[..., None]
+        alpha = np.asarray(alpha, np.float32)[..., None]
         mixed = results['img'] * alpha + background * (1 - alpha)
         results['img'] = np.rint(mixed).astype(np.uint8)
         results['pad_part'] = 0  # what `LoadLabels` says of pixels outside of the picture: nobody is there now
@@ -88,7 +88,7 @@ def photos_of(folder: str) -> tuple[str, ...]:
     return list_images(folder)
 
 
-def random_window(files: Sequence[str], size: tuple[int, int], zoom: float = 1.5) -> np.ndarray:
+def random_window(files: Sequence[str], size: Sequence[int], zoom: float = 1.5) -> np.ndarray:
     """A random window of a random photo, at ``(H, W)``, enlarged up to ``zoom`` times more than it must be."""
     path = files[np.random.randint(len(files))]
     photo = _photo(path, tuple(1 << (n - 1).bit_length() for n in size))  # few sizes, so that photos stay in memory
@@ -103,13 +103,13 @@ _KEPT: OrderedDict[tuple, np.ndarray] = OrderedDict()
 _KEEP_BYTES = 128 * 2**20
 
 
-def _photo(path: str, size: tuple[int, int]) -> np.ndarray:
+def _photo(path: str, size: Sequence[int]) -> np.ndarray:
     """A decoded photo, small JPEGs as they come and large ones reduced; the last ones stay in memory.
 
     A folder of a few dozen photos is decoded once, where decoding them again and again would take longer than the rest
     of a small model's sample.
     """
-    key = path, size
+    key = path, *size
     if key in _KEPT:
         _KEPT.move_to_end(key)
         return _KEPT[key]
@@ -136,7 +136,6 @@ class RandomTexture(BaseTransform):
     photographs unlearn that, and their clothes are more varied than any wardrobe. Needs ``part_map``.
 
     Args:
-        prob: Probability.
         clothes_prob: Probability that a class of clothes changes.
         body_prob: Probability that another class changes.
         strength: Range of the texture's share.
@@ -151,7 +150,7 @@ class RandomTexture(BaseTransform):
         strength: tuple[float, float] = (0.4, 1.0),
         background: str | None = None,
     ) -> None:
-        self.prob, self.strength, self.background = prob, tuple(strength), background
+        self.prob, self.strength, self.background = prob, (strength[0], strength[1]), background
         self.clothes_prob, self.body_prob = clothes_prob, body_prob
 
     def transform(self, results: Sample) -> Sample:

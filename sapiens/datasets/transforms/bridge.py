@@ -1,15 +1,18 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Data sets of the OpenMMLab toolkits in our pipelines."""
+"""Data sets of the OpenMMLab toolkits in our pipelines, and steps of their pipelines that have no twin in ours."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
 
 from ...errors import UserError
 from ...registry import TRANSFORMS
-from ...vocabularies import load_vocabulary
+from ...vocabularies import load_keypoints
 from .fields import IGNORE, Sample
+from .loading import LoadImage, LoadLabels
 
 
 @TRANSFORMS.register_module()
@@ -31,7 +34,7 @@ class FromOpenMMLab(BaseTransform):
 
     def transform(self, record: Sample) -> Sample:
         """Convert; fields that we do not know are left out."""
-        results = {k: record[k] for k in ('img_path', 'img_id', 'sample_idx', 'area') if k in record}
+        results: Sample = {k: record[k] for k in ('img_path', 'img_id', 'sample_idx', 'area') if k in record}
         results['ann_id'] = record.get('id', record.get('ann_id'))
         if record.get('bbox') is not None:
             self._one(record, 'bbox')
@@ -42,7 +45,7 @@ class FromOpenMMLab(BaseTransform):
             points = np.asarray(record['keypoints'], np.float32)[0, :, :2]
             if self.keypoint_vocabulary is None:
                 raise UserError("FromOpenMMLab: name the points, e.g. keypoint_vocabulary='coco17'")
-            expected = load_vocabulary(self.keypoint_vocabulary).num_keypoints
+            expected = load_keypoints(self.keypoint_vocabulary).num_keypoints
             if len(points) != expected:
                 raise UserError(f"{record.get('img_path')}: has {len(points)} keypoints, '{self.keypoint_vocabulary}' "
                                 f'has {expected}; name the vocabulary of the data set')  # fmt: skip
@@ -70,3 +73,39 @@ class FromOpenMMLab(BaseTransform):
         names = record.get('label_map') or {}
         table = np.array([names.get(int(i), i) for i in table], np.uint8)
         return None if (table == np.arange(256)).all() else table
+
+
+@TRANSFORMS.register_module()
+class LoadImageFromFile(LoadImage):
+    """`LoadImage` of the full image by mmcv's name; what they say about colours and back ends does not matter here."""
+
+    def __init__(self, **theirs: Any) -> None:
+        super().__init__(reduce=False)
+
+
+@TRANSFORMS.register_module()
+class LoadAnnotations(LoadLabels):
+    """`LoadLabels` of the parts by mmsegmentation's name: as their file has them, moved by what follows alone.
+
+    So it comes right behind `LoadImageFromFile`, or in tests behind the geometry, whose labels stay as they were.
+
+    Args:
+        **theirs: What the data set says here (``label_map``).
+    """
+
+    def __init__(self, **theirs: Any) -> None:
+        if theirs.get('reduce_zero_label'):
+            raise UserError("LoadAnnotations: say reduce_zero_label by the data set's label_map={0: 255, 1: 0, ...}")
+        super().__init__(('parts',), frame='original')
+
+
+@TRANSFORMS.register_module()
+class GenerateTarget(BaseTransform):
+    """Does nothing: mmpose's step before packing, which the head's codec does on the device."""
+
+    def __init__(self, **theirs: Any) -> None:
+        pass
+
+    def transform(self, results: Sample) -> Sample:
+        """As they are."""
+        return results

@@ -47,9 +47,9 @@ class RandomCamera(BaseTransform):
     ) -> None:
         self.white_balance_prob, self.white_balance = white_balance_prob, white_balance
         self.gamma_prob, self.gamma, self.grey_prob = gamma_prob, gamma, grey_prob
-        self.low_resolution_prob, self.low_resolution = low_resolution_prob, tuple(low_resolution)
+        self.low_resolution_prob, self.low_resolution = low_resolution_prob, (low_resolution[0], low_resolution[1])
         self.noise_prob, self.noise = noise_prob, noise
-        self.jpeg_prob, self.jpeg = jpeg_prob, tuple(jpeg)
+        self.jpeg_prob, self.jpeg = jpeg_prob, (jpeg[0], jpeg[1])
 
     def transform(self, results: Sample) -> Sample:
         """Replace ``img``."""
@@ -64,7 +64,7 @@ class RandomCamera(BaseTransform):
         if np.random.rand() < self.noise_prob:
             noise = np.empty(image.shape, np.int16)
             cv2.setRNGSeed(np.random.randint(2**31))
-            cv2.randn(noise, 0, np.random.uniform(0, self.noise))
+            cv2.randn(noise, np.zeros(1), np.full(1, np.random.uniform(0, self.noise)))
             image = cv2.add(image, noise, dtype=cv2.CV_8U)
         if np.random.rand() < self.jpeg_prob:
             quality = int(np.random.uniform(*self.jpeg))

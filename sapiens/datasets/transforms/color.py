@@ -11,10 +11,12 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from ...registry import TRANSFORMS
-from .fields import Sample
+from .fields import Sample, accept
 
 
-@TRANSFORMS.register_module()
+@TRANSFORMS.register_module(name=['PhotometricDistortion', 'PhotoMetricDistortion'])
+@accept(brightness_delta=('brightness', float), contrast_range=('contrast', tuple),
+        saturation_range=('saturation', tuple), hue_delta=('hue', int))  # fmt: skip
 class PhotometricDistortion(BaseTransform):
     """Random brightness, contrast, saturation and hue, each with probability 1/2; contrast before or after the colours.
 
@@ -34,8 +36,8 @@ class PhotometricDistortion(BaseTransform):
         hue: int = 18,
         swap_prob: float = 0.0,
     ) -> None:
-        self.brightness, self.contrast, self.saturation = brightness, tuple(contrast), tuple(saturation)
-        self.hue, self.swap_prob = hue, swap_prob
+        self.brightness, self.hue, self.swap_prob = brightness, hue, swap_prob
+        self.contrast, self.saturation = (contrast[0], contrast[1]), (saturation[0], saturation[1])
 
     def transform(self, results: Sample) -> Sample:
         """Replace ``img``."""
@@ -94,7 +96,6 @@ class RandomBlur(BaseTransform):
     """Blur by a Gaussian or, as a moving camera does, along a line.
 
     Args:
-        prob: Probability.
         sigma: Range of the Gaussian's standard deviation in pixels.
         motion_prob: Share of motion blurs.
         motion: Largest length of the line in pixels.
@@ -103,7 +104,7 @@ class RandomBlur(BaseTransform):
     def __init__(
         self, prob: float = 0.1, sigma: Sequence[float] = (0.5, 3.0), motion_prob: float = 0.3, motion: int = 15
     ) -> None:
-        self.prob, self.sigma, self.motion_prob, self.motion = prob, tuple(sigma), motion_prob, motion
+        self.prob, self.sigma, self.motion_prob, self.motion = prob, (sigma[0], sigma[1]), motion_prob, motion
 
     def transform(self, results: Sample) -> Sample:
         """Blur ``img`` with the given probability."""
@@ -123,8 +124,8 @@ def line_kernel(length: int, degrees: float) -> np.ndarray:
     middle, reach = size // 2, length / 2
     direction = np.array([np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))]) * reach * 16
     kernel = np.zeros((size, size), np.float32)
-    start, end = (tuple(int(round(middle * 16 + s * d)) for d in direction) for s in (-1, 1))
-    cv2.line(kernel, start, end, 1.0, 1, cv2.LINE_8, 4)
+    start, end = (np.round(middle * 16 + s * direction).astype(int).tolist() for s in (-1, 1))
+    cv2.line(kernel, start, end, (1.0,), 1, cv2.LINE_8, 4)
     return kernel / kernel.sum()
 
 
@@ -133,7 +134,6 @@ class CoarseDropout(BaseTransform):
     """Cover rectangles with one colour, as if something stood in front; labels stay, so the model learns to guess.
 
     Args:
-        prob: Probability.
         holes: Range of the number of rectangles.
         size: Range of their sides as a share of the image's.
         fill: Colour, or None for a random one each.
@@ -146,7 +146,7 @@ class CoarseDropout(BaseTransform):
         size: Sequence[float] = (0.1, 0.4),
         fill: Sequence[int] | None = (0, 0, 0),
     ) -> None:
-        self.prob, self.holes, self.size, self.fill = prob, tuple(holes), tuple(size), fill
+        self.prob, self.holes, self.size, self.fill = prob, (holes[0], holes[1]), (size[0], size[1]), fill
 
     def transform(self, results: Sample) -> Sample:
         """Cover parts of ``img`` with the given probability."""

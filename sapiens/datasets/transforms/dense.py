@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from .fields import (
     IGNORE,
     Sample,
     SizedTransform,
+    accept,
     as_matrix,
     cut_sample,
     flip_sample,
@@ -34,7 +36,6 @@ class RandomFlip(BaseTransform):
     Cheapest behind the warp or crop to the input's size.
 
     Args:
-        prob: Probability.
         direction: Only ``'horizontal'``, as configs of OpenMMLab have it: people stand upright.
     """
 
@@ -49,8 +50,9 @@ class RandomFlip(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+@accept(scale=('input_size', lambda size: size[::-1]))
 class Resize(SizedTransform):
-    """Resize to ``(H, W)``.
+    """Resize to ``(H, W)``; mmcv's word ``scale`` is (W, H).
 
     Args:
         input_size: ``(H, W)``; None takes the data set's.
@@ -106,6 +108,7 @@ class Pad(SizedTransform):
 
 
 @TRANSFORMS.register_module()
+@accept(crop_size=('input_size', tuple), cat_max_ratio=('max_share', float))
 class RandomCrop(SizedTransform):
     """Cut out a window of ``(H, W)``, or of the whole side where the image is smaller.
 
@@ -140,7 +143,6 @@ class RandomRotate(BaseTransform):
 
     Args:
         degrees: Range of the angle; one number means ``(-degrees, degrees)``.
-        prob: Probability.
         pad_img, pad_part: Values outside.
     """
 
@@ -151,7 +153,8 @@ class RandomRotate(BaseTransform):
         pad_img: int | tuple = 0,
         pad_part: int = IGNORE,
     ) -> None:
-        self.degrees = tuple(degrees) if isinstance(degrees, Sequence) else (-degrees, degrees)
+        low, high = degrees if isinstance(degrees, Sequence) else (-degrees, degrees)
+        self.degrees = (low, high)
         self.prob, self.pad_img, self.pad_part = prob, pad_img, pad_part
 
     def transform(self, results: Sample) -> Sample:
@@ -194,10 +197,12 @@ class RandomAffine(SizedTransform):
         pad_part: int = IGNORE,
         depth_scale_compensation: bool = False,
     ) -> None:
-        self.input_size, self.scale = input_size, tuple(scale)
+        self.input_size, self.scale = input_size, (scale[0], scale[1])
         self.rotate, self.rotate_prob, self.shift = rotate, rotate_prob, shift
         self.keep_ratio, self.focus_prob = keep_ratio, focus_prob
-        self.options = dict(pad_img=pad_img, pad_part=pad_part, depth_scale_compensation=depth_scale_compensation)
+        self.options: dict[str, Any] = dict(
+            pad_img=pad_img, pad_part=pad_part, depth_scale_compensation=depth_scale_compensation
+        )
 
     def transform(self, results: Sample) -> Sample:
         """Warp every field."""
@@ -250,7 +255,7 @@ class RandomResizedCrop(SizedTransform):
         interpolation: str = 'cubic',
     ) -> None:
         self.input_size, self.interpolation = input_size, interpolation
-        self.area, self.aspect = tuple(area), tuple(aspect)
+        self.area, self.aspect = (area[0], area[1]), (aspect[0], aspect[1])
 
     def transform(self, results: Sample) -> Sample:
         """Crop and resize every field."""
@@ -275,7 +280,7 @@ def resize_sample(
 ) -> Sample:
     """Resize every field to ``(H, W)``; borders meet borders."""
     source = tuple(results['img_shape'])
-    if source == tuple(size):
+    if source == (size[0], size[1]):
         return results
     image = results.pop('img', None)
     warp_sample(results, resize_matrix(source, size), size, depth_scale_compensation=depth_scale_compensation)

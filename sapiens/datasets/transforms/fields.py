@@ -19,6 +19,7 @@ Pixel centres have integer coordinates. Normals are x right, y up, z to the view
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -77,6 +78,29 @@ def settle(pipeline: Any, **settings: Any) -> None:
             settle(transform, **settings)
 
 
+def accept(**theirs: tuple[str, Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """Let a transform take mmpose's and mmsegmentation's words for its arguments, so that pipelines port.
+
+    Args:
+        **theirs: Their word -> ours, and what makes their value ours.
+    """
+
+    def decorate(kind: Any) -> Any:
+        init = kind.__init__
+
+        @functools.wraps(init)
+        def translated(self: Any, *args: Any, **kwargs: Any) -> None:
+            for word, (ours, convert) in theirs.items():
+                if word in kwargs:
+                    kwargs[ours] = convert(kwargs.pop(word))
+            init(self, *args, **kwargs)
+
+        kind.__init__ = translated
+        return kind
+
+    return decorate
+
+
 def translation(x: float, y: float) -> np.ndarray:
     """``(3, 3)`` shift by x, y pixels."""
     return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], np.float64)
@@ -97,12 +121,10 @@ def warp_sample(
     instead, which is the depth at which the *same* camera would see the person at the new size.
 
     Args:
-        results: The sample; its fields are replaced.
         matrix: ``(3, 3)`` or ``(2, 3)``: pixel centres of the current frame -> new frame.
         size: ``(H, W)`` of the new frame.
         pad_img: Colour outside the image.
         pad_part: Part id outside the image.
-        depth_scale_compensation: See above.
 
     Returns:
         ``results``.
@@ -214,7 +236,7 @@ def magnification(matrix: np.ndarray) -> float:
     return float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
 
 
-def _window(matrix: np.ndarray, size: tuple[int, int], shape: tuple[int, int]) -> tuple[slice, slice]:
+def _window(matrix: np.ndarray, size: tuple[int, int], shape: Sequence[int]) -> tuple[slice, slice]:
     """Rows and columns of an ``(H, W)`` map that a warp to ``size`` looks at, their neighbours included."""
     height, width = size
     corners = np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], np.float64)

@@ -12,11 +12,11 @@ from mmcv.transforms import BaseTransform
 
 from ...errors import UserError
 from ...registry import TRANSFORMS
-from ...vocabularies import load_vocabulary
+from ...vocabularies import PartVocabulary, load_parts
 from ..image_files import decode_image, is_jpeg, reduction_matrix, upright_size
 from ..label_files import depth_of, mask_of, normals_of, people_of, read_label
 from ..storage import read_bytes, readable_name
-from .fields import IGNORE, Sample, as_matrix, swap_parts, warp_boxes, warp_map
+from .fields import IGNORE, Sample, as_matrix, swap_parts, warp_map
 from .topdown import fit_aspect
 
 KINDS = ('parts', 'depth', 'normals', 'mask')
@@ -59,12 +59,15 @@ class LoadImage(BaseTransform):
         else:
             name = readable_name(str(results['img_path']))
             data = read_bytes(str(results['img_path'])) if data is None else data
-            wanted = self.input_size if self.reduce else None
+            # A box that no `PersonBox` has looked at yet: the crop may be much smaller than the image.
+            unknown = results.get('bbox') is not None and 'bbox_scale' not in results
+            wanted = self.input_size if self.reduce and not unknown else None
             header = upright_size(data) if wanted and is_jpeg(data) else None
-            reduce = self._reduction(results, header[0], wanted) if header else 1
+            reduce = self._reduction(results, header[0], wanted) if header and wanted else 1
             image = results['img'] if reduce == 1 and 'img' in results else decode_image(data, name, reduce)
-            size = header[0] if reduce > 1 else image.shape[:2]
-            matrix = reduction_matrix(size, reduce, header[1]) if reduce > 1 else np.eye(3)
+            size, matrix = image.shape[:2], np.eye(3)
+            if header and reduce > 1:
+                size, matrix = header[0], reduction_matrix(header[0], reduce, header[1])
             if results.get('file_size') is not None:
                 check_size(tuple(results['file_size']), (int(size[0]), int(size[1])), data, name)
         results['img'] = image
@@ -72,8 +75,6 @@ class LoadImage(BaseTransform):
         results['img_shape'] = image.shape[:2]
         results['warp_mat'] = matrix
         results.setdefault('flipped', False)
-        if 'boxes' in results:
-            results['boxes'] = warp_boxes(results['boxes'], matrix)
         if 'keypoints' in results:
             results['keypoints'] = (results['keypoints'] @ matrix[:2, :2].T + matrix[:2, 2]).astype(np.float32)
         return results
@@ -216,12 +217,12 @@ class LoadLabels(BaseTransform):
         return readable_name(files.get(kind) or files.get('parts') or files['instances'])
 
 
-def check_part_ids(parts: np.ndarray, vocabulary: str, name: str) -> None:
+def check_part_ids(parts: np.ndarray, vocabulary: str | PartVocabulary, name: str) -> None:
     """Raise a `UserError` naming the first id that is neither a class of the vocabulary nor 255 (ignore)."""
-    vocabulary = load_vocabulary(vocabulary)
+    known = load_parts(vocabulary)
     table = np.zeros(256, np.uint8)
-    table[vocabulary.num_classes : IGNORE] = 1
+    table[known.num_classes : IGNORE] = 1
     if cv2.LUT(np.ascontiguousarray(parts), table).any():
-        outside = np.unique(parts[(parts >= vocabulary.num_classes) & (parts != IGNORE)])
-        raise UserError(f'{name}: label {outside[0]} is outside the {vocabulary.num_classes} classes of '
-                        f"'{vocabulary.name}'; mend the file or give the data set a label_map")  # fmt: skip
+        outside = np.unique(parts[(parts >= known.num_classes) & (parts != IGNORE)])
+        raise UserError(f'{name}: label {outside[0]} is outside the {known.num_classes} classes of '
+                        f"'{known.name}'; mend the file or give the data set a label_map")  # fmt: skip

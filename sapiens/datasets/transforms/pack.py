@@ -30,7 +30,7 @@ META_KEYS = (
 )
 
 
-@TRANSFORMS.register_module()
+@TRANSFORMS.register_module(name=['PackHumanInputs', 'PackPoseInputs', 'PackSegInputs'])
 class PackHumanInputs(BaseTransform):
     """Sample dict -> ``dict(inputs=(3, H, W) uint8 RGB tensor, data_samples=HumanDataSample)``.
 
@@ -53,7 +53,7 @@ class PackHumanInputs(BaseTransform):
             sample.gt_keypoints = torch.from_numpy(np.asarray(results['keypoints'], np.float32))
             sample.gt_keypoints_visible = torch.from_numpy(np.asarray(results['keypoints_visible'], np.float32))
         if 'boxes' in results:
-            sample.gt_boxes = torch.from_numpy(visible_boxes(results['boxes'], results['img_shape']))
+            sample.gt_boxes = torch.from_numpy(np.asarray(results['boxes'], np.float32))
         if 'part_map' in results:
             sample.gt_part_map = _tensor(results['part_map'])
         if 'depth' in results:
@@ -63,14 +63,6 @@ class PackHumanInputs(BaseTransform):
         if 'mask' in results:
             sample.gt_mask = _tensor(results['mask'] > 0)[None]
         return {'inputs': _tensor(results['img'].transpose(2, 0, 1)), 'data_samples': sample}
-
-
-def visible_boxes(boxes: np.ndarray, size: tuple[int, int], least: float = 0.35) -> np.ndarray:
-    """Boxes ``(N, 4)`` cut to an image of ``(H, W)``, without those of which less than a share is left."""
-    last = np.array([size[1] - 1, size[0] - 1] * 2, np.float32)
-    inside = np.clip(boxes, 0, last).astype(np.float32)
-    whole, left = ((b[:, 2:] - b[:, :2]).clip(0).prod(1) for b in (boxes, inside))
-    return inside[left > np.maximum(least * whole, 4.0)]
 
 
 def _tensor(array: np.ndarray) -> torch.Tensor:

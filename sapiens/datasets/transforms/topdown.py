@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -15,7 +16,7 @@ from mmcv.transforms import BaseTransform
 from ...errors import UserError
 from ...registry import TRANSFORMS
 from ...vocabularies import load_vocabulary
-from .fields import IGNORE, Sample, SizedTransform, as_matrix, warp_sample
+from .fields import IGNORE, Sample, SizedTransform, accept, as_matrix, warp_sample
 
 _LOWER = re.compile(r'hip|knee|ankle|foot|toe|heel', re.IGNORECASE)
 
@@ -44,6 +45,7 @@ class PersonBox(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+@accept(min_total_keypoints=('min_total', int), upper_prioritized_prob=('upper_prob', float))
 class RandomHalfBody(BaseTransform):
     """Now and then look at the upper or the lower half of the body alone.
 
@@ -87,7 +89,10 @@ class RandomHalfBody(BaseTransform):
         return results
 
 
-@TRANSFORMS.register_module()
+@TRANSFORMS.register_module(name=['RandomBox', 'RandomBBoxTransform'])
+@accept(
+    shift_factor=('shift', lambda factor: factor / 2), scale_factor=('scale', tuple), rotate_factor=('rotate', float)
+)
 class RandomBox(BaseTransform):
     """Shift, scale and rotate the crop. Works before `LoadImage`.
 
@@ -127,27 +132,6 @@ class RandomBox(BaseTransform):
 
 
 @TRANSFORMS.register_module()
-class RandomBBoxTransform(RandomBox):
-    """`RandomBox` by mmpose's names.
-
-    Args:
-        shift_factor: Largest shift as a share of the box.
-        scale_factor: Smallest and largest factor on the box.
-        rotate_factor: Largest angle in degrees.
-        **probs: ``shift_prob``, ``scale_prob`` and ``rotate_prob``.
-    """
-
-    def __init__(
-        self,
-        shift_factor: float = 0.16,
-        scale_factor: Sequence[float] = (0.5, 1.5),
-        rotate_factor: float = 80.0,
-        **probs: float,
-    ) -> None:
-        super().__init__(shift_factor / 2, scale=scale_factor, rotate=rotate_factor, **probs)
-
-
-@TRANSFORMS.register_module()
 class TopdownAffine(SizedTransform):
     """Warp the box to the network's input in one go, in the unbiased (UDP) convention.
 
@@ -159,6 +143,10 @@ class TopdownAffine(SizedTransform):
         pad_img: Colour outside the image.
         pad_part: Part id outside the image.
         depth_scale_compensation: See `warp_sample`.
+        use_udp: mmpose's word; ``input_size`` is then (W, H), as theirs is.
+
+    Raises:
+        UserError: ``use_udp=False``, which models of this toolkit do not know.
     """
 
     def __init__(
@@ -167,9 +155,14 @@ class TopdownAffine(SizedTransform):
         pad_img: int | tuple[int, int, int] = 0,
         pad_part: int = IGNORE,
         depth_scale_compensation: bool = False,
+        use_udp: bool | None = None,
     ) -> None:
-        self.input_size = input_size
-        self.options = dict(pad_img=pad_img, pad_part=pad_part, depth_scale_compensation=depth_scale_compensation)
+        if use_udp is False:
+            raise UserError("TopdownAffine: is always unbiased (UDP); type='mmpose.TopdownAffine' has the other one")
+        self.input_size = input_size[::-1] if use_udp and input_size is not None else input_size
+        self.options: dict[str, Any] = dict(
+            pad_img=pad_img, pad_part=pad_part, depth_scale_compensation=depth_scale_compensation
+        )
 
     def transform(self, results: Sample) -> Sample:
         """Warp every field; ``warp_mat`` becomes the map from the original image to the input."""
@@ -180,7 +173,7 @@ class TopdownAffine(SizedTransform):
         return warp_sample(results, step, size, **self.options)
 
 
-def fit_aspect(scale: np.ndarray, input_size: tuple[int, int]) -> np.ndarray:
+def fit_aspect(scale: np.ndarray, input_size: Sequence[int]) -> np.ndarray:
     """Lengthen the shorter side of a box ``(width, height)`` until it has the aspect of ``(H, W)``."""
     aspect = input_size[1] / input_size[0]
     width, height = scale
@@ -206,40 +199,3 @@ def udp_matrix(center: np.ndarray, scale: np.ndarray, size: tuple[int, int], rot
     matrix[:2, :2] = (last / scale)[:, None] * turn
     matrix[:2, 2] = last / 2 - matrix[:2, :2] @ np.asarray(center, np.float64)
     return matrix
-
-
-@TRANSFORMS.register_module()
-class RandomWindow(BaseTransform):
-    """Now and then look at a larger part of the picture instead of a person: what a detector sees.
-
-    People then stand anywhere and at any size; ``boxes``, all people of the picture, stay as labels of `PersonHead`,
-    while keypoints, which are one person's, lose their visibility. Other samples lose their boxes. Behind `PersonBox`
-    and before `LoadImage`, with `RandomBox` before it.
-
-    Args:
-        prob: Probability.
-        scale: Range of the window as a multiple of the person's padded box, log-uniform; people whom the picture's
-            border cuts get no more than 1.2, for they would float in what is put around the picture.
-    """
-
-    def __init__(self, prob: float = 0.25, scale: Sequence[float] = (0.8, 4.0)) -> None:
-        self.prob, self.scale = prob, tuple(scale)
-
-    def transform(self, results: Sample) -> Sample:
-        """Replace ``bbox_center``, ``bbox_scale`` and ``bbox_rotation``; set ``window``."""
-        boxes = results.pop('boxes', None)
-        results['window'] = boxes is not None and np.random.rand() < self.prob
-        if not results['window']:
-            return results
-        size = np.maximum(results['bbox_scale'], 1.0)
-        largest = self.scale[1] if not results.get('cut_by_border', False) else 1.2
-        factor = np.exp(np.random.uniform(np.log(self.scale[0]), np.log(largest)))
-        # Somewhere in the window, also half outside of it.
-        room = size * (0.5 * factor + 0.1)
-        x1, y1, x2, y2 = np.asarray(results['bbox'], np.float64)
-        results['bbox_center'] = np.array([(x1 + x2) / 2, (y1 + y2) / 2]) + np.random.uniform(-room, room)
-        results['bbox_scale'], results['bbox_rotation'] = size * factor, 0.0
-        results['boxes'] = boxes
-        if 'keypoints_visible' in results:
-            results['keypoints_visible'] = np.zeros_like(results['keypoints_visible'])
-        return results

@@ -23,7 +23,6 @@ class TimeBudgetHook(Hook):
     last checkpoint and a kill is trained again. Since the schedule follows the clock, two such runs differ.
 
     Args:
-        minutes: Minutes of training.
         warmup: Share of the training with a linearly growing learning rate.
         final: Factor on the learning rate at the end.
         interval: Iterations between two looks at the clock.

@@ -36,7 +36,6 @@ class SafeCheckpointHook(Hook):
         save_last: Save at the end of training whatever the interval.
         save_best: Name of a validation metric (``'auto'``: the first one) whose best checkpoint is kept beside them.
         rule: ``'greater'`` or ``'less'``; by default guessed from the name of the metric.
-        save_optimizer: Include the optimiser, which resuming needs.
         out_dir: Folder; the work directory by default.
         filename_tmpl: Name with ``{}`` for the step.
         sharded: In several processes, each writes its own part of ``iter_N.dcp`` while training goes on, and no process
@@ -118,8 +117,6 @@ class SafeCheckpointHook(Hook):
         """Write a checkpoint, point to it, then delete surplus ones. Every process must call it.
 
         Args:
-            runner: The runner.
-            name: Of the file.
             epoch: Finished epochs.
             iteration: Finished iterations.
         """

@@ -16,8 +16,12 @@ from mmengine.hooks import Hook
 
 from ...datasets.bad_samples import TooManyBadSamplesError
 from ...errors import UserError
-from ...registry import HOOKS
+from ...models.complexity import count_training_flops
+from ...models.estimators import HumanEstimator
+from ...models.pretrain import MAEPretrainer
+from ...registry import HOOKS, MODELS
 from ...utils.files import write_atomic
+from ..peaks import peak_flops
 from ..sampling import SeededDataset
 
 
@@ -92,9 +96,33 @@ def is_bad(value: Any) -> bool:
 
 @HOOKS.register_module()
 class ThroughputHook(Hook):
-    """Log ``samples_per_s``, over all processes, beside mmengine's time per iteration and ETA."""
+    """Log ``samples_per_s``, over all processes, and ``mfu`` beside mmengine's time per iteration and ETA.
+
+    ``mfu`` is the share of the devices' dense peak that the operations of the model are: two per multiply-add, forward
+    and backward, attention included, what checkpointing repeats not. It is logged where the peak is known.
+
+    Args:
+        peak_tflops: Of one device in the precision of the training; None = as `peaks` knows.
+    """
 
     priority = 'NORMAL'
+
+    def __init__(self, peak_tflops: float | None = None) -> None:
+        self.peak = None if peak_tflops is None else peak_tflops * 1e12
+        self._flops = 0
+
+    def before_train(self, runner: Any) -> None:
+        """Count the operations of a sample, on a copy of the model that has no memory."""
+        precision = runner.precision
+        if self.peak is None and precision.device == 'cuda':
+            self.peak = peak_flops(torch.cuda.get_device_name(), precision.dtype)
+        if self.peak and isinstance(runner.bare_model, (HumanEstimator, MAEPretrainer)):
+            with torch.device('meta'):
+                model = MODELS.build(runner.cfg.model)
+            self._flops = count_training_flops(model)
+            runner.logger.info(
+                f'{self._flops / 1e12:.3g} TFLOP a sample; mfu is a share of {self.peak / 1e12:.4g} TFLOPS'
+            )
 
     def before_train_epoch(self, runner: Any) -> None:
         """Start the clock."""
@@ -109,6 +137,8 @@ class ThroughputHook(Hook):
         now = time.perf_counter()
         rate = batch_size_of(data_batch) * get_world_size() / max(now - self._last, 1e-9)
         runner.message_hub.update_scalar('train/samples_per_s', rate)
+        if self._flops and self.peak:
+            runner.message_hub.update_scalar('train/mfu', rate * self._flops / (self.peak * get_world_size()))
         self._last = now
 
 

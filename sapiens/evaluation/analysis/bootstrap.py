@@ -13,16 +13,12 @@ def bootstrap_intervals(
     statistic: Callable[[np.ndarray], dict[str, float]],
     resamples: int,
     seed: int = 0,
-    level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of figures computed on images drawn with replacement.
+    """95 % percentile intervals of figures computed on images drawn with replacement.
 
     Args:
-        num_images: N.
         statistic: Takes ``(N,)`` integer weights (how often each image was drawn), returns the figures.
         resamples: Number of draws; 0 gives no intervals.
-        seed: Seed of the draws.
-        level: Coverage of the interval, in (0, 1).
 
     Returns:
         ``{figure: (low, high)}``; a figure that was undefined (NaN or -1) in more than half of the draws is absent,
@@ -36,12 +32,11 @@ def bootstrap_intervals(
     for _ in range(resamples):
         for name, value in statistic(random.multinomial(num_images, chances)).items():
             draws.setdefault(name, []).append(value)
-    tail = (1 - level) / 2
     intervals = {}
     for name, values in draws.items():
         numbers = np.array(values, np.float64)
         numbers = numbers[np.isfinite(numbers) & (numbers != -1)]
         if len(numbers) * 2 > resamples:
-            low, high = np.quantile(numbers, [tail, 1 - tail])
+            low, high = np.quantile(numbers, [0.025, 0.975])
             intervals[name] = (float(low), float(high))
     return intervals

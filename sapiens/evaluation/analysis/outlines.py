@@ -20,7 +20,6 @@ def boundary_counts(
     Args:
         prediction: ``(H, W)`` ids.
         label: ``(H, W)`` ids.
-        num_classes: C.
         tolerance: d in pixels.
         ignore: ``(H, W)`` bool; outlines within ``d`` of these pixels are not judged.
 
@@ -68,5 +67,5 @@ def _distance(mask: np.ndarray) -> np.ndarray:
 def _outline(mask: np.ndarray) -> np.ndarray:
     """Pixels with a 4-neighbour outside the mask; beyond the border nothing is known, so it is no outline."""
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    inner = cv2.erode(mask.astype(np.uint8), cross, borderType=cv2.BORDER_CONSTANT, borderValue=1)
+    inner = cv2.erode(mask.astype(np.uint8), cross, borderType=cv2.BORDER_CONSTANT, borderValue=(1,))
     return mask & (inner == 0)

@@ -56,8 +56,6 @@ def write_confusion(report: EvaluationReport, path: str | Path, cell: int = 26) 
 
     Args:
         report: With ``extra['confusion']``, ``(C, C + 1)`` counts, and ``extra['names']``.
-        path: PNG to write.
-        cell: Side of a square in pixels.
     """
     counts, names = np.asarray(report.extra['confusion'], np.float64)[:, :-1], report.extra['names']
     total = np.asarray(report.extra['confusion']).sum(1)

@@ -42,6 +42,7 @@ class HumanEstimator(BaseModel):
         self.neck = None if neck is None else MODELS.build(self._complete_neck(neck))
         self.heads = nn.ModuleDict({task: MODELS.build(self._complete(head)) for task, head in heads.items()})
         self.test_cfg = dict(test_cfg or {})
+        self._batch = 0  # that the parts are compiled for
 
     def _complete(self, head: dict) -> dict:
         """Fill in what the backbone decides: the width of the features and the input size of a codec."""
@@ -62,6 +63,17 @@ class HumanEstimator(BaseModel):
             self.neck.to(dtype)
         for head in self.heads.values():
             head.set_precision(dtype)
+
+    def compile_for(self, batch: int) -> None:
+        """Compile encoder, neck and heads for inference in batches of one size; smaller ones are filled up to it.
+
+        Weights become constants of the compiled graphs, so they must not change afterwards.
+        """
+        self._batch = batch
+        options = {'freezing': True}
+        for part in (self.backbone, self.neck, *self.heads.values()):
+            if part is not None:
+                part.compile(options=options)
 
     def extract_feat(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """``(B, 3, H, W)`` normalised images -> the backbone's features, or the neck's."""
@@ -93,6 +105,11 @@ class HumanEstimator(BaseModel):
     def _run_heads(
         self, inputs: torch.Tensor, chosen: dict[str, Sequence[int] | None], **options: bool
     ) -> dict[str, torch.Tensor]:
+        if self._batch and len(inputs) < self._batch:
+            filled = torch.cat([inputs, inputs[-1:].expand(self._batch - len(inputs), -1, -1, -1)])
+            outputs = self._run_heads(filled, dict.fromkeys(chosen), **options)
+            rows_of = {task: range(len(inputs)) if rows is None else rows for task, rows in chosen.items()}
+            return {task: outputs[task][list(rows)] for task, rows in rows_of.items() if len(rows)}
         feats = self.extract_feat(inputs)
         outputs = {}
         for task, rows in chosen.items():

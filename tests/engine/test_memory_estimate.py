@@ -8,8 +8,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from sapiens.commands.estimate_memory import main
 from sapiens.engine.config import load_config
-from sapiens.engine.memory import _batch, estimate_memory
+from sapiens.engine.memory import estimate_memory
 from sapiens.errors import UserError
+from sapiens.models.complexity import example_batch
 from sapiens.registry import MODELS, OPTIMIZERS
 
 CONFIGS = {
@@ -39,7 +40,7 @@ def allocated(run):
 def measured(config, batch_size, training):
     torch.manual_seed(0)
     model = MODELS.build(config.model).train(training)
-    data = _batch(model, batch_size, None)
+    data = example_batch(model, batch_size)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = OPTIMIZERS.build({**config.optim_wrapper.optimizer, 'params': trained})
 

@@ -1,0 +1,62 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""ONNX files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from .facts import KEY
+from .graph import DeployGraph, trace
+from .sessions import need
+
+OPSET = 20
+"""What TensorRT, OpenVINO and NNCF of today read; Gelu and both norms are one node each."""
+LARGEST = 1.8e9
+"""Bytes of weights in one file: the format ends at 2 GB; more lie in a second file beside it."""
+
+
+def write(
+    graph: DeployGraph, text: str, path: Path, dtype: str = 'float32', images: torch.Tensor | None = None
+) -> None:
+    """Write a graph.
+
+    Args:
+        graph: In the precision that the file shall have.
+        text: The file's metadata.
+        path: The file, in a folder of its own.
+        dtype: ``'int8'`` stores the weights of linear layers in 8 bits and rounds their inputs, by the range of each
+            input; nothing is calibrated.
+        images: Not used.
+    """
+    need('onnx', 'export')
+    need('onnxscript', 'export')
+    program = torch.onnx.export(
+        trace(graph), dynamo=True, opset_version=OPSET, input_names=['images'], output_names=graph.output_names,
+        verbose=False,
+    )  # fmt: skip
+    program.model.metadata_props[KEY] = text
+    large = sum(p.nbytes for p in graph.parameters()) > LARGEST
+    program.save(str(path), external_data=large)
+    if dtype == 'int8':
+        _quantise(path, large)
+
+
+def _quantise(path: Path, large: bool) -> None:
+    need('onnxruntime', 'export')
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    exact = path.rename(path.with_name(f'exact_{path.name}'))
+    nodes = onnx.load(str(exact), load_external_data=False).graph.node
+    # Those with a layer's weights; the products of the decoding have none.
+    layers = [
+        node.name for node in nodes if node.op_type in ('MatMul', 'Gemm') and any('model.' in i for i in node.input)
+    ]
+    quantize_dynamic(
+        str(exact), str(path), per_channel=True, weight_type=QuantType.QInt8, nodes_to_quantize=layers,
+        use_external_data_format=large,
+    )  # fmt: skip
+    for file in path.parent.glob(f'{exact.name}*'):
+        file.unlink()

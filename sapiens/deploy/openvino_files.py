@@ -1,0 +1,91 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Files of OpenVINO, in floating point and, by NNCF, in 8 bits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import UserError
+from . import onnx_files
+from .facts import KEY
+from .graph import RAW, DeployGraph
+from .sessions import need
+
+
+def write(
+    graph: DeployGraph, text: str, path: Path, dtype: str = 'float32', images: torch.Tensor | None = None
+) -> None:
+    """Write a graph.
+
+    Args:
+        graph: In float32.
+        text: The file's metadata.
+        path: The ``.xml``, in a folder of its own; the weights go into a ``.bin`` beside it.
+        dtype: ``'float16'`` halves the file; ``'int8'`` quantises weights and activations.
+        images: ``(N, 3, H, W)`` uint8 that int8 is calibrated on.
+
+    Raises:
+        UserError: int8 without images.
+    """
+    library = need('openvino', 'export')
+    between = path.with_suffix('.onnx')
+    onnx_files.write(graph, text, between)
+    model = library.Core().read_model(between)
+    if dtype == 'int8':
+        if images is None:
+            raise UserError('int8 is calibrated on photographs of people: give a folder with --calibration')
+        model = _quantise(model, images)
+    model.set_rt_info(text, [KEY])
+    library.save_model(model, path, compress_to_fp16=dtype == 'float16')
+    del model  # it maps the other file
+    for file in path.parent.glob(f'{between.name}*'):
+        file.unlink()
+
+
+def _quantise(model: Any, images: torch.Tensor) -> Any:
+    nncf = need('nncf', 'export')
+    logging.getLogger('nncf').setLevel(logging.ERROR)
+    names = {
+        name: model.output(name).get_node().input_value(0).get_node() for name in RAW.values() if _has(model, name)
+    }
+    network = {node.get_friendly_name() for node in _ancestors(names.values())}
+    # The output layers, whose values are read between pixels, and all decoding stay in floating point.
+    exact = [node.get_friendly_name() for node in model.get_ops() if node.get_friendly_name() not in network]
+    exact += [_last_layer(node).get_friendly_name() for node in names.values()]
+    data = nncf.Dataset([image[None].numpy() for image in images])
+    return nncf.quantize(
+        model,
+        data,
+        preset=nncf.QuantizationPreset.MIXED,
+        model_type=nncf.ModelType.TRANSFORMER,
+        subset_size=len(images),
+        ignored_scope=nncf.IgnoredScope(names=exact, validate=False),
+    )
+
+
+def _has(model: Any, name: str) -> bool:
+    return any(name in output.get_names() for output in model.outputs)
+
+
+def _ancestors(nodes: Iterable[Any]) -> list[Any]:
+    """All nodes that these are computed from, themselves included."""
+    found: dict[str, Any] = {}
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node.get_friendly_name() not in found:
+            found[node.get_friendly_name()] = node
+            waiting += [value.get_node() for value in node.input_values()]
+    return list(found.values())
+
+
+def _last_layer(node: Any) -> Any:
+    """The convolution that an output comes from."""
+    while node.get_type_name() not in ('Convolution', 'MatMul'):
+        node = node.input_value(0).get_node()
+    return node

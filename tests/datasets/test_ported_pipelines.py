@@ -1,0 +1,117 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Pipelines of mmpose and mmsegmentation whose scope was changed give what the originals give."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from scenes import sphere
+
+from sapiens.datasets.transforms.fields import settle
+from sapiens.errors import UserError
+from sapiens.openmmlab import toolkit_installed
+from sapiens.registry import TRANSFORMS
+
+needs = pytest.mark.skipif(not all(map(toolkit_installed, ('mmpose', 'mmseg'))), reason='needs mmpose and mmseg')
+POSE_TEST = [
+    dict(type='LoadImage'),
+    dict(type='GetBBoxCenterScale', padding=1.25),
+    dict(type='TopdownAffine', input_size=(48, 64), use_udp=True),
+    dict(type='PackPoseInputs'),
+]
+POSE_TRAIN = [
+    *POSE_TEST[:2],
+    dict(type='RandomFlip', direction='horizontal'),
+    dict(type='RandomHalfBody', min_total_keypoints=9, upper_prioritized_prob=0.7),
+    dict(type='RandomBBoxTransform', shift_factor=0.1, scale_factor=[0.8, 1.2], rotate_factor=45, rotate_prob=0.6),
+    POSE_TEST[2],
+    dict(type='PhotometricDistortion', brightness_delta=16, contrast_range=(0.8, 1.2), hue_delta=9),
+    dict(type='GenerateTarget', encoder=dict(type='UDPHeatmap', input_size=(48, 64))),
+    dict(type='PackPoseInputs'),
+]
+SEG_TRAIN = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='Resize', scale=(80, 96)),
+    dict(type='RandomCrop', crop_size=(96, 80), cat_max_ratio=0.9),
+    dict(type='RandomFlip', prob=0.0),
+    dict(type='PackSegInputs'),
+]
+SEG_TEST = [SEG_TRAIN[0], SEG_TRAIN[2], SEG_TRAIN[1], SEG_TRAIN[-1]]
+
+
+def run(pipeline, sample, scope):
+    for step in pipeline:
+        sample = TRANSFORMS.build({**step, 'type': f'{scope}.{step["type"]}'})(sample)
+    return sample
+
+
+@pytest.fixture
+def scene(tmp_path):
+    made = sphere((120, 90), center=(40.0, 60.0), radius=25.0)
+    cv2.imwrite(str(tmp_path / 'a.png'), made['img'][..., ::-1])
+    cv2.imwrite(str(tmp_path / 'parts.png'), made['part_map'])
+    return tmp_path
+
+
+def person(folder):
+    points = np.random.default_rng(0).uniform(20, 70, (17, 2)).astype(np.float32)
+    return dict(img_path=str(folder / 'a.png'), bbox=np.float32([15, 35, 65, 85]), bbox_score=1.0, keypoints=points,
+                keypoints_visible=np.full(17, 2, np.float32), keypoint_vocabulary='coco17')  # fmt: skip
+
+
+@needs
+@pytest.mark.openmmlab
+def test_mmpose(scene):
+    ours = run(POSE_TEST, person(scene), 'sapiens')
+    theirs = person(scene)
+    theirs.update({name: theirs[name][None] for name in ('bbox', 'keypoints', 'keypoints_visible')})
+    theirs.update(bbox_score=np.ones(1, np.float32), id=1, img_id=1, flip_indices=list(range(17)))
+    theirs = run(POSE_TEST[:-1], theirs, 'mmpose')
+    expected = theirs['transformed_keypoints'][0]
+    theirs = run(POSE_TEST[-1:], theirs, 'mmpose')
+    assert ours['inputs'].shape == theirs['inputs'].shape == (3, 64, 48)
+    assert (ours['inputs'].int() - theirs['inputs'].flip(0).int()).abs().max() <= 1, 'theirs are BGR'
+    np.testing.assert_allclose(ours['data_samples'].gt_keypoints, expected, atol=1e-3)
+
+
+@needs
+@pytest.mark.openmmlab
+@pytest.mark.parametrize('pipeline', [SEG_TRAIN, SEG_TEST])
+def test_mmseg(scene, pipeline):
+    np.random.seed(0)
+    sample = dict(img_path=str(scene / 'a.png'), label_files={'parts': str(scene / 'parts.png')})
+    ours = run(pipeline, {**sample, 'part_vocabulary': 'parts28'}, 'sapiens')
+    np.random.seed(0)
+    path = str(scene / 'parts.png')
+    theirs = dict(img_path=str(scene / 'a.png'), seg_map_path=path, seg_fields=[], reduce_zero_label=False)
+    theirs = run(pipeline, theirs, 'mmseg')
+    assert torch.equal(ours['inputs'], theirs['inputs'].flip(0)), 'theirs are BGR'
+    assert ours['inputs'].shape == (3, 96, 80)
+    a, b = ours['data_samples'].gt_part_map, theirs['data_samples'].gt_sem_seg.data[0]
+    assert a.shape == b.shape and (a != b).float().mean() < 0.01, 'ties between pixels fall otherwise'
+
+
+def test_every_word_of_a_training_pipeline_is_known(scene):
+    sample = run(POSE_TRAIN, person(scene), 'sapiens')
+    assert sample['inputs'].shape == (3, 64, 48) and sample['data_samples'].gt_keypoints.shape == (17, 2)
+    box = TRANSFORMS.build(POSE_TRAIN[4])
+    assert (box.shift, box.scale, box.rotate, box.rotate_prob) == (0.05, (0.8, 1.2), 45.0, 0.6)
+    assert TRANSFORMS.build(dict(type='PhotoMetricDistortion', hue_delta=9)).hue == 9
+    with pytest.raises(UserError, match="type='mmpose.TopdownAffine' has the other one"):
+        TRANSFORMS.build(dict(type='TopdownAffine', input_size=(48, 64), use_udp=False))
+
+
+def test_a_photo_is_not_reduced_before_its_person_is_looked_at(tmp_path):
+    """mmpose reads the image first: a small person in a large photo keeps all its pixels."""
+    photo = np.random.default_rng(0).integers(0, 255, (1024, 768, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / 'a.jpg'), photo)
+    seen = {}
+    for order in ((0, 1), (1, 0)):
+        steps = [TRANSFORMS.build(POSE_TEST[i]) for i in order]
+        settle(steps, input_size=(64, 48))
+        sample = dict(img_path=str(tmp_path / 'a.jpg'), bbox=np.float32([100, 100, 148, 164]))
+        for step in steps:
+            sample = step(sample)
+        seen[order] = sample['img'].shape[:2]
+    assert seen == {(0, 1): (1024, 768), (1, 0): (1024, 768)}
