@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 REQUIREMENTS := setup.py $(wildcard requirements/*.txt)
 JOBS ?= 2
 
-.PHONY: demo test lint env clean
+.PHONY: demo test lint zoo env clean
 
 env: $(STAMP)
 
@@ -27,6 +27,12 @@ lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The models that ship, from nothing: hours, may be interrupted. BACKGROUNDS: a folder of photographs without people.
+zoo: env
+	PYTHON=$(BIN)/python tools/zoo/render.sh
+	PYTHON=$(BIN)/python tools/zoo/train.sh
+	PYTHON=$(BIN)/python tools/zoo/detector.sh
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -4,7 +4,7 @@
 #
 # reject: thresholds that decide; changing them repeats only the last job. gate: looser ones; what they drop, later
 # (dearer) stages do not look at. resources: of a stage's processes; GPUs count where there are any.
-cheap = dict(num_cpus=1, batch_size=16)
+cheap = dict(num_cpus=1, batch_size=32)
 model = dict(num_cpus=1, num_gpus=0.5, batch_size=32)
 siglip = 'google/siglip2-base-patch16-224'
 
@@ -58,7 +58,7 @@ stages = dict(
         reject=dict(nsfw=0.5),
         resources=model,
     ),
-    text=dict(type='Text', reject=dict(max_share=0.005, max_letters=12), resources=dict(num_cpus=1, batch_size=8)),
+    text=dict(type='Text', reject=dict(max_share=0.005, max_letters=12), resources=cheap),
 )
 # Duplicates of a kept image: hashes (also of the mirror) of at most that many different bits, or features of at least
 # that cosine. The search goes as far as search_*; within it the thresholds can be moved without searching again.

@@ -2,13 +2,16 @@
 # images, RapidOCR reads text. Art and watermarks need a model of the hub, or a probe fitted to examples of one's own
 # (tools/curation/fit_probe.py).
 _base_ = './humans.py'
-local = dict(num_cpus=1, batch_size=16)
+local = dict(num_cpus=1, num_gpus=0, batch_size=32)
 
 stages = dict(
     persons=dict(
         detector=dict(_delete_=True, type='TinyDetector', threshold=0.2),
         # Of tools/curation/calibrate.py on renders of people and views of empty places.
         calibration=[[0.2, 0.1], [0.3, 0.26], [0.38, 0.39], [0.52, 0.57], [0.58, 0.75], [0.612, 0.94], [0.66, 1]],
+        # The tiny model is seldom surer of a right box: 0.9 drops half of what is good (docs/scale.md).
+        reject=dict(min_score=0.5),
+        gate=dict(min_score=0.2),
         resources=local,
     ),
     embedding=dict(model=dict(_delete_=True, type='SapiensEncoder'), resources=local),
@@ -17,3 +20,4 @@ stages = dict(
     nsfw=None,
     text=dict(resources=local),
 )
+duplicates = dict(min_cosine=0.93)

@@ -16,5 +16,6 @@ model = dict(
     heads=dict(person=dict(type='PersonHead', conv_channels=())),
 )
 train_dataloader = dict(dataset=dict(input_size=input_size))
+optim_wrapper = dict(optimizer=dict(lr=8e-4))
 val_cfg = None
 test_cfg = None

@@ -4,29 +4,35 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
+import math
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..errors import UserError
-from .stage import need
+from .stage import Stage, need
+
+SPARE = 3
+"""CPUs that reading, writing and resuming take beside the stages."""
 
 
 class Cluster:
     """A running Ray.
 
     Args:
-        groups: Resources of the groups of stages that will run at once.
+        stages: What will run.
         address: Of a cluster, ``'auto'`` for the one that this machine belongs to; None starts one here.
-        num_cpus: Logical CPUs of the one that is started; None = those of the machine.
-        store_mb: Its memory for objects; None = Ray's choice (30 % of the memory).
+        num_cpus: CPUs to use of this machine, where one is started; None = all.
+        store_mb: Memory for objects of the one that is started; None = Ray's choice (30 % of the memory).
         console: Where progress is shown.
 
     Raises:
@@ -36,54 +42,54 @@ class Cluster:
 
     def __init__(
         self,
-        groups: list[dict],
+        stages: list[Stage],
         address: str | None = None,
         num_cpus: int | None = None,
         store_mb: int | None = None,
         console: Console | None = None,
     ) -> None:
         self.ray, self.console = need('ray'), console or Console()
-        need('pyarrow')
-        cpus = num_cpus or os.cpu_count() or 1
         quiet: dict[str, Any] = dict(logging_level=logging.WARNING, log_to_driver=False)
         if address is None:
-            # Reading, writing and resuming take a CPU each beside one for each group; where a machine has fewer, they
-            # share. With too few Ray waits for ever, and says nothing.
-            needed = sum(group.get('num_cpus', 1) for group in groups) + 3
+            self.cpus, self.gpus = num_cpus or os.cpu_count() or 1, torch.cuda.device_count()
+            self._share_out(stages)
+            # On top of what the stages take: with too few for reading, writing and resuming Ray waits for ever.
+            logical = math.ceil(sum(high * needs['num_cpus'] for needs, _, _, high in self.groups)) + SPARE
             store = {} if store_mb is None else dict(object_store_memory=store_mb * 2**20)
-            self.ray.init(num_cpus=int(max(cpus, needed)), include_dashboard=False, **store, **quiet)
-            self.cpus = cpus
+            self.ray.init(num_cpus=logical, include_dashboard=False, **store, **quiet)
         else:
             try:
                 self.ray.init(address=address, **quiet)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 reason = ' '.join(str(error).split())[:160]
                 raise UserError(f'--address {address}: no Ray cluster there ({reason}); start one: ray start') from None
-            self.cpus = int(self.ray.cluster_resources().get('CPU', 0))
-        self.gpus = self.ray.cluster_resources().get('GPU', 0)
-        logging.getLogger('ray.data').setLevel(logging.WARNING)
-        self.groups = [self.needs(group) for group in groups]
-        lack = sum(g['num_cpus'] for g in self.groups) + 3 - self.ray.cluster_resources().get('CPU', 0)
-        if lack > 0:
-            raise UserError(f'the cluster has {self.cpus} CPUs and the stages need {self.cpus + lack:g}: give several '
-                            'the same resources in the config, or add machines')  # fmt: skip
-        if not self.gpus and any(group.get('num_gpus') for group in groups):
+            has = self.ray.cluster_resources()
+            self.cpus, self.gpus = int(has.get('CPU', 0)) - SPARE, int(has.get('GPU', 0))
+            self._share_out(stages)
+            wanted = sum(low * needs['num_cpus'] for needs, _, low, _ in self.groups)
+            if wanted > self.cpus:
+                have = f'--address {address}: has {self.cpus + SPARE} CPUs, and {wanted + SPARE:g} are needed'
+                raise UserError(f'{have}: give several stages the same resources in the config, or add machines')
+        logging.getLogger('ray.data').setLevel(logging.ERROR)
+        if not self.gpus and any(stage.resources.get('num_gpus') for stage in stages):
             self.console.print('no GPU here: the stages that want one run on CPUs', style='yellow')
-        self.share = 0.5  # of a CPU, for tasks that mostly wait for a disk
 
-    def needs(self, resources: Mapping[str, Any]) -> dict[str, float]:
-        """Ray's arguments; GPUs count where there are any."""
-        return dict(num_cpus=resources.get('num_cpus', 1), num_gpus=resources.get('num_gpus', 0) if self.gpus else 0)
+    def _share_out(self, stages: list[Stage]) -> None:
+        """Group neighbours that ask for the same; for each group: Ray's arguments, names, least and most processes."""
 
-    def workers(self, resources: Mapping[str, Any]) -> tuple[int, int]:
-        """Least and most processes of a group: as said, else as many as the machine has CPUs or GPUs for."""
-        given = resources.get('workers')
-        if given:
-            return (given, given) if isinstance(given, int) else (given[0], given[1])
-        need_of = self.needs(resources)
-        if need_of['num_gpus']:
-            return 1, max(1, int(self.gpus / need_of['num_gpus']))
-        return 1, max(1, int(self.cpus / max(need_of['num_cpus'], 0.1)))
+        def asked(stage: Stage) -> dict[str, Any]:
+            return {'num_cpus': 1, **stage.resources, 'num_gpus': stage.resources.get('num_gpus', 0) * bool(self.gpus)}
+
+        groups = [(wants, [s.name for s in members]) for wants, members in itertools.groupby(stages, key=asked)]
+        free = self.cpus / max(1, sum(wants['num_cpus'] for wants, _ in groups))
+        self.groups = []
+        for wants, names in groups:
+            gpus, given = wants['num_gpus'], wants.get('workers')
+            shared = sum(other['num_gpus'] for other, _ in groups)
+            high = given or max(1, int(min(free, self.gpus / shared) if gpus else free))
+            low, high = (1 if given is None else high, high) if isinstance(high, int) else high
+            needs = {'num_cpus': wants['num_cpus'], 'num_gpus': gpus, 'batch_size': wants.get('batch_size', 16)}
+            self.groups.append((needs, names, low, high))
 
     @contextlib.contextmanager
     def progress(self, name: str, total: int) -> Iterator[_Bar]:

@@ -16,7 +16,7 @@ from .cluster import Cluster, plain_errors
 from .duplicates import find_duplicates
 from .packing import run_packing
 from .report import write_report
-from .scoring import group_stages, run_scoring
+from .scoring import run_scoring
 from .sources import write_list
 from .stage import build_stages, need
 
@@ -55,7 +55,7 @@ def curate(
     listed = write_list(source, out / 'list', config.get('part_size', 1_000_000), config.get('block', 1000))
     console.print(f'{source}: {listed["images"]} images in {len(listed["parts"])} parts')
     parts = listed['parts']
-    cluster = Cluster([resources for resources, _ in group_stages(stages)], address, num_cpus, store_mb, console)
+    cluster = Cluster(stages, address, num_cpus, store_mb, console)
     try:
         with plain_errors():
             run_scoring(config, cluster, out, parts)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 import time
@@ -35,12 +34,6 @@ def as_column(values: list, kind: str) -> Any:
         missing = pa.array([v is None for v in values])
         return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(flat), mask=missing)
     return pa.array(values, {'float': pa.float32(), 'int': pa.int64(), 'str': pa.string()}[kind])
-
-
-def group_stages(stages: list[Stage]) -> list[tuple[dict, list[str]]]:
-    """Neighbours that ask for the same resources, and those resources."""
-    groups = itertools.groupby(stages, key=lambda stage: stage.resources)
-    return [(resources, [stage.name for stage in members]) for resources, members in groups]
 
 
 def read_batch(batch: Any) -> Any:
@@ -197,20 +190,19 @@ def run_scoring(config: Mapping[str, Any], cluster: Cluster, out: Path, parts: l
     Raises:
         UserError: A model cannot be loaded, or a stage fails on too many images.
     """
-    groups = group_stages(build_stages(config))
     done_of = [out / 'scores' / f'{part:05d}.done' for part in range(len(parts))]
     with cluster.progress('score', sum(parts)) as bar:
         for part, count in enumerate(parts):
             target = out / 'scores' / f'{part:05d}'
             if not done_of[part].is_file():
                 bar.watch(target)
-                _score_part(config, cluster, out, part, groups)
+                _score_part(config, cluster, out, part)
                 write_atomic(done_of[part], json.dumps({'images': count}))
                 shutil.rmtree(out / 'checkpoint', ignore_errors=True)
             bar.advance_to(sum(parts[: part + 1]))
 
 
-def _score_part(config: Mapping[str, Any], cluster: Cluster, out: Path, part: int, groups: list) -> None:
+def _score_part(config: Mapping[str, Any], cluster: Cluster, out: Path, part: int) -> None:
     ray = need('ray.data')
     notes = out / 'checkpoint' / f'notes-{uuid.uuid4().hex}'  # of this run alone: a killed run accuses nobody
     context = ray.DataContext.get_current()
@@ -220,16 +212,14 @@ def _score_part(config: Mapping[str, Any], cluster: Cluster, out: Path, part: in
     context.target_max_block_size = int(config.get('block_mb', 64) * 2**20)
     context.enable_progress_bars = False
     data = ray.read_parquet(str(out / 'list' / f'{part:05d}'))
-    data = data.map_batches(read_batch, batch_size=32, batch_format='pyarrow', num_cpus=cluster.share)
-    for number, (resources, names) in enumerate(groups):
-        low, high = cluster.workers(resources)
+    data = data.map_batches(read_batch, batch_size=32, batch_format='pyarrow', num_cpus=0.5)  # it waits for the disk
+    for number, (needs, names, low, high) in enumerate(cluster.groups):
         data = data.map_batches(
             Worker,
-            fn_constructor_args=(dict(config), names, number == len(groups) - 1, str(notes)),
-            batch_size=resources.get('batch_size', 16),
+            fn_constructor_args=(dict(config), names, number == len(cluster.groups) - 1, str(notes)),
             batch_format='pyarrow',
             compute=ray.ActorPoolStrategy(min_size=low, max_size=high),
-            **cluster.needs(resources),
+            **needs,
         )
     data.write_parquet(str(out / 'scores' / f'{part:05d}'))
 

@@ -45,7 +45,9 @@ class Text(Stage):
             rows.append({'text': ' '.join(texts), 'text_boxes': np.array(found, np.float32).reshape(-1).tolist()})
         return rows
 
-    def reason(self, row: Any, min_score: float = 0.8, max_share: float = 0.005, max_letters: int = 12) -> str | None:
+    def reason(
+        self, row: Any, min_score: float = 0.8, max_share: float = 0.005, max_letters: int = 12, min_word: int = 3
+    ) -> str | None:
         """More text than allowed.
 
         Args:
@@ -53,9 +55,10 @@ class Text(Stage):
             min_score: Words read less surely do not count.
             max_share: Most that all words may cover of the image.
             max_letters: Most letters and digits in all.
+            min_word: Shorter words do not count: patterned cloth is read as a letter or two.
         """
         share, score, letters = np.asarray(row['text_boxes'], np.float32).reshape(-1, 3).T
-        sure = score >= min_score
+        sure = (score >= min_score) & (letters >= min_word)
         return 'text' if share[sure].sum() > max_share or letters[sure].sum() > max_letters else None
 
 
