@@ -16,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from rich.console import Console
 
-from sapiens.engine import load_config
 from sapiens.errors import UserError
 from sapiens.evaluation import EvaluationReport, Table, print_report, write_reports
 from sapiens.utils.files import write_atomic
@@ -111,14 +110,9 @@ class Lab:
         write_atomic(done, json.dumps(command))
 
 
-def schedule_options(config: str, iterations: int | None, extra: list[str]) -> list[str]:
-    """Options that set the length of a run; one validation at its end, and a warm-up of at most a tenth."""
-    if iterations is None:
-        return extra
-    length = [f'train_cfg.max_iters={iterations}', f'train_cfg.val_interval={iterations}']
-    for number, part in enumerate(load_config(config).get('param_scheduler') or []):
-        late = [key for key in ('begin', 'end') if part.get(key, 0) > iterations // 10]
-        length += [f'param_scheduler.{number}.{key}={max(1, iterations // 10)}' for key in late]
+def schedule_options(iterations: int | None, extra: list[str]) -> list[str]:
+    """Options that set the length of a run; one validation at its end."""
+    length = [] if iterations is None else [f'train_cfg.max_iters={iterations}', f'train_cfg.val_interval={iterations}']
     return [*length, *extra]
 
 
@@ -134,7 +128,7 @@ def finetune_and_test(lab: Lab, name: str, args: argparse.Namespace, checkpoint:
         found = []
         for seed in args.seeds:
             run = f'{name}/{task}_seed{seed}'
-            options = schedule_options(config, args.finetune_iters, args.finetune_options)
+            options = schedule_options(args.finetune_iters, args.finetune_options)
             start = [] if checkpoint is None else [f'load_from={checkpoint}']
             last = lab.train(run, config, [*options, *start], seed)
             found.append(lab.test(run, config, last, args.finetune_options))
