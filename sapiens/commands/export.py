@@ -56,8 +56,9 @@ def main() -> int:
         args.check,
         args.licence,
     )
-    size = sum(f.stat().st_size for f in done.path.parent.glob(f'{done.path.stem}.*'))
-    print(f'written: {done.path} ({size / 1e6:.1f} MB with what belongs to it)')
+    beside = (done.path.with_suffix('.bin'), done.path.with_name(f'{done.path.name}.data'))
+    files = [done.path, *(file for file in beside[format == 'onnx' :][:1] if file.is_file())]
+    print('written:', ', '.join(f'{file} ({file.stat().st_size / 1e6:.1f} MB)' for file in files))
     return _report(done) if args.check else 0
 
 

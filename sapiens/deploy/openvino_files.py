@@ -33,12 +33,14 @@ def write(
         UserError: int8 without images.
     """
     library = need('openvino', 'export')
+    if dtype == 'int8':
+        need('nncf', 'export')
+        if images is None:
+            raise UserError('int8 is calibrated on photographs of people: give a folder with --calibration')
     between = path.with_suffix('.onnx')
     onnx_files.write(graph, text, between)
     model = library.Core().read_model(between)
     if dtype == 'int8':
-        if images is None:
-            raise UserError('int8 is calibrated on photographs of people: give a folder with --calibration')
         model = _quantise(model, images)
     model.set_rt_info(text, [KEY])
     library.save_model(model, path, compress_to_fp16=dtype == 'float16')

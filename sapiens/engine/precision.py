@@ -134,7 +134,7 @@ def complete_optimizer(wrapper: Mapping, precision: Precision) -> dict:
 @cache
 def bf16_is_faster_here() -> bool:
     """Whether this CPU computes in bf16 faster than in float32: by its flags if PyTorch tells them, else measured."""
-    flags = getattr(torch.cpu, 'get_capabilities', dict)()
+    flags: dict = getattr(torch.cpu, 'get_capabilities', dict)()
     if flags.get('architecture') == 'x86_64':
         return bool(flags.get('avx512_bf16') or flags.get('amx_bf16'))
     times = []

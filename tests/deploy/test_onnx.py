@@ -75,6 +75,37 @@ def test_broken_and_foreign_files_are_one_line(files, tmp_path):
         assert str(path) in str(error.value) and '\n' not in str(error.value), name
 
 
+@pytest.mark.parametrize('dtype', ['float32', 'int8'])
+def test_openvino(files, tmp_path, dtype):
+    pytest.importorskip('openvino', reason='needs the extra [export]')
+    if dtype == 'int8':
+        pytest.importorskip('nncf', reason='needs the extra [export]')
+    graph, path = files[0], tmp_path / 'small.xml'
+    images = graph.example(4)
+    export_model(graph.model, dict(pipeline=None), path, 'openvino', dtype, images=images)
+    assert {file.name for file in tmp_path.iterdir()} == {'small.xml', 'small.bin'}
+    estimator = open_exported(path)[0]
+    for difference in check.compare(graph, estimator.run_all, images, exact=dtype == 'float32'):
+        assert difference.good, difference
+        if dtype == 'int8' and difference.name == 'normals':
+            # Random weights on noise: 0.1; of vectors that have nothing to do with each other it is 0.6.
+            assert 0 < difference.median < 0.3, difference
+    assert Inferencer(path).predict(np.zeros((20, 30, 3), np.uint8), color='rgb').depth.data.shape == (20, 30)
+    for name, content in (('half', path.read_bytes()[:2000]), ('empty', b'')):
+        (tmp_path / f'{name}.xml').write_bytes(content)
+        with pytest.raises(UserError, match=f'{name}.xml'):
+            Inferencer(tmp_path / f'{name}.xml')
+    with pytest.raises(UserError, match='not in bfloat16'):
+        export_model(graph.model, dict(pipeline=None), path, 'openvino', 'bfloat16')
+
+
+def test_int8_needs_photographs(files, tmp_path):
+    pytest.importorskip('openvino', reason='needs the extra [export]')
+    with pytest.raises(UserError, match='give a folder with --calibration'):
+        export_model(files[0].model, dict(pipeline=None), tmp_path / 'a.xml', 'openvino', 'int8')
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command_writes_checks_and_does_not_overwrite(tmp_path, run_script):
     out = tmp_path / 'tiny.onnx'
     done = run_script('tools/export.py', 'tiny', '--out', out, '--task', 'pose', 'seg', '--check')
