@@ -155,8 +155,8 @@ def run_packing(config: Mapping[str, Any], cluster: Cluster, out: Path, parts: l
     ]
     passing = np.concatenate([t['reason'].is_null().to_numpy() for t in tables])
     value = np.concatenate([t['value'].to_numpy() for t in tables])
-    pairs = parquet.read_table(out / 'pairs.parquet').to_pydict()
-    pairs = {name: np.array(column) for name, column in pairs.items()}
+    table = parquet.read_table(out / 'pairs.parquet')
+    pairs = {name: table[name].to_numpy() for name in table.column_names}
     original = choose(
         sum(parts), passing, value, pairs, duplicates.get('max_bits', 4), duplicates.get('min_cosine', 0.95)
     )

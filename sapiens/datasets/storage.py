@@ -98,7 +98,7 @@ def walk_tar(path: str, file: BinaryIO | None = None) -> Iterator[tuple[str, int
                     yield member.name, member.offset_data, member.size
             tar.fileobj.seek(tar.offset)
             rest = tar.fileobj.read(512)
-            size = tar.fileobj.seek(0, os.SEEK_END)  # type: ignore[call-arg]
+            size = os.path.getsize(path) if file is None else file.seek(0, os.SEEK_END)
     except FileNotFoundError:
         raise UserError(f'{path}: no such shard; check the path and data_root') from None
     except IsADirectoryError:

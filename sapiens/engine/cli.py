@@ -58,7 +58,7 @@ def choose_resume(config: Config, resume: str | None) -> None:
     if resume is None:
         return
     if resume != 'auto':
-        if not Path(resume).is_file():
+        if not Path(resume).exists():
             raise UserError(f'--resume {resume}: no such checkpoint; leave the path out to continue the last one')
         config.resume, config.load_from = True, resume
     elif checkpoints_of(config.work_dir):

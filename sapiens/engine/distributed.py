@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
@@ -46,6 +48,26 @@ def init_distributed(launcher: str, backend: str | None = None, timeout: int = 1
     dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
     # A thread of gloo that still holds a tensor asks for the interpreter's lock when there is none any more.
     errors.leave_at_once = backend == 'gloo'
+
+
+@contextmanager
+def lost_processes(timeout: int) -> Iterator[None]:
+    """Say in one line that another process hangs or has ended, which the backends tell in several.
+
+    Args:
+        timeout: Seconds that an exchange waits.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text, rank = str(error).lower(), os.environ.get('RANK', '?')
+        if 'timed out' in text or 'timeout' in text:
+            reason = f'process {rank} waited {timeout} s for the others: one hangs, or is far slower'
+        elif 'connection closed' in text or 'connection reset' in text or 'broken pipe' in text:
+            reason = f'process {rank} lost another one, which has ended'
+        else:
+            raise
+        raise UserError(f'{reason}; look at its log, then continue with --resume') from error
 
 
 def _environment_of_slurm() -> None:

@@ -101,6 +101,10 @@ def read_checkpoint(source: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
     Raises:
         CheckpointError: The file is missing, damaged, unsafe, or holds no weights.
     """
+    if Path(source).suffix == '.dcp' and Path(source).is_dir():
+        from .sharded_checkpoint import read_whole
+
+        return read_whole(Path(source))
     path = resolve_weights(source)
     with open_checkpoint(path) as content:
         state = find_state_dict(content.data)

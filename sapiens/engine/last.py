@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .checkpoint import CheckpointError, load_plain
+from .sharded_checkpoint import read_plain
 
 
 def checkpoints_of(work_dir: str | Path) -> list[Path]:
@@ -20,12 +21,15 @@ def checkpoints_of(work_dir: str | Path) -> list[Path]:
         folders.add(target.parent)
         named = [target, work_dir / target.name]  # the second when the folder was moved
     # Names of `SafeCheckpointHook`; the best ones hold no optimiser.
-    others = [p for f in folders if f.is_dir() for p in f.glob('*.pth') if re.fullmatch(r'(iter|epoch)_\d+', p.stem)]
+    names = re.compile(r'(iter|epoch)_\d+\.(pth|dcp)')
+    others = [p for f in folders if f.is_dir() for p in f.iterdir() if names.fullmatch(p.name)]
     others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    return [path for path in dict.fromkeys([*named, *others]) if path.is_file()]
+    return [path for path in dict.fromkeys([*named, *others]) if path.exists()]
 
 
 def _read(path: str | Path) -> dict:
+    if Path(path).is_dir():
+        return read_plain(Path(path))
     checkpoint = load_plain(path)
     if not isinstance(checkpoint, dict) or not {'state_dict', 'optimizer', 'meta'} <= set(checkpoint):
         raise CheckpointError(

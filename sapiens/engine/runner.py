@@ -7,6 +7,7 @@ import copy
 import os
 import platform
 import time
+from collections.abc import Mapping
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +19,6 @@ import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_distributed, is_main_process
-from mmengine.hooks import EMAHook
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 from mmengine.visualization import Visualizer
@@ -30,17 +30,22 @@ from ..openmmlab import prepare_torchvision
 from ..registry import RUNNERS
 from .checkpoint import fit_state_dict, read_checkpoint, save_plain
 from .complete import check_agreement, complete_config
-from .distributed import init_distributed
+from .distributed import init_distributed, lost_processes
+from .hooks.ema import EMAHook
 from .last import checkpoints_of, read_training_state
 from .loops import ExactEpochLoop, ExactIterLoop
 from .precision import Precision, choose_precision, complete_optimizer, precision_of
 from .sampling import complete_loader, order_layout, reseed, restore_layout
+from .sharded_checkpoint import SUFFIX, ShardWriter, read_shards
 from .sharding import (
     from_main_process,
     is_sharded,
+    named_optimizer_state,
     on_main_process,
     optimizer_names,
+    optimizer_settings,
     repeated_layers,
+    set_optimizer_settings,
     set_whole_optimizer,
     set_whole_weights,
     shard_model,
@@ -100,8 +105,7 @@ class SapiensRunner(Runner):
         """Join the other processes (gloo without GPUs), then do as mmengine does."""
         prepare_torchvision()  # mmengine imports it to log its version
         if self._launcher in ('pytorch', 'slurm') and not is_distributed():
-            options = env_cfg.get('dist_cfg', {})
-            init_distributed(self._launcher, options.get('backend'), options.get('timeout', 1800))
+            init_distributed(self._launcher, env_cfg.get('dist_cfg', {}).get('backend'), self._timeout)
         super().setup_env(env_cfg)
         self.precision.apply()
 
@@ -109,6 +113,15 @@ class SapiensRunner(Runner):
     def precision(self) -> Precision:
         """What networks compute in, while training, validating and testing alike."""
         return choose_precision(precision_of(self.cfg), get_device(), training=True)
+
+    @property
+    def _timeout(self) -> int:
+        return ((self.cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout', 1800)
+
+    @cached_property
+    def shards(self) -> ShardWriter:
+        """Writes checkpoints of which every process has a part."""
+        return ShardWriter()
 
     @property
     def bare_model(self) -> nn.Module:
@@ -134,9 +147,6 @@ class SapiensRunner(Runner):
         """Build; when it will be sharded, the main process alone makes the whole, and shapes will do for the others."""
         if not self.cfg.get('fsdp', False) or not isinstance(model, dict):
             return super().build_model(model)
-        hooks = [*(self.cfg.get('custom_hooks') or []), *(self.cfg.get('default_hooks') or {}).values()]
-        if any(isinstance(h, dict) and str(h.get('type')).endswith(EMAHook.__name__) for h in hooks):
-            raise UserError('EMAHook keeps a whole second model and does not work with --fsdp; remove one of them')
         if precision_of(self.cfg) in ('fp16', 'float16') or self.precision.dtype == torch.float16:
             raise UserError('--fsdp works with --amp bf16, not with fp16')
         if not dist.is_initialized():
@@ -150,7 +160,8 @@ class SapiensRunner(Runner):
         self._whole = None
         if hasattr(whole, 'init_weights'):
             whole.init_weights()
-        return shard_model(model, whole, self.precision)
+        options = self.cfg.fsdp if isinstance(self.cfg.fsdp, Mapping) else {}
+        return shard_model(model, whole, self.precision, **options)
 
     def _init_model_weights(self) -> None:
         if is_sharded(self.model):
@@ -181,6 +192,11 @@ class SapiensRunner(Runner):
         setattr(torch._dynamo.config, limit, max(getattr(torch._dynamo.config, limit), 2 * len(units)))
         for unit in units:
             unit.compile(**options)
+
+    def train(self) -> nn.Module:
+        """Train; another process that hangs or has ended is one line."""
+        with lost_processes(self._timeout):
+            return super().train()
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """``by_epoch`` chooses our loops; a ``type`` chooses any."""
@@ -313,22 +329,20 @@ class SapiensRunner(Runner):
         """Let hooks see what the main process has read, then give every process its part of the weights.
 
         Returns:
-            All but the tensors, which the main process keeps.
+            All but the tensors, which the main process keeps; in several parts (see `sharded_checkpoint`) all is small.
         """
-        small = {k: v for k, v in (read or {}).items() if k not in ('state_dict', 'ema_state_dict', 'optimizer')}
+        large = () if read and read.get('in_parts') else ('state_dict', 'ema_state_dict', 'optimizer')
+        small = {k: v for k, v in (read or {}).items() if k not in large}
         small = from_main_process(small)
         checkpoint = read if read is not None else {**small, 'state_dict': self.bare_model.state_dict()}
+        if checkpoint.get('in_parts'):
+            return checkpoint
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         if self._resume and is_main_process():
             # A hook may have exchanged them with their moving average.
             state, meta = checkpoint['state_dict'], checkpoint['meta']
             checkpoint['state_dict'], _ = fit_state_dict(self.bare_model, state, meta, source='the checkpoint')
         set_whole_weights(self.bare_model, checkpoint['state_dict'])
-        if is_distributed():
-            for hook in self.hooks:
-                if isinstance(hook, EMAHook):
-                    for tensor in hook.ema_model.state_dict().values():
-                        dist.broadcast(tensor, 0)
         return checkpoint
 
     def resume(
@@ -349,12 +363,15 @@ class SapiensRunner(Runner):
 
         def read() -> dict:
             path, checkpoint = read_training_state(filename, self.work_dir, self.logger.warning)
+            if path.is_dir():
+                return {**checkpoint, 'path': str(path)}
             fit_state_dict(self.bare_model, checkpoint['state_dict'], checkpoint['meta'], source=str(path))
             return {**checkpoint, 'path': str(path)}
 
         self._resume = True
         checkpoint = self._load_shared(on_main_process(read))
         meta = checkpoint['meta']
+        in_parts = checkpoint.get('in_parts', False)
         loop = self.train_loop
         if hasattr(loop, 'restore'):
             loop.restore(meta['epoch'], meta['iter'], meta.get('draws'))
@@ -366,11 +383,25 @@ class SapiensRunner(Runner):
         if resume_optimizer:
             self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
             names = checkpoint.get('optimizer_names')
-            set_whole_optimizer(self.optim_wrapper, self.bare_model, checkpoint.get('optimizer'), names)
+            if not in_parts:
+                set_whole_optimizer(self.optim_wrapper, self.bare_model, checkpoint.get('optimizer'), names)
+        if in_parts:
+            self._read_parts(checkpoint, resume_optimizer)
         if resume_param_scheduler and 'param_schedulers' in checkpoint and self.param_schedulers is not None:
             self._resume_schedules(checkpoint['param_schedulers'])
         self._has_loaded = True
         self.logger.info(f'Resumed {checkpoint["path"]} at epoch {self.epoch}, iteration {self.iter}')
+
+    def _read_parts(self, checkpoint: dict, resume_optimizer: bool) -> None:
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        averages = [hook for hook in self.hooks if isinstance(hook, EMAHook)]
+        for hook in averages:
+            hook.before_train(self)
+        wrapper = self.optim_wrapper if resume_optimizer else None
+        average = averages[0].average if averages else None
+        read_shards(Path(checkpoint['path']), self.bare_model, wrapper and wrapper.optimizer, average)
+        if wrapper:
+            set_optimizer_settings(wrapper, self.bare_model, checkpoint['optimizer'], checkpoint['optimizer_names'])
 
     def _resume_seed(self, seed: int | None) -> None:
         if seed is None or seed == self.seed:
@@ -408,6 +439,8 @@ class SapiensRunner(Runner):
     ) -> None:
         """Write a checkpoint of plain data, whole or not at all. Every process must call it.
 
+        With a name that ends in ``.dcp``, each process begins to write its own part; ``self.shards.finish`` ends it.
+
         Args:
             meta: Plain data to add.
             by_epoch: The epoch now running is finished; else the iteration is.
@@ -431,12 +464,17 @@ class SapiensRunner(Runner):
         dataset = loader.dataset
         if hasattr(dataset, 'metainfo'):
             meta['dataset_meta'] = dataset.metainfo
+        in_parts = filename.endswith(SUFFIX)
         checkpoint: dict[str, Any] = {
             'meta': meta,
-            'state_dict': whole_weights(self.bare_model),
+            'state_dict': dict(self.bare_model.state_dict()) if in_parts else whole_weights(self.bare_model),
             'message_hub': message_hub_state(self.message_hub),
         }
-        if save_optimizer:
+        if in_parts:
+            checkpoint['in_parts'] = True
+            checkpoint['optimizer'] = optimizer_settings(self.optim_wrapper)
+            checkpoint['optimizer_names'] = optimizer_names(self.optim_wrapper.optimizer, self.bare_model)
+        elif save_optimizer:
             checkpoint['optimizer'] = whole_optimizer(self.optim_wrapper, self.bare_model)
             checkpoint['optimizer_names'] = optimizer_names(self.optim_wrapper.optimizer, self.bare_model)
         if save_param_scheduler and self.param_schedulers is not None:
@@ -444,5 +482,11 @@ class SapiensRunner(Runner):
             states = {name: [s.state_dict() for s in group] for name, group in _named(schedules).items()}
             checkpoint['param_schedulers'] = states if isinstance(schedules, dict) else states['']
         self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
-        if is_main_process():
+        if in_parts:
+            tensors: dict[str, Any] = {
+                key: checkpoint.pop(key) for key in ('state_dict', 'ema_state_dict') if key in checkpoint
+            }
+            tensors['optimizer'] = named_optimizer_state(self.optim_wrapper.optimizer, self.bare_model)
+            self.shards.start(Path(out_dir) / filename, checkpoint, tensors)
+        elif is_main_process():
             save_plain(checkpoint, Path(out_dir) / filename)

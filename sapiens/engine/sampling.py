@@ -117,7 +117,7 @@ class SeededSampler(Sampler):
             raise UserError('the training data set is empty; check its paths and filters')
         self.rank, self.world_size = get_dist_info()
         self.size, self.infinite = size, infinite
-        self.order = order or PlainOrder(size, seed, shuffle)
+        self.order: Any = order or PlainOrder(size, seed, shuffle)
         self.epoch = 0
         self._skip = 0
 

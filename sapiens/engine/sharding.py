@@ -53,7 +53,7 @@ def repeated_layers(model: nn.Module) -> Iterator[nn.Module]:
                 yield from (unit for unit in units if any(True for _ in unit.parameters()))
 
 
-def shard_model(model: nn.Module, whole: nn.Module | None, precision: Precision) -> nn.Module:
+def shard_model(model: nn.Module, whole: nn.Module | None, precision: Precision, replicas: int = 1) -> nn.Module:
     """Shard parameters, gradients and optimiser state over all processes (PyTorch's FSDP2), in place.
 
     Every transformer layer is one unit, the rest of the model another. Parameter names do not change. Parameters stay
@@ -63,15 +63,23 @@ def shard_model(model: nn.Module, whole: nn.Module | None, precision: Precision)
     Args:
         model: On the meta device on every process, so that none but the first ever holds the whole.
         whole: The same model with its initial values, on the main process; None on the others.
+        replicas: Groups of processes, say machines, that hold a whole model each (hybrid sharding).
 
     Raises:
-        UserError: This torch is too old.
+        UserError: This torch is too old, or the processes do not divide into so many groups.
     """
     try:
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
     except ImportError:
         raise UserError(f'--fsdp needs torch 2.6 or newer, this is {torch.__version__}') from None
-    mesh = dist.device_mesh.init_device_mesh(precision.device, (dist.get_world_size(),))
+    world_size = dist.get_world_size()
+    if replicas < 1 or world_size % replicas:
+        raise UserError(f'fsdp.replicas={replicas} does not divide the {world_size} processes')
+    if replicas == 1:
+        mesh = dist.device_mesh.init_device_mesh(precision.device, (world_size,))
+    else:
+        shape = replicas, world_size // replicas
+        mesh = dist.device_mesh.init_device_mesh(precision.device, shape, mesh_dim_names=('replicate', 'shard'))
     # The matrices travel in half precision; norms, and what is summed between them, stay float32 as under autocast.
     policy = MixedPrecisionPolicy(param_dtype=precision.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for unit in repeated_layers(model):
@@ -161,6 +169,16 @@ def _on_cpu(data: Any) -> Any:
     return data.detach().cpu() if torch.is_tensor(data) else data
 
 
+def optimizer_settings(optim_wrapper: Any) -> dict:
+    """The state of mmengine's optimiser wrapper without that of the parameters."""
+    return {key: value for key, value in optim_wrapper.state_dict().items() if key != 'state'}
+
+
+def named_optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, dict]:
+    """Parameter name -> its state, each process's part of it."""
+    return _distributed().get_optimizer_state_dict(model, optimizer)['state']
+
+
 def set_whole_optimizer(optim_wrapper: Any, model: nn.Module, state: Any, names: list[str] | None) -> None:
     """Give every process its part of a state that the main process has; every process must call it.
 
@@ -173,19 +191,8 @@ def set_whole_optimizer(optim_wrapper: Any, model: nn.Module, state: Any, names:
     """
     optimizer = optim_wrapper.optimizer
     current = optimizer_names(optimizer, model)
-
-    def check() -> None:
-        count = sum(len(group['params']) for group in state['param_groups'])
-        if count != len(current) or (names is not None and names != current):
-            changed = sorted(set(names or ()) ^ set(current)) or ['their order']
-            raise UserError(
-                f'cannot resume: the optimiser now has other parameters ({len(current)}, the checkpoint {count}; '
-                f'e.g. {changed[0]}); resume with the same config, or use load_from to start from the weights alone'
-            )
-
-    on_main_process(check)
-    # How a step is computed is this machine's matter, not the checkpoint's.
-    ways = [{key: group[key] for key in ('fused', 'foreach') if key in group} for group in optimizer.param_groups]
+    on_main_process(lambda: _check_names(current, state['param_groups'], names))
+    ways = _ways(optimizer)
     if is_distributed():
         state = state if is_main_process() else {'state': {}, 'param_groups': []}
         extras = from_main_process({k: v for k, v in state.items() if k not in ('state', 'param_groups')})
@@ -203,3 +210,38 @@ def set_whole_optimizer(optim_wrapper: Any, model: nn.Module, state: Any, names:
     optim_wrapper.load_state_dict(state)
     for group, way in zip(optimizer.param_groups, ways, strict=True):
         group.update(way)
+
+
+def set_optimizer_settings(optim_wrapper: Any, model: nn.Module, settings: dict, names: list[str]) -> None:
+    """Restore what `optimizer_settings` gave, on every process, and leave the state of the parameters as it is.
+
+    Args:
+        optim_wrapper: mmengine's wrapper.
+        model: The model it optimises, without DDP.
+        settings: The same on every process.
+        names: Of the parameters by number.
+
+    Raises:
+        UserError: The optimiser now has other parameters.
+    """
+    optimizer = optim_wrapper.optimizer
+    _check_names(optimizer_names(optimizer, model), settings['param_groups'], names)
+    ways = _ways(optimizer)
+    optim_wrapper.load_state_dict({**settings, 'state': optimizer.state_dict()['state']})
+    for group, way in zip(optimizer.param_groups, ways, strict=True):
+        group.update(way)
+
+
+def _ways(optimizer: torch.optim.Optimizer) -> list[dict]:
+    """How a step is computed, which is this machine's matter and not the checkpoint's."""
+    return [{key: group[key] for key in ('fused', 'foreach') if key in group} for group in optimizer.param_groups]
+
+
+def _check_names(current: list[str], groups: list[dict], names: list[str] | None) -> None:
+    count = sum(len(group['params']) for group in groups)
+    if count != len(current) or (names is not None and names != current):
+        changed = sorted(set(names or ()) ^ set(current)) or ['their order']
+        raise UserError(
+            f'cannot resume: the optimiser now has other parameters ({len(current)}, the checkpoint {count}; '
+            f'e.g. {changed[0]}); resume with the same config, or use load_from to start from the weights alone'
+        )

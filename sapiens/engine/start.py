@@ -55,9 +55,10 @@ def choose_start(config: Any) -> str | None:
         return None
     if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0:  # the one that will read it
         try:
-            config.load_from = str(resolve_weights(config.load_from))
+            if not Path(config.load_from).is_dir():
+                config.load_from = str(resolve_weights(config.load_from))
         except UserError as error:
             raise UserError(f'load_from: {error}; {how}') from None
-        if not Path(config.load_from).is_file():
+        if not Path(config.load_from).exists():
             raise CheckpointError(f'load_from: {config.load_from}: no such checkpoint; {how}')
     return None

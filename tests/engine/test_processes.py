@@ -13,7 +13,7 @@ import torch
 from conftest import TOY_CONFIG, read_losses, start
 from warm import LIMIT, train_together
 
-from sapiens.engine import load_config, load_model_weights
+from sapiens.engine import load_config, load_model_weights, read_checkpoint
 from sapiens.registry import MODELS
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, 'SIGUSR1'), reason='needs POSIX signals')
@@ -75,24 +75,37 @@ def test_two_processes_give_the_losses_of_one_even_after_kill_9(tmp_path, whole)
 
 
 def test_a_sharded_model_saves_and_resumes(tmp_path, whole):
+    """Each process writes its part of weights, optimiser and moving average; one process continues from them."""
+    hooks = [dict(type='PreemptionHook'), dict(type='EMAHook', momentum=0.5), dict(type='CrashHook', at=8)]
+    config, tmp_path = tmp_path / 'parts.py', tmp_path / 'run'
+    text = f'_base_ = [{str(TOY_CONFIG)!r}]\ndefault_hooks = dict(checkpoint=dict(sharded=True))\ncustom_hooks = '
+    config.write_text(text + repr(hooks))
     options = ['--fsdp', '--global-batch', 4, '--work-dir', tmp_path]
-    output = train_together(2, crashing(tmp_path, at=8), *options, code=1)
+    output = train_together(2, config, *options, code=1)
     assert 'RuntimeError: crash' in output
-    train_together(2, TOY_CONFIG, *options, '--resume')
+    config.write_text(text + repr(hooks[:2]))
+    train_together(2, config, *options, '--resume')
     assert min(last_run(tmp_path)) == 7
     assert read_losses(tmp_path) == pytest.approx(whole, rel=1e-4)
+    assert (tmp_path / 'last_checkpoint').read_text().endswith('iter_12.dcp')
+    assert not list(tmp_path.glob('*.part')), 'nothing half-written'
 
-    # The file is like any other: whole tensors, for one process, with the optimiser in the common layout.
-    checkpoint = torch.load(tmp_path / 'iter_12.pth', weights_only=True)
-    model = MODELS.build(load_config(TOY_CONFIG).model)
-    assert load_model_weights(model, checkpoint['state_dict']).complete
-    state = checkpoint['optimizer']['state']
-    shapes = dict(model.named_parameters())
-    for index, name in enumerate(checkpoint['optimizer_names']):
-        assert state[index]['exp_avg'].shape == shapes[name].shape
-    resumed = train_together(1, TOY_CONFIG, '--work-dir', tmp_path / 'one', '--resume', tmp_path / 'iter_9.pth')
+    resumed = train_together(1, config, '--work-dir', tmp_path / 'one', '--resume', tmp_path / 'iter_9.dcp')
     assert 'iteration 9' in resumed
     assert last_run(tmp_path / 'one') == pytest.approx({i: whole[i] for i in (10, 11, 12)}, rel=1e-4)
+
+    # What one process wrote, whole tensors and the optimiser in the common layout, is what the parts come to.
+    checkpoint = torch.load(tmp_path / 'one' / 'iter_12.pth', weights_only=True)
+    weights, meta = read_checkpoint(tmp_path / 'iter_12.dcp')
+    assert meta['iter'] == 12 and meta['sapiens']['patch_padding'] == 0
+    for name, value in checkpoint['state_dict'].items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-4, atol=1e-6)
+        assert checkpoint['ema_state_dict'][f'module.{name}'].shape == value.shape
+    model = MODELS.build(load_config(TOY_CONFIG).model)
+    assert load_model_weights(model, weights).complete
+    shapes = dict(model.named_parameters())
+    for index, name in enumerate(checkpoint['optimizer_names']):
+        assert checkpoint['optimizer']['state'][index]['exp_avg'].shape == shapes[name].shape
 
 
 @pytest.mark.parametrize('options', [('--fsdp', '--precision', 'bf16'), ()], ids=['sharded bf16', 'moving average'])

@@ -1,6 +1,8 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """A data set of made images whose augmentation draws from Python's, numpy's and torch's generators."""
 
+import errno
+import os
 import random
 import time
 from pathlib import Path
@@ -98,6 +100,39 @@ class CrashHook(Hook):
             raise RuntimeError('crash')
         (Path(runner.work_dir) / f'paused{runner.rank}').touch()
         time.sleep(120)
+
+
+@HOOKS.register_module()
+class HangHook(Hook):
+    """The second process stops doing anything before iteration ``at`` (from 0)."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.at and runner.rank == 1:
+            time.sleep(3600)
+
+
+@HOOKS.register_module()
+class FullDiskHook(Hook):
+    """The disk of the second process is full while the checkpoints of some steps are written."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def before_run(self, runner):
+        from torch.distributed.checkpoint import FileSystemWriter
+
+        write = FileSystemWriter.write_data
+
+        def refuse(writer, *args, **kwargs):
+            if any(f'iter_{step}.dcp' in str(writer.path) for step in self.steps):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return write(writer, *args, **kwargs)
+
+        if runner.rank == 1:
+            FileSystemWriter.write_data = refuse
 
 
 @HOOKS.register_module()

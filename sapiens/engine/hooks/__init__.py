@@ -3,6 +3,7 @@
 
 from .budget import TimeBudgetHook
 from .checkpoint import SafeCheckpointHook
+from .ema import EMAHook
 from .pictures import MAEVisHook, PredictionVisHook, ResultHook
 from .preemption import EXIT_REQUEUE, Preempted, PreemptionHook
 from .watch import BadSampleHook, NaNGuardHook, ThroughputHook, TrainingDiverged
@@ -10,6 +11,7 @@ from .watch import BadSampleHook, NaNGuardHook, ThroughputHook, TrainingDiverged
 __all__ = [
     'EXIT_REQUEUE',
     'BadSampleHook',
+    'EMAHook',
     'MAEVisHook',
     'NaNGuardHook',
     'Preempted',

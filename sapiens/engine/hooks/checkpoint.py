@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import is_main_process
+from mmengine.dist import is_distributed, is_main_process
 from mmengine.hooks import Hook
 
 from ...errors import UserError
 from ...registry import HOOKS
 from ...utils.files import write_atomic
+from ..containers import CheckpointError
+from ..sharded_checkpoint import SUFFIX
 
 # Parts of metric names for which less is better.
 _LESS_IS_BETTER = ('loss', 'error', 'rmse', 'absrel', 'abs_rel', 'sqrel', 'log10', 'nme', 'epe', 'mae', 'angular',
@@ -35,6 +38,9 @@ class SafeCheckpointHook(Hook):
         rule: ``'greater'`` or ``'less'``; by default guessed from the name of the metric.
         out_dir: Folder; the work directory by default.
         filename_tmpl: Name with ``{}`` for the step.
+        sharded: In several processes, each writes its own part of ``iter_N.dcp`` while training goes on, and no process
+            ever holds the whole; any number of processes resumes from it. A part that cannot be written costs that
+            checkpoint, not the run.
     """
 
     priority = 'VERY_LOW'
@@ -50,6 +56,7 @@ class SafeCheckpointHook(Hook):
         save_optimizer: bool = True,
         out_dir: str | None = None,
         filename_tmpl: str | None = None,
+        sharded: bool = False,
     ) -> None:
         if rule not in (None, 'greater', 'less'):
             raise UserError(f"SafeCheckpointHook.rule is 'greater' or 'less', not '{rule}'")
@@ -61,6 +68,7 @@ class SafeCheckpointHook(Hook):
         )
         self.save_best, self.rule, self.save_optimizer, self.out_dir = save_best, rule, save_optimizer, out_dir
         self.filename_tmpl = filename_tmpl or ('epoch_{}.pth' if by_epoch else 'iter_{}.pth')
+        self.sharded, self._writing = sharded, ''
         self.kept: list[str] = []
         self.best: dict[str, Any] = {}
         self._due = False
@@ -89,11 +97,14 @@ class SafeCheckpointHook(Hook):
         if (self._due and at_update(runner)) or last:
             self.save(runner, self.filename_tmpl.format(runner.iter + 1), runner.epoch, runner.iter + 1)
             self._due = False
+        elif self._writing and is_main_process() and runner.shards.is_done():
+            self._settle(runner)
 
     def after_train(self, runner: Any) -> None:
         """Save what a hook has stopped before its last iteration."""
         if self.save_last and not self.by_epoch and runner.train_loop.stop_training:
             self.save(runner, self.filename_tmpl.format(runner.iter), runner.epoch, runner.iter)
+        self.wait(runner)
 
     def after_train_epoch(self, runner: Any) -> None:
         """Save when an interval of epochs is over."""
@@ -109,6 +120,9 @@ class SafeCheckpointHook(Hook):
             epoch: Finished epochs.
             iteration: Finished iterations.
         """
+        if self.sharded and is_distributed():
+            name = Path(name).with_suffix(SUFFIX).name
+            self._settle(runner)
         path = self.folder / name
         if self._saved_at == iteration and path.exists():
             return path
@@ -118,13 +132,46 @@ class SafeCheckpointHook(Hook):
             str(self.folder), name, save_optimizer=self.save_optimizer, meta=dict(epoch=epoch, iter=iteration)
         )
         self._saved_at = iteration
+        if path.suffix == SUFFIX:
+            self._writing = name
+        else:
+            self._point_to(runner, path)
+        return path
+
+    def wait(self, runner: Any) -> None:
+        """Until the checkpoint that is being written is complete. Every process must call it.
+
+        Raises:
+            CheckpointError: It could not be written.
+        """
+        self._settle(runner, must=True)
+
+    def _settle(self, runner: Any, must: bool = False) -> None:
+        """Make a checkpoint that was written in the background the last one; tell of one that was not, and go on."""
+        if not self._writing:
+            return
+        name, self._writing = self._writing, ''
+        try:
+            runner.shards.finish()
+        except CheckpointError as error:
+            self.kept = [n for n in self.kept if n != name]
+            self._saved_at = -1
+            last = f'the last one is {self.kept[-1]}' if self.kept else 'there is none yet'
+            if must:
+                raise CheckpointError(f'{error}; {last}: make room, then continue with --resume') from error
+            runner.logger.warning(f'{error}; {last}; training goes on, and the next checkpoint may succeed')
+        else:
+            self._point_to(runner, self.folder / name)
+
+    def _point_to(self, runner: Any, path: Path) -> None:
         if is_main_process():
             write_atomic(Path(runner.work_dir) / 'last_checkpoint', str(path.resolve()), sync=True)
         while 0 < self.max_keep_ckpts < len(self.kept):
-            old = self.kept.pop(0)
-            if is_main_process():
-                (self.folder / old).unlink(missing_ok=True)
-        return path
+            old = self.folder / self.kept.pop(0)
+            if is_main_process() and old.is_dir():
+                shutil.rmtree(old, ignore_errors=True)
+            elif is_main_process():
+                old.unlink(missing_ok=True)
 
     def after_val_epoch(self, runner: Any, metrics: dict | None = None) -> None:
         """Save when the metric is better than ever."""

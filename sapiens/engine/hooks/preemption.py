@@ -72,6 +72,7 @@ class PreemptionHook(Hook):
         checkpoints = [hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)]
         if checkpoints:
             path = checkpoints[0].save(runner, f'iter_{runner.iter + 1}.pth', runner.epoch, runner.iter + 1)
+            checkpoints[0].wait(runner)
             runner.logger.warning(f'Saved {path}; continue with --resume. Exit code {EXIT_REQUEUE}')
         self._restore()
         raise Preempted

@@ -94,7 +94,7 @@ class SapiensViT(BaseModule):
             norm.
         final_norm: Apply the final norm.
         drop_path_rate: Of the last layer; it grows linearly from 0 at the first.
-        with_cp: Activation checkpointing: recompute each layer in the backward pass to save memory.
+        with_cp: Activation checkpointing: recompute each layer in the backward pass to save memory; n: every n-th.
         frozen_layers: The embeddings (patch, position, cls token) and this many first layers do not train and
             drop nothing; all of them: the final norm neither. -1 trains everything.
         tune: What of the encoder trains, instead of a number: ``'all'``, ``'none'``, ``'last:N'`` layers, or
@@ -119,7 +119,7 @@ class SapiensViT(BaseModule):
         out_indices: int | Sequence[int] = -1,
         final_norm: bool = True,
         drop_path_rate: float = 0.0,
-        with_cp: bool = False,
+        with_cp: bool | int = False,
         frozen_layers: int = -1,
         tune: str | None = None,
         freeze_pos_embed: bool = False,
@@ -245,7 +245,7 @@ class SapiensViT(BaseModule):
             tokens = torch.cat([cls, tokens], dim=1)
         outputs = {}
         for index, layer in enumerate(self.layers[: max(indices) + 1]):
-            recompute = self.with_cp and tokens.requires_grad
+            recompute = self.with_cp and index % self.with_cp == 0 and tokens.requires_grad
             tokens = checkpoint(layer, tokens, use_reentrant=False) if recompute else layer(tokens)
             if index in indices:
                 outputs[index] = tokens

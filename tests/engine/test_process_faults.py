@@ -1,0 +1,127 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""What a long run on many processes meets: each fault is one line, and nothing that was saved is lost."""
+
+import os
+import shutil
+import signal
+import time
+
+import pytest
+from conftest import TOY_CONFIG, read_losses, start
+from test_processes import children, last_run, wait_for
+from warm import LIMIT
+
+from sapiens.engine import read_checkpoint
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(signal, 'SIGUSR1'), reason='needs POSIX signals'),
+]
+
+
+def run(*command, code=0):
+    process = start(*command)
+    output, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == code, output[-3000:]
+    return output
+
+
+def config(tmp_path, *hooks, extra=''):
+    """The toy config with sharded checkpoints at every second iteration, and further hooks."""
+    file = tmp_path / 'faulty_run.py'
+    custom = [dict(type='PreemptionHook'), dict(type='EMAHook', momentum=0.5), *hooks]
+    file.write_text(
+        f'_base_ = [{str(TOY_CONFIG)!r}]\n'
+        'default_hooks = dict(checkpoint=dict(sharded=True, interval=2, max_keep_ckpts=9, save_best=None))\n'
+        'train_cfg = dict(max_iters=8, val_interval=100)\n'
+        f'custom_hooks = {custom!r}\n' + extra
+    )
+    return file
+
+
+def train(file, processes, folder, *options, code=0):
+    command = ['tools/dist_train.sh', file, processes, '--fsdp', '--global-batch', 8, '--work-dir', folder]
+    return run(*command, *options, code=code)
+
+
+def test_saved_on_four_processes_it_goes_on_with_two_eight_and_in_two_groups(tmp_path):
+    file, folder = config(tmp_path), tmp_path / 'four'
+    train(file, 4, folder)
+    whole = read_losses(folder)
+    for name, processes, options in (
+        ('two', 2, ()),
+        ('eight', 8, ()),
+        ('groups', 4, ('--cfg-options', 'fsdp.replicas=2')),
+    ):
+        target = tmp_path / name
+        target.mkdir()
+        shutil.copytree(folder / 'iter_4.dcp', target / 'iter_4.dcp')
+        kind = config(tmp_path, extra='fsdp = dict(replicas=2)\n') if options else config(tmp_path)
+        command = ['tools/dist_train.sh', kind, processes, '--global-batch', 8, '--work-dir', target, '--resume']
+        run(*command, *(() if options else ('--fsdp',)))
+        assert last_run(target) == pytest.approx({i: whole[i] for i in (5, 6, 7, 8)}, rel=1e-5), name
+        one, other = (read_checkpoint(place / 'iter_8.dcp')[0] for place in (folder, target))
+        assert max(float((one[k] - other[k]).abs().max()) for k in one) < 1e-4
+
+
+def test_a_killed_process_ends_the_run_and_nothing_saved_is_lost(tmp_path):
+    file, folder = config(tmp_path, dict(type='CrashHook', at=5, wait=True)), tmp_path / 'run'
+    command = ['tools/dist_train.sh', file, 2, '--fsdp', '--global-batch', 8, '--work-dir', folder]
+    process = start(*command)
+    wait_for(process, lambda: all((folder / f'paused{rank}').exists() for rank in range(2)))
+    os.kill(children(process.pid)[0], signal.SIGKILL)
+    output, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == 128 + signal.SIGKILL
+    train(config(tmp_path), 2, folder, '--resume')
+    assert min(last_run(folder)) in (3, 5), 'the one at 4 may not have been complete'
+    assert sorted(read_losses(folder)) == list(range(1, 9))
+
+
+def test_a_process_that_hangs_ends_the_run_after_the_timeout(tmp_path):
+    extra = 'env_cfg = dict(dist_cfg=dict(timeout=20))\n'
+    file, folder = config(tmp_path, dict(type='HangHook', at=5), extra=extra), tmp_path / 'run'
+    begin = time.monotonic()
+    output = train(file, 2, folder, code=1)
+    assert 'error: process 0 waited 20 s for the others' in output and 'Traceback' not in output, output[-2000:]
+    assert time.monotonic() - begin < LIMIT
+    train(config(tmp_path), 2, folder, '--resume')
+    assert sorted(read_losses(folder)) == list(range(1, 9))
+
+
+def test_a_full_disk_on_one_node_costs_a_checkpoint_not_the_run(tmp_path):
+    file, folder = config(tmp_path, dict(type='FullDiskHook', steps=(4,))), tmp_path / 'run'
+    output = train(file, 2, folder)
+    line = next(line for line in output.splitlines() if 'not saved' in line)
+    assert 'iter_4.dcp: not saved (process 1: ' in line and 'No space left on device' in line
+    assert 'the last one is iter_2.dcp; training goes on' in line and 'Traceback' not in output
+    assert sorted(p.name for p in folder.glob('iter_*')) == ['iter_2.dcp', 'iter_6.dcp', 'iter_8.dcp']
+
+    # At the end there is no next time.
+    file, folder = config(tmp_path, dict(type='FullDiskHook', steps=(8,))), tmp_path / 'end'
+    output = train(file, 2, folder, code=1)
+    assert 'error: ' in output and 'make room, then continue with --resume' in output and 'Traceback' not in output
+    train(config(tmp_path), 2, folder, '--resume')
+    assert last_run(folder).keys() == {7, 8} and not list(folder.glob('*.part'))
+
+
+def test_a_corrupt_shard_is_told_once_and_training_goes_on(tmp_path):
+    import sys
+
+    sys.path.insert(0, str(TOY_CONFIG.parents[1] / 'datasets'))
+    from test_streaming import damage, write_shards
+
+    shards = write_shards(tmp_path / 'shards', [40] * 6)
+    damage(shards / '002.tar', 'cut')
+    file = tmp_path / 'mae.py'
+    file.write_text(
+        "_base_ = ['" + str(TOY_CONFIG.parents[2] / 'configs/pretrain/sapiens_tiny_mae.py') + "']\n"
+        'input_size = (32, 32)\nfsdp = True\n'
+        f"source = dict(type='ShardImageDataset', data_root={str(shards)!r})\n"
+        'train_dataloader = dict(batch_size=4, num_workers=1, dataset=source)\n'
+        'val_dataloader = None\nval_evaluator = None\nval_cfg = None\nparam_scheduler = None\n'
+        'train_cfg = dict(max_iters=30)\ndefault_hooks = dict(checkpoint=dict(sharded=True, interval=10))\n'
+    )
+    output = run('tools/dist_train.sh', file, 2, '--work-dir', tmp_path / 'run')
+    assert sum('002.tar: the shard is cut off' in line and 'skipped' in line for line in output.splitlines()) == 1
+    assert '1 of 227 samples could not be read' in output or '1 of' in output
+    assert (tmp_path / 'run' / 'bad_samples.json').is_file() and (tmp_path / 'run' / 'iter_30.dcp').is_dir()
