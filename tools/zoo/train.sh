@@ -23,8 +23,8 @@ stage() { # NAME CONFIG MINUTES OPTIONS...
 }
 
 FIRST=$(ls configs/multitask/sapiens_"${SIZE}"_4tasks_*x*.py) SECOND=configs/multitask/sapiens_${SIZE}_4tasks.py
-stage "${SIZE}_first" "$FIRST" "$((MINUTES / 2))" ${FROM:+load_from="$FROM" optim_wrapper.optimizer.lr=6e-4}
+stage "${SIZE}_first" "$FIRST" "$((MINUTES / 2))" ${FROM:+load_from="$FROM" optim_wrapper.optimizer.lr=1e-3}
 stage "${SIZE}_second" "$SECOND" "$((MINUTES - MINUTES / 2))" \
-    load_from="$(cat "$WORK/${SIZE}_first/last_checkpoint")" optim_wrapper.optimizer.lr=6e-4
+    load_from="$(cat "$WORK/${SIZE}_first/last_checkpoint")" optim_wrapper.optimizer.lr=7e-4
 "$PYTHON" tools/convert_checkpoint.py "$(cat "$WORK/${SIZE}_second/last_checkpoint")" \
     "$WORK/sapiens_${SIZE}_4tasks.safetensors" --config "$SECOND" --half --force
