@@ -2,6 +2,7 @@
 """What a long run on many processes meets: each fault is one line, and nothing that was saved is lost."""
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -123,5 +124,5 @@ def test_a_corrupt_shard_is_told_once_and_training_goes_on(tmp_path):
     )
     output = run('tools/dist_train.sh', file, 2, '--work-dir', tmp_path / 'run')
     assert sum('002.tar: the shard is cut off' in line and 'skipped' in line for line in output.splitlines()) == 1
-    assert '1 of 227 samples could not be read' in output or '1 of' in output
+    assert re.search(r'1 of \d+ samples could not be read and were\s+replaced: .*002.tar: the shard is cut off', output)
     assert (tmp_path / 'run' / 'bad_samples.json').is_file() and (tmp_path / 'run' / 'iter_30.dcp').is_dir()

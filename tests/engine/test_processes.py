@@ -99,7 +99,9 @@ def test_a_sharded_model_saves_and_resumes(tmp_path, whole):
     weights, meta = read_checkpoint(tmp_path / 'iter_12.dcp')
     assert meta['iter'] == 12 and meta['sapiens']['patch_padding'] == 0
     for name, value in checkpoint['state_dict'].items():
-        torch.testing.assert_close(weights[name], value, rtol=1e-4, atol=1e-6)
+        # A bias before an InstanceNorm has no gradient; Adam makes steps of its rounding errors.
+        no_gradient = name.endswith('conv_layers.0.bias')
+        torch.testing.assert_close(weights[name], value, rtol=1e-4, atol=2e-5 if no_gradient else 1e-6)
         assert checkpoint['ema_state_dict'][f'module.{name}'].shape == value.shape
     model = MODELS.build(load_config(TOY_CONFIG).model)
     assert load_model_weights(model, weights).complete
