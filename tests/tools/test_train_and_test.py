@@ -153,12 +153,6 @@ def test_a_wrong_option_is_one_line(call, args, message, monkeypatch):
         call('train', *args, '--work-dir', 'work')
 
 
-def test_a_moving_average_does_not_go_with_sharding(call, tmp_path):
-    config = variant(tmp_path, "custom_hooks = [dict(type='EMAHook')]")
-    with pytest.raises(UserError, match='EMAHook keeps a whole second model and does not work with --fsdp'):
-        call('train', config, '--fsdp', '--work-dir', 'work')
-
-
 def test_compiling_without_a_compiler(call, monkeypatch):
     monkeypatch.setattr('shutil.which', lambda name: None)
     with pytest.raises(UserError, match='--compile needs a C'):
