@@ -1,5 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""The detector that ships: a small network for whole images, or for windows of several sizes."""
+"""The detector that ships: a small network for whole images, whose boxes the model of all tasks corrects."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ import torch
 
 from ..datasets.transforms.topdown import udp_matrix
 from ..errors import UserError
-from ..models import PersonHead
+from ..models import PartHead, PersonHead
 from ..registry import DETECTORS
 from .detectors import Detections, make_detections
 from .loading import load_model
 from .sources import Frame
+
+THRESHOLD = 0.15
+CANDIDATES = 0.03
+"""Least score of a box that a model of body parts looks at."""
 
 
 @DETECTORS.register_module()
@@ -24,41 +28,43 @@ class TinyDetector:
     """Persons by a model with a `PersonHead`; needs nothing but the package.
 
     The first window holds the whole image; each further level has windows of half the size that overlap, for smaller
-    people. What a window's border cuts is left to the other windows.
+    people. What a window's border cuts is left to the other windows. Then a model of body parts looks at each box: what
+    it sees there of a person gives the box its extent, and joins boxes that mean the same person.
 
     Args:
+        threshold: Least score of a person.
         levels: Sizes of windows; people below about a tenth of the image need 3.
         model: Name or config of the model, see `load_model`.
         weights: Its weights; None = those that ship.
         overlap: Intersection over union above which the worse of two boxes is dropped.
-        batch_size: Windows that run together.
+        batch_size: Windows, or boxes, that run together.
+        refine: Name or config of a model with a `PartHead` that corrects the boxes; None leaves them.
 
     Raises:
-        UserError: The model has no such head.
+        UserError: A model has no such head.
     """
 
     def __init__(
         self,
-        threshold: float | str = 0.2,
+        threshold: float | str = THRESHOLD,
         levels: int | str = 1,
         model: str | Path = 'sapiens_tiny_persons',
         weights: str | Path | None = None,
         overlap: float = 0.5,
         batch_size: int = 8,
+        refine: str | Path | None = 'tiny',
     ) -> None:
         self.threshold, self.levels, self.overlap = float(threshold), int(levels), overlap
         self.batch_size = batch_size
-        loaded = load_model(model, weights)
-        self.network: Any = loaded.network.float()
-        self.task = next((name for name, head in self.network.heads.items() if isinstance(head, PersonHead)), None)
-        if self.task is None:
-            raise UserError(f'{loaded.source}: has no head that finds persons; use another detector')
-        self.size = tuple(self.network.backbone.img_size)
+        self.network, self.task, self.size = _load(model, weights, PersonHead, 'finds persons')
+        self.parts = None if refine is None else _load(refine, None, PartHead, 'sees body parts')
 
     @torch.inference_mode()
     def __call__(self, frame: Frame) -> Detections:
         """Look at all windows, keep the best of boxes that overlap."""
         height, width = frame.image.shape[:2]
+        # What a person is worth is only known after the second look.
+        least = self.threshold if self.parts is None else min(self.threshold, CANDIDATES)
         views = list(windows((height, width), self.size, self.levels))
         boxes, scores = [np.zeros((0, 4))], [np.zeros(0)]
         for start in range(0, len(views), self.batch_size):
@@ -66,14 +72,54 @@ class TinyDetector:
             crops = [_cut(frame.image, view, self.size) for view in part]
             inputs = self.network.data_preprocessor({'inputs': [torch.from_numpy(c) for c in crops]})['inputs']
             output = self.network.outputs(inputs, flip_test=True, heads=[self.task])[self.task]
-            results = self.network.heads[self.task].detect(output, self.threshold)
+            results = self.network.heads[self.task].detect(output, least)
             for view, (shares, score) in zip(part, results, strict=True):
                 found = np.tile(view[:2], 2) + shares.numpy() * np.tile(view[2:], 2)
                 whole = uncut(found, view, (height, width))
                 boxes.append(found[whole])
                 scores.append(score.numpy()[whole])
         size = (height, width)
-        return make_detections(np.concatenate(boxes), np.concatenate(scores), self.threshold, size, self.overlap)
+        found = make_detections(np.concatenate(boxes), np.concatenate(scores), least, size, self.overlap)
+        if self.parts is None or not len(found.boxes):
+            return found
+        refined = self._refine(self.parts, frame.image, found.boxes.astype(np.float64))
+        return make_detections(refined[:, :4], found.scores * refined[:, 4], self.threshold, size, self.overlap)
+
+    def _refine(self, parts: tuple[Any, str, tuple[int, int]], image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """``(N, 5)``: the box of the largest region of a person around each box, and its worth.
+
+        That is the mean probability of a person in the region times the root of the share of its box that it fills.
+        """
+        network, task, (height, width) = parts
+        refined = []
+        for start in range(0, len(boxes), self.batch_size):
+            centres = (boxes[start:][: self.batch_size, :2] + boxes[start:][: self.batch_size, 2:]) / 2
+            sides = boxes[start:][: self.batch_size, 2:] - boxes[start:][: self.batch_size, :2]
+            extents = 1.25 * np.maximum(sides, sides[:, ::-1] * [width / height, height / width])
+            views = np.concatenate([centres - extents / 2, extents], 1)
+            crops = [torch.from_numpy(_cut(image, view, (height, width))) for view in views]
+            logits = network.outputs(network.data_preprocessor({'inputs': crops})['inputs'], heads=[task])[task]
+            for view, person in zip(views, (1 - logits.softmax(1)[:, 0]).numpy(), strict=True):
+                _, regions, facts, _ = cv2.connectedComponentsWithStats((person > 0.5).astype(np.uint8))
+                facts[0, cv2.CC_STAT_AREA] = 0  # the background
+                largest = facts[:, cv2.CC_STAT_AREA].argmax()
+                x, y, w, h, area = facts[largest]
+                worth = (
+                    person[regions == largest].mean() * np.sqrt(area / (w * h)) if area > 0.03 * person.size else 0.0
+                )
+                share = np.array([x, y, x + w, y + h]) / np.tile(person.shape[::-1], 2)
+                refined.append([*(np.tile(view[:2], 2) + share * np.tile(view[2:], 2)), worth])
+        return np.array(refined)
+
+
+def _load(model: str | Path, weights: str | Path | None, kind: type, does: str) -> tuple[Any, str, tuple[int, int]]:
+    """A network, the name of its head of that kind, and its input's size ``(H, W)``."""
+    loaded = load_model(model, weights)
+    network: Any = loaded.network.float()
+    task = next((name for name, head in network.heads.items() if isinstance(head, kind)), None)
+    if task is None:
+        raise UserError(f'{loaded.source}: has no head that {does}; use another detector')
+    return network, task, tuple(network.backbone.img_size)
 
 
 def windows(size: tuple[int, int], aspect: tuple[int, int], levels: int) -> list[np.ndarray]:

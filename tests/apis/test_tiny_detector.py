@@ -45,7 +45,7 @@ def detector(tmp_path):
     torch.manual_seed(0)
     model = MODELS.build(load_config(CONFIG).model)
     save_plain({'state_dict': model.state_dict(), 'meta': {}}, tmp_path / 'model.pth')
-    made = TinyDetector(levels=1, model=CONFIG, weights=tmp_path / 'model.pth')
+    made = TinyDetector(levels=1, model=CONFIG, weights=tmp_path / 'model.pth', refine=None)
 
     def outputs(inputs, flip_test, heads):
         assert heads == ['person'] and inputs.shape[1:] == (3, 128, 128)
@@ -73,9 +73,27 @@ def test_a_box_comes_back_to_the_pixels_it_was_found_at(detector):
     assert x2 - x1 == pytest.approx(640 / 3, rel=0.05) and y2 - y1 == pytest.approx(640 / 3, rel=0.05)
 
 
+def test_a_second_look_gives_a_box_its_extent_and_joins_what_means_one_person(detector):
+    def parts(inputs, heads):
+        """Logits of a person where the picture is bright."""
+        bright = inputs.mean(1)[:, 2::4, 2::4] > 0.5
+        return {'seg': torch.stack([~bright, bright], 1).float() * 20}
+
+    detector.network.data_preprocessor.mean.zero_(), detector.network.data_preprocessor.std.fill_(255)
+    detector.network.outputs = parts
+    image = np.zeros((480, 640, 3), np.uint8)
+    image[100:400, 300:400] = 255
+    around = np.array([[280, 120, 390, 380], [310, 110, 420, 395], [20, 20, 120, 200.0]])
+    refined = detector._refine((detector.network, 'seg', (192, 144)), image, around)
+    assert np.abs(refined[:2, :4] - [300, 100, 400, 400]).max() < 8 and (refined[:2, 4] > 0.9).all()
+    assert refined[2, 4] == 0
+
+
 def test_models_without_a_person_head_are_named():
     with pytest.raises(UserError, match='sapiens_tiny_4tasks.*has no head that finds persons'):
         TinyDetector(model='tiny')
+    with pytest.raises(UserError, match='persons.*has no head that sees body parts'):
+        TinyDetector(refine='sapiens_tiny_persons')
     with pytest.raises(UserError, match="unknown detector 'tinny'; known are tiny, whole"):
         build_detector('tinny')
 
