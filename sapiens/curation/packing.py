@@ -29,6 +29,9 @@ from .stage import Stage, build_stages, need
 
 UNREADABLE, FAILED, UNSCORED, DUPLICATE = 'unreadable', 'a stage failed', 'not scored', 'duplicate'
 
+RECORD = 'packed.json'
+"""What was packed, beside the shards; ``shards.json`` is the index of those who read them."""
+
 
 def reasons_of(row: Mapping[str, Any], stages: list[Stage]) -> list[str]:
     """Every reason to drop an image, in the order of the stages; none keeps it."""
@@ -166,7 +169,7 @@ def run_packing(config: Mapping[str, Any], cluster: Cluster, out: Path, parts: l
     stays = np.packbits(passing & (original < 0)).tobytes()
     state = hashlib.sha256(stays + json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     target, final = out / f'.shards-{state}', out / 'shards'
-    record = final / 'shards.json'
+    record = final / RECORD
     if record.is_file() and (known := json.loads(record.read_text()))['state'] == state:
         return known
     calls = [(out, target, part, n, settings) for part, count in enumerate(shards) for n in range(count)]
@@ -174,7 +177,7 @@ def run_packing(config: Mapping[str, Any], cluster: Cluster, out: Path, parts: l
         lost = [pair for found in cluster.run(pack_shard, calls, bar) for pair in found]
     target.mkdir(parents=True, exist_ok=True)
     known = dict(state=state, kept=sum(kept), shards=sum(shards), lost=lost)
-    write_atomic(target / 'shards.json', json.dumps(known))
+    write_atomic(target / RECORD, json.dumps(known))
     if final.is_dir():
         os.replace(final, old := out / f'.shards-{json.loads(record.read_text())["state"]}')
         os.replace(target, final)

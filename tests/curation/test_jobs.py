@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from sapiens.curation.duplicates import choose, embedding_pairs, hash_pairs
-from sapiens.curation.packing import decide_part, finish_part, pack_shard, reasons_of
+from sapiens.curation.packing import RECORD, decide_part, finish_part, pack_shard, reasons_of
 from sapiens.curation.scoring import Worker, read_batch
 from sapiens.curation.sources import find_images_of, read_image, write_list
 from sapiens.curation.stage import Stage, build_stages
@@ -181,6 +181,7 @@ def test_decisions_and_shards_that_training_reads(crawl, tmp_path):
     (crawl / '1/1.jpg').unlink()
     lost = pack_shard(out, out / 'shards', 0, 0, config['pack'])
     assert len(lost) == 1 and lost[0][0].endswith('1/1.jpg')
+    (out / 'shards' / RECORD).write_text('{}')  # does not stand in a reader's way
     data = ShardImageDataset(str(out / 'shards'), pipeline=[])
     assert len(data) == 1 and read_image(data.get_data_info(0)['img_path']) == (crawl / '0/0.jpg').read_bytes()
     pack_shard(out, out / 'small', 0, 0, {**config['pack'], 'short_side': 20})
@@ -295,10 +296,10 @@ def test_a_killed_run_goes_on_and_other_thresholds_repeat_the_last_job(tmp_path)
     subprocess.run(command, cwd=tmp_path, env=env, check=True)
     assert sorted(pq.read_table(scores)['id'].to_pylist()) == list(range(400))
     assert (tmp_path / 'out/failed.txt').read_text().startswith('007.jpg\tread: 007.jpg: the image file is empty')
-    assert json.loads((tmp_path / 'out/shards/shards.json').read_text())['kept'] == 399
+    assert json.loads((tmp_path / 'out/shards/packed.json').read_text())['kept'] == 399
     before = {p: p.stat().st_mtime_ns for p in scores.iterdir()}
     subprocess.run([*command, '--cfg-options', 'stages.size.reject.min_side=303'], cwd=tmp_path, env=env, check=True)
-    known = json.loads((tmp_path / 'out/shards/shards.json').read_text())
+    known = json.loads((tmp_path / 'out/shards/packed.json').read_text())
     assert known['kept'] == sum(300 + n % 7 >= 303 for n in range(400) if n != 7)
     assert before == {p: p.stat().st_mtime_ns for p in scores.iterdir()}
     assert len(ShardImageDataset(str(tmp_path / 'out/shards'), pipeline=[])) == known['kept']
