@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 
-from ..datasets.transforms.topdown import udp_matrix
+from ..datasets.transforms.topdown import fit_aspect, udp_matrix
 from ..errors import UserError
 from ..models import PartHead, PersonHead
 from ..registry import DETECTORS
@@ -67,16 +68,12 @@ class TinyDetector:
         least = self.threshold if self.parts is None else min(self.threshold, CANDIDATES)
         views = list(windows((height, width), self.size, self.levels))
         boxes, scores = [np.zeros((0, 4))], [np.zeros(0)]
-        for start in range(0, len(views), self.batch_size):
-            part = views[start : start + self.batch_size]
-            crops = [_cut(frame.image, view, self.size) for view in part]
-            inputs = self.network.data_preprocessor({'inputs': [torch.from_numpy(c) for c in crops]})['inputs']
-            output = self.network.outputs(inputs, flip_test=True, heads=[self.task])[self.task]
-            results = self.network.heads[self.task].detect(output, least)
-            for view, (shares, score) in zip(part, results, strict=True):
-                found = np.tile(view[:2], 2) + shares.numpy() * np.tile(view[2:], 2)
-                whole = uncut(found, view, (height, width))
-                boxes.append(found[whole])
+        head = self.network.heads[self.task]
+        for part, output in self._look(frame.image, views, self.network, self.task, self.size, flip_test=True):
+            for view, (shares, score) in zip(part, head.detect(output, least), strict=True):
+                pixels = _in_image(view, shares.numpy())
+                whole = uncut(pixels, view, (height, width))
+                boxes.append(pixels[whole])
                 scores.append(score.numpy()[whole])
         size = (height, width)
         found = make_detections(np.concatenate(boxes), np.concatenate(scores), least, size, self.overlap)
@@ -90,26 +87,37 @@ class TinyDetector:
 
         That is the mean probability of a person in the region times the root of the share of its box that it fills.
         """
-        network, task, (height, width) = parts
+        extents = [1.25 * fit_aspect(box[2:] - box[:2], parts[2]) for box in boxes]
+        views = [np.array([*((b[:2] + b[2:]) / 2 - e / 2), *e]) for b, e in zip(boxes, extents, strict=True)]
         refined = []
-        for start in range(0, len(boxes), self.batch_size):
-            centres = (boxes[start:][: self.batch_size, :2] + boxes[start:][: self.batch_size, 2:]) / 2
-            sides = boxes[start:][: self.batch_size, 2:] - boxes[start:][: self.batch_size, :2]
-            extents = 1.25 * np.maximum(sides, sides[:, ::-1] * [width / height, height / width])
-            views = np.concatenate([centres - extents / 2, extents], 1)
-            crops = [torch.from_numpy(_cut(image, view, (height, width))) for view in views]
-            logits = network.outputs(network.data_preprocessor({'inputs': crops})['inputs'], heads=[task])[task]
-            for view, person in zip(views, (1 - logits.softmax(1)[:, 0]).numpy(), strict=True):
+        for part, logits in self._look(image, views, *parts):
+            for view, person in zip(part, (1 - logits.softmax(1)[:, 0]).numpy(), strict=True):
                 _, regions, facts, _ = cv2.connectedComponentsWithStats((person > 0.5).astype(np.uint8))
                 facts[0, cv2.CC_STAT_AREA] = 0  # the background
                 largest = facts[:, cv2.CC_STAT_AREA].argmax()
                 x, y, w, h, area = facts[largest]
-                worth = (
-                    person[regions == largest].mean() * np.sqrt(area / (w * h)) if area > 0.03 * person.size else 0.0
-                )
+                worth = 0.0
+                if area > 0.03 * person.size:
+                    worth = person[regions == largest].mean() * np.sqrt(area / (w * h))
                 share = np.array([x, y, x + w, y + h]) / np.tile(person.shape[::-1], 2)
-                refined.append([*(np.tile(view[:2], 2) + share * np.tile(view[2:], 2)), worth])
+                refined.append([*_in_image(view, share), worth])
         return np.array(refined)
+
+    def _look(
+        self,
+        image: np.ndarray,
+        views: list[np.ndarray],
+        network: Any,
+        task: str,
+        size: tuple[int, int],
+        **options: Any,
+    ) -> Iterator[tuple[list[np.ndarray], torch.Tensor]]:
+        """Windows, some at a time, with what a network's head puts out for them."""
+        for start in range(0, len(views), self.batch_size):
+            part = views[start : start + self.batch_size]
+            crops = [torch.from_numpy(_cut(image, view, size)) for view in part]
+            inputs = network.data_preprocessor({'inputs': crops})['inputs']
+            yield part, network.outputs(inputs, heads=[task], **options)[task]
 
 
 def _load(model: str | Path, weights: str | Path | None, kind: type, does: str) -> tuple[Any, str, tuple[int, int]]:
@@ -120,6 +128,11 @@ def _load(model: str | Path, weights: str | Path | None, kind: type, does: str) 
     if task is None:
         raise UserError(f'{loaded.source}: has no head that {does}; use another detector')
     return network, task, tuple(network.backbone.img_size)
+
+
+def _in_image(view: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """``(..., 4)`` boxes as shares of a window -> in pixels of the image."""
+    return np.tile(view[:2], 2) + shares * np.tile(view[2:], 2)
 
 
 def windows(size: tuple[int, int], aspect: tuple[int, int], levels: int) -> list[np.ndarray]:

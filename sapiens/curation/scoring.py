@@ -224,12 +224,6 @@ def _score_part(config: Mapping[str, Any], cluster: Cluster, out: Path, part: in
     data.write_parquet(str(out / 'scores' / f'{part:05d}'))
 
 
-def count_rows(folder: Path) -> int:
-    """Rows of a folder of parquet files, by their footers."""
-    parquet = need('pyarrow.parquet')
-    return sum(parquet.read_metadata(p).num_rows for p in folder.glob('*.parquet'))
-
-
 def read_scores(folder: Path, columns: list[str] | None = None) -> Any:
     """Scores of a part as an Arrow table, by id."""
     files = sorted(str(p) for p in folder.glob('*.parquet'))

@@ -65,7 +65,7 @@ class OnnxSession:
     def _open(self, providers: list[str]) -> Any:
         options = self.library.SessionOptions()
         options.log_severity_level = 3
-        if threads := os.environ.get('OMP_NUM_THREADS', '').partition(',')[0]:
+        if threads := _threads():
             options.intra_op_num_threads = int(threads)
         try:
             return self.library.InferenceSession(str(self.path), options, providers=providers)
@@ -144,7 +144,7 @@ class OpenVinoSession:
         library, model = self.library, self._model
         hint = {torch.bfloat16: 'bf16', torch.float16: 'f16'}.get(self.dtype, 'f32')
         options = {'INFERENCE_PRECISION_HINT': hint}
-        if threads := os.environ.get('OMP_NUM_THREADS', '').partition(',')[0]:
+        if threads := _threads():
             options['INFERENCE_NUM_THREADS'] = threads
         try:
             results = [model.output(name).get_node() for name in names]
@@ -152,6 +152,11 @@ class OpenVinoSession:
             return library.Core().compile_model(part, self.device, options)
         except RuntimeError as error:
             raise _unreadable(self.path, error) from None
+
+
+def _threads() -> str:
+    """What the user allows, at the outermost level of OpenMP's list; empty for all."""
+    return os.environ.get('OMP_NUM_THREADS', '').partition(',')[0]
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
