@@ -30,8 +30,11 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items):
-    """The longest files first, so that several processes of tests end together."""
+    """The longest files first, so that several processes of tests end together; tests of minutes may take an hour."""
     items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+    for item in items:
+        if item.get_closest_marker('slow') or item.get_closest_marker('wheel'):
+            item.add_marker(pytest.mark.timeout(3600))
 
 
 def pytest_collection_finish(session):
