@@ -72,14 +72,9 @@ class CocoKeypointDataset(HumanDataset):
 
     def parse_sample(self, info: dict[str, Any]) -> dict[str, Any]:
         """Bring the points into the vocabulary of the samples."""
-        if 'keypoints' in info and self.file_vocabulary != self.keypoint_vocabulary:
-            points, visible = convert_keypoints(
-                info['keypoints'],
-                info['keypoints_visible'],
-                self.file_vocabulary,
-                self.keypoint_vocabulary,
-                inverse=True,
-            )
+        names = self.file_vocabulary, self.keypoint_vocabulary
+        if 'keypoints' in info and names[0] != names[1]:
+            points, visible = convert_keypoints(info['keypoints'], info['keypoints_visible'], *names, inverse=True)
             info.update(keypoints=np.nan_to_num(points), keypoints_visible=visible)
         return info
 
