@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from ...errors import UserError
 from ...registry import TRANSFORMS
 from ...vocabularies import load_vocabulary
 from .background import photos_of, random_window
@@ -49,6 +50,9 @@ class RandomTexture(BaseTransform):
         """Change ``img`` with the given probability."""
         if np.random.rand() >= self.prob:
             return results
+        if 'part_map' not in results:
+            raise UserError(f"{results['img_path']}: RandomTexture needs parts; add 'parts' to the data set's labels, "
+                            'or leave it out')  # fmt: skip
         image, parts = results['img'], results['part_map']
         changed = image.astype(np.float32)
         photos = photos_of(self.background) if self.background else ()
