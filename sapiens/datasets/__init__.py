@@ -5,6 +5,7 @@ from . import transforms
 from .bad_samples import BadSampleLog, TooManyBadSamplesError, collect_bad_samples, leave_bad_samples
 from .base import HumanDataset
 from .coco_keypoints import CocoKeypointDataset
+from .concat import ConcatDataset
 from .human_manifest import HumanManifestDataset
 from .image_folder import ImageFolderDataset
 from .image_label_folder import ImageLabelFolderDataset
@@ -16,6 +17,7 @@ from .shard_images import ShardImageDataset
 __all__ = [
     'BadSampleLog',
     'CocoKeypointDataset',
+    'ConcatDataset',
     'HumanDataset',
     'HumanManifestDataset',
     'ImageFolderDataset',

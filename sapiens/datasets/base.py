@@ -37,7 +37,7 @@ class HumanDataset(BaseDataset):
         pipeline: Transforms (configs or callables).
         input_size: ``(H, W)`` of the network's input, for every transform that is not told another.
         labels: Dense labels that `LoadLabels` reads, of ``'parts'``, ``'depth'``, ``'normals'``, ``'mask'``;
-            None = all.
+            None = all, ``()`` = the data have none.
         keypoint_vocabulary: Name or file of the vocabulary of the keypoints.
         part_vocabulary: Name or file of the vocabulary of the part ids.
         label_map: Part ids of the files -> ids of ``part_vocabulary``, a dict or a list; ids that it does not name

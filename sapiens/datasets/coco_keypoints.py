@@ -12,7 +12,7 @@ from ..registry import DATASETS
 from ..structures.coco import CocoFile, CocoImage, CocoPerson, read_coco
 from ..structures.coco_entries import as_corners, box_problem
 from ..structures.coco_results import read_coco_boxes
-from ..vocabularies import load_keypoints
+from ..vocabularies import convert_keypoints, load_keypoints
 from .base import HumanDataset
 
 
@@ -28,7 +28,9 @@ class CocoKeypointDataset(HumanDataset):
 
     Args:
         ann_file: JSON with ``images``, ``annotations`` and ``categories``.
-        keypoint_vocabulary: Name or file of the vocabulary.
+        keypoint_vocabulary: Name or file of the vocabulary of the samples.
+        file_vocabulary: That of the file where it is another one; points are converted by the vocabularies' maps, those
+            that the file lacks are unlabelled.
         category: Name or id of the category that is a person; None goes by the file's own names.
         bbox_file: Boxes of a detector, e.g. in COCO's result format; in testing they replace the annotated ones.
         bbox_score_thr: Detections with a lower score are left out.
@@ -42,18 +44,19 @@ class CocoKeypointDataset(HumanDataset):
         self,
         *args: Any,
         keypoint_vocabulary: str = 'coco17',
+        file_vocabulary: str | None = None,
         category: str | int | None = None,
         bbox_file: str | None = None,
         bbox_score_thr: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        self.category = category
+        self.category, self.file_vocabulary = category, file_vocabulary or keypoint_vocabulary
         self.bbox_file, self.bbox_score_thr = bbox_file, bbox_score_thr
         super().__init__(*args, **{**kwargs, 'keypoint_vocabulary': keypoint_vocabulary})
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """One entry a person."""
-        file = read_coco(self.ann_file, self.keypoint_vocabulary, self.category)
+        file = read_coco(self.ann_file, self.file_vocabulary, self.category)
         if self.bbox_file and self.test_mode:
             return self._detections(file, self.bbox_file)
         dropped: Counter[str] = Counter()
@@ -67,6 +70,14 @@ class CocoKeypointDataset(HumanDataset):
         self._report(len(entries), len(file.persons), 'persons', dropped, file.notes)
         return entries
 
+    def parse_sample(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Bring the points into the vocabulary of the samples."""
+        names = self.file_vocabulary, self.keypoint_vocabulary
+        if 'keypoints' in info and names[0] != names[1]:
+            points, visible = convert_keypoints(info['keypoints'], info['keypoints_visible'], *names, inverse=True)
+            info.update(keypoints=np.nan_to_num(points), keypoints_visible=visible)
+        return info
+
     def _why_not(self, person: CocoPerson) -> str:
         if person.crowd:
             return 'crowds'
@@ -77,7 +88,7 @@ class CocoKeypointDataset(HumanDataset):
     def _person(self, person: CocoPerson, image: CocoImage) -> dict[str, Any]:
         points = person.keypoints
         if points is None:
-            points = np.zeros((load_keypoints(self.keypoint_vocabulary or '').num_keypoints, 3), np.float32)
+            points = np.zeros((load_keypoints(self.file_vocabulary).num_keypoints, 3), np.float32)
         return {
             **self._image(image),
             'bbox': as_corners(np.asarray(person.bbox), image.size),

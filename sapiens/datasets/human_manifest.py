@@ -35,7 +35,7 @@ class HumanManifestDataset(HumanDataset):
         sample_per: ``'image'``, or ``'person'`` for one sample a person with box and keypoints; training leaves out
             persons without a labelled point.
         keypoint_vocabulary: Vocabulary of the samples; default is the manifest's. With another one, keypoints are
-            converted by the vocabularies' maps (308 -> 133 -> 17).
+            converted by the vocabularies' maps (308 -> 133 -> 17; backwards too, the other points are unlabelled).
         part_vocabulary: Vocabulary of the part ids; default is the manifest's. Another one needs a ``label_map``.
         cache: Folder, relative to ``data_root``, that keeps decoded frames (see `FrameCache`): for many epochs on small
             frames of one size.
@@ -149,7 +149,7 @@ class HumanManifestDataset(HumanDataset):
             found = np.zeros((source.num_keypoints, 3)) if found is None else found
             points = clean_keypoints(found, {}, notes, where)
             if source.name != vocabulary.name:
-                moved, visible = convert_keypoints(points[:, :2], points[:, 2], source, vocabulary)
+                moved, visible = convert_keypoints(points[:, :2], points[:, 2], source, vocabulary, inverse=True)
                 points = np.concatenate([np.nan_to_num(moved), visible[:, None]], 1)
         box, size = read_box(person.get('bbox'), where), _size(record)
         problem = box_problem(box, size)

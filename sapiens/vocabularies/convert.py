@@ -9,7 +9,7 @@ from .loader import KeypointVocabulary, VocabularyError, load_keypoints
 
 
 def keypoint_map(
-    source: str | KeypointVocabulary, target: str | KeypointVocabulary, derived: bool = True
+    source: str | KeypointVocabulary, target: str | KeypointVocabulary, derived: bool = True, inverse: bool = False
 ) -> dict[int, tuple[int, ...]]:
     """Which source keypoints make each target keypoint.
 
@@ -20,6 +20,7 @@ def keypoint_map(
         target: Vocabulary (or its name) that the points shall be in.
         derived: Also give target points that are means of source points or stand-ins for them (a mid-hip,
             a hand root taken from the wrist). Without them 308 -> 133 has the 114 points common to both.
+        inverse: Where no maps lead there, go those from target to source backwards: of 308 points, 17 give 17.
 
     Returns:
         ``{target id: source ids}``; the target point is the mean of the source points. Target points that
@@ -52,6 +53,9 @@ def keypoint_map(
                     f"but '{name}' has {step_target.num_keypoints}"
                 )
             queue.append((step_target, dict(sorted(composed.items()))))
+    if inverse:
+        back = keypoint_map(end, begin, derived=False)
+        return {sources[0]: (t,) for t, sources in back.items() if len(sources) == 1}
     raise VocabularyError(f"no map from vocabulary '{begin.name}' to '{end.name}'; add one under \"maps\"")
 
 
@@ -60,12 +64,14 @@ def convert_keypoints(
     scores: np.ndarray,
     source: str | KeypointVocabulary,
     target: str | KeypointVocabulary,
+    inverse: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Convert keypoints between vocabularies.
 
     Args:
         keypoints: ``(..., K, 2)`` coordinates.
         scores: ``(..., K)`` scores.
+        inverse: See `keypoint_map`.
 
     Returns:
         ``(..., K', 2)`` coordinates (NaN where the source has no such point) and ``(..., K')`` scores (the
@@ -83,7 +89,7 @@ def convert_keypoints(
         )
     points = np.full((*keypoints.shape[:-2], end.num_keypoints, 2), np.nan, np.float32)
     values = np.zeros((*scores.shape[:-1], end.num_keypoints), np.float32)
-    for t, sources in keypoint_map(begin, end).items():
+    for t, sources in keypoint_map(begin, end, inverse=inverse).items():
         points[..., t, :] = keypoints[..., list(sources), :].mean(-2)
         values[..., t] = scores[..., list(sources)].min(-1)
     return points, values

@@ -157,6 +157,9 @@ class RandomTexture(BaseTransform):
         """Change ``img`` with the given probability."""
         if self.background is None or np.random.rand() >= self.prob:
             return results
+        if 'part_map' not in results:
+            raise UserError(f"{results['img_path']}: RandomTexture needs parts; add 'parts' to the data set's labels, "
+                            'or give it no background')  # fmt: skip
         image, parts = results['img'], results['part_map']
         changed = image.astype(np.float32)
         for label, name in enumerate(load_vocabulary(results['part_vocabulary']).names):

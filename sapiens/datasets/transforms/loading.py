@@ -125,9 +125,8 @@ class LoadLabels(BaseTransform):
 
     Args:
         kinds: Some of ``'parts'``, ``'depth'``, ``'normals'``, ``'mask'``; None takes the data set's ``labels``, all
-            where it names none.
-        optional: Whether a sample may lack some of them (several tasks on mixed data); kinds that the data set's
-            ``labels`` leave out stay out.
+            where it names none. Kinds that the data set's ``labels`` leave out stay out.
+        optional: Whether a sample may lack some of them.
         stride: Give labels at 1 / stride of the image's size, each the pixel nearest to the centre of its block, for
             heads that are trained at their own resolution. Put it behind what changes the image's geometry; only
             `RandomFlip` and transforms of the image alone may follow.
@@ -158,10 +157,10 @@ class LoadLabels(BaseTransform):
             centre = (self.stride - 1) / 2
             matrix = np.array([[1, 0, -centre], [0, 1, -centre], [0, 0, self.stride]]) / self.stride @ matrix
         moved = self.frame == 'current' and not np.array_equal(matrix, np.eye(3))
-        wanted = self.labels or KINDS
-        for kind in self.kinds or wanted:
+        there = KINDS if self.labels is None else self.labels
+        for kind in there if self.kinds is None else self.kinds:
             field = _FIELD[kind]
-            if self.optional and kind not in wanted and not (kind == 'mask' and 'parts' in wanted):
+            if kind not in there and not (kind == 'mask' and 'parts' in there):
                 continue
             if field in results and results[field].shape[:2] == tuple(size) and self.frame == 'current':
                 continue
@@ -170,8 +169,8 @@ class LoadLabels(BaseTransform):
                 if self.optional:
                     continue
                 name = readable_name(str(results['img_path']))
-                raise UserError(f'{name}: has no {kind}, which LoadLabels asks for; add the label, drop '
-                                f"'{kind}' from the data set's labels or set optional=True")  # fmt: skip
+                raise UserError(f'{name}: has no {kind}, which LoadLabels asks for; add the label, leave '
+                                f"'{kind}' out of the data set's labels=[...] or set optional=True")  # fmt: skip
             if label.shape[:2] != tuple(results['ori_shape']):
                 raise UserError(f'{self._name(kind, results)}: {kind} is {label.shape[0]} x {label.shape[1]} (H x W), '
                                 'the image {} x {}; make them equal'.format(*results['ori_shape']))  # fmt: skip
