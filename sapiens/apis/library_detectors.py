@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,15 @@ from ..engine.files import read_checkpoint
 from ..errors import MissingPackageError, UserError
 from ..openmmlab import prepare_toolkit, prepare_torchvision
 from ..registry import DETECTORS
-from .detectors import Detections, import_library, make_detections
+from ..utils.optional import need
+from .detectors import Detections, make_detections
 from .sources import Frame
+
+
+def _library(module: str) -> ModuleType:
+    package = module.partition('.')[0]
+    hint = '; or use --detector whole, or boxes from a file (--detector file:boxes.json)'
+    return need(module, f"the detector '{package}'", package=package, hint=hint)
 
 
 class LibraryDetector:
@@ -63,7 +71,7 @@ class TorchvisionDetector(LibraryDetector):
     ) -> None:
         if importlib.util.find_spec('torchvision') is not None:
             prepare_torchvision()
-        models = import_library('torchvision.models.detection', 'torchvision', 'torchvision')
+        models = _library('torchvision.models.detection')
         if not callable(getattr(models, name, None)):
             raise UserError(f"torchvision has no detector '{name}', e.g. fasterrcnn_resnet50_fpn_v2")
         try:
@@ -103,7 +111,7 @@ class TransformersDetector(LibraryDetector):
     def __init__(self, name: str = 'PekingU/rtdetr_r50vd', threshold: float = 0.5, device: str = 'auto') -> None:
         if importlib.util.find_spec('torchvision') is not None:
             prepare_torchvision()
-        library = import_library('transformers', 'transformers', 'transformers')
+        library = _library('transformers')
         try:
             self.processor = library.AutoImageProcessor.from_pretrained(name)
             model = library.AutoModelForObjectDetection.from_pretrained(name, use_safetensors=True)
@@ -188,7 +196,7 @@ class UltralyticsDetector(LibraryDetector):
     """
 
     def __init__(self, weights: str = 'yolo11n.pt', threshold: float = 0.3, device: str = 'auto') -> None:
-        library = import_library('ultralytics', 'ultralytics', 'ultralytics')
+        library = _library('ultralytics')
         if not Path(weights).is_file():
             raise UserError(f'{weights}: no such weights of ultralytics; give the file: --detector ultralytics:FILE')
         super().__init__(library.YOLO(weights), threshold, device)

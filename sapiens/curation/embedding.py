@@ -103,7 +103,7 @@ def load_transformers(name: str, kind: str, device: str, processor: str = 'AutoI
     """
     if importlib.util.find_spec('torchvision') is not None:
         prepare_torchvision()
-    library = need('transformers', 'transformers')
+    library = need('transformers', package='transformers')
     try:
         tool = getattr(library, processor).from_pretrained(name)
         network = getattr(library, kind).from_pretrained(name, use_safetensors=True)
