@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from ..engine.config import load_config
 from ..engine.files import read_checkpoint
@@ -32,7 +34,7 @@ class LibraryDetector:
 
     def __init__(self, model: Any, threshold: float | str, device: str) -> None:
         self.model, self.threshold = model, float(threshold)
-        self.device = ('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' else device
+        self.device = pick_device(device)
         if isinstance(model, torch.nn.Module):
             model.eval().to(self.device)
 
@@ -94,6 +96,39 @@ class TorchvisionDetector(LibraryDetector):
         return found['boxes'][person], found['scores'][person]
 
 
+def load_transformers(
+    name: str, kind: str, device: str, processor: str = 'AutoImageProcessor'
+) -> tuple[Any, torch.nn.Module, str]:
+    """Processor, model and device of a model of Hugging Face transformers.
+
+    Args:
+        name: Model on the hub, or a folder; its weights must be safetensors.
+        kind: Class of the library that makes the model.
+        device: ``'auto'`` = a GPU if there is one.
+        processor: Class that makes its processor.
+
+    Raises:
+        MissingPackageError: transformers is not installed.
+        UserError: The model cannot be had: no such name, no network, files that are damaged or do not fit.
+    """
+    if importlib.util.find_spec('torchvision') is not None:
+        prepare_torchvision()
+    library = need('transformers', f"the model '{name}'", package='transformers')
+    try:
+        tool = getattr(library, processor).from_pretrained(name)
+        network = getattr(library, kind).from_pretrained(name, use_safetensors=True)
+    except (OSError, ValueError, ImportError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = ' '.join(str(error).split())[:160]
+        raise UserError(f"the model '{name}' cannot be loaded ({reason}); give a folder that has it") from None
+    device = pick_device(device)
+    return tool, network.eval().to(device), device
+
+
+def pick_device(device: str) -> str:
+    """``'auto'`` is a GPU if there is one."""
+    return ('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' else device
+
+
 @DETECTORS.register_module()
 class TransformersDetector(LibraryDetector):
     """Any object detector of Hugging Face transformers that knows persons, e.g. RT-DETR.
@@ -109,15 +144,7 @@ class TransformersDetector(LibraryDetector):
     """
 
     def __init__(self, name: str = 'PekingU/rtdetr_r50vd', threshold: float = 0.5, device: str = 'auto') -> None:
-        if importlib.util.find_spec('torchvision') is not None:
-            prepare_torchvision()
-        library = _library('transformers')
-        try:
-            self.processor = library.AutoImageProcessor.from_pretrained(name)
-            model = library.AutoModelForObjectDetection.from_pretrained(name, use_safetensors=True)
-        except (OSError, ValueError, ImportError) as error:
-            reason = ' '.join(str(error).split())[:160]
-            raise UserError(f"the detector '{name}' cannot be loaded ({reason}); give a folder that has it") from None
+        self.processor, model, device = load_transformers(name, 'AutoModelForObjectDetection', device)
         self.person = {int(i) for i, label in model.config.id2label.items() if str(label).lower() == 'person'}
         if not self.person:
             raise UserError(f"the detector '{name}' has no class 'person'")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,11 +10,10 @@ import cv2
 import numpy as np
 import torch
 
+from ..apis.library_detectors import load_transformers, pick_device
 from ..apis.loading import load_model
-from ..errors import UserError
-from ..openmmlab import prepare_torchvision
 from ..registry import CURATION_MODELS, CURATION_STAGES
-from .stage import Item, Stage, need
+from .stage import Item, Stage
 
 
 @CURATION_STAGES.register_module()
@@ -94,32 +92,7 @@ class TransformersEncoder:
         return (output.last_hidden_state[:, 0] if pooled is None else pooled).float().cpu().numpy()
 
 
-def load_transformers(name: str, kind: str, device: str, processor: str = 'AutoImageProcessor') -> tuple:
-    """Processor, model and device of a model of Hugging Face transformers.
-
-    Raises:
-        MissingPackageError: transformers is not installed.
-        UserError: The model cannot be had.
-    """
-    if importlib.util.find_spec('torchvision') is not None:
-        prepare_torchvision()
-    library = need('transformers', package='transformers')
-    try:
-        tool = getattr(library, processor).from_pretrained(name)
-        network = getattr(library, kind).from_pretrained(name, use_safetensors=True)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        reason = ' '.join(str(error).split())[:160]
-        raise UserError(f"the model '{name}' cannot be loaded ({reason}); give a folder that has it") from None
-    device = pick_device(device)
-    return tool, network.eval().to(device), device
-
-
 def process(processor: Any, images: Sequence[np.ndarray], device: str) -> dict[str, torch.Tensor]:
     """Inputs of a model from RGB images."""
     inputs = processor(images=list(images), return_tensors='pt', input_data_format='channels_last')
     return {key: value.to(device) for key, value in inputs.items()}
-
-
-def pick_device(device: str) -> str:
-    """``'auto'`` is a GPU if there is one."""
-    return ('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' else device

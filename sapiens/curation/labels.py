@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 import torch
 
+from ..apis.library_detectors import load_transformers
 from ..errors import UserError
 from ..registry import CURATION_MODELS, CURATION_STAGES
 from ..utils.files import replace_when_done
-from .embedding import build_model, load_transformers, process
+from .embedding import build_model, process
 from .stage import Item, Stage
 
 

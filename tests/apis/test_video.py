@@ -4,6 +4,7 @@
 import importlib.util
 import json
 import struct
+import sys
 from fractions import Fraction
 from pathlib import Path
 

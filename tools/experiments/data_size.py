@@ -42,7 +42,7 @@ def main() -> None:
     lists = write_lists(args.images, args.sizes, lab.folder / 'lists', args.order_seed)
     results = {}
     for size, path in lists.items():
-        options = schedule_options(args.pretrain_iters, args.pretrain_options)
+        options = schedule_options(args.pretrain, args.pretrain_iters, args.pretrain_options)
         data = [f'{part}_dataloader.dataset.data_root={args.images}' for part in ('train', 'val')]
         subset = [f'train_dataloader.dataset.ann_file={path.resolve()}']
         checkpoint = lab.train(f'{size:09d}/pretrain', args.pretrain, [*options, *data, *subset], seed=0)

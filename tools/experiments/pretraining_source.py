@@ -46,7 +46,7 @@ def main() -> None:
     lab = Lab(Path(args.out), args.gpus)
     results = {} if args.no_random else {RANDOM: finetune_and_test(lab, 'random', args, None)}
     for name, folder in sources.items():
-        options = schedule_options(args.pretrain_iters, args.pretrain_options)
+        options = schedule_options(args.pretrain, args.pretrain_iters, args.pretrain_options)
         data = [f'{part}_dataloader.dataset.data_root={folder}' for part in ('train', 'val')]
         checkpoint = lab.train(f'{name}/pretrain', args.pretrain, [*options, *data], seed=0)
         results[name] = finetune_and_test(lab, name, args, checkpoint)

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from rich.console import Console
 
+from sapiens.engine import load_config
 from sapiens.errors import UserError
 from sapiens.evaluation import EvaluationReport, Table, print_report, write_reports
 from sapiens.utils.files import write_atomic
@@ -110,9 +111,20 @@ class Lab:
         write_atomic(done, json.dumps(command))
 
 
-def schedule_options(iterations: int | None, extra: list[str]) -> list[str]:
-    """Options that set the length of a run; one validation at its end."""
-    length = [] if iterations is None else [f'train_cfg.max_iters={iterations}', f'train_cfg.val_interval={iterations}']
+def schedule_options(config: str, iterations: int | None, extra: list[str]) -> list[str]:
+    """Options that set the length of a run; one validation at its end, a warm-up of at most a tenth.
+
+    A config's warm-up is made for its own length; a short run would end before it, with next to no learning rate.
+    """
+    if iterations is None:
+        return extra
+    length = [f'train_cfg.max_iters={iterations}', f'train_cfg.val_interval={iterations}']
+    schedules = load_config(config).get('param_scheduler')
+    if isinstance(schedules, list) and not any(option.startswith('param_scheduler') for option in extra):
+        most = max(1, iterations // 10)
+        warm = [part.get('end') for part in schedules if part.get('begin', 0) == 0 and part.get('end', 0) > most]
+        for number, part in enumerate(schedules):
+            length += [f'param_scheduler.{number}.{key}={most}' for key in ('begin', 'end') if part.get(key) in warm]
     return [*length, *extra]
 
 
@@ -128,7 +140,7 @@ def finetune_and_test(lab: Lab, name: str, args: argparse.Namespace, checkpoint:
         found = []
         for seed in args.seeds:
             run = f'{name}/{task}_seed{seed}'
-            options = schedule_options(args.finetune_iters, args.finetune_options)
+            options = schedule_options(config, args.finetune_iters, args.finetune_options)
             start = [] if checkpoint is None else [f'load_from={checkpoint}']
             last = lab.train(run, config, [*options, *start], seed)
             found.append(lab.test(run, config, last, args.finetune_options))
