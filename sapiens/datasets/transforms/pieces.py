@@ -138,7 +138,8 @@ def paste_piece(image: np.ndarray, alpha: np.ndarray, photos: Sequence[str], fab
     part = slice(y, y + height), slice(x, x + width)
     if not photos or np.random.rand() < fabric_prob:
         texture = fabric((height, width)) * np.random.uniform(100, 260)
-        ramp = np.linspace(*np.random.uniform(0.6, 1.2, 2).tolist(), width)[None, :, None]  # light on it
+        dark, bright = np.random.uniform(0.6, 1.2, 2).tolist()
+        ramp = np.linspace(dark, bright, width)[None, :, None]  # light on it
         texture = texture * ramp.astype(np.float32)
     else:
         texture = random_window(photos, (height, width), 2.0) * np.float32(np.exp(np.random.normal(0, 0.2)))
