@@ -89,14 +89,14 @@ def count_training_flops(model: nn.Module, shape: tuple[int, int] | None = None)
         model: An estimator or MAE model whose parameters are on the meta device; its gradients are lost.
         shape: ``(H, W)`` of the input; the backbone's by default.
     """
-    again = [module for module in model.modules() if getattr(module, 'with_cp', False)]
+    again = {module: module.with_cp for module in model.modules() if getattr(module, 'with_cp', False)}
     for module in again:
         module.with_cp = False
     with torch.device('meta'), FlopCounterMode(display=False) as counter:
         data = model.to('meta').train().data_preprocessor(example_batch(model, 1, shape), True)
         model.parse_losses(model(**data, mode='loss'))[0].backward()
-    for module in again:
-        module.with_cp = True
+    for module, with_cp in again.items():
+        module.with_cp = with_cp
     model.zero_grad()
     return counter.get_total_flops()
 
@@ -125,5 +125,7 @@ def example_batch(model: nn.Module, batch_size: int = 1, shape: tuple[int, int] 
             sample.gt_normals = torch.ones(3, height, width)
         if 'depth' in heads or 'normal' in heads:
             sample.gt_mask = torch.ones(1, height, width, dtype=torch.bool)
+        if any(getattr(head, 'makes_boxes', False) for head in heads.values()):
+            sample.gt_boxes = torch.ones(2, 4)
         samples.append(sample)
     return {'inputs': torch.ones(batch_size, 3, height, width, dtype=torch.uint8), 'data_samples': samples}
