@@ -13,8 +13,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from torch.utils.data import Dataset
 
+from sapiens.engine import checkpointing as engine_checkpointing
 from sapiens.engine import last as engine_last
-from sapiens.engine import runner as engine_runner
 from sapiens.errors import UserError
 from sapiens.registry import DATASETS, HOOKS, METRICS
 from sapiens.structures import HumanDataSample
@@ -146,7 +146,7 @@ class OneReaderHook(Hook):
         def forbidden(*args, **kwargs):
             raise RuntimeError(f'process {runner.rank} reads a file')
 
-        for module in (engine_runner, engine_last):
+        for module in (engine_checkpointing, engine_last):
             for name in ('read_checkpoint', 'load_plain'):
                 if hasattr(module, name):
                     setattr(module, name, forbidden)
