@@ -9,12 +9,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from mmengine.visualization import Visualizer
 
 from ..registry import VISUALIZERS
 from ..structures import HumanDataSample
 from ..utils.files import write_atomic
+from ..utils.on_device import to_numpy
 from ..vocabularies import KeypointVocabulary, PartVocabulary
 from .keypoints import draw_boxes, draw_keypoints
 from .layout import side_by_side
@@ -131,6 +131,4 @@ class HumanVisualizer(Visualizer):
 
 
 def _array(value: object) -> np.ndarray | None:
-    if value is None:
-        return None
-    return value.detach().float().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+    return None if value is None else to_numpy(value)
