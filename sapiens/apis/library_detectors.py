@@ -87,9 +87,7 @@ class TorchvisionDetector(LibraryDetector):
         return found['boxes'][person], found['scores'][person]
 
 
-def load_transformers(
-    name: str, kind: str, device: str, processor: str = 'AutoImageProcessor'
-) -> tuple[Any, Any, str]:
+def load_transformers(name: str, kind: str, device: str, processor: str = 'AutoImageProcessor') -> tuple[Any, Any, str]:
     """Processor, model and device of a model of Hugging Face transformers.
 
     Args:
