@@ -88,13 +88,13 @@ class ToyMetric(BaseMetric):
 
 @HOOKS.register_module()
 class CrashHook(Hook):
-    """Before iteration ``at`` (from 0): raise, or wait to be killed while a file ``paused`` lies in the work dir."""
+    """Before iteration ``at`` (from 0): raise, or wait to be killed; torchrun's later starts go on."""
 
     def __init__(self, at, wait=False):
         self.at, self.wait = at, wait
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter != self.at:
+        if runner.iter != self.at or int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)):
             return
         if not self.wait:
             raise RuntimeError('crash')
