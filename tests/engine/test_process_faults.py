@@ -124,6 +124,15 @@ def test_a_process_that_hangs_ends_the_run_after_the_timeout(tmp_path):
     assert sorted(read_losses(folder)) == list(range(1, 9))
 
 
+def test_a_slow_process_is_named_with_what_it_is_slow_at(tmp_path):
+    file = config(tmp_path, dict(type='SlowHook'), dict(type='StragglerHook', interval=4))
+    output = run('tools/dist_train.sh', file, 3, '--global-batch', 6, '--work-dir', tmp_path / 'run')
+    told = re.findall(r'process (\d) on \S+ (computes|waits for its data) ([\d.]+) times', output)
+    assert [found[:2] for found in told] == [('2', 'waits for its data'), ('1', 'computes')] * 2, output[-3000:]
+    assert all(float(ratio) > 1.5 for _, _, ratio in told)
+    assert 'slowest_data: ' in output and 'slowest_compute: ' in output
+
+
 def test_a_full_disk_on_one_node_costs_a_checkpoint_not_the_run(tmp_path):
     file, folder = config(tmp_path, dict(type='FullDiskHook', steps=(4,))), tmp_path / 'run'
     output = train(file, 2, folder)

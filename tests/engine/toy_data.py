@@ -115,6 +115,18 @@ class HangHook(Hook):
 
 
 @HOOKS.register_module()
+class SlowHook(Hook):
+    """The third process waits for its data, the second computes slowly."""
+
+    def before_train(self, runner):
+        if runner.rank == 1:
+            runner.bare_model.backbone.layers[0].register_forward_hook(lambda *_: time.sleep(0.3))
+        if runner.rank == 2:
+            dataset, get = runner.train_dataloader.dataset, type(runner.train_dataloader.dataset).__getitem__
+            type(dataset).__getitem__ = lambda self, index: (time.sleep(0.15), get(self, index))[1]
+
+
+@HOOKS.register_module()
 class FullDiskHook(Hook):
     """The disk of the second process is full while the checkpoints of some steps are written."""
 
