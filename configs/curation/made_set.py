@@ -1,5 +1,5 @@
-# The offline filters and two probes that tools/curation/fit_probe.py fitted to a made set, for another one. How filters of
-# one's own examples go into a config; docs/scale.md has the commands and the results.
+# The offline filters and two probes that tools/curation/fit_probe.py fitted to a made set, for another one: how filters
+# of one's own examples go into a config. docs/scale.md has the commands and the results.
 _base_ = './humans_offline.py'
 probe = dict(_delete_=True, type='Labels', resources=dict(num_cpus=1, num_gpus=0, batch_size=32))
 

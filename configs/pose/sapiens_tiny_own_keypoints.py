@@ -1,16 +1,12 @@
 # Own keypoints from the model that ships: its encoder and neck, and a new head, 128 x 96 (H x W). See
 # docs/train_your_own.md; how much of the encoder trains: model.backbone.tune.
-_base_ = './sapiens_tiny_17kpt.py'
+_base_ = ['./sapiens_tiny_17kpt.py', '../_base_/own.py']
 input_size = (128, 96)
 load_from = 'tiny'
 load_skip = ['heads.pose.']
 model = dict(
-    backbone=dict(arch='tiny', stem='conv', out_stem=True, patch_padding=0),
-    neck=dict(type='UpsamplingNeck', channels=(128, 128)),
-    heads=dict(pose=dict(deconv_channels=(), conv_channels=(), codec=dict(sigma=1.5), loss=dict(loss_weight=1000.0))),
+    _base_.own.model,
+    heads=dict(pose=dict(_base_.own.head, codec=dict(sigma=1.5), loss=dict(loss_weight=1000.0))),
 )
-train_cfg = dict(max_iters=300, val_interval=50)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
-    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=30),
-]
+train_cfg = _base_.own.train_cfg
+param_scheduler = _base_.own.param_scheduler

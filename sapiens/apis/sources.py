@@ -18,7 +18,7 @@ import torch
 from ..datasets.image_files import decode_image, find_images, is_image_name, is_jpeg
 from ..errors import UserError
 from ..utils.json_files import read_file
-from .video import VIDEO_EXTENSIONS, read_video
+from .video import is_video, read_video
 
 
 @dataclass
@@ -76,6 +76,30 @@ def open_frames(
         frame.index = index if frame.time is None else frame.index
         frame.name = names.unique(frame)
         yield frame
+
+
+def find_files(text: str) -> tuple[list[Path], str]:
+    """Files that a path, folder or glob pattern means, and a note on others in the folder.
+
+    Raises:
+        UserError: There are none.
+    """
+    if not text.strip():
+        raise UserError('an empty path is no source of images; give the path of an image, folder or video')
+    path = Path(text).expanduser()
+    if path.is_dir():
+        found, note = find_images(path)
+        return list(map(Path, found)), note
+    if path.exists():
+        return [path], ''
+    if any(c in text for c in '*?['):
+        matches = sorted(p for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
+        if not matches:
+            raise UserError(f'{text}: no file matches this pattern')
+        return list(map(Path, matches)), ''
+    if text.startswith(('http:', 'https:')):
+        raise UserError(f'{text}: download the image first and give its path')
+    raise UserError(f'{path}: no such file; check the path')
 
 
 class _Names:
@@ -175,29 +199,19 @@ class _Reader:
         self.failures.append(Failure(name, str(error)))
 
     def _path(self, text: str) -> Iterator[Frame]:
-        if not text.strip():
-            raise UserError('an empty path is no source of images; give the path of an image, folder or video')
-        path = Path(text).expanduser()
-        if path.is_dir():
-            found, note = find_images(path)
-            self.notes += [note] if note else []
-            yield from self._files(found)
-        elif path.suffix.lower() in VIDEO_EXTENSIONS and path.is_file():
-            yield from self._video(path)
-        elif not path.exists() and any(c in text for c in '*?['):
-            matches = sorted(p for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
-            if not matches:
-                raise UserError(f'{text}: no file matches this pattern')
-            yield from self._files(matches)
-        elif text.startswith(('http:', 'https:')):
-            raise UserError(f'{text}: download the image first and give its path')
+        paths, note = find_files(text)
+        self.notes += [note] if note else []
+        if paths != [Path(text).expanduser()]:
+            yield from self._files(paths)
+        elif is_video(paths[0]):
+            yield from self._video(paths[0])
         else:
-            yield _from_file(path)
+            yield _from_file(paths[0])
 
-    def _files(self, paths: Iterable[str]) -> Iterator[Frame]:
-        for path in map(Path, paths):
+    def _files(self, paths: Iterable[Path]) -> Iterator[Frame]:
+        for path in paths:
             try:
-                if path.suffix.lower() in VIDEO_EXTENSIONS and not is_image_name(path.name):
+                if is_video(path) and not is_image_name(path.name):
                     yield from self._video(path)
                 else:
                     yield _from_file(path)

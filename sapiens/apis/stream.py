@@ -20,7 +20,7 @@ from .results import ImageResult
 from .saving import describe_result
 from .sources import Failure
 from .tracking import Tracker, smooth
-from .video import VIDEO_EXTENSIONS, video_facts
+from .video import VIDEO_EXTENSIONS, is_video, video_facts
 from .video_writer import VideoWriter
 
 
@@ -78,7 +78,7 @@ def render_video(
     out = Path(out)
     rate, sound = 30.0, None
     if not isinstance(source, int):
-        if Path(source).suffix.lower() not in VIDEO_EXTENSIONS and Path(source).is_file():
+        if not is_video(source) and Path(source).is_file():
             raise UserError(f'{source}: is no video by its name ({", ".join(VIDEO_EXTENSIONS)}); use image_demo.py')
         if Path(source).resolve() == out.resolve():
             raise UserError(f'{out}: is the video itself; write the result to another name')

@@ -17,6 +17,11 @@ VIDEO_EXTENSIONS = ('.mp4', '.mov', '.avi', '.mkv', '.webm', '.m4v', '.mpg', '.m
 Timed = tuple[int, float, np.ndarray]
 
 
+def is_video(path: str | Path) -> bool:
+    """Whether a file is a video by its name."""
+    return Path(path).suffix.lower() in VIDEO_EXTENSIONS
+
+
 def has_av() -> bool:
     """Whether PyAV is installed."""
     return importlib.util.find_spec('av') is not None

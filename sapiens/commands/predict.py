@@ -1,7 +1,8 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Run models on an image, a folder or a pattern; write one picture per task, JSON and PNG maps.
+"""Run models on images, folders or patterns; write one picture per task, JSON and PNG maps.
 
 Example: sapiens predict photos/ --model pose_308_0.3b --out-dir results
+         sapiens predict one.jpg two.jpg 'more/*.png' --out-dir results
          sapiens predict photo.jpg --config my_config.py --checkpoint iter_1000.pth --task pose --bbox 10,20,200,400
 --config (or --model NAME) and --checkpoint may be given several times. Images that cannot be read are listed at the
 end; the exit code is then 3. Several images also get one results_coco.json.
@@ -15,7 +16,7 @@ from . import options
 def main() -> int:
     """Read the options and run."""
     parser = options.new_parser(__doc__)
-    parser.add_argument('source', help='image, folder, or pattern in quotes')
+    parser.add_argument('source', nargs='+', help='images, folders, or patterns in quotes')
     parser.add_argument('--out-dir', default='outputs', help='folder for the results; default: outputs')
     arrays = parser.add_mutually_exclusive_group()
     arrays.add_argument('--arrays', action='store_true', default=None, help='also write npz, at full precision')
@@ -27,12 +28,19 @@ def main() -> int:
     options.add_inference_options(parser)
     args = parser.parse_args()
     from ..apis import cli, save_all
+    from ..apis.sources import find_files
+    from ..apis.video import is_video
 
+    # What is not there is said before anything is loaded.
+    files = [file for source in args.source for file in find_files(source)[0]]
     inferencer = cli.build_inferencer(args)
-    done, results = 0, inferencer(args.source, tasks=args.task, masks=args.masks)
+    source = args.source[0] if len(args.source) == 1 else args.source
+    done, results = 0, inferencer(source, tasks=args.task, masks=args.masks)
     saving = dict(arrays=args.arrays, threshold=args.threshold, image_ids=args.image_ids)
-    for result, files in save_all(results, args.out_dir, **saving):
-        done += 1
-        print(f'{result.path or result.name}: {len(result.boxes)} person(s) -> {", ".join(map(str, files))}')
+    with cli.frame_progress(None if any(map(is_video, files)) else len(files)) as advance:
+        for result, written in save_all(results, args.out_dir, **saving):
+            done += 1
+            advance()
+            print(f'{result.path or result.name}: {len(result.boxes)} person(s) -> {", ".join(map(str, written))}')
     print(f'{done} image(s), results in {args.out_dir}')
     return cli.report(results.failures, results.notes, done)

@@ -72,9 +72,11 @@ class CocoKeypointDataset(HumanDataset):
 
     def parse_sample(self, info: dict[str, Any]) -> dict[str, Any]:
         """Bring the points into the vocabulary of the samples."""
-        names = self.file_vocabulary, self.keypoint_vocabulary
-        if 'keypoints' in info and names[0] != names[1]:
-            points, visible = convert_keypoints(info['keypoints'], info['keypoints_visible'], *names, inverse=True)
+        if 'keypoints' in info and self.file_vocabulary != self.keypoint_vocabulary:
+            source, target = self.file_vocabulary, load_keypoints(self.keypoint_vocabulary or '')
+            points, visible = convert_keypoints(
+                info['keypoints'], info['keypoints_visible'], source, target, inverse=True
+            )
             info.update(keypoints=np.nan_to_num(points), keypoints_visible=visible)
         return info
 

@@ -63,6 +63,39 @@ def test_three_bad_images_among_a_hundred(run, make_model, tmp_path):
     assert len(list((tmp_path / 'out').glob('*_pose.jpg'))) == 97
 
 
+def test_several_sources(run, make_model, image, tmp_path, monkeypatch):
+    """A file, a folder with one of the same name and a pattern: one run, one list, a name for each."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ('more', 'last'):
+        (tmp_path / folder).mkdir()
+        shutil.copy(image, tmp_path / folder / 'a.png')
+    (tmp_path / 'last/b.png').write_text('no image')
+    model = options(make_model('pose'))
+    code, out, err = run('image_demo.py', 'a.png', 'more', 'last/*.png', *model, '--out-dir', 'out')
+    assert code == 3 and '3 done, 1 failed' in err and '3 image(s)' in out and 'b.png' in err
+    assert {p.name for p in (tmp_path / 'out').glob('*_pose.jpg')} == {f'a{n}_pose.jpg' for n in ('', '_1', '_2')}
+    persons = json.loads((tmp_path / 'out/results_coco.json').read_text())
+    assert [person['image_id'] for person in persons] == ['a', 'a_1', 'a_2']
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'message'),
+    [
+        ('none.jpg', 'none.jpg: no such file; check the path'),
+        ('*.webp', r'*.webp: no file matches this pattern'),
+        ('empty', 'empty: holds no image'),
+        ('', 'an empty path is no source of images'),
+        ('https://a.b/c.jpg', 'https://a.b/c.jpg: download the image first'),
+    ],
+)
+def test_what_is_missing_among_several_is_said_first(run, image, monkeypatch, wrong, message):
+    monkeypatch.chdir(image.parent)
+    (image.parent / 'empty').mkdir()
+    code, _, err = run('image_demo.py', 'a.png', wrong, '--model', 'no_such_model', '--out-dir', 'out')
+    assert code == 1 and message in err and err.count('\n') == 1, 'before the model is looked at'
+    assert not (image.parent / 'out').exists()
+
+
 def test_given_masks(run, make_model, image, tmp_path):
     mask = np.zeros((120, 90), np.uint8)
     mask[30:80, 20:60] = 255
