@@ -89,7 +89,7 @@ class TorchvisionDetector(LibraryDetector):
 
 def load_transformers(
     name: str, kind: str, device: str, processor: str = 'AutoImageProcessor'
-) -> tuple[Any, torch.nn.Module, str]:
+) -> tuple[Any, Any, str]:
     """Processor, model and device of a model of Hugging Face transformers.
 
     Args:
