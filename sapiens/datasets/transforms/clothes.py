@@ -101,9 +101,9 @@ def dye() -> np.ndarray:
         return np.float32(np.random.uniform(0.78, 1.0)) + np.random.uniform(-0.05, 0.0, 3).astype(np.float32)
     if kind < 3:
         grey = np.random.uniform(0.02, 0.14) if kind == 1 else np.random.uniform(0.15, 0.75)
-        return np.float32(grey * np.exp(np.random.normal(0, 0.04, 3)))
+        return (grey * np.exp(np.random.normal(0, 0.04, 3))).astype(np.float32)
     low, high = ((0.55, 1.0), (0.3, 1.0)) if kind == 3 else ((0.1, 0.55), (0.2, 0.9))
-    hsv = np.float32([[[np.random.uniform(0, 360), np.random.uniform(*low), np.random.uniform(*high)]]])
+    hsv = np.array([[[np.random.uniform(0, 360), np.random.uniform(*low), np.random.uniform(*high)]]], np.float32)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0]
 
 

@@ -60,8 +60,7 @@ def convolve(image: np.ndarray, kernels: np.ndarray, share: float) -> np.ndarray
         mixed = np.stack(
             [sum(cv2.filter2D(c, -1, k) for c, k in zip(channels, row, strict=True)) for row in kernels], -1
         )
-    mixed -= mixed.mean()
-    mixed *= spread / max(float(mixed.std()), 1e-3)
+    mixed = (mixed - mixed.mean()) * (spread / max(float(mixed.std()), 1e-3))
     return np.clip(plain + share * (mixed - plain) + (mean + 0.5), 0, 255).astype(np.uint8)
 
 

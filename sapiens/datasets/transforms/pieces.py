@@ -132,14 +132,15 @@ def random_outline(size: Sequence[int], share: float) -> np.ndarray:
 
 def paste_piece(image: np.ndarray, alpha: np.ndarray, photos: Sequence[str], fabric_prob: float) -> np.ndarray:
     """The image with a piece of a photograph or of cloth where the mask says."""
-    x, y, width, height = cv2.boundingRect(np.uint8(alpha > 0.01))
+    x, y, width, height = cv2.boundingRect((alpha > 0.01).astype(np.uint8))
     if not width:
         return image
     part = slice(y, y + height), slice(x, x + width)
     if not photos or np.random.rand() < fabric_prob:
         texture = fabric((height, width)) * np.random.uniform(100, 260)
-        ramp = np.linspace(*np.random.uniform(0.6, 1.2, 2), width, dtype=np.float32)[None, :, None]  # light on it
-        texture = texture * ramp
+        dark, bright = np.random.uniform(0.6, 1.2, 2).tolist()
+        ramp = np.linspace(dark, bright, width)[None, :, None]  # light on it
+        texture = texture * ramp.astype(np.float32)
     else:
         texture = random_window(photos, (height, width), 2.0) * np.float32(np.exp(np.random.normal(0, 0.2)))
     weight = alpha[part][..., None]
