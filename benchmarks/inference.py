@@ -1,10 +1,12 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """From photo to result: PyTorch in float32 against other precisions and exported files, alternated in one process.
 
-Each way has a process of its own, with PyTorch in float32 beside it; the two take turns. Times are CPU-seconds of
-`Inferencer.predict` (reading, network, decoding, assembling; the photo is one person), medians and their ratio.
-First the results are compared: keypoints of clear peaks in pixels of the photo, parts, depth, normals. The weights of
---model are random if there are none (the times are the same, the differences say nothing); `tiny` ships trained.
+All ways take turns, PyTorch in float32 first in each round. Times are CPU-seconds of `Inferencer.predict` (reading,
+network, decoding, assembling; the photo is one person), medians, their ratio, and the ratios of the worst and best
+round.
+First the results are compared: the heads' maps, keypoints of clear peaks in pixels of the photo, parts, depth, normals.
+The weights of --model are random if there are none: the times are the same, of the differences that of the maps alone
+says something; `tiny` ships trained. All ways at once need memory for as many models: choose some by --ways.
 
 Example: python benchmarks/inference.py --model tiny --repeats 15
          python benchmarks/inference.py --model pose_308_0.3b --ways torch-bfloat16 openvino-bfloat16 --repeats 3
@@ -13,8 +15,6 @@ Example: python benchmarks/inference.py --model tiny --repeats 15
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
 import subprocess
 import sys
@@ -79,8 +79,8 @@ def prepare(way: str, args: argparse.Namespace) -> None:
         export(load(args.model, args.work), path, kind, dtype, calibration=args.calibration, check=False)
 
 
-def measure(way: str, args: argparse.Namespace) -> dict:
-    """One way against PyTorch in float32."""
+def measure(args: argparse.Namespace) -> dict[str, dict]:
+    """All ways that work here, taking turns with PyTorch in float32; a way that fails has its error instead."""
     import cv2
     import torch
 
@@ -88,22 +88,59 @@ def measure(way: str, args: argparse.Namespace) -> dict:
 
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)
-    suffix, _, dtype, compiled = WAYS[way]
-    network = str(file_of(way, args.model, args.work)) if suffix else load(args.model, args.work)
     common = dict(device='cpu', batch_size=1, flip_test=False)
-    other = Inferencer(network, dtype=dtype, **common, **({'compile': True} if compiled else {}))
     plain = Inferencer(load(args.model, args.work), dtype='float32', **common)
     photos = sorted(p for p in args.photos.rglob('*') if p.suffix in ('.jpg', '.png'))[: args.limit]
-    away = [compare(plain.predict(photo), other.predict(photo)) for photo in photos]
-    times: dict[str, list[float]] = {'plain': [], 'other': []}
-    for _ in range(args.repeats):
-        for name, inferencer in (('plain', plain), ('other', other)):
+    expected = [(plain.predict(photo), maps_of(plain, photo)) for photo in photos]
+    others: dict[str, Inferencer] = {}
+    found: dict[str, dict] = {}
+    for way in args.ways:
+        suffix, _, dtype, compiled = WAYS[way]
+        try:
+            network = str(file_of(way, args.model, args.work)) if suffix else load(args.model, args.work)
+            others[way] = Inferencer(network, dtype=dtype, **common, **({'compile': True} if compiled else {}))
+            away: dict[str, list[float]] = {}
+            for photo, (result, maps) in zip(photos, expected, strict=True):
+                for key, values in compare(result, others[way].predict(photo)).items():
+                    away.setdefault(key, []).extend(values)
+                away.setdefault('maps', []).append(distance(maps, maps_of(others[way], photo)))
+            found[way] = dict(away=away)
+        except Exception as error:  # whatever a library raises costs its own row alone
+            others.pop(way, None)
+            found[way] = dict(error=f'{type(error).__name__}: {str(error).strip().splitlines()[0][:80]}')
+        print(f'{way}: {found[way].get("error", "ready")}', file=sys.stderr, flush=True)
+    times: dict[str, list[float]] = {name: [] for name in ('plain', *others)}
+    for number in range(args.repeats):
+        for name, inferencer in (('plain', plain), *others.items()):
             start = time.process_time()
             inferencer.predict(photos[0])
             times[name].append(time.process_time() - start)
-    plain_s, other_s = (statistics.median(values) for values in times.values())
-    merged = {key: [v for one in away for v in one.get(key, [])] for key in {k for one in away for k in one}}
-    return dict(plain=plain_s, other=other_s, away=merged)
+        last = ', '.join(f'{name} {values[-1]:.2f}' for name, values in times.items())
+        print(f'round {number + 1} of {args.repeats}, CPU-s: {last}', file=sys.stderr, flush=True)
+    for way in others:
+        found[way].update(plain=times['plain'], other=times[way])
+    return found
+
+
+def maps_of(inferencer, photo: Path) -> dict:
+    """What the heads say about a photo as a whole, before decoding: task -> float32 maps."""
+    import torch
+
+    from sapiens.apis import open_frames
+
+    predictor = inferencer.predictors[0]
+    (frame,) = open_frames(photo)
+    height, width = frame.image.shape[:2]
+    crop = predictor.prepare(frame, [0, 0, width - 1, height - 1] if predictor.topdown else None)
+    with torch.inference_mode():
+        outputs = predictor.model.outputs(predictor.inputs_of([crop.inputs]))
+    return {task: output.float().clone() for task, output in outputs.items()}
+
+
+def distance(ours: dict, theirs: dict) -> float:
+    """Relative L2 distance of maps, the largest of the tasks with maps of one size (files give depth resized)."""
+    pairs = [(a, theirs[task]) for task, a in ours.items() if a.shape == theirs[task].shape]
+    return max(float((a - b).norm() / a.norm()) for a, b in pairs)
 
 
 def compare(ours, theirs) -> dict[str, list[float]]:
@@ -137,40 +174,48 @@ def main() -> None:
     parser.add_argument('--repeats', type=int, default=7, help='timed calls of each')
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--work', type=Path, default=Path('work_dirs/benchmark_inference'), help='folder for files')
-    parser.add_argument('--one', choices=('prepare', 'measure'), help=argparse.SUPPRESS)
+    parser.add_argument('--prepare', choices=WAYS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    if args.one:
-        (way,) = args.ways
-        print(json.dumps(prepare(way, args) if args.one == 'prepare' else measure(way, args)))
+    if args.prepare:
+        prepare(args.prepare, args)
         return
-    import numpy as np
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f'{args.model}, photo to result, {args.threads} thread(s), medians of {args.repeats}')
-    for column in ('way', 'CPU-s', 'torch float32', 'ratio', 'px median', 'px 95 %', 'parts', 'depth', 'degrees'):
-        table.add_column(column, justify='left' if column == 'way' else 'right')
     for way in args.ways:
-        for step in ('prepare',) * bool(WAYS[way][0]) + ('measure',):
-            command = [sys.executable, __file__, *sys.argv[1:], '--one', step, '--ways', way]
-            environment = {**os.environ, 'OMP_NUM_THREADS': str(args.threads)}
-            run = subprocess.run(command, env=environment, capture_output=True, text=True)
-            if run.returncode:
-                break
-        if run.returncode:
-            last = (run.stderr.strip().splitlines() or ['killed'])[-1]
-            table.add_row(way, last[:60])
-            continue
-        found = json.loads(run.stdout.splitlines()[-1])
-        away = {key: np.array(values) for key, values in found['away'].items() if values}
-        pixels = away.get('pixels')
-        cells = ['-', '-'] if pixels is None else [f'{np.median(pixels):.4f}', f'{np.quantile(pixels, 0.95):.4f}']
-        cells += [f'{np.mean(away[k]):.1e}' if k in away else '-' for k in ('parts', 'depth', 'degrees')]
-        ratio = found['plain'] / found['other']
-        table.add_row(way, f'{found["other"]:.3f}', f'{found["plain"]:.3f}', f'{ratio:.2f}', *cells)
-        print(f'{way}: {ratio:.2f}x', file=sys.stderr, flush=True)
-    Console(width=130).print(table)
+        if WAYS[way][0]:  # in a process of its own, which gives back the memory that exporting takes
+            subprocess.run([sys.executable, __file__, *sys.argv[1:], '--prepare', way], check=False)
+    title = (
+        f'{args.model}, photo to result, {args.threads} thread(s), medians of {args.repeats} (ratios: worst to best)'
+    )
+    table = Table(title=title)
+    for column in ('way', 'CPU-s', 'ratio', 'maps L2', 'px median / 95 % / worst', 'parts', 'depth', 'degrees'):
+        table.add_column(column, justify='left' if column == 'way' else 'right')
+    found = measure(args)
+    plain = next((entry['plain'] for entry in found.values() if 'plain' in entry), None)
+    if plain:
+        table.add_row('torch-float32', f'{statistics.median(plain):.3f}', '1', *['0'] * 5)
+    for way, entry in found.items():
+        table.add_row(way, *(cells(entry) if 'away' in entry else [entry['error']]))
+    Console(width=140).print(table)
+
+
+def cells(entry: dict) -> list[str]:
+    """A way's row."""
+    import numpy as np
+
+    away = {key: np.array(values) for key, values in entry['away'].items() if values}
+    ratios = sorted(a / b for a, b in zip(entry['plain'], entry['other'], strict=True))
+    ratio = statistics.median(entry['plain']) / statistics.median(entry['other'])
+    pixels = away.get('pixels')
+    return [
+        f'{statistics.median(entry["other"]):.3f}',
+        f'{ratio:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})',
+        f'{away["maps"].max():.1e}',
+        '-' if pixels is None else ' / '.join(f'{v:.3f}' for v in np.quantile(pixels, (0.5, 0.95, 1))),
+        *(f'{np.mean(away[k]):.1e}' if k in away else '-' for k in ('parts', 'depth', 'degrees')),
+    ]
 
 
 if __name__ == '__main__':

@@ -95,7 +95,7 @@ def prepare_toolkit(name: str) -> None:
     """
     if not toolkit_installed(name):
         raise MissingPackageError(
-            f"'{name}' is not installed: run `pip install -r requirements/openmmlab.txt` (Python 3.10 or 3.11)"
+            f"'{name}' is not installed: pip install 'sapiens-toolkit[openmmlab]' (Python 3.10 or 3.11)"
         )
     prepare_torchvision()
     _prepare_mmcv_ops()

@@ -64,7 +64,7 @@ def test_mistakes_inside_a_nested_config_keep_their_message():
 
 def test_a_toolkit_that_is_not_installed(monkeypatch):
     monkeypatch.setattr(openmmlab, 'toolkit_installed', lambda name: False)
-    with pytest.raises(MissingPackageError, match="'mmpose' is not installed: run `pip install -r requirements/openm"):
+    with pytest.raises(MissingPackageError, match="'mmpose' is not installed: pip install 'sapiens-toolkit\\[openm"):
         TRANSFORMS.get('mmpose.LoadImage')
     assert 'mmpose.LoadImage' not in TRANSFORMS
 

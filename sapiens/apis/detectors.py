@@ -12,12 +12,10 @@ A detector is a callable ``Frame -> Detections``. Register your own::
 
 from __future__ import annotations
 
-import importlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cv2
@@ -122,21 +120,6 @@ def build_detector(spec: Any = None) -> Callable[[Frame], Detections]:
     return FixedBoxes(spec)
 
 
-def import_library(name: str, package: str, what: str) -> ModuleType:
-    """Import a module of an optional package.
-
-    Raises:
-        MissingPackageError: It cannot be imported; the message says how to get it.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingPackageError(
-            f"the detector '{what}' needs {package}: run `pip install {package}` ({error}); or use "
-            '--detector whole, or boxes from a file (--detector file:boxes.json)'
-        ) from None
-
-
 @DETECTORS.register_module()
 class WholeImage:
     """One person who fills the image: right for photos of one person, and the default."""
@@ -214,8 +197,7 @@ class HOGDetector:
     def __init__(self, threshold: float | str = 0.3, max_side: int | str = 512) -> None:
         if not hasattr(cv2, 'HOGDescriptor'):
             raise MissingPackageError(
-                f"OpenCV {cv2.__version__} has no HOG detector: run `pip install 'opencv-python<5'`, or use another "
-                'detector'
+                f"OpenCV {cv2.__version__} has no HOG detector: pip install 'opencv-python<5', or use another detector"
             )
         self.threshold, self.max_side = float(threshold), int(max_side)
         self.hog = cv2.HOGDescriptor()

@@ -6,18 +6,27 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from ..engine.config import load_config
 from ..engine.files import read_checkpoint
 from ..errors import MissingPackageError, UserError
 from ..openmmlab import prepare_toolkit, prepare_torchvision
 from ..registry import DETECTORS
-from .detectors import Detections, import_library, make_detections
+from ..utils.optional import need
+from .detectors import Detections, make_detections
 from .sources import Frame
+
+
+def _library(module: str) -> ModuleType:
+    package = module.partition('.')[0]
+    hint = '; or use --detector whole, or boxes from a file (--detector file:boxes.json)'
+    return need(module, f"the detector '{package}'", package=package, hint=hint)
 
 
 class LibraryDetector:
@@ -64,7 +73,7 @@ class TorchvisionDetector(LibraryDetector):
     ) -> None:
         if importlib.util.find_spec('torchvision') is not None:
             prepare_torchvision()
-        models = import_library('torchvision.models.detection', 'torchvision', 'torchvision')
+        models = _library('torchvision.models.detection')
         if not callable(getattr(models, name, None)):
             raise UserError(f"torchvision has no detector '{name}', e.g. fasterrcnn_resnet50_fpn_v2")
         try:
@@ -102,16 +111,14 @@ def load_transformers(name: str, kind: str, device: str, processor: str = 'AutoI
     """
     if importlib.util.find_spec('torchvision') is not None:
         prepare_torchvision()
-    try:
-        library = importlib.import_module('transformers')
-        damaged = importlib.import_module('safetensors').SafetensorError
-    except ImportError as error:
-        raise MissingPackageError(f"'{name}' needs transformers (pip install transformers): {error}") from None
+    library = need('transformers', f"the model '{name}'", package='transformers')
     try:
         tool = getattr(library, processor).from_pretrained(name)
         network = getattr(library, kind).from_pretrained(name, use_safetensors=True)
-    except (OSError, ValueError, ImportError, KeyError, TypeError, RuntimeError, damaged) as error:
-        reason = ' '.join(str(error).split())[:160]
+    except (OSError, ValueError, ImportError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = 'it is no folder here, and the hub does not answer or has none of that name'
+        if Path(name).is_dir():
+            reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:160]
         raise UserError(f"the model '{name}' cannot be loaded ({reason}); give a folder that has it") from None
     device = pick_device(device)
     return tool, network.eval().to(device), device
@@ -216,7 +223,7 @@ class UltralyticsDetector(LibraryDetector):
     """
 
     def __init__(self, weights: str = 'yolo11n.pt', threshold: float = 0.3, device: str = 'auto') -> None:
-        library = import_library('ultralytics', 'ultralytics', 'ultralytics')
+        library = _library('ultralytics')
         if not Path(weights).is_file():
             raise UserError(f'{weights}: no such weights of ultralytics; give the file: --detector ultralytics:FILE')
         super().__init__(library.YOLO(weights), threshold, device)

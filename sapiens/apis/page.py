@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MissingPackageError, UserError
+from ..errors import UserError
+from ..utils.optional import need
 from .inferencer import Inferencer
 from .results import ImageResult
 
@@ -110,10 +111,7 @@ def build_page(shelf: ModelShelf, note: str = '') -> Any:
     Raises:
         MissingPackageError: gradio is not installed.
     """
-    try:
-        import gradio
-    except ImportError:
-        raise MissingPackageError("the page needs gradio: run `pip install -e '.[demo]'`") from None
+    gradio = need('gradio', 'the page', extra='demo')
     tasks = [task for task in TITLES if shelf.names(task)]
     folder = tempfile.TemporaryDirectory(prefix='sapiens_')
     with gradio.Blocks(title='Sapiens', analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:

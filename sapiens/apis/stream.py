@@ -79,7 +79,10 @@ def render_video(
     rate, sound = 30.0, None
     if not isinstance(source, int):
         if not is_video(source) and Path(source).is_file():
-            raise UserError(f'{source}: is no video by its name ({", ".join(VIDEO_EXTENSIONS)}); use image_demo.py')
+            raise UserError(
+                f'{source}: is no video by its name ({", ".join(VIDEO_EXTENSIONS)}); for images there is '
+                '`sapiens predict`'
+            )
         if Path(source).resolve() == out.resolve():
             raise UserError(f'{out}: is the video itself; write the result to another name')
         if Path(source).is_file():

@@ -35,7 +35,8 @@ class Tracker:
             self._update = ByteTrack().update_with_detections
         else:
             raise MissingPackageError(
-                "tracking needs ByteTrack: run `pip install trackers`, or with numpy 1 `pip install 'supervision<0.28'`"
+                "tracking needs ByteTrack: pip install 'sapiens-toolkit[demo]', or trackers, or with numpy 1 "
+                "'supervision<0.28'"
             )
 
     def __call__(self, frame: Frame) -> Detections:

@@ -182,7 +182,9 @@ def _read_opencv(path: Path) -> Iterator[Timed]:
     capture = cv2.VideoCapture(str(path))
     try:
         if not capture.isOpened():
-            raise UserError(f'{path}: is no video that OpenCV can read; copy it again, or `pip install av`')
+            raise UserError(
+                f"{path}: is no video that OpenCV can read; copy it again, or pip install 'sapiens-toolkit[demo]'"
+            )
         step, expected = 1 / (capture.get(cv2.CAP_PROP_FPS) or 30.0), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         count, last = 0, -step
         while True:

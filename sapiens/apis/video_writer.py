@@ -22,9 +22,10 @@ try:
 except ImportError:  # said when a writer is made
     FFmpegError = OSError  # type: ignore[misc, assignment]
 
-from ..errors import MissingPackageError, UserError
+from ..errors import UserError
 from ..utils.files import replace_when_done
-from .video import has_av, open_video, reason, start_of
+from ..utils.optional import need
+from .video import open_video, reason, start_of
 
 FORMATS = {'.mp4': 'mp4', '.mkv': 'matroska', '.mov': 'mov'}
 TICKS = 60000
@@ -53,8 +54,7 @@ class VideoWriter:
     """
 
     def __init__(self, path: str | Path, rate: float = 30.0, audio: str | Path | None = None) -> None:
-        if not has_av():
-            raise MissingPackageError('writing videos needs PyAV: run `pip install av`')
+        need('av', 'writing videos', extra='demo')
         self.path = Path(path)
         if self.path.suffix.lower() not in FORMATS:
             raise UserError(f'{path}: the name of the output video must end in .mp4, .mkv or .mov')

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..errors import UserError
+from ..utils.optional import need
 from . import options
 
 
@@ -129,10 +130,7 @@ def main() -> None:
         '--shard-size', type=int, default=0, metavar='N', help='also pack tar shards of N into OUT/SPLIT-shards'
     )
     args = parser.parse_args()
-    try:
-        import numba  # noqa: F401
-    except ImportError:
-        raise UserError('rendering needs numba: pip install -e .[synthesis]') from None
+    need('numba', 'rendering', extra='synthesis')
     from ..datasets import pack_shards
     from ..synthesis.job import run
 

@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 from mmengine.config import ConfigDict
 
 from ..datasets.image_files import decode_image, is_jpeg, upright_size
-from ..errors import MissingPackageError, UserError
+from ..errors import UserError
 from ..registry import CURATION_STAGES
+from ..utils import optional
+
+need = partial(optional.need, purpose='curation', extra='curation')
 
 
 @dataclass
@@ -117,16 +119,3 @@ def build_stages(config: Mapping[str, Any]) -> list[Stage]:
             if owner.setdefault(column, name) != name:
                 raise UserError(f"config: stages '{owner[column]}' and '{name}' both write the column '{column}'")
     return stages
-
-
-def need(module: str, package: str | None = None, extra: str = 'curation') -> ModuleType:
-    """Import a module of an optional package.
-
-    Raises:
-        MissingPackageError: It cannot be imported; the message says how to get it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        how = f"pip install 'sapiens-toolkit[{extra}]'" if package is None else f'pip install {package}'
-        raise MissingPackageError(f'curation needs {module.partition(".")[0]}: {how} ({error})') from None

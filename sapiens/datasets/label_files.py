@@ -27,6 +27,7 @@ import numpy as np
 from ..errors import UserError
 from ..structures.geometry import NORMAL_AXES
 from .image_files import png_is_whole
+from .png_files import decode_png
 
 
 def encode_image(image: np.ndarray, extension: str = '.jpg', quality: int = 95) -> bytes:
@@ -108,7 +109,10 @@ def read_label(kind: str, data: bytes, name: str) -> np.ndarray:
             raw = np.moveaxis(raw, 0, -1)
         if raw.ndim != 3 or raw.shape[-1] < 3:
             raise UserError(f'{name}: normals need three channels, this has shape {raw.shape}')
-        raw = raw[..., :3] if is_array_file(data) else cv2.cvtColor(raw[..., :3], cv2.COLOR_BGR2RGB)
+        if not is_array_file(data):
+            rgb = raw[..., 2::-1]  # of `decode_png` contiguous
+            raw = rgb if rgb.flags.c_contiguous else cv2.cvtColor(raw[..., :3], cv2.COLOR_BGR2RGB)
+        raw = raw[..., :3]
         if raw.dtype.kind not in 'uf':
             raise UserError(f'{name}: normals are {raw.dtype}; save them as floats, or as unsigned bytes')
     return raw
@@ -130,6 +134,8 @@ def decode_ids(data: bytes, name: str) -> np.ndarray:
         from PIL import Image
 
         _check_png(data, name)
+        if (ids := decode_png(data)) is not None:
+            return ids
         with _foreign(name, 'not a readable image', 'replace the file'):
             return np.array(Image.open(io.BytesIO(data)), np.uint8)
     ids = read_array(data, name)
@@ -149,9 +155,13 @@ def decode_ids(data: bytes, name: str) -> np.ndarray:
     return np.ascontiguousarray(ids)
 
 
+_PEOPLE = np.ones(256, np.uint8)
+_PEOPLE[[0, 255]] = 0
+
+
 def people_of(parts: np.ndarray) -> np.ndarray:
     """``(H, W)`` uint8 of 0 and 1: where part ids say that there is a person."""
-    return ((parts > 0) & (parts != 255)).astype(np.uint8)
+    return cv2.LUT(np.ascontiguousarray(parts), _PEOPLE)
 
 
 def decode_mask(data: bytes, name: str) -> np.ndarray:
@@ -163,7 +173,7 @@ def mask_of(mask: np.ndarray) -> np.ndarray:
     """As `decode_mask`, from the array that the file holds."""
     if mask.ndim == 3:
         mask = mask[..., :3].any(-1)
-    return (mask != 0).astype(np.uint8)
+    return (mask != 0).view(np.uint8)
 
 
 def decode_depth(data: bytes, name: str, depth_scale: float = 0.001) -> np.ndarray:
@@ -206,21 +216,31 @@ def normals_of(raw: np.ndarray, name: str, axes: str = 'x-right y-up z-viewer') 
     """As `decode_normals`, from what `read_label` gives."""
     if axes not in NORMAL_AXES:
         raise UserError(f"{name}: unknown normal axes '{axes}'; known are {', '.join(map(repr, NORMAL_AXES))}")
-    normals = np.nan_to_num(vectors_of(raw), nan=0.0, posinf=0.0, neginf=0.0)
-    return unit(normals * np.array(NORMAL_AXES[axes], np.float32))
+    normals = vectors_of(raw)
+    if raw.dtype.kind == 'f':
+        normals = np.nan_to_num(normals, nan=0.0, posinf=0.0, neginf=0.0)
+    signs = np.array(NORMAL_AXES[axes], np.float32)
+    return unit(normals if (signs == 1).all() else normals * signs)
 
 
 def vectors_of(raw: np.ndarray) -> np.ndarray:
     """``(H, W, 3)`` float32 vectors as the file has them, of any length: unsigned ones are ``(n + 1) / 2 * max``."""
     if raw.dtype.kind == 'f':
         return raw.astype(np.float32)
-    return np.where(raw.any(-1, keepdims=True), raw * np.float32(2 / np.iinfo(raw.dtype).max) - 1, np.float32(0))
+    step = np.float32(2 / np.iinfo(raw.dtype).max)
+    if raw.dtype == np.uint8:
+        vectors = cv2.LUT(np.ascontiguousarray(raw), np.arange(256, dtype=np.float32) * step - np.float32(1))
+    else:
+        vectors = raw * step - np.float32(1)
+    vectors[raw[..., 0] | raw[..., 1] | raw[..., 2] == 0] = 0
+    return vectors
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
     """Scale ``(..., 3)`` vectors to length 1; those shorter than 1e-6 become (0, 0, 0)."""
-    length = np.sqrt(np.einsum('...i,...i->...', vectors, vectors))[..., None]
-    return np.where(length > 1e-6, vectors / np.maximum(length, 1e-6), 0).astype(np.float32)
+    length = np.sqrt(np.einsum('...i,...i->...', vectors, vectors))
+    factor = np.where(length > 1e-6, 1 / np.maximum(length, 1e-6), 0)
+    return (vectors * factor[..., None]).astype(np.float32)
 
 
 def is_array_file(data: bytes) -> bool:
@@ -278,6 +298,8 @@ def _decode(data: bytes, name: str) -> np.ndarray:
     if not data:
         raise UserError(f'{name}: the file is empty (0 bytes); replace it')
     _check_png(data, name)
+    if data[:4] == b'\x89PNG' and data[25:26] != b'\x03' and (image := decode_png(data)) is not None:
+        return image if image.ndim == 2 else image[..., ::-1]
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:

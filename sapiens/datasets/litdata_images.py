@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MissingPackageError, UserError
+from ..errors import UserError
 from ..registry import DATASETS
 from ..utils.json_files import parse_json
+from ..utils.optional import need
 from .shard_images import ShardImageDataset
 from .storage import is_remote, read_bytes, remote
 
@@ -75,11 +76,5 @@ class LitdataImageDataset(ShardImageDataset):
     def _own_stream(self) -> Any:
         self._start_anew_in_a_worker()
         if self._stream is None:
-            try:
-                from litdata import StreamingDataset
-            except ImportError:
-                raise MissingPackageError(
-                    "LitdataImageDataset needs litdata: run `pip install 'sapiens-toolkit[streaming]'`"
-                ) from None
-            self._stream = StreamingDataset(self.data_root)
+            self._stream = need('litdata', 'LitdataImageDataset', extra='streaming').StreamingDataset(self.data_root)
         return self._stream

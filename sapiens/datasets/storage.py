@@ -124,8 +124,8 @@ def remote(url: str) -> tuple[Any, str]:
         return url_to_fs(url)
     except ImportError as error:
         raise MissingPackageError(
-            f'{url}: needs fsspec and its driver for this store ({error}): run '
-            "`pip install 'sapiens-toolkit[streaming]'` and, say, `pip install s3fs`"
+            f'{url}: needs fsspec and its driver for this store ({error}): '
+            "pip install 'sapiens-toolkit[streaming]' and, say, s3fs"
         ) from None
     except ValueError as error:
         raise UserError(f'{url}: {error}') from None

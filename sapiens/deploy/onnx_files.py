@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
+from ..utils.optional import need
 from .facts import KEY
 from .graph import DeployGraph, trace
-from .sessions import need
 
 OPSET = 20
 """What TensorRT, OpenVINO and NNCF of today read; Gelu and both norms are one node each."""
@@ -30,8 +30,8 @@ def write(
             input; nothing is calibrated.
         images: Not used.
     """
-    need('onnx', 'export')
-    need('onnxscript', 'export')
+    need('onnx', 'exporting', extra='export')
+    need('onnxscript', 'exporting', extra='export')
     program = torch.onnx.export(
         trace(graph), dynamo=True, opset_version=OPSET, input_names=['images'], output_names=graph.output_names,
         verbose=False,
@@ -44,7 +44,7 @@ def write(
 
 
 def _quantise(path: Path, large: bool) -> None:
-    need('onnxruntime', 'export')
+    need('onnxruntime', 'exporting', extra='export')
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from ..errors import UserError
+from ..utils.optional import need
 from . import onnx_files
 from .facts import KEY
 from .graph import RAW, DeployGraph
-from .sessions import need
 
 
 def write(
@@ -32,9 +32,9 @@ def write(
     Raises:
         UserError: int8 without images.
     """
-    library = need('openvino', 'export')
+    library = need('openvino', 'exporting', extra='export')
     if dtype == 'int8':
-        need('nncf', 'export')
+        need('nncf', 'exporting', extra='export')
         if images is None:
             raise UserError('int8 is calibrated on photographs of people: give a folder with --calibration')
     between = path.with_suffix('.onnx')
@@ -50,7 +50,7 @@ def write(
 
 
 def _quantise(model: Any, images: torch.Tensor) -> Any:
-    nncf = need('nncf', 'export')
+    nncf = need('nncf', 'exporting', extra='export')
     logging.getLogger('nncf').setLevel(logging.ERROR)
     names = {
         name: model.output(name).get_node().input_value(0).get_node() for name in RAW.values() if _has(model, name)

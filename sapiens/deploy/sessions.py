@@ -3,33 +3,17 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from ..errors import MissingPackageError, UserError
+from ..errors import UserError
+from ..utils.optional import need
 from .facts import KEY
-
-
-def need(package: str, extra: str) -> ModuleType:
-    """Import an optional package.
-
-    Raises:
-        MissingPackageError: It is not installed; the message names the extra.
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        why = f' ({error})' if not isinstance(error, ModuleNotFoundError) else ''
-        raise MissingPackageError(
-            f'{package} is needed for this{why}: pip install "sapiens-toolkit[{extra}]"'
-        ) from None
 
 
 class Session(Protocol):
@@ -59,7 +43,7 @@ class OnnxSession:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.library = path, need('onnxruntime', 'onnx')
+        self.path, self.library = path, need('onnxruntime', 'an .onnx file', extra='onnx')
         self._session = self._open(['CPUExecutionProvider'])
 
     def _open(self, providers: list[str]) -> Any:
@@ -106,7 +90,7 @@ class OpenVinoSession:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.library = path, need('openvino', 'openvino')
+        self.path, self.library = path, need('openvino', 'an OpenVINO file', extra='openvino')
         self.device, self.dtype = 'CPU', torch.float32
         self._compiled: dict[tuple[str, ...], Any] = {}
         try:

@@ -23,8 +23,9 @@ from types import ModuleType
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from ..errors import MissingPackageError, UserError
+from ..errors import UserError
 from ..utils.files import replace_when_done
+from ..utils.optional import need
 from ..utils.shipped import shipped_root
 from .containers import CheckpointError
 
@@ -207,16 +208,10 @@ def _licence(repository: str, card: Path | None = None) -> dict[str, str]:
 
 
 def _library() -> ModuleType:
-    try:
-        import huggingface_hub
-        import huggingface_hub.constants
-        import huggingface_hub.errors
-    except ImportError as error:
-        raise MissingPackageError(
-            'weights by name need huggingface_hub: run `pip install huggingface_hub`, or download the file and give '
-            f'its path ({error})'
-        ) from None
-    return huggingface_hub
+    hint = '; or download the file and give its path'
+    for module in ('huggingface_hub', 'huggingface_hub.constants', 'huggingface_hub.errors'):
+        need(module, 'a name instead of a file of weights', extra='hub', hint=hint)
+    return sys.modules['huggingface_hub']
 
 
 class _Download:

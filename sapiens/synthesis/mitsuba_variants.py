@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 from types import ModuleType
 
-from ..errors import MissingPackageError, UserError
+from ..errors import UserError
+from ..utils.optional import need
 
 OLDEST_LLVM = 19
 """Version of libLLVM from which on the fast variant is chosen: with 15 and 16 it ends the process."""
@@ -73,9 +74,5 @@ def load(renderer: str) -> ModuleType:
 
 
 def _packages() -> tuple[ModuleType, ModuleType]:
-    try:
-        import drjit
-        import mitsuba
-    except ImportError:
-        raise MissingPackageError('--renderer mitsuba needs Mitsuba 3: pip install -e .[mitsuba]') from None
+    mitsuba, drjit = (need(name, '--renderer mitsuba', extra='mitsuba') for name in ('mitsuba', 'drjit'))
     return mitsuba, drjit

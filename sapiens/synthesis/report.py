@@ -12,7 +12,7 @@ import numpy as np
 from ..datasets.label_files import decode_depth, decode_ids, decode_normals
 from ..datasets.manifest import Manifest
 from ..datasets.storage import read_bytes
-from ..errors import MissingPackageError
+from ..utils.optional import need
 from ..vocabularies import load_vocabulary
 
 
@@ -86,11 +86,10 @@ def plot(stats: dict, parts: str = 'parts28') -> np.ndarray:
     Raises:
         MissingPackageError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingPackageError('plots need matplotlib: pip install -e .[synthesis]') from None
+    need('matplotlib', 'drawing plots', extra='synthesis')
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(16, 13), dpi=80, layout='constrained')
     axes = figure.subplots(3, 3).ravel()
 

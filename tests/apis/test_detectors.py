@@ -177,7 +177,7 @@ def test_missing_library_says_what_to_install(monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)
     if name == 'torchvision':
         monkeypatch.setitem(sys.modules, 'torchvision.models.detection', None)
-    with pytest.raises(MissingPackageError, match=f'pip install {name}'):
+    with pytest.raises(MissingPackageError, match=f"pip install '{name}'"):
         build_detector(f'{name}:x')
 
 

@@ -72,7 +72,7 @@ def test_nothing_uploaded(shelf, tmp_path):
 
 def test_without_gradio(shelf, monkeypatch):
     monkeypatch.setitem(sys.modules, 'gradio', None)
-    with pytest.raises(MissingPackageError, match="pip install -e '.\\[demo\\]'"):
+    with pytest.raises(MissingPackageError, match="pip install 'sapiens-toolkit\\[demo\\]'"):
         build_page(shelf)
 
 

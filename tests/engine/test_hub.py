@@ -198,7 +198,7 @@ def test_a_published_file_at_hand_is_found_before_the_hub(tmp_path, monkeypatch)
 def test_without_the_package_one_line_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
-    with pytest.raises(ImportError, match='pip install huggingface_hub'):
+    with pytest.raises(ImportError, match=r'pip install .sapiens-toolkit\[hub\]'):
         resolve_weights('facebook/sapiens-pose-0.3b')
 
 

@@ -13,10 +13,10 @@ from sapiens.structures import HumanDataSample
 NUMBERS = load('mae')
 
 
-def build(img_size=(128, 128), **options):
+def build(img_size=(128, 128), stem='patch', **options):
     torch.manual_seed(0)
     return MAEPretrainer(
-        dict(type='SapiensViT', arch=ARCH, img_size=img_size),
+        dict(type='SapiensViT', arch=ARCH, img_size=img_size, stem=stem),
         dict(type='MAEDecoder', embed_dims=32, num_layers=2, num_heads=4),
         **options,
     )
@@ -119,8 +119,9 @@ def test_only_visible_tokens_are_encoded(ratio, visible):
     assert model.forward_decoder(latent, restore, images).shape == (2, 12, 768)
 
 
-def test_removed_pixels_do_not_reach_the_prediction():
-    model = build(img_size=(64, 48)).eval()
+@pytest.mark.parametrize('stem', ['patch', 'conv'])
+def test_removed_pixels_do_not_reach_the_prediction(stem):
+    model = build(img_size=(64, 48), stem=stem).eval()
     x, noise = torch.randn(1, 3, 64, 48), torch.rand(1, 12)
     latent, mask, restore = model.forward_encoder(x, noise=noise)
     spoilt = patchify(x, 16)

@@ -124,3 +124,16 @@ def test_probabilities_are_maps_with_a_peak_of_one():
     assert maps.amax() == pytest.approx(float(target.amax()), rel=0.1)
     found, scores = head.codec.decode(maps)
     assert (found - points).norm(dim=-1).max() < 0.3 and (scores > 0.8).all() and (scores <= 1.05).all()
+
+
+def test_a_person_is_seen_where_its_parts_together_are_likelier_than_the_background():
+    widths = dict(deconv_channels=(), conv_channels=(), dropout=0.0)
+    head = MODELS.build(dict(type='sapiens.PartHead', in_channels=4, vocabulary='parts28', person_first=True, **widths))
+    torch.manual_seed(0)
+    torch.nn.init.normal_(head.final_layer.weight)
+    torch.nn.init.constant_(head.final_layer.bias[:1], 4.0)
+    x = torch.randn(2, 4, 8, 6)
+    plain, decided = head.train()(x), head.eval()(x)
+    person = 1 - plain.softmax(1)[:, 0]
+    assert ((decided.argmax(1) > 0) == (person > 0.5)).all() and ((plain.argmax(1) > 0) != (person > 0.5)).any()
+    assert (decided[:, 1:] == plain[:, 1:]).all()  # which part it is stays

@@ -164,4 +164,6 @@ def test_without_mitsuba_one_line_and_nothing_written(tmp_path):
     environment = {**os.environ, 'PYTHONPATH': str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, env=environment)
     assert done.returncode == 1 and not (tmp_path / 'out').exists()
-    assert done.stderr.splitlines() == ['error: --renderer mitsuba needs Mitsuba 3: pip install -e .[mitsuba]']
+    assert done.stderr.splitlines() == [
+        "error: --renderer mitsuba needs mitsuba: pip install 'sapiens-toolkit[mitsuba]' (none)"
+    ]

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from sapiens.errors import UserError
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -66,6 +68,19 @@ def test_photographs_are_evaluated(tmp_path, monkeypatch, capsys):
     figures = json.loads((tmp_path / 'out.json').read_text())
     assert figures['persons over 96 x 96'] == 1 and 0 <= figures['PCK@0.2'] <= 1 and figures['AP_L'] >= 0
     assert 'PCK@0.1 left_knee' in capsys.readouterr().out
+    monkeypatch.setattr(sys, 'argv', ['evaluate.py', *arguments, *options, '--exclude', arguments[0]])
+    with pytest.raises(UserError, match='has all images of'):
+        evaluate.main()
+
+
+def test_images_of_another_file_are_left_out(tmp_path):
+    document = {'images': [{'id': i, 'file_name': f'{i}.jpg'} for i in range(3)], 'categories': [],
+                'annotations': [{'id': i, 'image_id': i % 3} for i in range(6)]}  # fmt: skip
+    (tmp_path / 'all.json').write_text(json.dumps(document))
+    (tmp_path / 'some.json').write_text(json.dumps({**document, 'images': document['images'][1:2]}))
+    evaluate = tool('evaluate')
+    rest = evaluate.leave_out(str(tmp_path / 'all.json'), str(tmp_path / 'some.json'), str(tmp_path))
+    assert {i: len(image['persons']) for i, image in evaluate.read_annotations(rest).items()} == {0: 2, 2: 2}
 
 
 def test_points_that_are_right_count(tmp_path):

@@ -21,6 +21,7 @@ model = dict(
             deconv_channels=(),
             conv_channels=(),
             dropout=0.0,
+            person_first=True,
             loss=dict(class_weight=None),
         ),
         depth=dict(type='DepthHead', deconv_channels=(), conv_channels=(), dropout=0.0),

@@ -1,14 +1,17 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """One family of transforms for all tasks; each moves every field that a sample carries."""
 
-from .background import RandomBackground, RandomTexture
+from .background import RandomBackground
 from .bridge import FromOpenMMLab, GenerateTarget, LoadAnnotations, LoadImageFromFile
 from .camera import RandomCamera
+from .clothes import RandomTexture
 from .color import CoarseDropout, PhotometricDistortion, RandomBlur
 from .crowd import ComposeCrowd
 from .dense import Pad, RandomAffine, RandomCrop, RandomFlip, RandomResizedCrop, RandomRotate, Resize
+from .domain import RandomConvolution, RandomLight
 from .loading import LoadImage, LoadLabels
 from .pack import PackHumanInputs
+from .pieces import RandomDecoy, RandomOccluder
 from .topdown import PersonBox, RandomBox, RandomHalfBody, TopdownAffine
 
 __all__ = [
@@ -29,9 +32,13 @@ __all__ = [
     'RandomBlur',
     'RandomBox',
     'RandomCamera',
+    'RandomConvolution',
     'RandomCrop',
+    'RandomDecoy',
     'RandomFlip',
     'RandomHalfBody',
+    'RandomLight',
+    'RandomOccluder',
     'RandomResizedCrop',
     'RandomRotate',
     'RandomTexture',

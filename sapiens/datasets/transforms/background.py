@@ -1,10 +1,9 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Photographs behind people, and on their clothes."""
+"""Photographs behind people."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
@@ -15,7 +14,6 @@ from mmcv.transforms import BaseTransform
 
 from ...errors import UserError
 from ...registry import TRANSFORMS
-from ...vocabularies import load_vocabulary
 from ..image_files import decode_image, is_jpeg, list_images, upright_size
 from ..storage import read_bytes
 from .fields import IGNORE, Sample, inside_image
@@ -68,10 +66,7 @@ class RandomBackground(BaseTransform):
         else:
             raise UserError(f"{results['img_path']}: RandomBackground needs a mask or parts; add 'mask' to LoadLabels")
         background = random_window(photos_of(folder), results['img'].shape[:2])
-        alpha = cv2.GaussianBlur(person.astype(np.float32), (0, 0), self.feather) if self.feather else person
-        alpha = np.asarray(alpha, np.float32)[..., None]
-        mixed = results['img'] * alpha + background * (1 - alpha)
-        results['img'] = np.rint(mixed).astype(np.uint8)
+        results['img'] = put_behind(results['img'], person, background, self.feather)
         results['pad_part'] = 0  # what `LoadLabels` says of pixels outside of the picture: nobody is there now
         if 'part_map' in results:
             ignored = results['part_map'] == IGNORE
@@ -80,6 +75,13 @@ class RandomBackground(BaseTransform):
             if name in results:
                 results[name] = np.where(person if name == 'depth' else person[..., None], results[name], np.float32(0))
         return results
+
+
+def put_behind(image: np.ndarray, person: np.ndarray, background: np.ndarray, feather: float) -> np.ndarray:
+    """The people ``(H, W)`` bool of an image in front of a background, with an edge as soft as ``feather`` pixels."""
+    alpha = cv2.GaussianBlur(person.astype(np.float32), (0, 0), feather) if feather else person
+    alpha = np.asarray(alpha, np.float32)[..., None]
+    return np.rint(image * alpha + background * (1 - alpha)).astype(np.uint8)
 
 
 @lru_cache(maxsize=8)
@@ -123,64 +125,3 @@ def _photo(path: str, size: Sequence[int]) -> np.ndarray:
     while len(_KEPT) > 1 and sum(kept.nbytes for kept in _KEPT.values()) > _KEEP_BYTES:
         _KEPT.popitem(last=False)
     return photo
-
-
-_CLOTHES = re.compile(r'cloth|shoe|sock|apparel', re.IGNORECASE)
-
-
-@TRANSFORMS.register_module()
-class RandomTexture(BaseTransform):
-    """Give rendered clothes, and now and then skin and hair, the texture of a random photo; light and shadow stay.
-
-    Renders in front of photographs teach that whatever looks like a photograph is background. People who wear parts of
-    photographs unlearn that, and their clothes are more varied than any wardrobe. Needs ``part_map``.
-
-    Args:
-        clothes_prob: Probability that a class of clothes changes.
-        body_prob: Probability that another class changes.
-        strength: Range of the texture's share.
-        background: Folder of the photos; None takes the data set's, and without one nothing is done.
-    """
-
-    def __init__(
-        self,
-        prob: float = 0.5,
-        clothes_prob: float = 0.7,
-        body_prob: float = 0.15,
-        strength: tuple[float, float] = (0.4, 1.0),
-        background: str | None = None,
-    ) -> None:
-        self.prob, self.strength, self.background = prob, (strength[0], strength[1]), background
-        self.clothes_prob, self.body_prob = clothes_prob, body_prob
-
-    def transform(self, results: Sample) -> Sample:
-        """Change ``img`` with the given probability."""
-        if self.background is None or np.random.rand() >= self.prob:
-            return results
-        if 'part_map' not in results:
-            raise UserError(f"{results['img_path']}: RandomTexture needs parts; add 'parts' to the data set's labels, "
-                            'or give it no background')  # fmt: skip
-        image, parts = results['img'], results['part_map']
-        changed = image.astype(np.float32)
-        for label, name in enumerate(load_vocabulary(results['part_vocabulary']).names):
-            clothes = bool(_CLOTHES.search(name))
-            if label == 0 or np.random.rand() >= (self.clothes_prob if clothes else self.body_prob):
-                continue
-            region = parts == label
-            if region.sum() < 40:
-                continue
-            share = np.random.uniform(*self.strength) * (1.0 if clothes else 0.6)
-            changed[region] += share * (dressed(image, region, photos_of(self.background)) - changed[region])
-        results['img'] = np.clip(changed + 0.5, 0, 255).astype(np.uint8)
-        return results
-
-
-def dressed(image: np.ndarray, region: np.ndarray, photos: Sequence[str]) -> np.ndarray:
-    """Colours ``(N, 3)`` of a region with a photo's texture, as bright as the region on average and shaded like it."""
-    texture = random_window(photos, image.shape[:2])[region].astype(np.float32)
-    light = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[region].astype(np.float32)
-    shading = np.clip(light / max(light.mean(), 8.0), 0.3, 2.0)[:, None]
-    if np.random.rand() < 0.5:  # keep the colour of the cloth, take the pattern alone
-        pattern = np.clip(texture.mean(1, keepdims=True) / max(texture.mean(), 8.0), 0.3, 2.5)
-        return image[region] * pattern
-    return texture * shading

@@ -13,7 +13,8 @@ from ...errors import UserError
 from ...registry import TRANSFORMS
 from ..label_files import read_label
 from ..storage import read_bytes, readable_name
-from .background import RandomTexture, photos_of, random_window
+from .background import photos_of, random_window
+from .clothes import RandomTexture
 from .fields import Sample, SizedTransform
 from .loading import LoadImage, LoadLabels
 

@@ -217,7 +217,8 @@ def warp_map(
             out = _warp_smooth(
                 array, array.any(-1), place, lambda low, high: (high - low).max(-1, initial=0) < _NORMAL_STEP
             )
-    return unit(_turn(out, matrix)) if name == 'normals' else out
+            out = unit(out)
+    return _turn(out, matrix) if name == 'normals' else out
 
 
 def warp_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -30,6 +30,7 @@ class ConvStem(nn.Module):
     """
 
     patch_size, padding = 16, 0
+    sees_neighbours = True  # a token depends on pixels of other patches
 
     def __init__(self, channels: int, widths: Sequence[int] = (24, 48, 96, 192)) -> None:
         super().__init__()

@@ -56,6 +56,8 @@ class PatchEmbed(nn.Module):
             pixels as some published models do. It is invisible in the weights, so it travels in the config.
     """
 
+    sees_neighbours = False
+
     def __init__(self, channels: int, patch_size: int, padding: int) -> None:
         super().__init__()
         self.patch_size, self.padding = patch_size, padding

@@ -29,6 +29,8 @@ class PartHead(DeconvHead):
         loss: Config of the loss; class weights come from the vocabulary unless given here.
         dropout: Channel dropout before the last layer.
         with_scores: Also put out the probability of the chosen class (costs a map of all logits).
+        person_first: Predict a part where all parts together are likelier than the background, not where one alone is:
+            a small model that hesitates between upper and lower clothes still knows that a person is there.
 
     Raises:
         UserError: The vocabulary is not one of parts.
@@ -43,16 +45,26 @@ class PartHead(DeconvHead):
         loss: dict | None = None,
         dropout: float = 0.1,
         with_scores: bool = False,
+        person_first: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         vocabulary = load_vocabulary(vocabulary)
         if vocabulary.kind != 'parts':
             raise UserError(f"PartHead needs a part vocabulary; '{vocabulary.name}' has keypoints")
         super().__init__(in_channels, vocabulary.num_classes, deconv_channels, conv_channels, dropout, init_cfg)
-        self.vocabulary, self.with_scores = vocabulary, with_scores
+        self.vocabulary, self.with_scores, self.person_first = vocabulary, with_scores, person_first
         loss = {'type': 'sapiens.WeightedCrossEntropy', 'class_weight': vocabulary.weights.tolist(), **(loss or {})}
         self.loss_module = MODELS.build(loss)
         self.register_buffer('swap', torch.from_numpy(vocabulary.swap.copy()), persistent=False)
+
+    def forward(self, feats: Sequence[torch.Tensor] | torch.Tensor, last: bool = True) -> torch.Tensor:
+        """As `DeconvHead.forward`; a ``person_first`` head weakens the background of predictions, see there."""
+        output = super().forward(feats, last)
+        if self.training or not (last and self.person_first):
+            return output
+        parts = output[:, 1:]
+        background = output[:, :1] - parts.logsumexp(1, keepdim=True) + parts.amax(1, keepdim=True)
+        return torch.cat([background, parts], 1)
 
     def flip_back(self, output: torch.Tensor) -> torch.Tensor:
         """Mirror ``(B, C, h, w)`` logits and exchange left and right classes."""

@@ -183,6 +183,10 @@ class MAEPretrainer(BaseModel):
         if noise is None:
             noise = rand_per_sample((images.shape[0], math.prod(self.backbone.grid(images))), images.device)
         ids_keep, ids_restore, mask = random_masking(noise, self.mask_ratio if mask_ratio is None else mask_ratio)
+        if self.backbone.patch_embed.sees_neighbours:
+            # Convolutions would carry what is removed into the patches that stay.
+            seen = (1 - mask).to(images.dtype).unflatten(1, (1, *self.backbone.grid(images)))
+            images = images * seen.repeat_interleave(self.patch_size, 2).repeat_interleave(self.patch_size, 3)
         (latent,) = self.backbone(images, ids_keep)
         return latent, mask, ids_restore
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import MissingPackageError, UserError
+from ...errors import UserError
+from ...utils.optional import need
 
 
 @dataclass
@@ -225,10 +226,7 @@ def read_exr_module(path: Path) -> np.ndarray:
         MissingPackageError: OpenEXR is not installed.
         UserError: Malformed.
     """
-    try:
-        import OpenEXR
-    except ImportError:
-        raise MissingPackageError('reading HDRIs needs OpenEXR: pip install -e .[synthesis]') from None
+    OpenEXR = need('OpenEXR', 'reading HDRIs', extra='synthesis')
     match = re.search(r'base64,([A-Za-z0-9+/=]+)', path.read_text())
     if not match:
         raise UserError(f'{path}: holds no base64 data; get the package again')
