@@ -89,14 +89,14 @@ def count_training_flops(model: nn.Module, shape: tuple[int, int] | None = None)
         model: An estimator or MAE model whose parameters are on the meta device; its gradients are lost.
         shape: ``(H, W)`` of the input; the backbone's by default.
     """
-    again = [module for module in model.modules() if getattr(module, 'with_cp', False)]
+    again = {module: module.with_cp for module in model.modules() if getattr(module, 'with_cp', False)}
     for module in again:
         module.with_cp = False
     with torch.device('meta'), FlopCounterMode(display=False) as counter:
         data = model.to('meta').train().data_preprocessor(example_batch(model, 1, shape), True)
         model.parse_losses(model(**data, mode='loss'))[0].backward()
-    for module in again:
-        module.with_cp = True
+    for module, policy in again.items():
+        module.with_cp = policy
     model.zero_grad()
     return counter.get_total_flops()
 
