@@ -9,6 +9,7 @@ default_hooks = dict(
 custom_hooks = [
     dict(type='NaNGuardHook'),
     dict(type='ThroughputHook'),
+    dict(type='StragglerHook'),
     dict(type='BadSampleHook', max_fraction=0.01),
     dict(type='PreemptionHook'),
     dict(type='PredictionVisHook', interval=1000),

@@ -23,16 +23,10 @@ def build_inferencer(args: argparse.Namespace) -> Inferencer:
     Raises:
         UserError: Options that do not go together, or models that cannot be loaded.
     """
-    if args.model and args.config:
-        raise UserError('give --model or --config, not both')
-    if args.bbox and args.detector:
-        raise UserError('give --bbox or --detector, not both')
-    names = args.model or args.config
+    names = chosen_models(args)
     if not names and not args.checkpoint:
         # They ship.
         names, args.detector = ['tiny'], args.detector or (None if args.bbox else 'tiny')
-    if args.checkpoint and names and len(names) != len(args.checkpoint):
-        raise UserError(f'{len(names)} models and {len(args.checkpoint)} checkpoints: give one --checkpoint for each')
     task = args.task[0] if args.task and len(args.task) == 1 and args.task != ['pose'] else None
     return Inferencer(
         names or None,
@@ -47,6 +41,21 @@ def build_inferencer(args: argparse.Namespace) -> Inferencer:
         allow_partial=args.allow_partial,
         compile=args.compile,
     )
+
+
+def chosen_models(args: argparse.Namespace) -> list[str]:
+    """Names or configs of the models, as many as there are checkpoints where both are given.
+
+    Raises:
+        UserError: Options that do not go together.
+    """
+    for one, other in (('model', 'config'), ('bbox', 'detector')):
+        if getattr(args, one) and getattr(args, other):
+            raise UserError(f'give --{one} or --{other}, not both')
+    names = args.model or args.config
+    if args.checkpoint and names and len(names) != len(args.checkpoint):
+        raise UserError(f'{len(names)} models and {len(args.checkpoint)} checkpoints: give one --checkpoint for each')
+    return names
 
 
 def report(failures: Sequence[Failure], notes: Sequence[str], done: int) -> int:

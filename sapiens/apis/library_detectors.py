@@ -116,7 +116,9 @@ def load_transformers(name: str, kind: str, device: str, processor: str = 'AutoI
         tool = getattr(library, processor).from_pretrained(name)
         network = getattr(library, kind).from_pretrained(name, use_safetensors=True)
     except (OSError, ValueError, ImportError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        reason = ' '.join(str(error).split())[:160]
+        reason = 'it is no folder here, and the hub does not answer or has none of that name'
+        if Path(name).is_dir():
+            reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:160]
         raise UserError(f"the model '{name}' cannot be loaded ({reason}); give a folder that has it") from None
     device = pick_device(device)
     return tool, network.eval().to(device), device

@@ -25,14 +25,12 @@ def main() -> None:
     parser.add_argument('--port', type=int, default=7860, help='0 takes a free one')
     options.add_inference_options(parser)
     args = parser.parse_args()
-    from ..apis import Inferencer
+    from ..apis import Inferencer, cli
     from ..apis.page import ModelShelf, build_page
 
-    names = args.model or args.config
+    names = cli.chosen_models(args)
     if not names and not args.checkpoint:
         raise UserError('say which models: --model pose_308_0.3b, or --config CONFIG --checkpoint FILE')
-    if args.checkpoint and names and len(names) != len(args.checkpoint):
-        raise UserError(f'{len(names)} models and {len(args.checkpoint)} checkpoints: give one --checkpoint for each')
     settings = dict(device=args.device, dtype=args.dtype, detector=args.bbox or args.detector,
                     per_person=args.per_person, flip_test=args.flip_test, allow_partial=args.allow_partial)  # fmt: skip
     makers: dict[str, Callable[[], Inferencer]] = {}

@@ -33,6 +33,7 @@ ROWS: dict[str, dict[str, Any]] = {
     'inference': dict(training=False),
     'finetune': dict(with_cp=False),
     'finetune, checkpointing': dict(with_cp=True),
+    'finetune, every 2nd layer': dict(with_cp=2),
     f'last {LAST} layers': dict(with_cp=False, tune=f'last:{LAST}'),
     f'LoRA, rank {RANK}': dict(with_cp=False, tune=f'lora:{RANK}'),
     'heads alone': dict(with_cp=False, tune='none'),
@@ -40,6 +41,7 @@ ROWS: dict[str, dict[str, Any]] = {
 PRETRAINING: dict[str, dict[str, Any]] = {
     'pretrain': dict(with_cp=False),
     'pretrain, checkpointing': dict(with_cp=True),
+    'pretrain, every 2nd layer': dict(with_cp=2),
 }
 
 

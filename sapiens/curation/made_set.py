@@ -31,7 +31,7 @@ WORDS = (
 
 
 def make_set(people: str, backgrounds: str, out: Path, count: int, seed: int = 0) -> Iterator[str]:
-    """Write ``OUT/images`` and ``OUT/truth.json`` (name -> kind, and for copies the original).
+    """Write ``OUT/images/KIND/NUMBER.jpg`` and ``OUT/truth.json`` (file name -> kind, and for copies the original).
 
     Args:
         people: Manifest folder of renders, see `sapiens render`.
@@ -58,11 +58,12 @@ def make_set(people: str, backgrounds: str, out: Path, count: int, seed: int = 0
     truth: dict[str, dict[str, Any]] = {}
     if (out / 'truth.json').exists():
         raise UserError(f'{out}: holds a set already; give another folder')
-    (out / 'images').mkdir(parents=True, exist_ok=True)
+    for kind in numbers:
+        (out / 'images' / kind).mkdir(parents=True, exist_ok=True)
 
-    def write(kind: str, data: bytes, suffix: str = '.jpg', **facts: Any) -> str:
-        name = f'{len(truth):06d}{suffix}'
-        write_atomic(out / 'images' / name, data)
+    def write(kind: str, data: bytes, **facts: Any) -> str:
+        name = f'{len(truth):06d}.jpg'
+        write_atomic(out / 'images' / kind / name, data)
         truth[name] = dict(kind=kind, **facts)
         return name
 

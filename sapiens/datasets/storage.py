@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import MissingPackageError, UserError
+from ..utils.json_files import reading
 
+_ROOT = ' and data_root'
 _PART = re.compile(r'^(?P<file>.+?)#(?P<name>.+)@(?P<offset>\d+)\+(?P<size>\d+)$', re.DOTALL)
 
 
@@ -49,18 +51,11 @@ def read_bytes(reference: str) -> bytes:
     """
     match = _PART.match(reference)
     path = match['file'] if match else reference
-    try:
-        with open(path, 'rb') as file:
-            if not match:
-                return file.read()
-            file.seek(int(match['offset']))
-            data = file.read(int(match['size']))
-    except FileNotFoundError:
-        raise UserError(f'{path}: no such file; check the path and data_root') from None
-    except IsADirectoryError:
-        raise UserError(f'{path}: is a folder, not a file; check the path') from None
-    except (OSError, ValueError) as error:  # a name that no file can have
-        raise UserError(f'{path!a}: cannot be read ({getattr(error, "strerror", None) or error})') from None
+    with reading(path, 'file', _ROOT), open(path, 'rb') as file:
+        if not match:
+            return file.read()
+        file.seek(int(match['offset']))
+        data = file.read(int(match['size']))
     if len(data) != int(match['size']):
         raise UserError(f'{readable_name(reference)}: the file is cut off; copy it again')
     return data
@@ -90,7 +85,7 @@ def walk_tar(path: str, file: BinaryIO | None = None) -> Iterator[tuple[str, int
     """
     end = 0
     try:
-        with tarfile.open(path, 'r:', file) as tar:
+        with reading(path, 'shard', _ROOT), tarfile.open(path, 'r:', file) as tar:
             while (member := tar.next()) is not None:
                 tar.members.clear()  # they would be kept, half a kilobyte each
                 end = max(end, member.offset_data + member.size)
@@ -99,11 +94,7 @@ def walk_tar(path: str, file: BinaryIO | None = None) -> Iterator[tuple[str, int
             tar.fileobj.seek(tar.offset)
             rest = tar.fileobj.read(512)
             size = os.path.getsize(path) if file is None else file.seek(0, os.SEEK_END)
-    except FileNotFoundError:
-        raise UserError(f'{path}: no such shard; check the path and data_root') from None
-    except IsADirectoryError:
-        raise UserError(f'{path}: is a folder, not a shard; check the path') from None
-    except (tarfile.TarError, ValueError, OverflowError, EOFError, KeyError) as error:
+    except (tarfile.TarError, OverflowError, EOFError, KeyError) as error:
         raise UserError(
             f'{path}: not an uncompressed tar archive ({error}); pack it again without compression'
         ) from None
@@ -148,7 +139,7 @@ def open_whole(path: str) -> BinaryIO:
     Raises:
         UserError: It is missing or cannot be read.
     """
-    try:
+    with reading(path, 'shard', _ROOT):
         if not is_remote(path):
             return open(path, 'rb')
         system, inner = remote(path)
@@ -158,12 +149,6 @@ def open_whole(path: str) -> BinaryIO:
                 copy.write(block)
         copy.flush()
         return copy
-    except FileNotFoundError:
-        raise UserError(f'{path}: no such shard; check the path and data_root') from None
-    except IsADirectoryError:
-        raise UserError(f'{path}: is a folder, not a shard; check the path') from None
-    except OSError as error:
-        raise UserError(f'{path}: cannot be read ({error.strerror or error})') from None
 
 
 def list_lines(path: str | Path) -> Iterator[tuple[str, bytes]]:
@@ -172,12 +157,9 @@ def list_lines(path: str | Path) -> Iterator[tuple[str, bytes]]:
     Raises:
         UserError: The file is missing.
     """
-    try:
-        with open(path, 'rb') as file:
-            offset = 0
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield f'{path}#line {number}@{offset}+{len(line)}', line
-                offset += len(line)
-    except FileNotFoundError:
-        raise UserError(f'{path}: no such file; check the path and data_root') from None
+    with reading(path, 'file', _ROOT), open(path, 'rb') as file:
+        offset = 0
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield f'{path}#line {number}@{offset}+{len(line)}', line
+            offset += len(line)

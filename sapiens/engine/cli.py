@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from ..errors import CONFIG_ERRORS, UserError, explain_config_error
+from ..errors import UserError
 from ..openmmlab import prepare_torchvision
 from ..registry import RUNNERS
 from .config import load_config
@@ -112,18 +112,6 @@ def check_compiler(config: Mapping) -> None:
 
 
 def build_runner(config: Config) -> Runner:
-    """Build the runner; an argument that a class does not have becomes one line that names the nearest it has.
-
-    Raises:
-        UserError: The config asks for something that does not exist.
-    """
+    """Build the runner; what the config asks for and does not exist is one line at the end of a command (`run_cli`)."""
     init_default_scope(config.get('default_scope', 'sapiens'))
-    try:
-        if 'runner_type' in config:
-            return RUNNERS.build(config)
-        return SapiensRunner.from_cfg(config)
-    except CONFIG_ERRORS as error:
-        message = None if isinstance(error, UserError) else explain_config_error(error)
-        if message is None or os.environ.get('SAPIENS_TRACEBACK'):
-            raise
-        raise UserError(message) from error
+    return RUNNERS.build(config) if 'runner_type' in config else SapiensRunner.from_cfg(config)

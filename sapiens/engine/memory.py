@@ -84,7 +84,7 @@ def estimate_memory(
     with torch.device('meta'):
         model = MODELS.build(config['model']).train(training)
         if not training:
-            _set_precision(model, precision.dtype)
+            getattr(model, 'set_precision', model.to)(precision.dtype)
     total = sum(p.numel() for p in model.parameters())
     shares = dict.fromkeys(('parameters', 'gradients', 'optimiser'), 1 / fsdp)
     # Sharded parameters arrive in half precision; nothing else keeps a copy of them.
@@ -126,14 +126,6 @@ def _training_step(
         del losses
         total.backward()
     return layers
-
-
-def _set_precision(model: Any, dtype: torch.dtype) -> None:
-    for part in (model.backbone, getattr(model, 'neck', None)):
-        if isinstance(part, nn.Module):
-            part.to(dtype)
-    for head in getattr(model, 'heads', {}).values():
-        head.set_precision(dtype)
 
 
 def _inference(

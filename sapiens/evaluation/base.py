@@ -18,6 +18,7 @@ from mmengine.evaluator import BaseMetric
 
 from ..errors import UserError
 from ..structures.geometry import covered_window
+from ..utils.on_device import to_numpy
 from .analysis.bootstrap import bootstrap_intervals
 from .report import EvaluationReport
 from .tables import Table
@@ -193,14 +194,6 @@ def sample_name(sample: dict) -> str:
     if sample.get('img_path'):
         return str(sample['img_path'])
     return f'image {sample.get("img_id", "without id")}'
-
-
-def to_numpy(value: Any) -> np.ndarray:
-    """Tensor (any device, bfloat16 too) or array-like -> array."""
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu()
-        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-    return np.asarray(value)
 
 
 def field(sample: dict, name: str, metric: str, why: str = '') -> np.ndarray:

@@ -14,8 +14,9 @@ from ..registry import METRICS
 from ..structures.coco import CocoFile, CocoImage, CocoPerson, read_coco
 from ..structures.coco_entries import AREA_OF_BOX, Notes, id_key
 from ..structures.coco_results import CocoResult
+from ..utils.on_device import to_numpy
 from ..vocabularies import KeypointVocabulary
-from .base import field, noted, sample_name, to_numpy
+from .base import field, noted, sample_name
 from .oks import FIGURES, MAX_DETECTIONS, PointSet
 from .persons import SCORE_MODES, KeypointMetric, box_gives_area, common_points, extent, oks_nms, person_score
 from .report import EvaluationReport

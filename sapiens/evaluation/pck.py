@@ -11,8 +11,9 @@ import numpy as np
 from ..errors import UserError
 from ..registry import METRICS
 from ..structures.geometry import to_original
+from ..utils.on_device import to_numpy
 from ..vocabularies import KeypointVocabulary
-from .base import noted, to_numpy
+from .base import noted
 from .persons import KeypointMetric
 from .report import EvaluationReport
 from .tables import Table

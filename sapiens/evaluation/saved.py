@@ -26,8 +26,9 @@ from ..registry import METRICS
 from ..structures.coco_results import describe_person
 from ..utils.files import write_atomic
 from ..utils.json_files import as_numbers, read_file, read_json
+from ..utils.on_device import to_numpy
 from ..vocabularies import load_vocabulary
-from .base import HumanMetric, sample_key, sample_name, to_numpy
+from .base import HumanMetric, sample_key, sample_name
 from .persons import box_gives_area, person_score
 from .report import EvaluationReport
 

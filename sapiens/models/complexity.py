@@ -95,8 +95,8 @@ def count_training_flops(model: nn.Module, shape: tuple[int, int] | None = None)
     with torch.device('meta'), FlopCounterMode(display=False) as counter:
         data = model.to('meta').train().data_preprocessor(example_batch(model, 1, shape), True)
         model.parse_losses(model(**data, mode='loss'))[0].backward()
-    for module, with_cp in again.items():
-        module.with_cp = with_cp
+    for module, policy in again.items():
+        module.with_cp = policy
     model.zero_grad()
     return counter.get_total_flops()
 

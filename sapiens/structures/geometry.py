@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
+
+from ..utils.on_device import to_numpy
 
 NORMAL_AXES = {'x-right y-up z-viewer': (1, 1, 1), 'opencv': (1, -1, -1)}
 """Conventions of normals: signs of x, y, z relative to ours (OpenCV: x right, y down, z away from the viewer)."""
@@ -29,12 +30,11 @@ def to_original(points: Any, warp_mat: Any = None) -> np.ndarray:
     Returns:
         ``(..., 2)`` float64.
     """
-    points = np.asarray(points.detach().cpu() if isinstance(points, torch.Tensor) else points, np.float64)
+    points = to_numpy(points).astype(np.float64)
     if warp_mat is None:
         return points
     matrix = np.eye(3)
-    warp_mat = np.asarray(warp_mat.detach().cpu() if isinstance(warp_mat, torch.Tensor) else warp_mat, np.float64)
-    matrix[:2] = warp_mat[:2]
+    matrix[:2] = to_numpy(warp_mat)[:2]
     inverse = np.linalg.inv(matrix)
     return points @ inverse[:2, :2].T + inverse[:2, 2]
 

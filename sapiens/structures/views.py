@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..utils.on_device import to_numpy
 from .geometry import covered_window, to_original
 
 _MAPS = {
@@ -74,18 +75,18 @@ def _persons(sample: dict[str, Any]) -> dict[str, Any]:
     views: dict[str, Any] = {'id': _identity(sample), 'category_id': 1}
     box = None
     if sample.get('bbox') is not None:
-        box = _array(sample['bbox']).reshape(-1)[:4]
+        box = to_numpy(sample['bbox']).reshape(-1)[:4]
         score = sample.get('bbox_score')
         labelled['bboxes'] = box[None]
         labelled['bbox_scores'] = np.array([1.0 if score is None else float(score)], np.float32)
         labelled['bbox_scales'] = (box[2:] - box[:2])[None]
         predicted['bboxes'], predicted['bbox_scores'] = labelled['bboxes'], labelled['bbox_scores']
     if sample.get('pred_keypoints') is not None:
-        predicted['keypoints'] = _array(sample['pred_keypoints']).reshape(1, -1, 2)
-        predicted['keypoint_scores'] = _array(sample['pred_keypoint_scores']).reshape(1, -1)
+        predicted['keypoints'] = to_numpy(sample['pred_keypoints']).reshape(1, -1, 2)
+        predicted['keypoint_scores'] = to_numpy(sample['pred_keypoint_scores']).reshape(1, -1)
     if sample.get('gt_keypoints') is not None:
         points = to_original(sample['gt_keypoints'], sample.get('warp_mat')).reshape(-1, 2)
-        visible = _array(sample['gt_keypoints_visible']).reshape(-1)
+        visible = to_numpy(sample['gt_keypoints_visible']).reshape(-1)
         labelled['keypoints'] = points[None].astype(np.float32)
         labelled['keypoints_visible'] = visible[None]
         views['raw_ann_info'] = _annotation(sample, points, visible, box, views['id'])
@@ -121,12 +122,5 @@ def _identity(sample: dict[str, Any]) -> int | str:
     for name in ('ann_id', 'sample_idx'):
         if sample.get(name) is not None:
             return sample[name]
-    where = repr((sample.get('img_id'), _array(sample['bbox']).tolist() if sample.get('bbox') is not None else None))
+    where = repr((sample.get('img_id'), to_numpy(sample['bbox']).tolist() if sample.get('bbox') is not None else None))
     return zlib.crc32(where.encode())
-
-
-def _array(value: Any) -> np.ndarray:
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu()
-        value = value.float() if value.dtype == torch.bfloat16 else value
-    return np.asarray(value)

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +14,36 @@ import numpy as np
 from ..errors import UserError
 
 
-def read_file(path: str | Path, what: str = 'file') -> bytes:
-    """Bytes of a file.
+@contextmanager
+def reading(path: str | Path, what: str = 'file', place: str = '') -> Iterator[None]:
+    """Turn what the system says of a file that is read into one line.
 
     Args:
         path: The file.
         what: What it should be, for messages.
+        place: What to check beside the path.
 
     Raises:
         UserError: Missing, a folder, or not readable.
     """
     try:
-        return Path(path).read_bytes()
+        yield
+    except UserError:
+        raise
     except FileNotFoundError:
-        raise UserError(f'{path}: no such {what}; check the path') from None
+        raise UserError(f'{path}: no such {what}; check the path{place}') from None
     except IsADirectoryError:
         raise UserError(f'{path}: is a folder, not a {what}; check the path') from None
-    except (OSError, ValueError) as error:
-        raise UserError(f'{path}: cannot be read ({getattr(error, "strerror", None) or error})') from None
+    except OSError as error:
+        raise UserError(f'{path}: cannot be read ({error.strerror or error})') from None
+    except ValueError as error:  # of a name that no file can have
+        raise UserError(f'{str(path)!a}: cannot be read ({error})') from None
+
+
+def read_file(path: str | Path, what: str = 'file') -> bytes:
+    """Bytes of a file; see `reading`."""
+    with reading(path, what):
+        return Path(path).read_bytes()
 
 
 def decode_text(data: bytes, name: str) -> str:
@@ -68,12 +82,12 @@ def parse_json(data: bytes, name: str) -> Any:
 
 
 def read_json(path: str | Path, what: str = 'file') -> Any:
-    """Value of a JSON file; see `read_file` and `parse_json` for what is raised."""
+    """Value of a JSON file; see `reading` and `parse_json` for what is raised."""
     return parse_json(read_file(path, what), str(path))
 
 
 def read_lines(path: str | Path, what: str = 'list of files') -> list[str]:
-    """Stripped lines of a text file, without blank ones and ``#`` comments; see `read_file` for what is raised."""
+    """Stripped lines of a text file, without blank ones and ``#`` comments; see `reading` for what is raised."""
     lines = (line.strip() for line in decode_text(read_file(path, what), str(path)).splitlines())
     return [line for line in lines if line and not line.startswith('#')]
 

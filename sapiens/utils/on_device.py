@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -34,3 +36,11 @@ def wait(device: torch.device) -> None:
         done = torch.cuda.Event()
         done.record(torch.cuda.current_stream(device))
         done.synchronize()
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    """Tensor (any device, bfloat16 too) or array-like -> array."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    return np.asarray(value)

@@ -2,14 +2,13 @@
 """Drawing of every output. Images go in and come out as uint8 RGB ``(H, W, 3)``."""
 
 from .keypoints import draw_boxes, draw_keypoints
-from .layout import compare_slider, put_label, side_by_side
+from .layout import put_label, side_by_side
 from .maps import INVALID_COLOR, draw_depth, draw_normals, draw_parts
 from .visualizer import HumanVisualizer
 
 __all__ = [
     'INVALID_COLOR',
     'HumanVisualizer',
-    'compare_slider',
     'draw_boxes',
     'draw_depth',
     'draw_keypoints',

@@ -1,5 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Put pictures together: labels, rows of pictures, two pictures split by a line."""
+"""Put pictures together: labels, rows of pictures."""
 
 from __future__ import annotations
 
@@ -76,27 +76,3 @@ def side_by_side(
             picture[y : y + height, x : x + tile.shape[1]] = tile
             x += tile.shape[1] + gap
     return picture
-
-
-def compare_slider(before: np.ndarray, after: np.ndarray, position: float = 0.5) -> np.ndarray:
-    """One picture: ``before`` left of a white line, ``after`` right of it.
-
-    Args:
-        before: ``(H, W, 3)`` uint8 RGB.
-        after: The same size.
-        position: Place of the line, 0 (left edge) to 1 (right edge).
-
-    Returns:
-        A new ``(H, W, 3)`` uint8 RGB image.
-
-    Raises:
-        ValueError: The sizes differ.
-    """
-    if before.shape != after.shape:
-        raise ValueError(f'sizes differ: {before.shape} and {after.shape}')
-    canvas = new_canvas(after)
-    split = round(np.clip(position, 0, 1) * canvas.shape[1])
-    canvas[:, :split] = before[:, :split]
-    width = max(1, round(line_width(*canvas.shape[:2])))
-    canvas[:, max(0, split - width // 2) : split - width // 2 + width] = 255
-    return canvas

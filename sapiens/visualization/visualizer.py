@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from mmengine.visualization import Visualizer
 
 from ..registry import VISUALIZERS
 from ..structures import HumanDataSample
 from ..utils.files import write_atomic
+from ..utils.on_device import to_numpy
 from ..vocabularies import KeypointVocabulary, PartVocabulary
 from .keypoints import draw_boxes, draw_keypoints
 from .layout import side_by_side
@@ -57,7 +58,8 @@ class HumanVisualizer(Visualizer):
             prefix: ``'pred'`` or ``'gt'``.
 
         Returns:
-            Task (``'pose'``, ``'seg'``, ``'depth'``, ``'normal'``) -> uint8 RGB picture.
+            Task (``'pose'``, ``'seg'``, ``'depth'``, ``'normal'``, or ``'mask'`` where there is no other label) ->
+            uint8 RGB picture.
         """
         pictures = {}
         points = _array(sample.get(f'{prefix}_keypoints'))
@@ -69,19 +71,34 @@ class HumanVisualizer(Visualizer):
                 pictures['pose'] = draw_boxes(pictures['pose'], np.asarray(sample.bbox))
         parts = _array(sample.get(f'{prefix}_part_map'))
         if parts is not None and self.part_vocabulary is not None:
-            pictures['seg'] = draw_parts(image, parts.reshape(parts.shape[-2:]), self.part_vocabulary, self.alpha)
+            parts = parts.reshape(parts.shape[-2:])
+            # Labels of heads that are trained at their own resolution have no image of their size.
+            canvas = image if parts.shape == image.shape[:2] else np.zeros((*parts.shape, 3), np.uint8)
+            pictures['seg'] = draw_parts(canvas, parts, self.part_vocabulary, self.alpha)
         mask = _array(sample.get('gt_mask'))
-        depth = _array(sample.get(f'{prefix}_depth'))
+        depth, normals = _array(sample.get(f'{prefix}_depth')), _array(sample.get(f'{prefix}_normals'))
         if depth is not None:
             valid = mask if mask is not None and mask.shape[-2:] == depth.shape[-2:] else None
             if prefix == 'gt':
                 known = depth.reshape(depth.shape[-2:]) > 0
                 valid = known if valid is None else known & valid.reshape(known.shape).astype(bool)
             pictures['depth'] = draw_depth(depth, valid)
-        normals = _array(sample.get(f'{prefix}_normals'))
         if normals is not None:
             pictures['normal'] = draw_normals(normals)
+        if mask is not None and prefix == 'gt' and not pictures:
+            pictures['mask'] = np.repeat(mask.reshape(*mask.shape[-2:], 1), 3, -1).astype(np.uint8) * 255
         return pictures
+
+    def draw_row(
+        self, image: np.ndarray, sample: HumanDataSample, prefixes: Sequence[str] = ('gt', 'pred')
+    ) -> np.ndarray:
+        """The image and what `draw_sample` makes of the labels, the predictions or both, side by side."""
+        tiles = {'image': image}
+        for prefix in prefixes:
+            word = 'label' if prefix == 'gt' else 'prediction'
+            pictures = self.draw_sample(image, sample, prefix)
+            tiles.update({f'{task} {word}': picture for task, picture in pictures.items()})
+        return side_by_side(list(tiles.values()), list(tiles))
 
     def add_datasample(
         self,
@@ -102,13 +119,8 @@ class HumanVisualizer(Visualizer):
             wait_time: Seconds that the window stays; 0 = until a key is pressed.
             out_file: Write the picture there instead of sending it to the backends.
         """
-        titles, tiles = ['image'], [image]
-        for prefix, wanted, word in (('gt', draw_gt, 'label'), ('pred', draw_pred, 'prediction')):
-            if wanted and data_sample is not None:
-                for task, picture in self.draw_sample(image, data_sample, prefix).items():
-                    titles.append(f'{task} {word}')
-                    tiles.append(picture)
-        picture = side_by_side(tiles, titles)
+        sample = HumanDataSample() if data_sample is None else data_sample
+        picture = self.draw_row(image, sample, ['gt'] * draw_gt + ['pred'] * draw_pred)
         self.set_image(picture)
         if show:
             self.show(picture, win_name=name, wait_time=wait_time)
@@ -119,6 +131,4 @@ class HumanVisualizer(Visualizer):
 
 
 def _array(value: object) -> np.ndarray | None:
-    if value is None:
-        return None
-    return value.detach().float().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+    return None if value is None else to_numpy(value)

@@ -253,7 +253,7 @@ def test_without_the_extra_it_says_how_to_get_it(crawl, tmp_path):
 def test_the_configs_name_stages_and_thresholds_that_exist():
     from sapiens.engine.config import load_config
 
-    for name in ('humans', 'humans_offline'):
+    for name in ('humans', 'humans_offline', 'made_set'):
         config = load_config(ROOT / f'configs/curation/{name}.py', {}).to_dict()
         stages = {key: part for key, part in config['stages'].items() if part is not None}
         assert {'size', 'hash', 'persons', 'embedding', 'text'} <= {s.name for s in build_stages({'stages': stages})}

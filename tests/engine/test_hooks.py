@@ -3,6 +3,7 @@
 
 import copy
 import json
+import types
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ import torch
 from conftest import read_losses
 
 from sapiens.engine import SapiensRunner, load_config
-from sapiens.engine.hooks import SafeCheckpointHook, TrainingDiverged
+from sapiens.engine.hooks import SafeCheckpointHook, StragglerHook, TrainingDiverged
 from sapiens.engine.logs import read_run
 from sapiens.engine.peaks import peak_flops
 from sapiens.errors import UserError
@@ -66,6 +67,22 @@ def test_the_log_says_what_share_of_the_peak_is_used(toy_config, tmp_path, monke
     operations = count_training_flops(copy.deepcopy(runner.bare_model))
     for step, rate in log['samples_per_s'].items():
         assert log['mfu'][step] == pytest.approx(rate * operations / 1e9, rel=1e-4)
+
+
+def test_the_slowest_process_is_compared_with_the_median():
+    hook, warnings, ratios = StragglerHook(), [], {}
+    hook._hosts = [f'node{n // 2}' for n in range(5)]
+    runner = types.SimpleNamespace(logger=types.SimpleNamespace(warning=warnings.append),
+                                   message_hub=types.SimpleNamespace(update_scalar=ratios.__setitem__))  # fmt: skip
+    even = torch.tensor([[0.1, 4.0, 10.0]]).repeat(5, 1)
+    even[4, 0] = 0.4  # four times as long, but next to nothing of a step
+    hook.report(runner, even)
+    assert ratios == pytest.approx({'train/slowest_data': 4.0, 'train/slowest_compute': 1.0}) and not warnings
+    even[3, 1] = 7.0
+    hook.report(runner, even)
+    assert ratios['train/slowest_compute'] == pytest.approx(1.75)
+    (line,) = warnings
+    assert line.startswith('process 3 on node1 computes 1.8 times as long as the median') and '30% of every' in line
 
 
 def test_peaks_are_dense_and_known_by_name():

@@ -83,6 +83,12 @@ def test_checkpointing_freezing_and_sharding_count():
     whole = estimate_memory(config, 2)
     config.model.backbone.with_cp = True
     again = estimate_memory(config, 2)
+    config.model.backbone.with_cp = 2
+    half = estimate_memory(config, 2)
+    assert half.layers['backbone.layers.2'] == again.layers['backbone.layers.2']
+    assert half.layers['backbone.layers.3'] == whole.layers['backbone.layers.3']
+    assert again.peak < half.peak < whole.peak
+    config.model.backbone.with_cp = True
     config.model.backbone.frozen_layers = 6
     frozen = estimate_memory(config, 2)
     assert again.layers['backbone.layers.3'] < 0.2 * whole.layers['backbone.layers.3']
@@ -101,7 +107,14 @@ def test_the_command_prints_a_row_for_each_way_to_train(capsys, monkeypatch):
     monkeypatch.setattr('sys.argv', command + options)
     main()
     shown = capsys.readouterr().out
-    for text in ('inference', 'finetune, checkpointing', 'heads alone', 'backbone.layers.0', 'losses'):
+    for text in (
+        'inference',
+        'finetune, checkpointing',
+        'finetune, every 2nd layer',
+        'heads alone',
+        'backbone.layers.0',
+        'losses',
+    ):
         assert text in shown
 
 

@@ -5,6 +5,8 @@ import os
 import re
 import shutil
 import signal
+import socket
+import sys
 import time
 
 import pytest
@@ -25,6 +27,12 @@ def run(*command, code=0):
     output, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == code, output[-3000:]
     return output
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
 
 
 def config(tmp_path, *hooks, extra=''):
@@ -78,6 +86,33 @@ def test_a_killed_process_ends_the_run_and_nothing_saved_is_lost(tmp_path):
     assert sorted(read_losses(folder)) == list(range(1, 9))
 
 
+@pytest.mark.parametrize('nodes', [1, 2])
+def test_torchrun_starts_again_after_a_death_even_with_a_machine_less(tmp_path, nodes):
+    """Losses are those of a run that nobody disturbed, whether a process of two dies or one of two machines."""
+    port = free_port()
+    file, folder = config(tmp_path, dict(type='CrashHook', at=5, wait=True)), tmp_path / 'run'
+    size = ['--standalone', '--nproc-per-node', 2]
+    if nodes == 2:
+        conf = 'is_host={},last_call_timeout=1,keep_alive_interval=1,keep_alive_max_attempt=3'
+        size = ['--nnodes', '1:2', '--nproc-per-node', 1, '--rdzv-backend', 'c10d', '--rdzv-id', 'toy',
+                '--rdzv-endpoint', f'127.0.0.1:{port}', '--rdzv-conf', conf]  # fmt: skip
+    command = [sys.executable, '-m', 'torch.distributed.run', '--max-restarts', 3, *size, 'tools/train.py', file,
+               '--launcher', 'pytorch', '--resume', '--global-batch', 8, '--work-dir', folder]  # fmt: skip
+    agents = [start(*[str(c).format(n == 0) for c in command]) for n in range(nodes)]
+    wait_for(agents[0], lambda: all((folder / f'paused{rank}').exists() for rank in range(2)))
+    if nodes == 1:
+        os.kill(children(agents[0].pid)[0], signal.SIGKILL)
+    else:
+        for process in (agents[1].pid, *children(agents[1].pid)):
+            os.kill(process, signal.SIGKILL)
+    output, _ = agents[0].communicate(timeout=LIMIT)
+    assert agents[0].returncode == 0, output[-3000:]
+    assert min(last_run(folder)) in (3, 5), 'the one at 4 may not have been complete'
+    whole = tmp_path / 'whole'
+    train(config(tmp_path), 1, whole)
+    assert read_losses(folder) == pytest.approx(read_losses(whole), rel=1e-4)
+
+
 def test_a_process_that_hangs_ends_the_run_after_the_timeout(tmp_path):
     extra = 'env_cfg = dict(dist_cfg=dict(timeout=20))\n'
     file, folder = config(tmp_path, dict(type='HangHook', at=5), extra=extra), tmp_path / 'run'
@@ -87,6 +122,15 @@ def test_a_process_that_hangs_ends_the_run_after_the_timeout(tmp_path):
     assert time.monotonic() - begin < LIMIT
     train(config(tmp_path), 2, folder, '--resume')
     assert sorted(read_losses(folder)) == list(range(1, 9))
+
+
+def test_a_slow_process_is_named_with_what_it_is_slow_at(tmp_path):
+    file = config(tmp_path, dict(type='SlowHook'), dict(type='StragglerHook', interval=4))
+    output = run('tools/dist_train.sh', file, 3, '--global-batch', 6, '--work-dir', tmp_path / 'run')
+    told = re.findall(r'process (\d) on \S+ (computes|waits for its data) ([\d.]+) times', output)
+    assert [found[:2] for found in told] == [('2', 'waits for its data'), ('1', 'computes')] * 2, output[-3000:]
+    assert all(float(ratio) > 1.5 for _, _, ratio in told)
+    assert 'slowest_data: ' in output and 'slowest_compute: ' in output
 
 
 def test_a_full_disk_on_one_node_costs_a_checkpoint_not_the_run(tmp_path):

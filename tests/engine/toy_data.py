@@ -13,8 +13,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from torch.utils.data import Dataset
 
+from sapiens.engine import checkpointing as engine_checkpointing
 from sapiens.engine import last as engine_last
-from sapiens.engine import runner as engine_runner
 from sapiens.errors import UserError
 from sapiens.registry import DATASETS, HOOKS, METRICS
 from sapiens.structures import HumanDataSample
@@ -88,13 +88,13 @@ class ToyMetric(BaseMetric):
 
 @HOOKS.register_module()
 class CrashHook(Hook):
-    """Before iteration ``at`` (from 0): raise, or wait to be killed while a file ``paused`` lies in the work dir."""
+    """Before iteration ``at`` (from 0): raise, or wait to be killed; torchrun's later starts go on."""
 
     def __init__(self, at, wait=False):
         self.at, self.wait = at, wait
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter != self.at:
+        if runner.iter != self.at or int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)):
             return
         if not self.wait:
             raise RuntimeError('crash')
@@ -112,6 +112,18 @@ class HangHook(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.iter == self.at and runner.rank == 1:
             time.sleep(3600)
+
+
+@HOOKS.register_module()
+class SlowHook(Hook):
+    """The third process waits for its data, the second computes slowly."""
+
+    def before_train(self, runner):
+        if runner.rank == 1:
+            runner.bare_model.backbone.layers[0].register_forward_hook(lambda *_: time.sleep(0.3))
+        if runner.rank == 2:
+            dataset, get = runner.train_dataloader.dataset, type(runner.train_dataloader.dataset).__getitem__
+            type(dataset).__getitem__ = lambda self, index: (time.sleep(0.15), get(self, index))[1]
 
 
 @HOOKS.register_module()
@@ -146,7 +158,7 @@ class OneReaderHook(Hook):
         def forbidden(*args, **kwargs):
             raise RuntimeError(f'process {runner.rank} reads a file')
 
-        for module in (engine_runner, engine_last):
+        for module in (engine_checkpointing, engine_last):
             for name in ('read_checkpoint', 'load_plain'):
                 if hasattr(module, name):
                     setattr(module, name, forbidden)

@@ -250,13 +250,14 @@ def test_drop_path_rates_grow_to_the_last_layer():
 @pytest.mark.parametrize('options', [{}, dict(drop_path_rate=0.5)])
 def test_activation_checkpointing_gives_equal_gradients(options):
     gradients = []
-    for with_cp in (False, True):
+    for with_cp in (False, True, 2):
         model = build(with_cp=with_cp, **options).train()
         torch.manual_seed(3)
         model(image())[0].square().mean().backward()
         gradients.append([p.grad for p in model.parameters()])
-    for one, two in zip(*gradients, strict=True):
+    for one, two, three in zip(*gradients, strict=True):
         torch.testing.assert_close(one, two)
+        torch.testing.assert_close(one, three)
 
 
 def test_activation_checkpointing_recomputes_only_in_training():

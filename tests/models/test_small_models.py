@@ -10,6 +10,7 @@ from sapiens.models import PoseHead, SapiensViT
 from sapiens.models.backbones.transformer import Attention
 from sapiens.models.losses.keypoint import squared_error
 from sapiens.registry import MODELS
+from sapiens.structures import HumanDataSample
 from sapiens.vocabularies import load_vocabulary
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
@@ -137,3 +138,22 @@ def test_a_person_is_seen_where_its_parts_together_are_likelier_than_the_backgro
     person = 1 - plain.softmax(1)[:, 0]
     assert ((decided.argmax(1) > 0) == (person > 0.5)).all() and ((plain.argmax(1) > 0) != (person > 0.5)).any()
     assert (decided[:, 1:] == plain[:, 1:]).all()  # which part it is stays
+
+
+def test_outlines_without_parts_teach_where_people_are():
+    widths = dict(deconv_channels=(), conv_channels=(), dropout=0.0)
+    loss = dict(class_weight=None, loss_weight=2.0)
+    head = MODELS.build(dict(type='sapiens.PartHead', in_channels=4, vocabulary='parts28', loss=loss, **widths))
+    torch.manual_seed(0)
+    logits = torch.randn(3, 28, 8, 6, requires_grad=True)
+    mask, parts = torch.rand(1, 8, 6) > 0.5, torch.randint(0, 28, (8, 6))
+    samples = [HumanDataSample(), HumanDataSample(), HumanDataSample()]
+    samples[0].gt_mask, samples[1].gt_part_map, samples[1].gt_mask = mask, parts, mask  # the third has neither
+    nobody = logits.log_softmax(1)[0, 0].exp()
+    outline = -torch.where(mask[0], 1 - nobody, nobody).log().mean()
+    known = F.cross_entropy(logits[1:2], parts[None])
+    torch.testing.assert_close(head.loss(logits, samples)['loss_ce'], 2 * (outline + known) / 3)
+    alone = head.loss(logits[:1], samples[:1])['loss_ce']
+    torch.testing.assert_close(alone, 2 * outline)
+    (gradient,) = torch.autograd.grad(alone, logits)
+    assert gradient[0].any() and not gradient[1:].any()

@@ -83,6 +83,34 @@ def test_images_of_another_file_are_left_out(tmp_path):
     assert {i: len(image['persons']) for i, image in evaluate.read_annotations(rest).items()} == {0: 2, 2: 2}
 
 
+def test_outlined_photographs_become_training_data(tmp_path, monkeypatch):
+    from sapiens.datasets import HumanManifestDataset
+    from sapiens.vocabularies import load_vocabulary
+
+    document = json.loads((ROOT / 'tests/data/coco_785.json').read_text())
+    person = document['annotations'][0]
+    x, y, w, h = person['bbox']
+    person['segmentation'] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+    (tmp_path / 'outlined.json').write_text(json.dumps(document))
+    options = ['--images', str(ROOT / 'demo/images'), '--out', str(tmp_path / 'out')]
+    monkeypatch.setattr(sys, 'argv', ['outlines.py', str(tmp_path / 'outlined.json'), *options])
+    tool('outlines').main()
+    steps = [dict(type='LoadImage'), dict(type='LoadLabels')]
+    data = HumanManifestDataset(str(tmp_path / 'out'), sample_per='person', labels=['mask'], pipeline=steps)
+    sample = data[0]
+    assert sample['mask'].sum() == pytest.approx(w * h, rel=0.02) and 'part_map' not in sample
+    names = load_vocabulary('keypoints308').names
+    labelled = np.reshape(person['keypoints'], (17, 3))
+    nose = sample['keypoints'][names.index('nose')]
+    assert nose == pytest.approx(labelled[0, :2], abs=0.01)
+    assert (sample['keypoints_visible'] > 0).sum() == (labelled[:, 2] > 0).sum()
+    person.pop('segmentation')
+    (tmp_path / 'plain.json').write_text(json.dumps(document))
+    monkeypatch.setattr(sys, 'argv', ['outlines.py', str(tmp_path / 'plain.json'), *options])
+    with pytest.raises(UserError, match='no image has outlines of all its persons'):
+        tool('outlines').main()
+
+
 def test_points_that_are_right_count(tmp_path):
     annotations = ROOT / 'tests/data/coco_785.json'
     person = json.loads(annotations.read_text())['annotations'][0]

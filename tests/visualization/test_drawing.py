@@ -10,7 +10,6 @@ from sapiens.structures import HumanDataSample
 from sapiens.visualization import (
     INVALID_COLOR,
     HumanVisualizer,
-    compare_slider,
     draw_boxes,
     draw_depth,
     draw_keypoints,
@@ -120,8 +119,6 @@ def test_layouts():
     assert side_by_side([red, red, red], ['a', 'b', 'c'], columns=2, gap=4).shape == (84, 124, 3)
     with pytest.raises(ValueError, match='3 images and 1 titles'):
         side_by_side([red, red, red], ['a'])
-    split = compare_slider(red, np.full_like(red, 7), 0.5)
-    assert tuple(split[5, 5]) == (255, 0, 0) and tuple(split[5, 50]) == (7, 7, 7)
     assert (put_label(red, 'hello' * 9) != red).any()
 
 

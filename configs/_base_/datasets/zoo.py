@@ -17,7 +17,7 @@ train_pipeline = [
     dict(type='LoadLabels', stride=4),
     dict(type='RandomOccluder', prob=0.35),
     dict(type='RandomFlip'),
-    dict(type='RandomConvolution', prob=0.3),
+    dict(type='RandomConvolution', prob=0.2),
     dict(type='RandomLight', prob=0.3),
     dict(type='PhotometricDistortion'),
     dict(type='CoarseDropout', prob=0.1, fill=None),

@@ -22,7 +22,8 @@ model = dict(
             conv_channels=(),
             dropout=0.0,
             person_first=True,
-            loss=dict(class_weight=None),
+            # Who is a person matters most to those who look.
+            loss=dict(class_weight=None, loss_weight=2.0),
         ),
         depth=dict(type='DepthHead', deconv_channels=(), conv_channels=(), dropout=0.0),
         normal=dict(type='NormalHead', deconv_channels=(), conv_channels=(), dropout=0.0),

@@ -24,7 +24,8 @@ class RandomTexture(BaseTransform):
     """Give rendered clothes, and now and then skin and hair, a drawn fabric or the texture of a photo; shading stays.
 
     Renders in front of photographs teach that whatever looks like a photograph is background. People who wear parts of
-    photographs unlearn that, and their clothes are more varied than any wardrobe. Needs ``part_map``.
+    photographs unlearn that, and their clothes are more varied than any wardrobe. Needs ``part_map``; samples without
+    one stay as they are where there are no photos.
 
     Args:
         clothes_prob: Probability that a class of clothes changes.
@@ -51,8 +52,10 @@ class RandomTexture(BaseTransform):
         if np.random.rand() >= self.prob:
             return results
         if 'part_map' not in results:
+            if self.background is None:
+                return results
             raise UserError(f"{results['img_path']}: RandomTexture needs parts; add 'parts' to the data set's labels, "
-                            'or leave it out')  # fmt: skip
+                            'or give it no background')  # fmt: skip
         image, parts = results['img'], results['part_map']
         changed = image.astype(np.float32)
         photos = photos_of(self.background) if self.background else ()

@@ -69,7 +69,7 @@ class RandomOccluder(BaseTransform):
 class RandomDecoy(BaseTransform):
     """Put things behind people, of photographs or of cloth such as people wear: neither texture nor outline is enough.
 
-    Needs ``mask`` or ``part_map`` at the image's size; labels stay.
+    Needs ``mask`` or ``part_map`` at the image's size (else nothing is done); labels stay.
 
     Args:
         pieces, size, fabric_prob, background: As of `RandomOccluder`.
@@ -88,10 +88,10 @@ class RandomDecoy(BaseTransform):
 
     def transform(self, results: Sample) -> Sample:
         """Replace ``img`` with the given probability."""
-        if np.random.rand() >= self.prob:
+        known = next((results[name] for name in ('mask', 'part_map') if name in results), None)
+        if known is None or np.random.rand() >= self.prob:
             return results
-        photos = photos_of(self.background) if self.background else ()
-        person = results['mask' if 'mask' in results else 'part_map'] > 0
+        photos, person = photos_of(self.background) if self.background else (), known > 0
         behind = results['img']
         for _ in range(np.random.randint(self.pieces[0], self.pieces[1] + 1)):
             share = np.exp(np.random.uniform(*np.log(self.size)))

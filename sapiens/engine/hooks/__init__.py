@@ -6,6 +6,7 @@ from .checkpoint import SafeCheckpointHook
 from .ema import EMAHook
 from .pictures import MAEVisHook, PredictionVisHook, ResultHook
 from .preemption import EXIT_REQUEUE, Preempted, PreemptionHook
+from .stragglers import StragglerHook
 from .watch import BadSampleHook, NaNGuardHook, ThroughputHook, TrainingDiverged
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     'PredictionVisHook',
     'ResultHook',
     'SafeCheckpointHook',
+    'StragglerHook',
     'ThroughputHook',
     'TimeBudgetHook',
     'TrainingDiverged',

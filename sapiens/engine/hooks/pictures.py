@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from torch import nn
 
 from ...registry import HOOKS
@@ -27,16 +26,15 @@ from ..sharding import is_sharded
 
 
 @contextmanager
-def _evaluating(model: Any) -> Iterator[Any]:
-    """The bare model in eval mode, without gradients, leaving random states as they were."""
-    bare = model.module if is_model_wrapper(model) else model
-    training = bare.training
-    bare.eval()
+def _evaluating(model: nn.Module) -> Iterator[Any]:
+    """The model in eval mode, without gradients, leaving random states as they were."""
+    training = model.training
+    model.eval()
     try:
         with torch.no_grad(), seeded(0):
-            yield bare
+            yield model
     finally:
-        bare.train(training)
+        model.train(training)
 
 
 def _painter(model: nn.Module) -> HumanVisualizer:
@@ -119,12 +117,11 @@ class PredictionVisHook(Hook):
         """Draw part of the batch just trained on."""
         if not (self.interval and self.every_n_train_iters(runner, self.interval) and is_main_process()):
             return
-        bare = runner.model.module if is_model_wrapper(runner.model) else runner.model
         # Running a sharded model is a joint act; a picture on one process alone would wait for ever.
-        if not hasattr(bare, 'heads') or is_sharded(bare):
+        if not hasattr(runner.bare_model, 'heads') or is_sharded(runner.bare_model):
             return
         batch = _first(data_batch, self.max_images)
-        with _evaluating(runner.model) as model:
+        with _evaluating(runner.bare_model) as model:
             samples = _in_input_frame(batch['data_samples'])
             prepared = model.data_preprocessor({**batch, 'data_samples': samples}, False)
             predicted = model(**prepared, mode='predict')
@@ -132,23 +129,13 @@ class PredictionVisHook(Hook):
 
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Draw what the validation predicted for its first batches."""
-        bare = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        if batch_idx < self.val_batches and is_main_process() and hasattr(bare, 'heads'):
+        if batch_idx < self.val_batches and is_main_process() and hasattr(runner.bare_model, 'heads'):
             predicted = _in_input_frame(list(outputs)[: self.max_images])
             self._draw(runner, _first(data_batch, self.max_images), predicted, f'val_{batch_idx}', runner.iter)
 
     def _draw(self, runner: Any, batch: dict, predicted: Sequence[Any], name: str, step: int) -> None:
         painter = _painter(runner.model)
-        rows = []
-        for image, sample in zip(batch['inputs'], predicted, strict=True):
-            image = _rgb(image)
-            tiles = [image]
-            titles = ['input']
-            for prefix, word in (('gt', 'label'), ('pred', 'prediction')):
-                for task, picture in painter.draw_sample(image, sample, prefix).items():
-                    tiles.append(picture)
-                    titles.append(f'{task} {word}')
-            rows.append(side_by_side(tiles, titles))
+        rows = [painter.draw_row(_rgb(image), sample) for image, sample in zip(batch['inputs'], predicted, strict=True)]
         width = max(row.shape[1] for row in rows)
         rows = [np.pad(r, ((0, 0), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows]
         runner.visualizer.add_image(name, np.concatenate(rows), step)
@@ -184,12 +171,12 @@ class MAEVisHook(Hook):
             self._draw(runner, data_batch, 'mae_val', runner.iter)
 
     def _draw(self, runner: Any, data_batch: dict, name: str, step: int) -> None:
-        bare = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        bare = runner.bare_model
         if not hasattr(bare, 'reconstruct') or is_sharded(bare) or not is_main_process():
             return
         images = torch.stack(list(data_batch['inputs'][: self.max_images]))
         rows = []
-        with _evaluating(runner.model) as model:
+        with _evaluating(runner.bare_model) as model:
             for ratio in self.mask_ratios:
                 generator = torch.Generator().manual_seed(0)
                 result = model.reconstruct(images, mask_ratio=ratio, generator=generator)
@@ -243,6 +230,5 @@ class ResultHook(Hook):
         else:
             runner.logger.warning(f'No picture of {out.stem}: its original image cannot be read again')
             return
-        pictures = self._painter.draw_sample(image, sample, 'pred')
-        picture = side_by_side([image, *pictures.values()], ['image', *pictures])
+        picture = self._painter.draw_row(image, sample, ('pred',))
         write_atomic(out, cv2.imencode('.png', picture[..., ::-1])[1].tobytes())

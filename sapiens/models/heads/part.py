@@ -71,16 +71,19 @@ class PartHead(DeconvHead):
         return output.flip(-1)[:, self.swap]
 
     def loss(self, output: torch.Tensor, samples: list[HumanDataSample]) -> dict[str, torch.Tensor]:
-        """``loss_ce`` at the labels' resolution (logits are upsampled bilinearly) and ``acc_seg`` in percent."""
+        """``loss_ce`` at the labels' resolution (logits are upsampled bilinearly) and ``acc_seg`` in percent.
+
+        Samples with a mask of people instead of parts have a part in it too: there, all parts together are one class.
+        """
         chosen = self.labelled(samples, 'gt_part_map')
+        outlined = [i for i in self.labelled(samples, 'gt_mask') if 'gt_part_map' not in samples[i]]
+        outlines = self._outline_loss(output, samples, outlined)
         ignore = self.loss_module.ignore_index
         if not chosen:
             # The loss may count pixels over all processes: each has to ask it, also one without labels.
             nothing = torch.full_like(output[:, 0], ignore, dtype=torch.long)
-            return {'loss_ce': self.loss_module(output, nothing)}
-        labels = torch.stack([samples[i].gt_part_map for i in chosen]).to(output.device).long()
-        logits = take(output, chosen)
-        logits = F.interpolate(logits.float(), size=labels.shape[-2:], mode='bilinear', align_corners=False)
+            return {'loss_ce': self.loss_module(output, nothing) + outlines}
+        logits, labels = _at_labels(output, samples, chosen, 'gt_part_map')
         # The plain mean runs over all pixels of the batch, those of unlabelled images included.
         share = len(chosen) / len(samples) if self.loss_module.reduction == 'pixels' else 1.0
         with torch.no_grad():
@@ -91,7 +94,18 @@ class PartHead(DeconvHead):
             raise UserError(f"a label {int(labels.masked_fill(labels == ignore, 0).max())} lies outside the "
                             f"{self.out_channels} classes of '{self.vocabulary.name}'; run tools/check_dataset.py or "
                             'set label_map') from None  # fmt: skip
-        return {'loss_ce': loss * share, 'acc_seg': accuracy}
+        return {'loss_ce': loss * share + outlines, 'acc_seg': accuracy}
+
+    def _outline_loss(
+        self, output: torch.Tensor, samples: list[HumanDataSample], outlined: list[int]
+    ) -> torch.Tensor | float:
+        """Cross-entropy of person against background, their share of the batch's pixels."""
+        if not outlined:
+            return 0.0
+        logits, people = _at_labels(output, samples, outlined, 'gt_mask')
+        person = logits[:, 1:].logsumexp(1) - logits[:, 0]
+        loss = F.binary_cross_entropy_with_logits(person, people[:, 0].to(person.dtype))
+        return loss * self.loss_module.loss_weight * len(outlined) / len(samples)
 
     def predict(self, output: torch.Tensor, samples: list[HumanDataSample]) -> None:
         """Write ``pred_part_map`` (H, W) uint8 at the original size, and ``pred_part_scores`` if asked for."""
@@ -102,3 +116,12 @@ class PartHead(DeconvHead):
             if self.with_scores:
                 best = logits.softmax(0).amax(0, keepdim=True)
                 sample.set_field(to_host(map_to_original(best, warp, ori_shape)[0]), 'pred_part_scores')
+
+
+def _at_labels(
+    output: torch.Tensor, samples: list[HumanDataSample], chosen: list[int], field: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of the chosen samples at the size of their labels, and the labels as integers."""
+    labels = torch.stack([samples[i].get(field) for i in chosen]).to(output.device).long()
+    logits = F.interpolate(take(output, chosen).float(), size=labels.shape[-2:], mode='bilinear', align_corners=False)
+    return logits, labels

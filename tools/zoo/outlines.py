@@ -1,0 +1,58 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Photographs with COCO annotations as training data: 17 of the 308 points, and who is a person.
+
+Usage: python tools/zoo/outlines.py ANNOTATIONS.json --images FOLDER --out FOLDER
+
+Images whose persons all have an outline become a manifest of keypoints and masks, crowds counted as people; the others
+are left to `CocoKeypointDataset`. The photographs' licences must allow training, and their authors want credit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from sapiens.errors import UserError, run_cli
+
+
+def main() -> None:
+    """Write the manifest."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('annotations', help='COCO-style person keypoints with segmentations')
+    parser.add_argument('--images', required=True, help='folder of the images')
+    parser.add_argument('--out', required=True, help='folder of the manifest')
+    args = parser.parse_args()
+    import numpy as np
+    from evaluate import person_masks, read_annotations
+
+    from sapiens.apis.sources import open_frames
+    from sapiens.datasets import ManifestWriter
+    from sapiens.vocabularies import convert_keypoints, load_keypoints
+
+    images = [image for image in read_annotations(args.annotations).values() if image['persons']]
+    masks = [person_masks(image) for image in images]
+    known = [(image, mask) for image, mask in zip(images, masks, strict=True) if mask is not None]
+    if not known:
+        raise UserError(f'{args.annotations}: no image has outlines of all its persons')
+    coco, target = load_keypoints('coco17'), load_keypoints('keypoints308')
+    frames = open_frames([str(Path(args.images) / image['file_name']) for image, _ in known])
+    with ManifestWriter(args.out, keypoints='keypoints308') as writer:
+        for (image, (people, crowds)), frame in zip(known, frames, strict=True):
+            persons = []
+            for person in image['persons']:
+                points = np.reshape(person.get('keypoints') or np.zeros(51), (17, 3))
+                moved, visible = convert_keypoints(points[:, :2], points[:, 2], coco, target, inverse=True)
+                points = np.concatenate([np.nan_to_num(moved), visible[:, None]], 1)
+                if not person.get('iscrowd'):
+                    persons.append({'bbox': person['bbox'], 'keypoints': points.round(2).tolist()})
+            name = Path(image['file_name']).stem.replace('.', '_')
+            writer.write(name, frame.image, mask=people | crowds, persons=persons)
+    print(f'{args.out}: {len(known)} images')
+
+
+if __name__ == '__main__':
+    run_cli(main)
