@@ -70,6 +70,17 @@ def test_one_batch_of_both_trains_all_heads(mixed):
         assert all(g is not None and torch.isfinite(g).all() for g in grads) and any(g.any() for g in grads), task
 
 
+def test_no_transform_of_the_pipeline_asks_photographs_for_labels(mixed):
+    _, config = mixed
+    for dataset in config.train_dataloader.dataset.datasets:
+        for step in dataset.pipeline:
+            if 'prob' in step:
+                step.prob = 1.0
+    data = DATASETS.build(config.train_dataloader.dataset)
+    for index in range(2):
+        assert data[index]['inputs'].shape == (3, 128, 96)
+
+
 def test_photographs_alone_cost_other_heads_nothing(mixed):
     data, config = mixed
     config.model.backbone.arch = dict(embed_dims=32, num_layers=1, num_heads=2, feedforward_channels=32)
