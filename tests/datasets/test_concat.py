@@ -123,3 +123,14 @@ def test_a_manifest_of_fewer_points(tmp_path):
         where = [load_vocabulary(name).names.index(n) for n in load_vocabulary('coco17').names]
         np.testing.assert_array_equal(info['keypoints'][where], points[:, :2])
         assert (info['keypoints_visible'] > 0).sum() == 17 and np.isfinite(info['keypoints']).all()
+
+
+def test_people_without_points_are_left_out_unless_there_is_more_to_learn(tmp_path):
+    scene = sphere((64, 48), center=(24.0, 30.0), radius=15.0)
+    with ManifestWriter(tmp_path) as writer:
+        writer.write('0', scene['img'], mask=scene['mask'], persons=[{'bbox': [8, 14, 32, 32]}])
+    choice = dict(sample_per='person', keypoint_vocabulary='keypoints308')
+    assert len(HumanManifestDataset(str(tmp_path), labels=['mask'], **choice)) == 1
+    for labels in (None, []):
+        with pytest.raises(UserError, match='is empty'):
+            HumanManifestDataset(str(tmp_path), labels=labels, **choice)
