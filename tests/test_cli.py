@@ -101,6 +101,8 @@ def test_download_lists_what_is_published_and_names_the_nearest(monkeypatch, cap
     code, out, _ = call(monkeypatch, capsys, 'download', '--list')
     (line,) = [line for line in out.splitlines() if line.startswith('pose_308_1b ')]
     assert code == 0 and line.split() == ['pose_308_1b', 'facebook/sapiens-pose-1b', 'CC-BY-NC-4.0']
-    for arguments, message in ([['pose_308_1bb'], "did you mean 'pose_308_1b'?"], [[], 'say what to download']):
+    monkeypatch.setattr('sapiens.engine.hub.download', lambda *_: pytest.fail('fetched before all names were read'))
+    wrong, near = 'pose_308_1bb', "did you mean 'pose_308_1b'?"
+    for arguments, message in (([wrong], near), (['pose_308_1b', wrong], near), ([], 'say what to download')):
         code, _, err = call(monkeypatch, capsys, 'download', *arguments)
         assert code == 1 and message in err and err.count('\n') == 1

@@ -1,11 +1,6 @@
 # Surface normals, tiny encoder, 256 x 192 (H x W).
-_base_ = '../_base_/tasks/normal.py'
+_base_ = ['../_base_/tasks/normal.py', '../_base_/tiny.py']
 input_size = (256, 192)
-model = dict(
-    backbone=dict(arch='tiny'),
-    heads=dict(normal=dict(deconv_channels=(96, 96, 96), conv_channels=(96, 96, 96))),
-)
-train_dataloader = dict(batch_size=8)
-val_dataloader = dict(batch_size=8)
-# The tiny encoder starts from random weights, so all layers learn alike.
-optim_wrapper = dict(optimizer=dict(lr=1e-3), paramwise_cfg=dict(layer_decay_rate=1.0))
+model = dict(backbone=_base_.tiny.backbone, heads=dict(normal=_base_.tiny.dense_head))
+train_dataloader = val_dataloader = _base_.tiny.dataloader
+optim_wrapper = _base_.tiny.optim_wrapper

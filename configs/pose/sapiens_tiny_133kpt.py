@@ -1,9 +1,5 @@
 # 133 COCO-WholeBody keypoints, tiny encoder, 256 x 192 (H x W).
-_base_ = '../_base_/tasks/133kpt.py'
+_base_ = ['../_base_/tasks/133kpt.py', '../_base_/tiny.py']
 input_size = (256, 192)
-model = dict(
-    backbone=dict(arch='tiny'),
-    heads=dict(pose=dict(deconv_channels=(96, 96), conv_channels=(96, 96))),
-)
-# The tiny encoder starts from random weights, so all layers learn alike.
-optim_wrapper = dict(optimizer=dict(lr=1e-3), paramwise_cfg=dict(layer_decay_rate=1.0))
+model = dict(backbone=_base_.tiny.backbone, heads=dict(pose=_base_.tiny.pose_head))
+optim_wrapper = _base_.tiny.optim_wrapper

@@ -28,5 +28,6 @@ def main() -> None:
     if args.list:
         for item in hub.published()['files']:
             print(f'{item.get("model") or "-":<14} {item["repository"]:<34} {item["licence"]}')
-    for name in args.names:
-        print(hub.download(name, args.out))
+    # A name that is none is said before anything is fetched.
+    for reference in [hub.named(name) for name in args.names]:
+        print(hub.download(reference, args.out))

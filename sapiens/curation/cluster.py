@@ -37,7 +37,7 @@ class Cluster:
 
     Raises:
         MissingPackageError: Ray is not installed.
-        UserError: No such cluster, or the stages need more than it has.
+        UserError: No such cluster, none that would start, or the stages need more than it has.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Cluster:
             # On top of what the stages take: with too few for reading, writing and resuming Ray waits for ever.
             logical = math.ceil(sum(high * needs['num_cpus'] for needs, _, _, high in self.groups)) + SPARE
             store = {} if store_mb is None else dict(object_store_memory=store_mb * 2**20)
-            self.ray.init(num_cpus=logical, include_dashboard=False, **store, **quiet)
+            self._start(num_cpus=logical, include_dashboard=False, **store, **quiet)
         else:
             try:
                 self.ray.init(address=address, **quiet)
@@ -73,6 +73,19 @@ class Cluster:
         logging.getLogger('ray.data').setLevel(logging.ERROR)
         if not self.gpus and any(stage.resources.get('num_gpus') for stage in stages):
             self.console.print('no GPU here: the stages that want one run on CPUs', style='yellow')
+
+    def _start(self, tries: int = 3, **options: Any) -> None:
+        """Start Ray here. It gives its processes 30 seconds, which may be too few on a busy machine."""
+        for left in reversed(range(tries)):
+            try:
+                self.ray.init(**options)
+                return
+            except Exception as error:  # Ray raises nothing narrower
+                self.ray.shutdown()
+                reason = ' '.join(str(error).split())[:160]
+                if not left:
+                    raise UserError(f'Ray does not start on this machine ({reason}); is it too busy?') from None
+                self.console.print(f'Ray did not start ({reason}): once more', style='yellow')
 
     def _share_out(self, stages: list[Stage]) -> None:
         """Group neighbours that ask for the same; for each group: Ray's arguments, names, least and most processes."""

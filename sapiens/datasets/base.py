@@ -90,8 +90,8 @@ class HumanDataset(BaseDataset):
                 )
         # Built by our registry, so that names resolve with or without a Runner's default scope.
         built = [TRANSFORMS.build(t) if isinstance(t, dict) else copy.deepcopy(t) for t in pipeline]
-        labels = None if labels is None else check_kinds(labels)
-        settle(built, input_size=self.input_size, labels=labels, background=background, draw=self._draw)
+        self.labels = None if labels is None else check_kinds(labels)
+        settle(built, input_size=self.input_size, labels=self.labels, background=background, draw=self._draw)
         super().__init__(
             ann_file=ann_file,
             data_root=data_root,

@@ -33,7 +33,7 @@ class HumanManifestDataset(HumanDataset):
 
     Args:
         sample_per: ``'image'``, or ``'person'`` for one sample a person with box and keypoints; training leaves out
-            persons without a labelled point.
+            persons without a labelled point, unless ``labels`` names what else there is to learn.
         keypoint_vocabulary: Vocabulary of the samples; default is the manifest's. With another one, keypoints are
             converted by the vocabularies' maps (308 -> 133 -> 17; backwards too, the other points are unlabelled).
         part_vocabulary: Vocabulary of the part ids; default is the manifest's. Another one needs a ``label_map``.
@@ -132,7 +132,8 @@ class HumanManifestDataset(HumanDataset):
             box, points, problem = self._person(record, number, name, notes)
         except UserError:
             return ''  # one malformed person of many is a bad sample, said when it is taken
-        if not self.test_mode and self.keypoint_vocabulary is not None and not (points[:, 2] > 0).any():
+        points_alone = self.keypoint_vocabulary is not None and not self.labels
+        if not self.test_mode and points_alone and not (points[:, 2] > 0).any():
             return 'without labelled keypoints'
         return f'with {problem} and without keypoints' if box is None else ''
 

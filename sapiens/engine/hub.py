@@ -140,6 +140,21 @@ def _at_hand(reference: Reference) -> Path | None:
     return None
 
 
+def named(name: str) -> Reference:
+    """What a name means on the hub, see `parse_reference`.
+
+    Raises:
+        HubError: Nothing; the nearest model is named.
+    """
+    reference = parse_reference(name)
+    if reference is None:
+        names = [i['model'] for i in published()['files'] if 'model' in i]
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+        hint = f"did you mean '{near[0]}'? " if near else ''
+        raise HubError(f"'{name}': {hint}give a model ('pose_308_1b') or owner/name[@revision][:file] of the hub")
+    return reference
+
+
 def download(name: str | Reference, folder: str | Path | None = None) -> Path:
     """Get weights from the hub, or from the cache of earlier downloads.
 
@@ -156,13 +171,7 @@ def download(name: str | Reference, folder: str | Path | None = None) -> Path:
         HubError: No network and nothing cached, unknown, gated, ambiguous, or not enough disk.
         MissingPackageError: huggingface_hub is not installed.
     """
-    reference = parse_reference(name) if isinstance(name, str) else name
-    if reference is None:
-        names = [i['model'] for i in published()['files'] if 'model' in i]
-        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
-        hint = f"did you mean '{near[0]}'? " if near else ''
-        raise HubError(f"'{name}': {hint}give a model ('pose_308_1b') or owner/name[@revision][:file] of the hub")
-    path = _Download(reference).run()
+    path = _Download(named(name) if isinstance(name, str) else name).run()
     if folder is None:
         return path
     copy = Path(folder) / path.name

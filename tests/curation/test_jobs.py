@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import types
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,7 @@ from sapiens.errors import MissingPackageError, UserError
 from sapiens.registry import CURATION_STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 900  # seconds that a run of Ray may take on a busy machine
 
 
 def needs(*modules):
@@ -241,6 +243,27 @@ def test_pairs_of_embeddings_that_all_point_one_way(exact, monkeypatch):
     assert (found['a'].tolist(), found['b'].tolist()) == ([10], [2000]) and found['distance'][0] < 0.01
 
 
+def test_ray_that_is_slow_to_start_gets_another_chance_and_then_one_line(monkeypatch):
+    from sapiens.curation import cluster
+
+    calls = []
+
+    def init(**options):
+        calls.append(options)
+        if len(calls) != 3:
+            raise Exception('The current node timed out\nduring startup')
+
+    ray = types.SimpleNamespace(init=init, shutdown=lambda: calls.append('down'))
+    monkeypatch.setattr(cluster, 'need', lambda *_, **__: ray)
+    stages = build_stages({'stages': {'size': dict(type='ImageSize')}})
+    cluster.Cluster(stages, num_cpus=2)
+    assert [call == 'down' for call in calls] == [False, True, False] and calls[2]['num_cpus'] >= 2 + cluster.SPARE
+    with pytest.raises(
+        UserError, match='Ray does not start on this machine .The current node timed out during startup'
+    ):
+        cluster.Cluster(stages, num_cpus=2)
+
+
 @pytest.mark.skipif(bool(importlib.util.find_spec('ray')), reason='the extra is there')
 def test_without_the_extra_it_says_how_to_get_it(crawl, tmp_path):
     from sapiens.curation.curate import curate
@@ -267,12 +290,12 @@ def test_a_killed_run_goes_on_and_other_thresholds_repeat_the_last_job(tmp_path)
 
     crawl = tmp_path / 'crawl'
     crawl.mkdir()
-    for number in range(400):
+    for number in range(200):
         (crawl / f'{number:03d}.jpg').write_bytes(jpeg(number, (400, 300 + number % 7)))
     (crawl / '007.jpg').write_bytes(b'')
     (tmp_path / 'config.py').write_text(
         "stages = dict(size=dict(type='ImageSize', reject=dict(min_side=200)), hash=dict(type='PerceptualHash'))\n"
-        'pack = dict(samples=100)\nblock, block_mb = 20, 0.2\nduplicates = dict(max_bits=0)\n'
+        'pack = dict(samples=100)\nblock, block_mb = 10, 0.1\nduplicates = dict(max_bits=0)\n'
     )
     command = [
         sys.executable,
@@ -284,22 +307,34 @@ def test_a_killed_run_goes_on_and_other_thresholds_repeat_the_last_job(tmp_path)
         str(tmp_path / 'out'),
     ]
     command += ['--num-cpus', '2', '--store-mb', '128']
-    env = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    # Ray's own niceness of 15 starves its processes on a machine with other work.
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'RAY_worker_niceness': '0'}
+
+    def run(*options):
+        subprocess.run([*command, *options], cwd=tmp_path, env=env, check=True, timeout=LIMIT)
+
     first = subprocess.Popen(command, cwd=tmp_path, env=env, start_new_session=True)
-    scores = tmp_path / 'out/scores/00000'
-    while first.poll() is None and len(list(scores.glob('*.parquet'))) < 2:
+    scores, end = tmp_path / 'out/scores/00000', time.monotonic() + LIMIT
+    while first.poll() is None and len(list(scores.glob('*.parquet'))) < 2 and time.monotonic() < end:
         time.sleep(0.05)
     os.killpg(first.pid, signal.SIGKILL)
-    assert first.wait() == -signal.SIGKILL
+    assert first.wait(LIMIT) == -signal.SIGKILL
     done = sum(pq.read_metadata(p).num_rows for p in scores.glob('*.parquet'))
-    assert 0 < done < 400
-    subprocess.run(command, cwd=tmp_path, env=env, check=True)
-    assert sorted(pq.read_table(scores)['id'].to_pylist()) == list(range(400))
+    assert 0 < done < 200
+    run()
+    assert sorted(pq.read_table(scores)['id'].to_pylist()) == list(range(200))
     assert (tmp_path / 'out/failed.txt').read_text().startswith('007.jpg\tread: 007.jpg: the image file is empty')
-    assert json.loads((tmp_path / 'out/shards/packed.json').read_text())['kept'] == 399
+    assert json.loads((tmp_path / 'out/shards/packed.json').read_text())['kept'] == 199
     before = {p: p.stat().st_mtime_ns for p in scores.iterdir()}
-    subprocess.run([*command, '--cfg-options', 'stages.size.reject.min_side=303'], cwd=tmp_path, env=env, check=True)
+    run('--cfg-options', 'stages.size.reject.min_side=303')
     known = json.loads((tmp_path / 'out/shards/packed.json').read_text())
-    assert known['kept'] == sum(300 + n % 7 >= 303 for n in range(400) if n != 7)
+    assert known['kept'] == sum(300 + n % 7 >= 303 for n in range(200) if n != 7)
     assert before == {p: p.stat().st_mtime_ns for p in scores.iterdir()}
     assert len(ShardImageDataset(str(tmp_path / 'out/shards'), pipeline=[])) == known['kept']
+    options = ['train_cfg.max_iters=2', 'input_size=(32,32)', 'train_dataloader.batch_size=4', 'param_scheduler=None',
+               'train_dataloader.dataset.type=ShardImageDataset', 'train_dataloader.dataset.data_root=out/shards',
+               'val_dataloader=None']  # fmt: skip
+    train = [sys.executable, str(ROOT / 'tools/train.py'), str(ROOT / 'configs/pretrain/sapiens_tiny_mae.py')]
+    command = [*train, '--work-dir', 'mae', '--cfg-options', *options]
+    run()
+    assert (tmp_path / 'mae/iter_2.pth').is_file()

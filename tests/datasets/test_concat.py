@@ -70,6 +70,17 @@ def test_one_batch_of_both_trains_all_heads(mixed):
         assert all(g is not None and torch.isfinite(g).all() for g in grads) and any(g.any() for g in grads), task
 
 
+def test_no_transform_of_the_pipeline_asks_photographs_for_labels(mixed):
+    _, config = mixed
+    for dataset in config.train_dataloader.dataset.datasets:
+        for step in dataset.pipeline:
+            if 'prob' in step:
+                step.prob = 1.0
+    data = DATASETS.build(config.train_dataloader.dataset)
+    for index in range(2):
+        assert data[index]['inputs'].shape == (3, 128, 96)
+
+
 def test_photographs_alone_cost_other_heads_nothing(mixed):
     data, config = mixed
     config.model.backbone.arch = dict(embed_dims=32, num_layers=1, num_heads=2, feedforward_channels=32)
@@ -112,3 +123,14 @@ def test_a_manifest_of_fewer_points(tmp_path):
         where = [load_vocabulary(name).names.index(n) for n in load_vocabulary('coco17').names]
         np.testing.assert_array_equal(info['keypoints'][where], points[:, :2])
         assert (info['keypoints_visible'] > 0).sum() == 17 and np.isfinite(info['keypoints']).all()
+
+
+def test_people_without_points_are_left_out_unless_there_is_more_to_learn(tmp_path):
+    scene = sphere((64, 48), center=(24.0, 30.0), radius=15.0)
+    with ManifestWriter(tmp_path) as writer:
+        writer.write('0', scene['img'], mask=scene['mask'], persons=[{'bbox': [8, 14, 32, 32]}])
+    choice = dict(sample_per='person', keypoint_vocabulary='keypoints308')
+    assert len(HumanManifestDataset(str(tmp_path), labels=['mask'], **choice)) == 1
+    for labels in (None, []):
+        with pytest.raises(UserError, match='is empty'):
+            HumanManifestDataset(str(tmp_path), labels=labels, **choice)

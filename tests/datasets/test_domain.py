@@ -69,6 +69,15 @@ def test_fabrics_are_of_all_colours_and_patterns():
     assert 15 < sum(plain) < 60
 
 
+def test_people_without_parts_keep_their_clothes(tmp_path):
+    cv2.imwrite(str(tmp_path / 'photo.png'), IMAGE)
+    sample = {name: value for name, value in person().items() if name != 'part_map'}
+    for folder in (None, str(tmp_path)):
+        assert RandomTexture(1.0, background=folder).transform(dict(sample))['img'] is IMAGE
+    with pytest.raises(UserError, match="add 'parts' to the data set's labels"):
+        RandomTexture(1.0, background=str(tmp_path)).transform(dict(img=IMAGE, img_path='a.png'))
+
+
 def test_dark_clothes_become_white_and_keep_their_shade():
     np.random.seed(0)
     image = np.full((60, 40, 3), 40, np.uint8)

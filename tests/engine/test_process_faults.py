@@ -1,11 +1,13 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """What a long run on many processes meets: each fault is one line, and nothing that was saved is lost."""
 
+import importlib.util
 import os
 import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 
@@ -107,6 +109,24 @@ def test_torchrun_starts_again_after_a_death_even_with_a_machine_less(tmp_path, 
             os.kill(process, signal.SIGKILL)
     output, _ = agents[0].communicate(timeout=LIMIT)
     assert agents[0].returncode == 0, output[-3000:]
+    assert min(last_run(folder)) in (3, 5), 'the one at 4 may not have been complete'
+    whole = tmp_path / 'whole'
+    train(config(tmp_path), 1, whole)
+    assert read_losses(folder) == pytest.approx(read_losses(whole), rel=1e-4)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec('ray'), reason='needs ray[train]')
+def test_ray_starts_again_what_died(tmp_path, monkeypatch):
+    monkeypatch.setenv('RAY_worker_niceness', '0')  # of 15 by default: starved on a machine with other work
+    file, folder = config(tmp_path, dict(type='CrashHook', at=5, wait=True)), tmp_path / 'run'
+    process = start(
+        sys.executable, 'tools/ray_train.py', file, '--workers', 2, '--global-batch', 8, '--work-dir', folder
+    )
+    wait_for(process, lambda: all((folder / f'paused{rank}').exists() for rank in range(2)))
+    found = subprocess.run(['ps', '-eo', 'pid=,args='], capture_output=True, text=True).stdout.splitlines()
+    os.kill(max(int(line.split()[0]) for line in found if 'ray::RayTrainWorker' in line), signal.SIGKILL)
+    output, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0, output[-3000:]
     assert min(last_run(folder)) in (3, 5), 'the one at 4 may not have been complete'
     whole = tmp_path / 'whole'
     train(config(tmp_path), 1, whole)

@@ -88,18 +88,20 @@ class ToyMetric(BaseMetric):
 
 @HOOKS.register_module()
 class CrashHook(Hook):
-    """Before iteration ``at`` (from 0): raise, or wait to be killed; torchrun's later starts go on."""
+    """Before iteration ``at`` (from 0): raise, or wait to be killed; who has waited there before goes on."""
 
     def __init__(self, at, wait=False):
         self.at, self.wait = at, wait
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter != self.at or int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)):
+        if runner.iter != self.at:
             return
         if not self.wait:
             raise RuntimeError('crash')
-        (Path(runner.work_dir) / f'paused{runner.rank}').touch()
-        time.sleep(120)
+        paused = Path(runner.work_dir) / f'paused{runner.rank}'
+        if not paused.exists():
+            paused.touch()
+            time.sleep(600)
 
 
 @HOOKS.register_module()

@@ -55,7 +55,28 @@ def test_a_job_asks_for_the_signal_and_passes_its_options_on(slurm):
     assert call.endswith(f'slurm_job.sh {TOOLS}/train.py c.py --amp --work-dir w\n')
 
 
-@pytest.mark.parametrize('name', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh'])
+@pytest.mark.parametrize(('nodes', 'up', 'code'), [(1, 1, 0), (3, 3, 0), (3, 1, 1), (1, 1, 7)])
+def test_curation_on_slurm_starts_one_ray_and_passes_its_options_on(slurm, tmp_path, nodes, up, code):
+    """`up` machines come up; sapiens ends with the code; what was started in the background ends with the job."""
+    env, log = slurm
+    (tmp_path / 'srun').write_text(f'#!/bin/sh\necho srun "$@" >> {log}\nexec sleep 300')
+    for name, answer in (('ray', f'for n in $(seq {up}); do echo " 1 node_$n"; done'), ('sapiens', f'exit {code}')):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {log}\n{answer}\n')
+        (tmp_path / name).chmod(0o755)
+    env |= dict(SLURM_NNODES=str(nodes), SLURM_CPUS_ON_NODE='64', TRIES='1')
+    command = [TOOLS / 'curation/slurm_curate.sh', 'c.py', 'a b', 'out', '--store-mb', '9']
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code
+    calls = log.read_text().splitlines()
+    start = 'srun --overlap --cpus-per-task=64'
+    assert f'{start} --nodes=1 --ntasks=1 --nodelist=node7 ray start --head --port=20017 --block' in calls
+    rest = f'{start} --nodes=2 --ntasks=2 --exclude=node7 ray start --address=node7:20017 --block'
+    assert (rest in calls) == (nodes == 3)
+    ran = 'sapiens curate c.py a b out --store-mb 9 --address node7:20017' in calls
+    assert ran == (up == nodes) and ('did not come up on 3 of 3 machines' in done.stderr) != ran
+
+
+@pytest.mark.parametrize('name', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'curation/slurm_curate.sh'])
 def test_without_arguments_a_script_says_how_to_use_it(name):
     done = subprocess.run([TOOLS / name], capture_output=True, text=True)
     assert done.returncode == 2 and 'Usage:' in done.stderr and name in done.stderr

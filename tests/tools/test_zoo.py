@@ -111,6 +111,17 @@ def test_outlined_photographs_become_training_data(tmp_path, monkeypatch):
         tool('outlines').main()
 
 
+def test_people_are_cut_out_by_colour():
+    y, x = np.mgrid[:120, :90]
+    person = (x - 45) ** 2 / 20**2 + (y - 70) ** 2 / 45**2 < 1
+    noise = np.random.RandomState(0).randint(-8, 9, (120, 90, 3))
+    image = np.clip(np.where(person[..., None], (180, 60, 40), (60, 90, 120)) + noise, 0, 255).astype(np.uint8)
+    rough = (x - 46) ** 2 / 22**2 + (y - 69) ** 2 / 44**2 < 1
+    mask = tool('cutouts').sharpen(image, rough)
+    assert (rough != person).mean() > 0.02 and (mask != person).mean() < 0.005
+    assert tool('cutouts').sharpen(image, np.zeros_like(rough)) is None
+
+
 def test_points_that_are_right_count(tmp_path):
     annotations = ROOT / 'tests/data/coco_785.json'
     person = json.loads(annotations.read_text())['annotations'][0]

@@ -24,8 +24,8 @@ class RandomTexture(BaseTransform):
     """Give rendered clothes, and now and then skin and hair, a drawn fabric or the texture of a photo; shading stays.
 
     Renders in front of photographs teach that whatever looks like a photograph is background. People who wear parts of
-    photographs unlearn that, and their clothes are more varied than any wardrobe. Needs ``part_map``; samples without
-    one stay as they are where there are no photos.
+    photographs unlearn that, and their clothes are more varied than any wardrobe. Needs ``part_map``; samples with a
+    mask alone stay as they are, and so do all without photos.
 
     Args:
         clothes_prob: Probability that a class of clothes changes.
@@ -52,7 +52,7 @@ class RandomTexture(BaseTransform):
         if np.random.rand() >= self.prob:
             return results
         if 'part_map' not in results:
-            if self.background is None:
+            if self.background is None or 'mask' in results:
                 return results
             raise UserError(f"{results['img_path']}: RandomTexture needs parts; add 'parts' to the data set's labels, "
                             'or give it no background')  # fmt: skip

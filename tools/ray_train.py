@@ -1,0 +1,91 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Train in the processes of a Ray cluster; those that die are started again and go on from the last checkpoint.
+
+    python tools/ray_train.py CONFIG --workers 16 --address auto --global-batch 512 --work-dir /shared/run
+
+Other options are those of tools/train.py. With `--workers 8:16` it goes on with fewer while a machine is missing. The
+work directory is on a file system that all machines see. Without --address, Ray is started on this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from sapiens.curation.cluster import plain_errors
+from sapiens.engine.config import load_config
+from sapiens.errors import UserError, run_cli
+from sapiens.utils.optional import need
+
+
+def train_here(settings: dict[str, Any]) -> None:
+    """What each process does; Ray has joined it with the others.
+
+    Args:
+        settings: ``command`` of the training, ``folder`` to be in, ``root`` of the toolkit.
+    """
+    sys.path.insert(0, settings['root'])
+    os.chdir(settings['folder'])
+    sys.argv = settings['command']
+    from sapiens.commands.train import main
+
+    main()
+
+
+def main() -> None:
+    """Start the processes and wait."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--workers', required=True, metavar='N[:MAX]', help='processes: one per GPU, or of CPUs')
+    parser.add_argument('--cpus-per-worker', type=int, default=1, help='for its loader; default: 1')
+    parser.add_argument('--address', help="of a cluster, 'auto' for the one of this machine; default: start one here")
+    parser.add_argument(
+        '--max-failures', type=int, default=3, help='times that processes are started again; -1: always'
+    )
+    parser.add_argument('--work-dir', required=True, help='folder that all machines see')
+    args, options = parser.parse_known_args()
+    numbers = args.workers.split(':')
+    if not all(n.isdigit() and int(n) for n in numbers) or len(numbers) > 2:
+        raise UserError(f'--workers {args.workers}: give a number of processes, or two as 8:16')
+    load_config(args.config)
+    why, how = 'training on Ray', dict(package="'ray[train]'")
+    ray, train = need('ray', why, **how), need('ray.train', why, **how)
+    torch_of = need('ray.train.torch', why, **how)
+    work_dir = Path(args.work_dir).resolve()
+    command = [
+        'tools/train.py',
+        args.config,
+        '--launcher',
+        'pytorch',
+        '--resume',
+        '--work-dir',
+        str(work_dir),
+        *options,
+    ]
+    least, most = int(numbers[0]), int(numbers[-1])
+    ray.init(address=args.address, include_dashboard=None if args.address else False)
+    gpus = ray.cluster_resources().get('GPU', 0) >= least
+    trainer = torch_of.TorchTrainer(
+        train_here,
+        train_loop_config=dict(command=command, folder=os.getcwd(), root=sys.path[0]),
+        torch_config=torch_of.TorchConfig(backend='nccl' if gpus else 'gloo'),
+        scaling_config=train.ScalingConfig(
+            num_workers=least if least == most else (least, most),
+            use_gpu=gpus,
+            resources_per_worker={'CPU': args.cpus_per_worker, **({'GPU': 1} if gpus else {})},
+        ),
+        run_config=train.RunConfig(
+            name='ray', storage_path=str(work_dir), failure_config=train.FailureConfig(max_failures=args.max_failures)
+        ),
+    )
+    with plain_errors():
+        trainer.fit()
+
+
+if __name__ == '__main__':
+    run_cli(main)
