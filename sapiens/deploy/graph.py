@@ -113,12 +113,12 @@ class RawGraph(nn.Module):
 
     def __init__(self, graph: DeployGraph) -> None:
         super().__init__()
-        self.graph, self.output_names = graph, [RAW[kind] for kind in graph.kinds.values()]
+        self.decoded, self.output_names = graph, [RAW[kind] for kind in graph.kinds.values()]
         self.example = graph.example
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """``(B, 3, H, W)`` -> what the heads say; depth at the size of the input."""
-        found = dict(zip(self.graph.output_names, self.graph(images), strict=True))
+        found = dict(zip(self.decoded.output_names, self.decoded(images), strict=True))
         return tuple(found[name] for name in self.output_names)
 
 
