@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..structures.geometry import align_scale_shift
 from .detectors import Detections
 from .predictor import Crop
 from .results import DepthMap, ImageResult, KeypointSet, NormalMap, PartMap
@@ -154,10 +155,10 @@ def _align(values: np.ndarray, reference: np.ndarray, mine: np.ndarray) -> np.nd
 
     A negative scale would turn the person inside out; then the mean alone is matched.
     """
-    x, y = values[..., 0][mine].astype(np.float64), reference[..., 0][mine].astype(np.float64)
+    x, y = values[..., 0][mine], reference[..., 0][mine]
     if not len(x):
         return values
-    variance = x.var()
-    scale = float(((x - x.mean()) * (y - y.mean())).mean() / variance) if variance > 0 else 0.0
-    scale = scale if scale > 0 else 1.0
-    return (values * scale + (y.mean() - scale * x.mean())).astype(np.float32)
+    scale, shift = align_scale_shift(x, y)
+    if scale <= 0:
+        scale, shift = 1.0, float(np.mean(y, dtype=np.float64) - np.mean(x, dtype=np.float64))
+    return (values * scale + shift).astype(np.float32)

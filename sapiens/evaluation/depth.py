@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..registry import METRICS
+from ..structures.geometry import align_scale_shift
 from .base import HumanMetric, count_notes, dense_pair, extent_text, noted
 from .report import EvaluationReport
 from .tables import Table
@@ -19,30 +20,6 @@ _ALIGNMENTS = {
     'median': 'scale per image by the ratio of medians on human pixels',
     'none': 'none: the prediction is metric',
 }
-
-
-def align_scale_shift(prediction: np.ndarray, label: np.ndarray) -> tuple[float, float]:
-    r"""Closed-form least squares: the s, t that minimise :math:`\sum_i (s\,p_i + t - g_i)^2`.
-
-    :math:`s = \mathrm{cov}(p, g) / \mathrm{var}(p)`, :math:`t = \bar g - s\,\bar p`. A constant prediction (or a
-    single pixel) has no scale: s = 0, t = mean of the labels.
-
-    Args:
-        prediction: ``(N,)`` finite, N >= 1.
-        label: ``(N,)`` finite.
-
-    Returns:
-        s, t.
-    """
-    p, g = np.asarray(prediction, np.float64), np.asarray(label, np.float64)
-    p_mean, g_mean = p.mean(), g.mean()
-    centred = p - p_mean
-    variance = float((centred**2).mean())
-    # Rounding leaves a constant map with a variance of about (1e-8 * value)^2.
-    if variance <= (1e-7 * max(abs(p_mean), np.finfo(np.float64).tiny)) ** 2:
-        return 0.0, float(g_mean)
-    scale = float((centred * (g - g_mean)).mean() / variance)
-    return scale, float(g_mean - scale * p_mean)
 
 
 def align_median(prediction: np.ndarray, label: np.ndarray) -> float:
