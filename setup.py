@@ -44,6 +44,6 @@ setup(
     extras_require={
         name: requirements(name)
         for name in ('hub', 'demo', 'synthesis', 'mitsuba', 'openmmlab', 'tests', 'docs')
-        + ('curation', 'streaming', 'onnx', 'openvino', 'export', 'fast')
+        + ('curation', 'streaming', 'onnx', 'openvino', 'export', 'executorch', 'coreml', 'fast')
     },
 )

@@ -5,7 +5,8 @@ Pose: 308 heatmaps of 256 x 192 -> keypoints. The straightforward way works on w
 it to its old maximum, clip, take the logarithm of all of them, one Newton step at each argmax.
 Parts: logits of 28 classes at 1024 x 768 -> class map of a 4K photo. The straightforward way interpolates all logits to
 the photo's size and takes the argmax.
-Prints medians of the times, their ratio, and how far the results differ.
+Prints medians of the CPU times, the ratio of the medians and of the worst and best round, and how far the results
+differ.
 """
 
 from __future__ import annotations
@@ -58,17 +59,18 @@ def whole_map_decode(heatmaps: np.ndarray, codec: UDPHeatmap) -> tuple[np.ndarra
     return (np.stack([columns, rows], 1) - step) * scale, scores
 
 
-def compare(ours: Callable, plain: Callable, repeats: int) -> tuple[float, float]:
-    """Median seconds of both, called in turn after one warm-up each."""
+def compare(ours: Callable, plain: Callable, repeats: int) -> tuple[float, float, list[float]]:
+    """Median CPU-seconds of both and the ratio of each round, sorted; called in turn after one warm-up each."""
     times: dict[Callable, list[float]] = {ours: [], plain: []}
     for function in (ours, plain):
         function()
     for _ in range(repeats):
         for function in (ours, plain):
-            start = time.perf_counter()
+            start = time.process_time()
             function()
-            times[function].append(time.perf_counter() - start)
-    return statistics.median(times[ours]), statistics.median(times[plain])
+            times[function].append(time.process_time() - start)
+    ratios = sorted(slow / fast for fast, slow in zip(times[ours], times[plain], strict=True))
+    return statistics.median(times[ours]), statistics.median(times[plain]), ratios
 
 
 def trained_maps(codec: UDPHeatmap, count: int, generator: torch.Generator) -> torch.Tensor:
@@ -97,8 +99,9 @@ def main() -> None:
         table.add_column(column, justify='left' if column == 'case' else 'right')
 
     def row(case: str, ours: Callable, plain: Callable, difference: str) -> None:
-        fast, slow = compare(ours, plain, args.repeats)
-        table.add_row(case, f'{fast * 1e3:.1f}', f'{slow * 1e3:.1f}', f'{slow / fast:.1f}x', difference)
+        fast, slow, ratios = compare(ours, plain, args.repeats)
+        ratio = f'{slow / fast:.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})'
+        table.add_row(case, f'{fast * 1e3:.1f}', f'{slow * 1e3:.1f}', ratio, difference)
 
     codec = UDPHeatmap((1024, 768))
     noise = torch.randn(1, 308, 256, 192, generator=generator)

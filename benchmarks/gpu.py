@@ -54,7 +54,6 @@ BATCHES = {
     'finetune': {'0.3b': 16, '0.6b': 16, '1b': 8, '2b': 4},
     'pretrain': {'0.3b': 64, '0.6b': 32, '1b': 32, '2b': 16},
 }
-SECONDS = 3.0
 JOB_LIMIT = 420.0
 
 
@@ -76,6 +75,9 @@ def plan(sizes: list[str], tasks: list[str]) -> list[dict[str, str]]:
 class Clock:
     """Seconds of a function on a device."""
 
+    about = 3.0
+    """Seconds that one row is measured."""
+
     def __init__(self, device: str) -> None:
         self.device = device
 
@@ -85,12 +87,12 @@ class Clock:
             torch.cuda.synchronize()
 
     def seconds(self, run: Callable[[], Any], warm_up: int = 3) -> float:
-        """Median of calls for about `SECONDS`, after some that do not count."""
+        """Median of calls for `about` so long, after some that do not count."""
         for _ in range(warm_up if self.device == 'cuda' else 1):
             run()
         self.wait()
         times: list[float] = []
-        while sum(times) < SECONDS and len(times) < 200 or len(times) < 3:
+        while sum(times) < self.about and len(times) < 200 or len(times) < 3:
             start = time.perf_counter()
             run()
             self.wait()
@@ -215,6 +217,7 @@ class Skipped(Exception):
 def work(job: dict[str, Any]) -> None:
     """Measure the variants of a job, one line of JSON for each row."""
     device, mode = job['device'], job['mode']
+    Clock.about = job['seconds']
     if device == 'cuda':
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         torch.set_autocast_dtype('cuda', torch.bfloat16)
@@ -357,6 +360,7 @@ def main() -> None:
     parser.add_argument('--sizes', nargs='+', choices=('tiny', '0.3b', '0.6b', '1b', '2b'), help='default: 0.3b to 2b')
     parser.add_argument('--tasks', nargs='+', choices=tuple(CONFIGS), default=list(CONFIGS))
     parser.add_argument('--batch-size', type=int, help='default: by size and mode, up to 64')
+    parser.add_argument('--seconds', type=float, default=Clock.about, help='that one row is measured; 3')
     parser.add_argument('--out', type=Path, default=Path('outputs/gpu'), help='folder of results.md and results.json')
     parser.add_argument('--job', help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -393,7 +397,8 @@ def main() -> None:
             break
         print(f'[{number + 1}/{len(jobs)}, {left / 60:.1f} min left]', flush=True)
         limit = JOB_LIMIT if args.device == 'cuda' else 600.0
-        run_job({**job, 'device': args.device, 'batch_size': args.batch_size}, min(left, limit), add)
+        options = dict(device=args.device, batch_size=args.batch_size, seconds=args.seconds)
+        run_job({**job, **options}, min(left, limit), add)
     print(f'{args.out / "results.md"} and results.json')
 
 

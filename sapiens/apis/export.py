@@ -13,8 +13,9 @@ import torch
 
 from ..deploy.check import Difference, alternate, compare
 from ..deploy.export import export_model
-from ..deploy.runner import open_exported
+from ..deploy.runner import is_exported, open_exported
 from ..engine.hub import weight_folders
+from ..errors import UserError
 from ..utils.shipped import shipped_root
 from .detectors import WholeImage, build_detector, find_persons
 from .loading import LoadedModel
@@ -59,6 +60,8 @@ def export(
         check: Run the file and compare, in batches of 1, 3 and 5.
         licence: Of the weights; None = what is known of their origin.
     """
+    if check and not is_exported(path):
+        raise UserError(f'{path}: nothing here runs files of this format; leave out --check')
     photos = Path(calibration or SAMPLES)
     licence = licence or _licence(loaded)
     images: Any = None

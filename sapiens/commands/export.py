@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..apis.export import Export
 
 # As in `sapiens.deploy.export`, which is too heavy for a --help.
-FORMATS = ('onnx', 'torch-export', 'openvino')
+FORMATS = ('onnx', 'torch-export', 'openvino', 'executorch', 'coreml', 'tensorrt')
 
 
 def main() -> int:
@@ -58,7 +58,8 @@ def main() -> int:
     )
     beside = (done.path.with_suffix('.bin'), done.path.with_name(f'{done.path.name}.data'))
     files = [done.path, *(file for file in beside[format == 'onnx' :][:1] if file.is_file())]
-    print('written:', ', '.join(f'{file} ({file.stat().st_size / 1e6:.1f} MB)' for file in files))
+    sizes = [sum(f.stat().st_size for f in (file, *file.rglob('*')) if f.is_file()) for file in files]
+    print('written:', ', '.join(f'{file} ({size / 1e6:.1f} MB)' for file, size in zip(files, sizes, strict=True)))
     return _report(done) if args.check else 0
 
 

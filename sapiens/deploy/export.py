@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,10 +13,17 @@ import torch
 
 from ..errors import UserError
 from . import facts as file_facts
-from . import onnx_files, openvino_files
+from . import onnx_files, openvino_files, phone_files
 from .graph import DeployGraph, trace
 
-SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2', 'openvino': '.xml'}
+SUFFIXES = {
+    'onnx': '.onnx',
+    'torch-export': '.pt2',
+    'openvino': '.xml',
+    'executorch': '.pte',
+    'coreml': '.mlpackage',
+    'tensorrt': '.plan',
+}
 """Format -> suffix of its files."""
 DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 
@@ -52,20 +60,33 @@ def export_model(
     if path.suffix != SUFFIXES[format]:
         raise UserError(f'{path}: files of the format {format} end in {SUFFIXES[format]}')
     graph = DeployGraph(model, tasks)
+    if format == 'tensorrt':
+        raise UserError(f'{path}: an engine of TensorRT is made on the machine with the GPU, of an ONNX file (sapiens '
+                        f'export ... --out {path.stem}.onnx): {trtexec(path.stem, graph.input_size)}')  # fmt: skip
     if dtype not in _PRECISIONS[format]:
         raise UserError(f'{format} files have weights in {", ".join(_PRECISIONS[format])}, not in {dtype}')
-    # OpenVINO rounds the weights itself as it writes them, and quantisation starts from float32.
-    model.requires_grad_(False).set_precision(
-        torch.float32 if format == 'openvino' else DTYPES.get(dtype, torch.float32)
-    )
+    # OpenVINO and Core ML round the weights themselves as they write them, and quantisation starts from float32.
+    own = format in ('openvino', 'coreml')
+    model.requires_grad_(False).set_precision(torch.float32 if own else DTYPES.get(dtype, torch.float32))
     text = file_facts.dumps(file_facts.describe(graph, dataset, dtype, licence))
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='.export') as folder:
         _WRITERS[format](graph, text, Path(folder) / path.name, dtype, images)
         # Weights that lie beside the file first: once it is there, it is whole.
         for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name):
+            if path.is_dir():
+                shutil.rmtree(path)
             file.replace(path.with_name(file.name))
     return graph
+
+
+def trtexec(name: str, size: tuple[int, int], batch: int = 32) -> str:
+    """The command that makes an engine of TensorRT of ``name.onnx``, for batches up to one size."""
+    shapes = ' '.join(
+        f'--{kind}Shapes=images:{n}x3x{size[0]}x{size[1]}'
+        for kind, n in (('min', 1), ('opt', batch // 4), ('max', batch))
+    )
+    return f'trtexec --onnx={name}.onnx --saveEngine={name}.plan --bf16 {shapes}'
 
 
 def _write_torch_export(graph: DeployGraph, text: str, path: Path, dtype: str, images: torch.Tensor | None) -> None:
@@ -76,9 +97,13 @@ _WRITERS: dict[str, Callable] = {
     'onnx': onnx_files.write,
     'openvino': openvino_files.write,
     'torch-export': _write_torch_export,
+    'executorch': phone_files.write_executorch,
+    'coreml': phone_files.write_coreml,
 }
 _PRECISIONS = {
     'onnx': ('float32', 'float16', 'bfloat16', 'int8'),
     'openvino': ('float32', 'float16', 'int8'),
     'torch-export': ('float32', 'float16', 'bfloat16'),
+    'executorch': ('float32',),
+    'coreml': ('float32', 'float16'),
 }

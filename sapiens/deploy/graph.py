@@ -101,11 +101,39 @@ class DeployGraph(nn.Module):
         return tuple(results)
 
 
-def trace(graph: DeployGraph) -> torch.export.ExportedProgram:
-    """The graph with a dynamic batch, as PyTorch's exporters take it."""
-    batch = torch.export.Dim('batch', min=1, max=1024)
+class RawGraph(nn.Module):
+    """A graph without decoding, for what computes indices in floating point.
+
+    Args:
+        graph: With decoding.
+
+    Attributes:
+        output_names: Of what `forward` returns, in its order.
+    """
+
+    def __init__(self, graph: DeployGraph) -> None:
+        super().__init__()
+        self.decoded, self.output_names = graph, [RAW[kind] for kind in graph.kinds.values()]
+        self.example = graph.example
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """``(B, 3, H, W)`` -> what the heads say; depth at the size of the input."""
+        found = dict(zip(self.decoded.output_names, self.decoded(images), strict=True))
+        return tuple(found[name] for name in self.output_names)
+
+
+def trace(
+    graph: DeployGraph | RawGraph, batch: int | None = None, dtype: torch.dtype = torch.uint8
+) -> torch.export.ExportedProgram:
+    """The graph as PyTorch's exporters take it.
+
+    Args:
+        batch: Images of a run; None = any number.
+        dtype: Of the images.
+    """
+    shapes = None if batch else {'images': {0: torch.export.Dim('batch', min=1, max=1024)}}
     with torch.no_grad():
-        return torch.export.export(graph, (graph.example(),), dynamic_shapes={'images': {0: batch}}, strict=False)
+        return torch.export.export(graph, (graph.example(batch or 2).to(dtype),), dynamic_shapes=shapes, strict=False)
 
 
 def _resize(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -138,6 +139,48 @@ class OpenVinoSession:
             raise _unreadable(self.path, error) from None
 
 
+class ExecuTorchSession:
+    """ExecuTorch's own format on a CPU, one image after the other; it computes every output of the file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, library = path, need('executorch.runtime', 'a .pte file', extra='executorch')
+        try:
+            self._program = library.Runtime.get().load_program(path)
+            self._method = self._program.load_method('forward')
+            text = self._program.load_method(KEY).execute([])[0] if KEY in self._program.method_names else None
+            tasks = json.loads(text)['tasks'].values() if text else ()
+            self._text, self._names = text, [name for task in tasks for name in task['outputs']]
+        except Exception as error:  # its errors have no class in common
+            raise _unreadable(path, error) from None
+
+    def metadata(self) -> str | None:
+        """See `Session`."""
+        return self._text
+
+    def channels(self) -> dict[str, int]:
+        """See `Session`."""
+        found = self._method.metadata
+        return {name: found.output_tensor_meta(i).sizes()[1] for i, name in enumerate(self._names)}
+
+    def prepare(self, device: torch.device, dtype: torch.dtype) -> None:
+        """See `Session`; the precision is that of the file."""
+
+    def run(self, images: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """See `Session`."""
+        found = []
+        for image in torch.from_numpy(images):
+            # The next run writes into the same memory.
+            found.append([output.numpy().copy() for output in self._method.execute([image[None].contiguous()])])
+        return {name: np.concatenate([one[self._names.index(name)] for one in found]) for name in names}
+
+
 def _threads() -> str:
     """What the user allows, at the outermost level of OpenMP's list; empty for all."""
     return os.environ.get('OMP_NUM_THREADS', '').partition(',')[0]
@@ -148,5 +191,5 @@ def _unreadable(path: Path, error: Exception) -> UserError:
     return UserError(f'{path}: {type(error).__name__}: {line.strip()[:200]}; export it again with sapiens export')
 
 
-SESSIONS: dict[str, type] = {'.onnx': OnnxSession, '.xml': OpenVinoSession}
+SESSIONS: dict[str, type] = {'.onnx': OnnxSession, '.xml': OpenVinoSession, '.pte': ExecuTorchSession}
 """Suffix of a file -> what opens it."""

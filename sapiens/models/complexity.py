@@ -125,5 +125,7 @@ def example_batch(model: nn.Module, batch_size: int = 1, shape: tuple[int, int] 
             sample.gt_normals = torch.ones(3, height, width)
         if 'depth' in heads or 'normal' in heads:
             sample.gt_mask = torch.ones(1, height, width, dtype=torch.bool)
+        if any(getattr(head, 'makes_boxes', False) for head in heads.values()):
+            sample.gt_boxes = torch.ones(2, 4)
         samples.append(sample)
     return {'inputs': torch.ones(batch_size, 3, height, width, dtype=torch.uint8), 'data_samples': samples}

@@ -13,10 +13,10 @@ from sapiens.structures import HumanDataSample
 NUMBERS = load('mae')
 
 
-def build(img_size=(128, 128), stem='patch', **options):
+def build(img_size=(128, 128), stem='patch', with_cp=False, **options):
     torch.manual_seed(0)
     return MAEPretrainer(
-        dict(type='SapiensViT', arch=ARCH, img_size=img_size, stem=stem),
+        dict(type='SapiensViT', arch=ARCH, img_size=img_size, stem=stem, with_cp=with_cp),
         dict(type='MAEDecoder', embed_dims=32, num_layers=2, num_heads=4),
         **options,
     )
@@ -184,8 +184,8 @@ def test_bf16_autocast():
 def test_activation_checkpointing_with_frozen_position():
     gradients = []
     for with_cp in (False, True):
-        model = build(img_size=(64, 48))
-        model.backbone.with_cp = with_cp
+        model = build(img_size=(64, 48), with_cp=with_cp)
+        assert model.backbone.with_cp == model.neck.with_cp == with_cp
         model.loss(torch.ones(1, 3, 64, 48).cumsum(-1), noise=torch.linspace(0, 1, 12)[None]).backward()
         gradients.append([p.grad for p in model.parameters() if p.requires_grad])
     for one, two in zip(*gradients, strict=True):

@@ -23,6 +23,7 @@ HEADS = {
     'depth': dict(type='DepthHead', **WIDTHS),
     'normal': dict(type='NormalHead', **WIDTHS),
 }
+PERSONS = dict(type='PersonHead', **WIDTHS)
 LOSSES = ['KeypointMSELoss', 'KeypointOHKMLoss', 'KeypointDivergenceLoss']
 DECODER = dict(type='MAEDecoder', embed_dims=32, num_layers=1, num_heads=2)
 
@@ -55,7 +56,7 @@ class NoCopies(TorchFunctionMode):
 
 
 def estimator(loss='KeypointMSELoss', **options):
-    heads = {**HEADS, 'pose': dict(HEADS['pose'], loss=dict(type=loss))}
+    heads = {**HEADS, 'pose': dict(HEADS['pose'], loss=dict(type=loss))} if loss else {'persons': PERSONS}
     return MODELS.build(dict(type='HumanEstimator', backbone=ENCODER, heads=heads, **options))
 
 
@@ -86,7 +87,7 @@ def samples():
 
 
 @pytest.mark.parametrize('labels', [slice(3, 3), slice(1, 2), slice(0, 3)], ids=['all', 'some', 'none'])
-@pytest.mark.parametrize('make', [*LOSSES, 'MAE'])
+@pytest.mark.parametrize('make', [*LOSSES, 'MAE', None], ids=str)
 def test_a_training_step_does_not_wait(make, labels):
     model = pretrainer() if make == 'MAE' else estimator(make)
     step = train_step(model.to('meta').train(), 'meta', labels)

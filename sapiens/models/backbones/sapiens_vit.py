@@ -9,14 +9,13 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from ...errors import UserError
 from ...registry import MODELS
 from .conv_stem import ConvStem
 from .low_rank import add_adapters
 from .pos_embed import resize_grid, sincos_pos_embed
-from .transformer import TransformerLayer, init_transformer_weights
+from .transformer import TransformerLayer, init_transformer_weights, run_layer
 
 ARCHS = {
     'tiny': dict(embed_dims=192, num_layers=6, num_heads=3, feedforward_channels=768),
@@ -247,8 +246,7 @@ class SapiensViT(BaseModule):
             tokens = torch.cat([cls, tokens], dim=1)
         outputs = {}
         for index, layer in enumerate(self.layers[: max(indices) + 1]):
-            recompute = self.with_cp and index % self.with_cp == 0 and tokens.requires_grad
-            tokens = checkpoint(layer, tokens, use_reentrant=False) if recompute else layer(tokens)
+            tokens = run_layer(layer, tokens, index, self.with_cp)
             if index in indices:
                 outputs[index] = tokens
         return outputs

@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from ..randomness import rand_per_sample
 
@@ -104,6 +105,13 @@ class TransformerLayer(nn.Module):
         """``(B, N, C)`` -> ``(B, N, C)``."""
         x = x + self.drop_path(self.attn(self.ln1(x)))
         return x + self.drop_path(self.ffn(self.ln2(x)))
+
+
+def run_layer(layer: nn.Module, tokens: torch.Tensor, index: int, with_cp: bool | int) -> torch.Tensor:
+    """Tokens ``(B, N, C)`` behind a layer, which ``with_cp`` (n: every n-th) recomputes in the backward pass."""
+    if with_cp and index % with_cp == 0 and tokens.requires_grad:
+        return checkpoint(layer, tokens, use_reentrant=False)
+    return layer(tokens)
 
 
 def init_transformer_weights(module: nn.Module) -> None:

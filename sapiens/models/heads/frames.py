@@ -132,7 +132,14 @@ def argmax_to_original(
         | (padded[:-1, :-1] != padded[:-1, 1:])
         | (padded[:-1, :-1] != padded[1:, 1:])
     )
-    pixels = logits.flatten(1).T.contiguous()  # the logits of a pixel side by side
+    # The logits of a pixel side by side, of the corners of those cells alone: all would be as large as the logits.
+    corners = mixed.clone()
+    corners[1:] |= mixed[:-1]
+    corners[:, 1:] |= corners[:, :-1].clone()
+    kept = corners.flatten().nonzero()[:, 0]
+    pixels = logits.flatten(1).index_select(1, kept).T.contiguous()
+    place = torch.zeros(height * width, dtype=torch.int32, device=logits.device)
+    place[kept] = torch.arange(len(kept), dtype=torch.int32, device=logits.device)
     out = torch.empty(ori_shape, dtype=torch.uint8, device=logits.device)
     upright = bool((warp[0, 1] == 0) & (warp[1, 0] == 0))
     step = max(1, STRIPE // (8 * ori_shape[1]))
@@ -155,7 +162,8 @@ def argmax_to_original(
             # Positions are a row and a column, or one for every pixel.
             by_row, by_column = ((at[0], 0), (0, at[1])) if upright else (at, at)
             corner = y0[by_row] * width + x0[by_column]
-            stripe[at] = _interpolated_argmax(pixels, corner, (x - x0)[by_column], (y - y0)[by_row], (height, width))
+            fractions = (x - x0)[by_column], (y - y0)[by_row]
+            stripe[at] = _interpolated_argmax(pixels, place, corner, *fractions, (height, width))
         out[start : start + step] = stripe.masked_fill_(~inside, outside)
     return out
 
@@ -201,9 +209,22 @@ def _look_up(values: torch.Tensor, y: torch.Tensor, x: torch.Tensor, upright: bo
 
 
 def _interpolated_argmax(
-    pixels: torch.Tensor, corner: torch.Tensor, fx: torch.Tensor, fy: torch.Tensor, size: tuple[int, int]
+    pixels: torch.Tensor,
+    place: torch.Tensor,
+    corner: torch.Tensor,
+    fx: torch.Tensor,
+    fy: torch.Tensor,
+    size: tuple[int, int],
 ) -> torch.Tensor:
-    """Argmax of ``(H W, C)`` logits mixed at points given by their upper left corner and fractions."""
+    """Argmax of logits mixed at points given by their upper left corner and fractions.
+
+    Args:
+        pixels: ``(n, C)`` logits of some pixels.
+        place: ``(H W,)`` where among them a pixel is.
+        corner: ``(N,)`` numbers of pixels.
+        fx, fy: ``(N,)``.
+        size: ``(H, W)``.
+    """
     height, width = size
     best = torch.empty(corner.shape[0], dtype=torch.uint8, device=pixels.device)
     chunk = max(1, STRIPE // (8 * pixels.shape[1]))
@@ -213,7 +234,9 @@ def _interpolated_argmax(
         right = torch.where(at % width < width - 1, 1, 0)
         down = torch.where(at < (height - 1) * width, width, 0)
         wx, wy = fx[part, None].to(pixels.dtype), fy[part, None].to(pixels.dtype)
-        top = torch.lerp(pixels[at], pixels[at + right], wx)
-        bottom = torch.lerp(pixels[at + down], pixels[at + down + right], wx)
+        left_top, right_top, left_bottom, right_bottom = (
+            pixels.index_select(0, place[index]) for index in (at, at + right, at + down, at + down + right)
+        )
+        top, bottom = torch.lerp(left_top, right_top, wx), torch.lerp(left_bottom, right_bottom, wx)
         best[part] = torch.lerp(top, bottom, wy).argmax(1).to(torch.uint8)
     return best

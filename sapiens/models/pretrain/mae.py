@@ -19,7 +19,7 @@ from ...registry import MODELS
 from ...utils.full_precision import full_precision
 from ...utils.on_device import to_host, wait
 from ..backbones import TransformerLayer, resize_grid, sincos_pos_embed
-from ..backbones.transformer import init_transformer_weights
+from ..backbones.transformer import init_transformer_weights, run_layer
 from ..randomness import rand_per_sample
 
 
@@ -74,6 +74,7 @@ class MAEDecoder(BaseModule):
         patch_grid: ``(h, w)`` that the frozen sin-cos position embedding is made for.
         patch_size: Side of a patch.
         embed_dims, num_layers, num_heads: Size of the decoder (paper: 512, 8, 16).
+        with_cp: Activation checkpointing, as of the encoder.
     """
 
     def __init__(
@@ -84,10 +85,11 @@ class MAEDecoder(BaseModule):
         embed_dims: int = 512,
         num_layers: int = 8,
         num_heads: int = 16,
+        with_cp: bool | int = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.patch_grid = tuple(patch_grid)
+        self.patch_grid, self.with_cp = tuple(patch_grid), with_cp
         self.decoder_embed = nn.Linear(in_channels, embed_dims)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
         self.decoder_pos_embed = nn.Parameter(
@@ -119,8 +121,8 @@ class MAEDecoder(BaseModule):
         patches = patches.gather(1, ids_restore[..., None].expand(-1, -1, channels))
         position = resize_grid(self.decoder_pos_embed[:, 1:], self.patch_grid, grid)
         x = torch.cat([x[:, :1] + self.decoder_pos_embed[:, :1], patches + position], dim=1)
-        for block in self.decoder_blocks:
-            x = block(x)
+        for index, block in enumerate(self.decoder_blocks):
+            x = run_layer(block, x, index, self.with_cp)
         return self.decoder_pred(self.ln1(x))[:, 1:]
 
 
@@ -130,7 +132,8 @@ class MAEPretrainer(BaseModel):
 
     Args:
         backbone: Config of a `SapiensViT` with cls token; its position embedding is frozen here.
-        neck: Config of the decoder; ``in_channels``, ``patch_grid`` and ``patch_size`` come from the backbone.
+        neck: Config of the decoder; ``in_channels``, ``patch_grid``, ``patch_size`` and ``with_cp`` come from the
+            backbone.
         mask_ratio: Default part of the patches that is removed.
         norm_pix: Normalise each target patch by its own mean and variance (eps 1e-6).
         data_preprocessor: Config; `HumanDataPreprocessor` by default.
@@ -151,6 +154,7 @@ class MAEPretrainer(BaseModel):
             in_channels=self.backbone.embed_dims,
             patch_grid=self.backbone.patch_grid,
             patch_size=self.backbone.patch_size,
+            with_cp=self.backbone.with_cp,
         )
         self.neck = MODELS.build({**inherited, **neck})
         self.mask_ratio, self.norm_pix = mask_ratio, norm_pix
