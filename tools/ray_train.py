@@ -17,7 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sapiens.curation.cluster import plain_errors
+from sapiens.curation.cluster import plain_errors, start_ray
 from sapiens.engine.config import load_config
 from sapiens.errors import UserError, run_cli
 from sapiens.utils.optional import need
@@ -68,7 +68,7 @@ def main() -> None:
         *options,
     ]
     least, most = int(numbers[0]), int(numbers[-1])
-    ray.init(address=args.address, include_dashboard=None if args.address else False)
+    start_ray(args.address, **({} if args.address else dict(include_dashboard=False)))
     gpus = ray.cluster_resources().get('GPU', 0) >= least
     trainer = torch_of.TorchTrainer(
         train_here,

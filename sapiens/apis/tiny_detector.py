@@ -91,7 +91,9 @@ class TinyDetector:
         views = [np.array([*((b[:2] + b[2:]) / 2 - e / 2), *e]) for b, e in zip(boxes, extents, strict=True)]
         refined = []
         for part, logits in self._look(image, views, *parts):
-            for view, person in zip(part, (1 - logits.softmax(1)[:, 0]).numpy(), strict=True):
+            # Of a `PartHead` that decides about persons first, this is the probability of all parts together.
+            people = (logits[:, 1:].amax(1) - logits[:, 0]).sigmoid().numpy()
+            for view, person in zip(part, people, strict=True):
                 _, regions, facts, _ = cv2.connectedComponentsWithStats((person > 0.5).astype(np.uint8))
                 facts[0, cv2.CC_STAT_AREA] = 0  # the background
                 largest = facts[:, cv2.CC_STAT_AREA].argmax()

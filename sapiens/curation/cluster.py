@@ -25,6 +25,28 @@ SPARE = 3
 """CPUs that reading, writing and resuming take beside the stages."""
 
 
+def start_ray(address: str | None, tries: int = 3, **options: Any) -> None:
+    """Join the Ray at an address, or start one here. Ray gives its processes 30 seconds: few, on a busy machine.
+
+    Raises:
+        MissingPackageError: Ray is not installed.
+        UserError: No such cluster, or none that starts.
+    """
+    ray = need('ray')
+    for left in reversed(range(tries)):
+        try:
+            ray.init(address=address, **options)
+            return
+        except Exception as error:  # Ray raises nothing narrower for processes that do not come up
+            reason = ' '.join(str(error).split())[:160]
+            if address is not None:
+                how = f'--address {address}: no Ray cluster there ({reason}); start one: ray start'
+                raise UserError(how) from None
+            ray.shutdown()
+            if not left:
+                raise UserError(f'Ray does not start on this machine ({reason}); is it too busy?') from None
+
+
 class Cluster:
     """A running Ray.
 
@@ -56,13 +78,9 @@ class Cluster:
             # On top of what the stages take: with too few for reading, writing and resuming Ray waits for ever.
             logical = math.ceil(sum(high * needs['num_cpus'] for needs, _, _, high in self.groups)) + SPARE
             store = {} if store_mb is None else dict(object_store_memory=store_mb * 2**20)
-            self._start(num_cpus=logical, include_dashboard=False, **store, **quiet)
+            start_ray(None, num_cpus=logical, include_dashboard=False, **store, **quiet)
         else:
-            try:
-                self.ray.init(address=address, **quiet)
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                reason = ' '.join(str(error).split())[:160]
-                raise UserError(f'--address {address}: no Ray cluster there ({reason}); start one: ray start') from None
+            start_ray(address, **quiet)
             has = self.ray.cluster_resources()
             self.cpus, self.gpus = int(has.get('CPU', 0)) - SPARE, int(has.get('GPU', 0))
             self._share_out(stages)
@@ -73,19 +91,6 @@ class Cluster:
         logging.getLogger('ray.data').setLevel(logging.ERROR)
         if not self.gpus and any(stage.resources.get('num_gpus') for stage in stages):
             self.console.print('no GPU here: the stages that want one run on CPUs', style='yellow')
-
-    def _start(self, tries: int = 3, **options: Any) -> None:
-        """Start Ray here. It gives its processes 30 seconds, which may be too few on a busy machine."""
-        for left in reversed(range(tries)):
-            try:
-                self.ray.init(**options)
-                return
-            except Exception as error:  # Ray raises nothing narrower
-                self.ray.shutdown()
-                reason = ' '.join(str(error).split())[:160]
-                if not left:
-                    raise UserError(f'Ray does not start on this machine ({reason}); is it too busy?') from None
-                self.console.print(f'Ray did not start ({reason}): once more', style='yellow')
 
     def _share_out(self, stages: list[Stage]) -> None:
         """Group neighbours that ask for the same; for each group: Ray's arguments, names, least and most processes."""
