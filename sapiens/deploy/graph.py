@@ -32,6 +32,7 @@ class DeployGraph(nn.Module):
     Args:
         model: The estimator; it is used as it is, in its own precision.
         tasks: Heads to keep; None = all that predict for a person.
+        decode: Give the decoded outputs too.
 
     Attributes:
         tasks: Those heads.
@@ -41,8 +42,9 @@ class DeployGraph(nn.Module):
         UserError: Not an estimator, no such head, or a head with a ``predict`` of its own.
     """
 
-    def __init__(self, model: nn.Module, tasks: tuple[str, ...] | None = None) -> None:
+    def __init__(self, model: nn.Module, tasks: tuple[str, ...] | None = None, decode: bool = True) -> None:
         super().__init__()
+        self.decode = decode
         if not isinstance(model, HumanEstimator) or not model.heads:
             raise UserError('an encoder without heads cannot be exported; give a model of a task')
         self.model = model.eval()
@@ -59,7 +61,8 @@ class DeployGraph(nn.Module):
         if len({*kinds.values()}) < len(kinds):
             raise UserError(f'two of the heads {", ".join(kinds)} do the same task: choose with --task')
         self.kinds = kinds
-        self.output_names = [name for kind in kinds.values() for name in (RAW[kind], *DECODED[kind])]
+        decoded = DECODED if decode else dict.fromkeys(DECODED, ())
+        self.output_names = [name for kind in kinds.values() for name in (RAW[kind], *decoded[kind])]
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -90,7 +93,9 @@ class DeployGraph(nn.Module):
         results: list[torch.Tensor] = []
         for task, kind in self.kinds.items():
             output = raw[task].float()
-            if kind is PoseHead:
+            if not self.decode:
+                results += [_resize(output, size) if kind is DepthHead else output]
+            elif kind is PoseHead:
                 results += [output, *model.heads[task].codec.decode(output)]
             elif kind is PartHead:
                 results += [output, _resize(output, size).argmax(1).to(torch.uint8)]
@@ -101,29 +106,8 @@ class DeployGraph(nn.Module):
         return tuple(results)
 
 
-class RawGraph(nn.Module):
-    """A graph without decoding, for what computes indices in floating point.
-
-    Args:
-        graph: With decoding.
-
-    Attributes:
-        output_names: Of what `forward` returns, in its order.
-    """
-
-    def __init__(self, graph: DeployGraph) -> None:
-        super().__init__()
-        self.decoded, self.output_names = graph, [RAW[kind] for kind in graph.kinds.values()]
-        self.example = graph.example
-
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """``(B, 3, H, W)`` -> what the heads say; depth at the size of the input."""
-        found = dict(zip(self.decoded.output_names, self.decoded(images), strict=True))
-        return tuple(found[name] for name in self.output_names)
-
-
 def trace(
-    graph: DeployGraph | RawGraph, batch: int | None = None, dtype: torch.dtype = torch.uint8
+    graph: DeployGraph, batch: int | None = None, dtype: torch.dtype = torch.uint8
 ) -> torch.export.ExportedProgram:
     """The graph as PyTorch's exporters take it.
 

@@ -10,7 +10,7 @@ import torch
 
 from ..utils.optional import need
 from .facts import KEY
-from .graph import DeployGraph, RawGraph, trace
+from .graph import DeployGraph, trace
 
 
 def write_executorch(
@@ -49,7 +49,7 @@ def write_coreml(
     """
     library = need('coremltools', 'exporting to Core ML', extra='coreml')
     _know_copies()
-    raw = RawGraph(graph)
+    raw = DeployGraph(graph.model, graph.tasks, decode=False)
     program = trace(raw, batch=1, dtype=torch.float32).run_decompositions({})
     size = graph.input_size
     model = library.convert(
