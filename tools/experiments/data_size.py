@@ -87,6 +87,8 @@ def draw(results: dict, columns: list[tuple[str, str]], path: Path) -> Path:
         pairs = [(size, value) for size, value in pairs if value is not None]
         axis.plot([size for size, _ in pairs], [value for _, value in pairs], marker='o', color='#4c78a8')
         axis.set_xscale('log')
+        axis.set_xticks([size for size, _ in pairs], [f'{size:,}' for size, _ in pairs], fontsize=8)
+        axis.set_xticks([], minor=True)
         axis.set_xlabel('unique pretraining images')
         axis.set_title(f'{task}\n{metric}' + (' (less is better)' if metric in LESS_IS_BETTER else ''), fontsize=9)
         axis.grid(alpha=0.3)
