@@ -19,7 +19,7 @@ from .detectors import Detections, make_detections
 from .loading import load_model
 from .sources import Frame
 
-THRESHOLD = 0.15
+THRESHOLD = 0.08
 CANDIDATES = 0.03
 """Least score of a box that a model of body parts looks at."""
 
@@ -30,7 +30,8 @@ class TinyDetector:
 
     The first window holds the whole image; each further level has windows of half the size that overlap, for smaller
     people. What a window's border cuts is left to the other windows. Then a model of body parts looks at each box: what
-    it sees there of a person gives the box its extent, and joins boxes that mean the same person.
+    it sees there of a person gives the box its extent, and joins boxes that mean the same person. It looks again at the
+    better ones: a box that stays where it is counts more than one that goes on moving.
 
     Args:
         threshold: Least score of a person.
@@ -79,8 +80,13 @@ class TinyDetector:
         found = make_detections(np.concatenate(boxes), np.concatenate(scores), least, size, self.overlap)
         if self.parts is None or not len(found.boxes):
             return found
-        refined = self._refine(self.parts, frame.image, found.boxes.astype(np.float64))
-        return make_detections(refined[:, :4], found.scores * refined[:, 4], self.threshold, size, self.overlap)
+        first = self._refine(self.parts, frame.image, found.boxes.astype(np.float64))
+        likely = found.scores * first[:, 4] >= self.threshold
+        if not likely.any():
+            return make_detections([], [])
+        second = self._refine(self.parts, frame.image, first[likely, :4])
+        worth = second[:, 4] * agreement(first[likely, :4], second[:, :4])
+        return make_detections(second[:, :4], found.scores[likely] * worth, self.threshold, size, self.overlap)
 
     def _refine(self, parts: tuple[Any, str, tuple[int, int]], image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """``(N, 5)``: the box of the largest region of a person around each box, and its worth.
@@ -130,6 +136,14 @@ def _load(model: str | Path, weights: str | Path | None, kind: type, does: str) 
     if task is None:
         raise UserError(f'{loaded.source}: has no head that {does}; use another detector')
     return network, task, tuple(network.backbone.img_size)
+
+
+def agreement(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union ``(N,)`` of boxes ``(N, 4)`` and others, pair by pair; 0 for empty ones."""
+    low, high = np.maximum(boxes[:, :2], others[:, :2]), np.minimum(boxes[:, 2:], others[:, 2:])
+    common = np.clip(high - low, 0, None).prod(1)
+    areas = sum(np.clip(b[:, 2:] - b[:, :2], 0, None).prod(1) for b in (boxes, others))
+    return common / np.maximum(areas - common, 1e-9)
 
 
 def _in_image(view: np.ndarray, shares: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 
 from sapiens.apis import build_detector
 from sapiens.apis.sources import Frame
-from sapiens.apis.tiny_detector import TinyDetector, uncut, windows
+from sapiens.apis.tiny_detector import TinyDetector, agreement, uncut, windows
 from sapiens.engine.files import save_plain
 from sapiens.errors import UserError
 from sapiens.registry import MODELS
@@ -87,6 +87,25 @@ def test_a_second_look_gives_a_box_its_extent_and_joins_what_means_one_person(de
     refined = detector._refine((detector.network, 'seg', (192, 144)), image, around)
     assert np.abs(refined[:2, :4] - [300, 100, 400, 400]).max() < 8 and (refined[:2, 4] > 0.9).all()
     assert refined[2, 4] == 0
+
+
+def test_boxes_that_move_under_a_second_look_count_less(detector, monkeypatch):
+    a, b = (
+        np.array([[0, 0, 10, 10.0], [0, 0, 10, 10], [0, 0, 0, 0]]),
+        np.array([[0, 0, 10, 10.0], [5, 0, 15, 10], [0, 0, 0, 0]]),
+    )
+    assert agreement(a, b) == pytest.approx([1, 1 / 3, 0])
+    image = np.zeros((480, 640, 3), np.uint8)
+    image[200:216, 400:416] = 255
+    plain = detector(Frame(image, 'made'))
+    looks = iter([np.array([[300, 100, 400, 400, 0.9]]), np.array([[300, 100, 400, 250, 0.8]])])
+    monkeypatch.setattr(detector, 'parts', ())
+    monkeypatch.setattr(detector, '_refine', lambda parts, image, boxes: next(looks))
+    found = detector(Frame(image, 'made'))
+    assert found.boxes[0].tolist() == [300, 100, 400, 250]
+    assert found.scores[0] == pytest.approx(plain.scores[0] * 0.8 * 0.5, rel=1e-4)
+    looks = iter([np.array([[300, 100, 400, 400, 0.01]])])  # nobody there: no second look
+    assert not len(detector(Frame(image, 'made')).boxes)
 
 
 def test_models_without_a_person_head_are_named():
