@@ -20,7 +20,7 @@ from ..errors import UserError
 from ..structures import HumanDataSample
 from .assemble import PendingImage, assemble
 from .background import read_ahead
-from .detectors import Detections, WholeImage, build_detector, find_persons
+from .detectors import WholeImage, build_detector, find_persons
 from .loading import LoadedModel, choose_device, load_model
 from .predictor import Crop, Predictor
 from .results import Features, ImageResult
@@ -139,7 +139,7 @@ class Inferencer:
         masks: Any = None,
         tasks: str | Sequence[str] | None = None,
         skip_bad: bool = True,
-        detect: Callable[[Frame], Detections] | None = None,
+        detect: Any = None,
         limit: int | None = None,
     ) -> Results:
         """Run on a source, image by image, in its order; memory does not grow with the length of the source.
@@ -154,7 +154,7 @@ class Inferencer:
                 named like the images, or a callable ``Frame -> (H, W)``. None: the part model's, if one runs.
             tasks: Run only these (or this).
             skip_bad: Go on after an unreadable image of a folder or list and note it in ``failures``; else raise.
-            detect: Detector for this call instead of the Inferencer's (a tracker, say).
+            detect: Detector for this call instead of the Inferencer's: boxes, a tracker, whatever ``detector`` takes.
 
         Raises:
             UserError: The source is missing or unreadable, or a task is asked for that no model does.
@@ -172,7 +172,7 @@ class Inferencer:
         notes: list[str] = []
         self.failures = failures
         frames = islice(open_frames(source, color, failures if skip_bad else None, notes), limit)
-        detect = detect or self.detector
+        detect = self.detector if detect is None else build_detector(detect)
         prepared = (self._prepare(frame, chosen, masks, detect) for frame in frames)
         # Cameras must not be read ahead, and a generator may belong to the caller's thread.
         live = isinstance(source, (int, np.integer)) or hasattr(source, '__next__')

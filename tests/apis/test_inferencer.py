@@ -224,6 +224,15 @@ def test_depth_of_persons_is_brought_to_one_scale(make_model):
         assert both.depth.data[mine].mean() == pytest.approx(whole.depth.data[mine].mean(), abs=1e-4)
 
 
+def test_a_call_takes_boxes_as_the_detector_does(pose, make_model):
+    found = pose.predict(photo(), color='rgb', detect=TWO.tolist())
+    same = Inferencer(*make_model('pose'), device='cpu', detector=TWO).predict(photo(), color='rgb')
+    np.testing.assert_array_equal(found.keypoints.boxes, TWO)
+    np.testing.assert_allclose(found.keypoints.xy, same.keypoints.xy, atol=1e-4)
+    with pytest.raises(UserError, match='a box is x1,y1,x2,y2 with x2 > x1'):
+        pose.predict(photo(), color='rgb', detect=[[5, 5, 5, 9]])
+
+
 def test_nobody_found(every):
     nobody = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
     (result,) = every(photo(), color='rgb', detect=lambda frame: nobody)
