@@ -19,7 +19,7 @@ from .detectors import Detections, make_detections
 from .loading import load_model
 from .sources import Frame
 
-THRESHOLD = 0.1
+THRESHOLD = 0.12
 CANDIDATES = 0.03
 """Least score of a box that a model of body parts looks at."""
 
