@@ -53,7 +53,7 @@ def main() -> None:
     if not all(n.isdigit() and int(n) for n in numbers) or len(numbers) > 2:
         raise UserError(f'--workers {args.workers}: give a number of processes, or two as 8:16')
     load_config(args.config)
-    why, how = 'training on Ray', dict(package="'ray[train]'")
+    why, how = 'training on Ray', dict(package='ray[train]')
     ray, train = need('ray', why, **how), need('ray.train', why, **how)
     torch_of = need('ray.train.torch', why, **how)
     work_dir = Path(args.work_dir).resolve()

@@ -218,9 +218,8 @@ def _licence(repository: str, card: Path | None = None) -> dict[str, str]:
 
 def _library() -> ModuleType:
     hint = '; or download the file and give its path'
-    for module in ('huggingface_hub', 'huggingface_hub.constants', 'huggingface_hub.errors'):
-        need(module, 'a name instead of a file of weights', extra='hub', hint=hint)
-    return sys.modules['huggingface_hub']
+    names = ('huggingface_hub', 'huggingface_hub.constants', 'huggingface_hub.errors')
+    return [need(name, 'a name instead of a file of weights', extra='hub', hint=hint) for name in names][0]
 
 
 class _Download:

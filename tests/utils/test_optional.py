@@ -27,12 +27,14 @@ def test_one_line_says_what_to_install(tmp_path, monkeypatch):
 
 def test_messages_name_extras_that_exist_and_no_checkout():
     extras = {path.stem for path in (ROOT / 'requirements').glob('*.txt')} - {'core', 'constraints'}
-    for path in (ROOT / 'sapiens').rglob('*.py'):
+    for path in [*(ROOT / 'sapiens').rglob('*.py'), *(ROOT / 'tools').rglob('*.py')]:
         tree = ast.parse(path.read_text())
         docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree):
             if isinstance(node, ast.keyword) and node.arg == 'extra' and isinstance(node.value, ast.Constant):
                 assert node.value.value in extras, path
+            if isinstance(node, ast.keyword) and node.arg == 'package' and isinstance(node.value, ast.Constant):
+                assert not set(str(node.value.value)) & set('\'"'), f'{path}: need() quotes it'
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
                 assert not re.search(r'pip install (-e|-r|\.)', node.value), f'{path}: {node.value}'
                 assert set(re.findall(r'sapiens-toolkit\[(\w+)', node.value)) <= extras, f'{path}: {node.value}'

@@ -1,12 +1,9 @@
 # Whole photographs of nobody to many people, composed from the renders that tools/zoo/render.sh makes and photographs
 # without people: train_dataloader.dataset.background=FOLDER (see docs/model_zoo.md).
+_base_ = './zoo_renders.py'
 train_dataloader = dict(
     batch_size=16,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type='HumanManifestDataset',
-        data_root='data/zoo/train/',
         labels=['parts'],
         pipeline=[
             dict(type='ComposeCrowd', height=(0.15, 1.0)),

@@ -1,12 +1,9 @@
 # People of the renders that tools/zoo/render.sh makes, for masked autoencoding; in front of photographs without people
 # where there are some: train_dataloader.dataset.background=FOLDER.
+_base_ = './zoo_renders.py'
 train_dataloader = dict(
     batch_size=128,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type='HumanManifestDataset',
-        data_root='data/zoo/train/',
         sample_per='person',
         cache='decoded',
         pipeline=[

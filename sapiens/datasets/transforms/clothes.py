@@ -25,7 +25,7 @@ class RandomTexture(BaseTransform):
 
     Renders in front of photographs teach that whatever looks like a photograph is background. People who wear parts of
     photographs unlearn that, and their clothes are more varied than any wardrobe. Needs ``part_map``; samples with a
-    mask alone stay as they are, and so do all without photos.
+    mask alone stay as they are, and so do those with neither where there are no photos.
 
     Args:
         clothes_prob: Probability that a class of clothes changes.

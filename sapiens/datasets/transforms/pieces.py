@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -49,9 +49,7 @@ class RandomOccluder(BaseTransform):
         if np.random.rand() >= self.prob:
             return results
         photos = photos_of(self.background) if self.background else ()
-        for _ in range(np.random.randint(self.pieces[0], self.pieces[1] + 1)):
-            share = np.exp(np.random.uniform(*np.log(self.size)))
-            alpha = random_outline(results['img'].shape[:2], share)
+        for alpha in random_outlines(results['img'].shape[:2], self.pieces, self.size):
             if not self._hides_too_much(results, alpha):
                 results['img'] = paste_piece(results['img'], alpha, photos, self.fabric_prob)
                 hide(results, alpha > 0.5)
@@ -93,11 +91,16 @@ class RandomDecoy(BaseTransform):
             return results
         photos, person = photos_of(self.background) if self.background else (), known > 0
         behind = results['img']
-        for _ in range(np.random.randint(self.pieces[0], self.pieces[1] + 1)):
-            share = np.exp(np.random.uniform(*np.log(self.size)))
-            behind = paste_piece(behind, random_outline(behind.shape[:2], share), photos, self.fabric_prob)
+        for alpha in random_outlines(behind.shape[:2], self.pieces, self.size):
+            behind = paste_piece(behind, alpha, photos, self.fabric_prob)
         results['img'] = put_behind(results['img'], person, behind, 0.7)
         return results
+
+
+def random_outlines(size: Sequence[int], pieces: tuple[int, int], extent: tuple[float, float]) -> Iterator[np.ndarray]:
+    """Soft masks as of `random_outline`: a number of them in a range, their extents log-uniform in another."""
+    for _ in range(np.random.randint(pieces[0], pieces[1] + 1)):
+        yield random_outline(size, np.exp(np.random.uniform(*np.log(extent))))
 
 
 def random_outline(size: Sequence[int], share: float) -> np.ndarray:
@@ -155,14 +158,14 @@ def hide(results: Sample, covered: np.ndarray) -> None:
     Raises:
         UserError: A label's size is no fraction of the image's.
     """
-    for name, value in (('part_map', 0), ('mask', 0), ('depth', 0), ('normals', 0)):
+    for name in ('part_map', 'mask', 'depth', 'normals'):
         if name in results:
             shape = results[name].shape[:2]
             if covered.shape[0] % shape[0] or covered.shape[1] % shape[1]:
                 raise UserError(f'{results.get("img_path", "sample")}: {name} of {shape} does not fit the image of '
                                 f'{covered.shape}; put RandomOccluder behind LoadLabels')  # fmt: skip
             results[name] = results[name].copy()
-            results[name][_at(covered, shape)] = value
+            results[name][_at(covered, shape)] = 0
     if 'keypoints' in results:
         points = np.nan_to_num(results['keypoints'], nan=-1.0, posinf=-1.0, neginf=-1.0)
         x, y = np.round(np.clip(points, -1, 1e6)).astype(int).T
