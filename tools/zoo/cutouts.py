@@ -72,7 +72,9 @@ def main() -> None:
             if mask is not None:
                 found += 1
                 box = [float(value) for value in cv2.boundingRect(mask.view(np.uint8))]
-                writer.write(Path(result.path).stem, result.image, mask=mask, persons=[{'bbox': box}])
+                writer.write(
+                    Path(result.path).stem, result.image, mask=mask, instances=mask.view(np.uint8), persons=[{'bbox': box}]
+                )
     print(f'{args.out}: {found} of {len(args.frames)} images')
 
 

@@ -52,28 +52,35 @@ def read_annotations(path: str) -> dict:
     return images
 
 
-def person_masks(image: dict):
-    """Union of the annotated persons and of the crowds, ``(H, W)`` bool each; None where a person has no outline."""
+def person_outline(person: dict, size: tuple[int, int]):
+    """What an annotated person, or crowd, covers: ``(H, W)`` bool; None without an outline."""
     import cv2
     import numpy as np
     from faster_coco_eval.core import mask as rle
 
-    size = image['height'], image['width']
-    union, crowds = np.zeros(size, np.uint8), np.zeros(size, bool)
+    outline = person.get('segmentation')
+    if not outline:
+        return None
+    if isinstance(outline, list):
+        filled = np.zeros(size, np.uint8)
+        for polygon in outline:
+            cv2.fillPoly(filled, [np.round(np.reshape(polygon, (-1, 2))).astype(np.int32)], 1)
+        return filled.astype(bool)
+    counts = outline if isinstance(outline['counts'], (str, bytes)) else rle.frPyObjects(outline, *size)
+    return rle.decode(counts).astype(bool)
+
+
+def person_masks(image: dict):
+    """Union of the annotated persons and of the crowds, ``(H, W)`` bool each; None where a person has no outline."""
+    import numpy as np
+
+    masks = np.zeros((2, image['height'], image['width']), bool)
     for person in image['persons']:
-        outline = person.get('segmentation')
-        if not outline:
+        seen = person_outline(person, masks.shape[1:])
+        if seen is None:
             return None
-        if isinstance(outline, list):
-            for polygon in outline:
-                cv2.fillPoly(union, [np.round(np.reshape(polygon, (-1, 2))).astype(np.int32)], 1)
-            continue
-        counts = outline if isinstance(outline['counts'], (str, bytes)) else rle.frPyObjects(outline, *size)
-        if person.get('iscrowd'):
-            crowds |= rle.decode(counts).astype(bool)
-        else:
-            union |= rle.decode(counts)
-    return union.astype(bool), crowds
+        masks[int(bool(person.get('iscrowd')))] |= seen
+    return masks[0], masks[1]
 
 
 class Pose17:

@@ -3,7 +3,7 @@
 
 Usage: python tools/zoo/outlines.py ANNOTATIONS.json --images FOLDER --out FOLDER
 
-Images whose persons all have an outline become a manifest of keypoints and masks, crowds counted as people; the others
+Images whose persons all have an outline become a manifest of keypoints, masks and instances, crowds counted as people in the masks; the others
 are left to `CocoKeypointDataset`. The photographs' licences must allow training, and their authors want credit.
 """
 
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument('--out', required=True, help='folder of the manifest')
     args = parser.parse_args()
     import numpy as np
-    from evaluate import person_masks, read_annotations
+    from evaluate import person_masks, person_outline, read_annotations
 
     from sapiens.apis.sources import open_frames
     from sapiens.datasets import ManifestWriter
@@ -42,15 +42,21 @@ def main() -> None:
     frames = open_frames([str(Path(args.images) / image['file_name']) for image, _ in known])
     with ManifestWriter(args.out, keypoints='keypoints308') as writer:
         for (image, (people, crowds)), frame in zip(known, frames, strict=True):
-            persons = []
+            persons, shapes = [], []
             for person in image['persons']:
+                if person.get('iscrowd'):
+                    continue
                 points = np.reshape(person.get('keypoints') or np.zeros(51), (17, 3))
                 moved, visible = convert_keypoints(points[:, :2], points[:, 2], coco, target, inverse=True)
                 points = np.concatenate([np.nan_to_num(moved), visible[:, None]], 1)
-                if not person.get('iscrowd'):
-                    persons.append({'bbox': person['bbox'], 'keypoints': points.round(2).tolist()})
+                persons.append({'bbox': person['bbox'], 'keypoints': points.round(2).tolist()})
+                shapes.append(person_outline(person, people.shape))
+            # The small ones last: they are mostly in front.
+            instances = np.zeros(people.shape, np.uint8)
+            for i in sorted(range(len(shapes)), key=lambda i: -shapes[i].sum()):
+                instances[shapes[i]] = i + 1
             name = Path(image['file_name']).stem.replace('.', '_')
-            writer.write(name, frame.image, mask=people | crowds, persons=persons)
+            writer.write(name, frame.image, mask=people | crowds, instances=instances, persons=persons)
     print(f'{args.out}: {len(known)} images')
 
 

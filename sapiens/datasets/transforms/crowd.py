@@ -67,7 +67,7 @@ class ComposeCrowd(SizedTransform):
         self.draw: Callable[[], Sample] | None = None
         """Gives another random sample; the data set sets both, see `settle`."""
         self.transforms = Compose(
-            [LoadImage(reduce=False), LoadLabels(kinds=['parts']), RandomTexture(prob=texture_prob)]
+            [LoadImage(reduce=False), LoadLabels(kinds=['parts', 'mask']), RandomTexture(prob=texture_prob)]
         )
 
     def transform(self, results: Sample) -> Sample:
@@ -152,15 +152,15 @@ class Picture:
 
     @classmethod
     def whole(cls, photos: Sequence[str], image: np.ndarray, ids: np.ndarray, size: tuple[int, int]) -> Picture:
-        """A part of a render as it is."""
-        low = np.random.uniform(0.6, 1.0)
-        h = round(image.shape[0] * low)
-        y = np.random.randint(image.shape[0] - h + 1)
-        scale = min(size[0] / h, size[1] / image.shape[1])
-        shape = max(1, round(h * scale)), max(1, round(image.shape[1] * scale))
+        """A part of a picture as it is."""
+        part = [round(length * np.random.uniform(0.6, 1.0)) for length in ids.shape]
+        (y, h), (x, w) = ((np.random.randint(of - n + 1), n) for n, of in zip(part, ids.shape, strict=True))
+        image, ids = image[y : y + h, x : x + w], ids[y : y + h, x : x + w]
+        scale = min(size[0] / h, size[1] / w)
+        shape = max(1, round(h * scale)), max(1, round(w * scale))
         picture = cls(photos, shape)
-        picture.image = cv2.resize(np.ascontiguousarray(image[y : y + h]), shape[::-1])
-        picture.ids = _shrink_ids(ids[y : y + h], shape)
+        picture.image = cv2.resize(np.ascontiguousarray(image), shape[::-1], interpolation=cv2.INTER_AREA)
+        picture.ids = _shrink_ids(ids, shape)
         picture.areas += [int((picture.ids == i).sum()) for i in range(1, int(ids.max()) + 1)]
         return picture
 
