@@ -13,7 +13,7 @@ import torch
 
 from ..datasets.transforms.topdown import fit_aspect, udp_matrix
 from ..errors import UserError
-from ..models import PartHead, PersonHead
+from ..models import PartHead, PersonHead, PoseHead
 from ..registry import DETECTORS
 from .detectors import Detections, make_detections
 from .loading import load_model
@@ -31,7 +31,8 @@ class TinyDetector:
     The first window holds the whole image; each further level has windows of half the size that overlap, for smaller
     people. What a window's border cuts is left to the other windows. Then a model of body parts looks at each box: what
     it sees there of a person gives the box its extent, and joins boxes that mean the same person. It looks again at the
-    better ones: a box that stays where it is counts more than one that goes on moving.
+    better ones: a box that stays where it is counts more than one that goes on moving, and one with points of a body
+    that it is sure of more than one without.
 
     Args:
         threshold: Least score of a person.
@@ -40,7 +41,8 @@ class TinyDetector:
         weights: Its weights; None = those that ship.
         overlap: Intersection over union above which the worse of two boxes is dropped.
         batch_size: Windows, or boxes, that run together.
-        refine: Name or config of a model with a `PartHead` that corrects the boxes; None leaves them.
+        refine: Name or config of a model with a `PartHead`, and best a `PoseHead`, that corrects the boxes; None leaves
+            them.
 
     Raises:
         UserError: A model has no such head.
@@ -58,55 +60,60 @@ class TinyDetector:
     ) -> None:
         self.threshold, self.levels, self.overlap = float(threshold), int(levels), overlap
         self.batch_size = batch_size
-        self.network, self.task, self.size = _load(model, weights, PersonHead, 'finds persons')
-        self.parts = None if refine is None else _load(refine, None, PartHead, 'sees body parts')
+        self.network, self.size, tasks = _load(model, weights, {PersonHead: 'finds persons'})
+        self.task = tasks[PersonHead]
+        self.judge = None if refine is None else _load(refine, None, {PartHead: 'sees body parts', PoseHead: None})
 
     @torch.inference_mode()
     def __call__(self, frame: Frame) -> Detections:
         """Look at all windows, keep the best of boxes that overlap."""
         height, width = frame.image.shape[:2]
         # What a person is worth is only known after the second look.
-        least = self.threshold if self.parts is None else min(self.threshold, CANDIDATES)
+        least = self.threshold if self.judge is None else min(self.threshold, CANDIDATES)
         views = list(windows((height, width), self.size, self.levels))
         boxes, scores = [np.zeros((0, 4))], [np.zeros(0)]
         head = self.network.heads[self.task]
-        for part, output in self._look(frame.image, views, self.network, self.task, self.size, flip_test=True):
-            for view, (shares, score) in zip(part, head.detect(output, least), strict=True):
+        for part, outputs in self._look(frame.image, views, self.network, self.size, [self.task], flip_test=True):
+            for view, (shares, score) in zip(part, head.detect(outputs[self.task], least), strict=True):
                 pixels = _in_image(view, shares.numpy())
                 whole = uncut(pixels, view, (height, width))
                 boxes.append(pixels[whole])
                 scores.append(score.numpy()[whole])
         size = (height, width)
         found = make_detections(np.concatenate(boxes), np.concatenate(scores), least, size, self.overlap)
-        if self.parts is None or not len(found.boxes):
+        if self.judge is None or not len(found.boxes):
             return found
-        first = self._refine(self.parts, frame.image, found.boxes.astype(np.float64))
+        first = self._refine(frame.image, found.boxes.astype(np.float64))
         likely = found.scores * first[:, 4] >= self.threshold
         if not likely.any():
             return make_detections([], [])
-        second = self._refine(self.parts, frame.image, first[likely, :4])
+        second = self._refine(frame.image, first[likely, :4])
         worth = second[:, 4] * agreement(first[likely, :4], second[:, :4])
         return make_detections(second[:, :4], found.scores[likely] * worth, self.threshold, size, self.overlap)
 
-    def _refine(self, parts: tuple[Any, str, tuple[int, int]], image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    def _refine(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """``(N, 5)``: the box of the largest region of a person around each box, and its worth.
 
-        That is the mean probability of a person in the region times the root of the share of its box that it fills.
+        That is the mean probability of a person in the region, times the root of the share of its box that it fills,
+        times the mean score of the body's points.
         """
-        extents = [1.25 * fit_aspect(box[2:] - box[:2], parts[2]) for box in boxes]
+        network, shape, tasks = self.judge
+        seg, pose = tasks[PartHead], tasks[PoseHead]
+        extents = [1.25 * fit_aspect(box[2:] - box[:2], shape) for box in boxes]
         views = [np.array([*((b[:2] + b[2:]) / 2 - e / 2), *e]) for b, e in zip(boxes, extents, strict=True)]
         refined = []
-        for part, logits in self._look(image, views, *parts):
+        for part, outputs in self._look(image, views, network, shape, [task for task in (seg, pose) if task]):
             # Of a `PartHead` that decides about persons first, this is the probability of all parts together.
-            people = (logits[:, 1:].amax(1) - logits[:, 0]).sigmoid().numpy()
-            for view, person in zip(part, people, strict=True):
+            people = (outputs[seg][:, 1:].amax(1) - outputs[seg][:, 0]).sigmoid().numpy()
+            sure = body_score(network.heads[pose], outputs[pose]) if pose else np.ones(len(part))
+            for view, person, score in zip(part, people, sure, strict=True):
                 _, regions, facts, _ = cv2.connectedComponentsWithStats((person > 0.5).astype(np.uint8))
                 facts[0, cv2.CC_STAT_AREA] = 0  # the background
                 largest = facts[:, cv2.CC_STAT_AREA].argmax()
                 x, y, w, h, area = facts[largest]
                 worth = 0.0
                 if area > 0.03 * person.size:
-                    worth = person[regions == largest].mean() * np.sqrt(area / (w * h))
+                    worth = score * person[regions == largest].mean() * np.sqrt(area / (w * h))
                 share = np.array([x, y, x + w, y + h]) / np.tile(person.shape[::-1], 2)
                 refined.append([*_in_image(view, share), worth])
         return np.array(refined)
@@ -116,26 +123,35 @@ class TinyDetector:
         image: np.ndarray,
         views: list[np.ndarray],
         network: Any,
-        task: str,
         size: tuple[int, int],
+        heads: list[str],
         **options: Any,
-    ) -> Iterator[tuple[list[np.ndarray], torch.Tensor]]:
-        """Windows, some at a time, with what a network's head puts out for them."""
+    ) -> Iterator[tuple[list[np.ndarray], dict[str, torch.Tensor]]]:
+        """Windows, some at a time, with what a network's heads put out for them."""
         for start in range(0, len(views), self.batch_size):
             part = views[start : start + self.batch_size]
             crops = [torch.from_numpy(_cut(image, view, size)) for view in part]
             inputs = network.data_preprocessor({'inputs': crops})['inputs']
-            yield part, network.outputs(inputs, heads=[task], **options)[task]
+            yield part, network.outputs(inputs, heads=heads, **options)
 
 
-def _load(model: str | Path, weights: str | Path | None, kind: type, does: str) -> tuple[Any, str, tuple[int, int]]:
-    """A network, the name of its head of that kind, and its input's size ``(H, W)``."""
+def _load(
+    model: str | Path, weights: str | Path | None, kinds: dict[type, str | None]
+) -> tuple[Any, tuple[int, int], dict[type, str | None]]:
+    """A network, its input's size ``(H, W)``, and its head of each kind by name; those with a purpose must be there."""
     loaded = load_model(model, weights)
     network: Any = loaded.network.float()
-    task = next((name for name, head in network.heads.items() if isinstance(head, kind)), None)
-    if task is None:
-        raise UserError(f'{loaded.source}: has no head that {does}; use another detector')
-    return network, task, tuple(network.backbone.img_size)
+    tasks = {kind: next((n for n, head in network.heads.items() if isinstance(head, kind)), None) for kind in kinds}
+    for kind, purpose in kinds.items():
+        if purpose and tasks[kind] is None:
+            raise UserError(f'{loaded.source}: has no head that {purpose}; use another detector')
+    return network, tuple(network.backbone.img_size), tasks
+
+
+def body_score(head: PoseHead, heatmaps: torch.Tensor) -> np.ndarray:
+    """``(N,)``: mean over the body's points of the peaks of heatmaps ``(N, K, h, w)``, from 0 to 1."""
+    peaks = heatmaps.flatten(2).amax(2).clamp(0, 1)
+    return peaks[:, head.vocabulary.groups.get('body', slice(None))].mean(1).numpy()
 
 
 def agreement(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,10 +12,12 @@ import torch
 
 from sapiens.apis import build_detector
 from sapiens.apis.sources import Frame
-from sapiens.apis.tiny_detector import TinyDetector, agreement, uncut, windows
+from sapiens.apis.tiny_detector import TinyDetector, agreement, body_score, uncut, windows
 from sapiens.engine.files import save_plain
 from sapiens.errors import UserError
+from sapiens.models import PartHead, PoseHead
 from sapiens.registry import MODELS
+from sapiens.vocabularies import load_vocabulary
 
 CONFIG = 'configs/detection/sapiens_tiny_persons.py'
 
@@ -84,9 +87,31 @@ def test_a_second_look_gives_a_box_its_extent_and_joins_what_means_one_person(de
     image = np.zeros((480, 640, 3), np.uint8)
     image[100:400, 300:400] = 255
     around = np.array([[280, 120, 390, 380], [310, 110, 420, 395], [20, 20, 120, 200.0]])
-    refined = detector._refine((detector.network, 'seg', (192, 144)), image, around)
+    detector.judge = detector.network, (192, 144), {PartHead: 'seg', PoseHead: None}
+    refined = detector._refine(image, around)
     assert np.abs(refined[:2, :4] - [300, 100, 400, 400]).max() < 8 and (refined[:2, 4] > 0.9).all()
     assert refined[2, 4] == 0
+
+
+def test_points_of_a_body_that_are_sure_raise_a_boxs_worth(detector):
+    head = SimpleNamespace(vocabulary=load_vocabulary('keypoints308'))
+    heatmaps = torch.full((2, 308, 8, 6), -0.1)
+    heatmaps[0, head.vocabulary.groups['body'][:10], 3, 3] = torch.linspace(0.5, 1.4, 10)
+    heatmaps[1, head.vocabulary.groups['face'], 3, 3] = 1.0
+    assert body_score(head, heatmaps) == pytest.approx([(0.5 + 0.6 + 0.7 + 0.8 + 0.9 + 5) / 17, 0], abs=1e-6)
+    scores = iter([0.9, 0.3])
+
+    def outputs(inputs, heads):
+        """The whole picture is a person, with points that are less sure each time."""
+        seg = torch.stack([torch.full((len(inputs), 48, 36), value) for value in (-20.0, 20.0)], 1)
+        return {'seg': seg, 'pose': torch.full((len(inputs), 308, 48, 36), next(scores))}
+
+    network = SimpleNamespace(
+        outputs=outputs, heads={'pose': head}, data_preprocessor=detector.network.data_preprocessor
+    )
+    detector.judge = network, (192, 144), {PartHead: 'seg', PoseHead: 'pose'}
+    box, image = np.array([[100, 100, 300, 300.0]]), np.zeros((480, 640, 3), np.uint8)
+    assert [detector._refine(image, box)[0, 4] for _ in range(2)] == pytest.approx([0.9, 0.3], rel=1e-3)
 
 
 def test_boxes_that_move_under_a_second_look_count_less(detector, monkeypatch):
@@ -99,8 +124,8 @@ def test_boxes_that_move_under_a_second_look_count_less(detector, monkeypatch):
     image[200:216, 400:416] = 255
     plain = detector(Frame(image, 'made'))
     looks = iter([np.array([[300, 100, 400, 400, 0.9]]), np.array([[300, 100, 400, 250, 0.8]])])
-    monkeypatch.setattr(detector, 'parts', ())
-    monkeypatch.setattr(detector, '_refine', lambda parts, image, boxes: next(looks))
+    monkeypatch.setattr(detector, 'judge', ())
+    monkeypatch.setattr(detector, '_refine', lambda image, boxes: next(looks))
     found = detector(Frame(image, 'made'))
     assert found.boxes[0].tolist() == [300, 100, 400, 250]
     assert found.scores[0] == pytest.approx(plain.scores[0] * 0.8 * 0.5, rel=1e-4)
