@@ -8,9 +8,11 @@ default_hooks = dict(
     budget=dict(type='TimeBudgetHook', minutes=60),
     checkpoint=dict(interval=500, max_keep_ckpts=1, save_best=None),
 )
-custom_hooks = [
+custom_hooks = hooks = [
     dict(type='NaNGuardHook', patience=3),
     dict(type='ThroughputHook'),
     dict(type='BadSampleHook', max_fraction=0.01),
     dict(type='PreemptionHook'),
 ]
+# For the last stage, long after random weights: ``custom_hooks = {{_base_.averaged}}``.
+averaged = [*hooks, dict(type='EMAHook', momentum=0.002)]

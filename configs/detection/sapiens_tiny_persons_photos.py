@@ -12,3 +12,4 @@ photographs = [
     for times, root in ((160, 'data/zoo/people/'), (10, 'data/zoo/cutouts/'))
 ]
 train_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset', datasets=[crowds, *photographs]))
+custom_hooks = {{_base_.averaged}}

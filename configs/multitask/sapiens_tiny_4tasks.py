@@ -1,4 +1,4 @@
-# The model that ships with the toolkit: all four tasks on one tiny encoder, 192 x 144 (H x W), see docs/model_zoo.md.
+# The model that ships with the toolkit: all four tasks on one tiny encoder, 256 x 192 (H x W), see docs/model_zoo.md.
 _base_ = [
     '../_base_/zoo_runtime.py',
     '../_base_/datasets/zoo.py',

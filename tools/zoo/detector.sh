@@ -1,14 +1,32 @@
 #!/bin/bash
 # Train the detector of people on data/zoo and export it. Usage: BACKGROUNDS=FOLDER tools/zoo/detector.sh [MINUTES]
-# BACKGROUNDS is a folder of photographs without people. Run it again to go on after an interruption.
+# BACKGROUNDS is a folder of photographs without people. After tools/zoo/train.sh with PEOPLE, half of the time sees
+# people of photographs too. Run it again to go on after an interruption.
 # PYTHON (python), ZOO (data/zoo), WORK (work_dirs/zoo) and FROM (the model whose first layers it begins with) may be set.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-python} ZOO=${ZOO:-data/zoo} WORK=${WORK:-work_dirs/zoo} CONFIG=configs/detection/sapiens_tiny_persons.py
 export OMP_NUM_THREADS=1
 [ -d "${BACKGROUNDS:-}" ] || { sed -n 2,3p "$0"; exit 2; }
-"$PYTHON" tools/train.py "$CONFIG" --resume --precision probe --work-dir "$WORK/persons" --cfg-options \
-    default_hooks.budget.minutes="${1:-60}" load_from="${FROM:-tiny}" "load_skip=['neck.','heads.']" \
-    train_dataloader.dataset.data_root="$ZOO/train/" train_dataloader.dataset.background="$BACKGROUNDS"
-"$PYTHON" tools/convert_checkpoint.py "$(cat "$WORK/persons/last_checkpoint")" "$WORK/sapiens_tiny_persons.safetensors" \
+MINUTES=${1:-60} DATA=train_dataloader.dataset RUNS=$WORK/persons
+PHOTOS=$([ ! -e "$ZOO/people/manifest.jsonl" ] || echo 1)
+
+stage() { # NAME CONFIG DATASET OPTIONS...
+    local work="$RUNS/$1" config=$2 data=$3
+    shift 3
+    [ -e "$work/done" ] || "$PYTHON" tools/train.py "$config" --resume --precision probe --work-dir "$work" --cfg-options \
+        default_hooks.budget.minutes=$((MINUTES / (1 + PHOTOS))) "$data.data_root=$ZOO/train/" "$data.background=$BACKGROUNDS" "$@"
+    touch "$work/done"
+}
+
+stage renders "$CONFIG" $DATA load_from="${FROM:-tiny}" "load_skip=['neck.','heads.']" ${PHOTOS:+default_hooks.budget.final=0.8}
+LAST=renders
+if [ -n "$PHOTOS" ]; then
+    LAST=photos PEOPLE=$DATA.datasets.1.dataset CUTOUTS=$DATA.datasets.2.dataset FOUND=$ZOO/cutouts/
+    [ -e "$FOUND/manifest.jsonl" ] || FOUND=$ZOO/people/
+    stage photos "${CONFIG%.py}_photos.py" $DATA.datasets.0 load_from="$(cat "$RUNS/renders/last_checkpoint")" \
+        $PEOPLE.data_root="$ZOO/people/" $PEOPLE.background="$BACKGROUNDS" \
+        $CUTOUTS.data_root="$FOUND" $CUTOUTS.background="$BACKGROUNDS"
+fi
+"$PYTHON" tools/convert_checkpoint.py "$(cat "$RUNS/$LAST/last_checkpoint")" "$WORK/sapiens_tiny_persons.safetensors" \
     --config "$CONFIG" --half --force

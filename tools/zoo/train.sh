@@ -1,6 +1,6 @@
 #!/bin/bash
 # Train a small model of all tasks on data/zoo and export it. Usage: tools/zoo/train.sh [MINUTES] [tiny|small]
-# The first part of the time sees smaller pictures. Run it again to go on after an interruption.
+# The first parts of the time see smaller pictures. Run it again to go on after an interruption.
 # Then: tools/zoo/evaluate.sh. To go on from weights with more data: FROM=weights.safetensors tools/zoo/train.sh ...
 # PYTHON (python), ZOO (data/zoo), WORK (work_dirs/zoo), PROCESSES (1), BACKGROUNDS (a folder of photographs without
 # people) and, for a last stage of tiny with photographs among the renders, PEOPLE (COCO annotations with outlines), IMAGES
@@ -24,25 +24,28 @@ stage() { # NAME CONFIG MINUTES DATASET OPTIONS...
     touch "$work/done"
 }
 
-last() { cat "$WORK/${SIZE}_$1/last_checkpoint"; }
-
-FIRST=$(ls configs/multitask/sapiens_"${SIZE}"_4tasks_*x*.py) SECOND=configs/multitask/sapiens_${SIZE}_4tasks.py
-STAGES=$([ -n "${PEOPLE:-}" ] && echo 3 || echo 2) DATA=train_dataloader.dataset
-PART=$((MINUTES / STAGES)) LAST=second
-stage "${SIZE}_first" "$FIRST" "$PART" $DATA ${FROM:+load_from="$FROM" optim_wrapper.optimizer.lr=1e-3}
-stage "${SIZE}_second" "$SECOND" "$((STAGES == 3 ? PART : MINUTES - PART))" $DATA load_from="$(last first)" \
-    optim_wrapper.optimizer.lr=7e-4 ${PEOPLE:+default_hooks.budget.final=0.8}
+MAIN=configs/multitask/sapiens_${SIZE}_4tasks.py DATA=train_dataloader.dataset DONE=${FROM:-}
+mapfile -t STAGES < <(ls "${MAIN%.py}"_*x*.py | sort -V)
+STAGES+=("$MAIN")
+PART=$((MINUTES / (${#STAGES[@]} + ${PEOPLE:+1}+0))) RATE=${FROM:+1e-3}
+for config in "${STAGES[@]}"; do
+    name=$(basename "$config" .py)
+    stage "$name" "$config" "$PART" $DATA ${DONE:+load_from="$DONE"} ${RATE:+optim_wrapper.optimizer.lr="$RATE"} \
+        $([ "$config" != "$MAIN" ] || echo ${PEOPLE:+default_hooks.budget.final=0.8})
+    DONE=$(cat "$WORK/$name/last_checkpoint") RATE=7e-4
+done
 if [ -n "${PEOPLE:-}" ]; then
-    LAST=third CUTOUTS=$ZOO/cutouts PHOTOS=$DATA.datasets
+    name=sapiens_${SIZE}_4tasks_photos CUTOUTS=$ZOO/cutouts PHOTOS=$DATA.datasets
     [ -n "${FRAMES:-}" ] || CUTOUTS=$ZOO/people
     "$PYTHON" tools/zoo/outlines.py "$PEOPLE" --images "$IMAGES" --out "$ZOO/people"
     [ -z "${FRAMES:-}" ] || [ -e "$ZOO/cutouts/manifest.jsonl" ] ||
-        "$PYTHON" tools/zoo/cutouts.py "$FRAMES"/* --out "$ZOO/cutouts" --config "$SECOND" --weights "$(last second)"
-    stage "${SIZE}_third" "${SECOND%.py}_photos.py" "$((MINUTES - 2 * PART))" $PHOTOS.0 \
-        load_from="$(last second)" optim_wrapper.optimizer.lr=6e-4 $PHOTOS.1.dataset.data_root="$ZOO/people/" \
+        "$PYTHON" tools/zoo/cutouts.py "$FRAMES"/* --out "$ZOO/cutouts" --config "$MAIN" --weights "$DONE"
+    stage "$name" "${MAIN%.py}_photos.py" "$PART" $PHOTOS.0 \
+        load_from="$DONE" optim_wrapper.optimizer.lr=6e-4 $PHOTOS.1.dataset.data_root="$ZOO/people/" \
         $PHOTOS.2.dataset.ann_file="$PEOPLE" $PHOTOS.2.dataset.data_prefix.img="$IMAGES" \
         $PHOTOS.3.dataset.data_root="$CUTOUTS/" ${BACKGROUNDS:+"$PHOTOS.1.dataset.background=$BACKGROUNDS"} \
         ${BACKGROUNDS:+"$PHOTOS.3.dataset.background=$BACKGROUNDS"}
+    DONE=$(cat "$WORK/$name/last_checkpoint")
 fi
-"$PYTHON" tools/convert_checkpoint.py "$(last $LAST)" "$WORK/sapiens_${SIZE}_4tasks.safetensors" \
-    --config "$SECOND" --half --force
+"$PYTHON" tools/convert_checkpoint.py "$DONE" "$WORK/sapiens_${SIZE}_4tasks.safetensors" \
+    --config "$MAIN" --half --force

@@ -1,5 +1,5 @@
 # Four tasks for small encoders: convolutional stem, one upsampling neck, heads at stride 4.
-input_size = (192, 144)
+input_size = (256, 192)
 model = dict(
     type='HumanEstimator',
     data_preprocessor=dict(type='HumanDataPreprocessor'),
@@ -8,7 +8,7 @@ model = dict(
     heads=dict(
         pose=dict(
             type='PoseHead',
-            codec=dict(type='UDPHeatmap', sigma=1.75),
+            codec=dict(type='UDPHeatmap', sigma=2.0),
             deconv_channels=(),
             conv_channels=(),
             # Heatmap errors are about a thousand times smaller than the other losses.
