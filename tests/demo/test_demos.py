@@ -11,6 +11,9 @@ import pytest
 import torch
 from made_photos import photo
 
+from sapiens.apis import sources
+from sapiens.datasets.image_files import find_images
+
 needs_av = pytest.mark.skipif(importlib.util.find_spec('av') is None, reason='PyAV (av) is not installed')
 
 
@@ -64,15 +67,19 @@ def test_three_bad_images_among_a_hundred(run, make_model, tmp_path):
 
 
 def test_several_sources(run, make_model, image, tmp_path, monkeypatch):
-    """A file, a folder with one of the same name and a pattern: one run, one list, a name for each."""
+    """A file, a folder with one of the same name and a pattern: one run, one list, a name for each; looked at once."""
     monkeypatch.chdir(tmp_path)
+    listed = []
+    monkeypatch.setattr(sources, 'find_images', lambda folder: listed.append(str(folder)) or find_images(folder))
     for folder in ('more', 'last'):
         (tmp_path / folder).mkdir()
         shutil.copy(image, tmp_path / folder / 'a.png')
     (tmp_path / 'last/b.png').write_text('no image')
+    (tmp_path / 'more/c.heic').write_bytes(b'x')
     model = options(make_model('pose'))
     code, out, err = run('image_demo.py', 'a.png', 'more', 'last/*.png', *model, '--out-dir', 'out')
     assert code == 3 and '3 done, 1 failed' in err and '3 image(s)' in out and 'b.png' in err
+    assert listed == ['more'] and 'note: more: left out 1 HEIC' in err
     assert {p.name for p in (tmp_path / 'out').glob('*_pose.jpg')} == {f'a{n}_pose.jpg' for n in ('', '_1', '_2')}
     persons = json.loads((tmp_path / 'out/results_coco.json').read_text())
     assert [person['image_id'] for person in persons] == ['a', 'a_1', 'a_2']
