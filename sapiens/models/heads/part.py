@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,15 +12,14 @@ import torch.nn.functional as F
 from ...errors import UserError
 from ...registry import MODELS
 from ...structures import HumanDataSample
-from ...utils.on_device import take, to_host
 from ...vocabularies import PartVocabulary, load_vocabulary
 from ..losses import pixel_accuracy
-from .base import DeconvHead
-from .frames import argmax_to_original, map_to_original, sample_frames
+from .base import DenseHead
+from .frames import argmax_to_original, map_to_original
 
 
 @MODELS.register_module()
-class PartHead(DeconvHead):
+class PartHead(DenseHead):
     """Logits of the classes of a part vocabulary (paper, section 3.4).
 
     Args:
@@ -83,7 +83,8 @@ class PartHead(DeconvHead):
             # The loss may count pixels over all processes: each has to ask it, also one without labels.
             nothing = torch.full_like(output[:, 0], ignore, dtype=torch.long)
             return {'loss_ce': self.loss_module(output, nothing) + outlines}
-        logits, labels = _at_labels(output, samples, chosen, 'gt_part_map')
+        logits, labels = self.at_labels(output, samples, chosen, 'gt_part_map')
+        labels = labels.long()
         # The plain mean runs over all pixels of the batch, those of unlabelled images included.
         share = len(chosen) / len(samples) if self.loss_module.reduction == 'pixels' else 1.0
         with torch.no_grad():
@@ -102,26 +103,15 @@ class PartHead(DeconvHead):
         """Cross-entropy of person against background, their share of the batch's pixels."""
         if not outlined:
             return 0.0
-        logits, people = _at_labels(output, samples, outlined, 'gt_mask')
+        logits, people = self.at_labels(output, samples, outlined, 'gt_mask')
         person = logits[:, 1:].logsumexp(1) - logits[:, 0]
         loss = F.binary_cross_entropy_with_logits(person, people[:, 0].to(person.dtype))
         return loss * self.loss_module.loss_weight * len(outlined) / len(samples)
 
-    def predict(self, output: torch.Tensor, samples: list[HumanDataSample]) -> None:
-        """Write ``pred_part_map`` (H, W) uint8 at the original size, and ``pred_part_scores`` if asked for."""
-        for sample, logits in zip(samples, output.float(), strict=True):
-            input_shape, ori_shape, warp = sample_frames(sample, logits.shape[-2:])
-            logits = F.interpolate(logits[None], size=input_shape, mode='bilinear', align_corners=False)[0]
-            sample.set_field(to_host(argmax_to_original(logits, warp, ori_shape)), 'pred_part_map')
-            if self.with_scores:
-                best = logits.softmax(0).amax(0, keepdim=True)
-                sample.set_field(to_host(map_to_original(best, warp, ori_shape)[0]), 'pred_part_scores')
-
-
-def _at_labels(
-    output: torch.Tensor, samples: list[HumanDataSample], chosen: list[int], field: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of the chosen samples at the size of their labels, and the labels as integers."""
-    labels = torch.stack([samples[i].get(field) for i in chosen]).to(output.device).long()
-    logits = F.interpolate(take(output, chosen).float(), size=labels.shape[-2:], mode='bilinear', align_corners=False)
-    return logits, labels
+    def fields(self, values: torch.Tensor, *frame: Any) -> dict[str, torch.Tensor]:
+        """``pred_part_map`` (H, W) uint8, and ``pred_part_scores`` if asked for."""
+        fields = {'pred_part_map': argmax_to_original(values, *frame)}
+        if self.with_scores:
+            best = values.softmax(0).amax(0, keepdim=True)
+            fields['pred_part_scores'] = map_to_original(best, *frame)[0]
+        return fields
