@@ -32,6 +32,7 @@ def main() -> int:
     from ..apis import cli, save_all
     from ..apis.sources import find_files
     from ..apis.video import is_video
+    from ..utils.progress import progress
 
     # What is not there is said before anything is loaded.
     found = [find_files(source) for source in args.source]
@@ -41,7 +42,7 @@ def main() -> int:
     done, results = 0, inferencer(files[0] if alone else files, tasks=args.task, masks=args.masks)
     results.notes += [note for _, note in found if note]
     saving = dict(arrays=args.arrays, threshold=args.threshold, image_ids=args.image_ids)
-    with cli.frame_progress(None if any(map(is_video, files)) else len(files)) as advance:
+    with progress('frames', None if any(map(is_video, files)) else len(files), ' fps') as advance:
         for result, written in save_all(results, args.out_dir, **saving):
             done += 1
             advance()

@@ -76,10 +76,10 @@ def encode_normals(normals: np.ndarray, bits: int = 8) -> bytes:
     return cv2.imencode('.png', units)[1].tobytes()
 
 
-def encode_npz(array: np.ndarray) -> bytes:
-    """Encode an array as a compressed .npz with the one member ``data`` (lossless depth or normals)."""
+def encode_npz(data: np.ndarray | None = None, **members: np.ndarray) -> bytes:
+    """Encode arrays as a compressed .npz; a label (lossless depth or normals) is its one member ``data``."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, data=array)
+    np.savez_compressed(buffer, **(members if data is None else {'data': data}))  # type: ignore[arg-type]
     return buffer.getvalue()
 
 

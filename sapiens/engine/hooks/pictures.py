@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import copy
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from torch import nn
 
+from ...datasets.label_files import encode_image, encode_npz
 from ...registry import HOOKS
 from ...utils.files import write_atomic
 from ...visualization import HumanVisualizer, side_by_side
@@ -210,9 +210,7 @@ class ResultHook(Hook):
             fields = {key: value for key, value in sample.items() if key.startswith('pred_')}
             if self.out_dir:
                 arrays = {key: np.asarray(torch.as_tensor(value).cpu()) for key, value in fields.items()}
-                buffer = io.BytesIO()
-                np.savez_compressed(buffer, **arrays)
-                write_atomic(Path(self.out_dir) / f'{name}.npz', buffer.getvalue())
+                write_atomic(Path(self.out_dir) / f'{name}.npz', encode_npz(**arrays))
             if self.show_dir and fields:
                 self._show(runner, sample, data_batch['inputs'][position], Path(self.show_dir) / f'{name}.png')
 
@@ -231,4 +229,4 @@ class ResultHook(Hook):
             runner.logger.warning(f'No picture of {out.stem}: its original image cannot be read again')
             return
         picture = self._painter.draw_row(image, sample, ('pred',))
-        write_atomic(out, cv2.imencode('.png', picture[..., ::-1])[1].tobytes())
+        write_atomic(out, encode_image(picture, '.png'))

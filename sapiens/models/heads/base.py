@@ -106,6 +106,8 @@ class DeconvHead(BaseModule):
         self.final_layer.float()  # files may hold half precision
         return self
 
+    loss_module: Any
+
     def flip_back(self, output: torch.Tensor) -> torch.Tensor:
         """Turn the output of a mirrored image into that of the image itself."""
         raise NotImplementedError
@@ -121,6 +123,14 @@ class DeconvHead(BaseModule):
     def predict(self, output: torch.Tensor, samples: list[HumanDataSample]) -> None:
         """Write the predictions in the original images' frames into the samples."""
         raise NotImplementedError
+
+    def by_name(self, value: Any, name: str, share: float = 1.0) -> dict[str, torch.Tensor]:
+        """What the head's loss module gave, times a share: of a dict each by its name, a scalar under the head's.
+
+        A module with a ``loss_name``, as those of mmsegmentation have, says the name of its scalar itself.
+        """
+        losses = value if isinstance(value, dict) else {getattr(self.loss_module, 'loss_name', name): value}
+        return {key: loss * share for key, loss in losses.items()}
 
     @staticmethod
     def labelled(samples: list[HumanDataSample], field: str) -> list[int]:

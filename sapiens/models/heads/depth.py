@@ -49,11 +49,11 @@ class DepthHead(DenseHead):
         """``loss_silog`` against each image's human depth normalised to [0, 1]."""
         chosen = self.labelled(samples, 'gt_depth')
         if not chosen:
-            return {'loss_silog': self.no_loss(output)}
+            return self.by_name(self.no_loss(output), 'loss_silog')
         pred, depth = self.at_labels(output, samples, chosen, 'gt_depth')
         valid = self.keep_people(torch.isfinite(depth) & (depth > 0), samples, chosen)
         target = normalise_depth(torch.nan_to_num(depth), valid)
-        return {'loss_silog': self.loss_module(pred, target) * (len(chosen) / len(samples))}
+        return self.by_name(self.loss_module(pred, target), 'loss_silog', len(chosen) / len(samples))
 
     def fields(self, values: torch.Tensor, *frame: Any) -> dict[str, torch.Tensor]:
         """``pred_depth`` (1, H, W)."""

@@ -49,11 +49,11 @@ class NormalHead(DenseHead):
         if not chosen:
             # The loss counts pixels over all processes: each has to ask it, also one without labels.
             nothing = torch.zeros_like(output)
-            return self.loss_module(output, nothing, nothing[:, :1].bool())
+            return self.by_name(self.loss_module(output, nothing, nothing[:, :1].bool()), 'loss_normal')
         pred, target = self.at_labels(output, samples, chosen, 'gt_normals')
         target = target.float()
         valid = torch.isfinite(target).all(1, keepdim=True) & (target.square().sum(1, keepdim=True) > 0.25)
-        return self.loss_module(pred, target, self.keep_people(valid, samples, chosen))
+        return self.by_name(self.loss_module(pred, target, self.keep_people(valid, samples, chosen)), 'loss_normal')
 
     def fields(self, values: torch.Tensor, *frame: Any) -> dict[str, torch.Tensor]:
         """``pred_normals`` (3, H, W), of length 1."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ class PartHead(DenseHead):
         in_channels: Width of the features.
         vocabulary: Name or file of a part vocabulary; gives C, the swap table and the class weights.
         deconv_channels, conv_channels: Widths; the published models have three of 768 each.
-        loss: Config of the loss; class weights come from the vocabulary unless given here.
+        loss: Config of the loss; one that takes a ``class_weight`` gets the vocabulary's unless told another.
         dropout: Channel dropout before the last layer.
         with_scores: Also put out the probability of the chosen class (costs a map of all logits).
         person_first: Predict a part where all parts together are likelier than the background, not where one alone is:
@@ -53,8 +54,12 @@ class PartHead(DenseHead):
             raise UserError(f"PartHead needs a part vocabulary; '{vocabulary.name}' has keypoints")
         super().__init__(in_channels, vocabulary.num_classes, deconv_channels, conv_channels, dropout, init_cfg)
         self.vocabulary, self.with_scores, self.person_first = vocabulary, with_scores, person_first
-        loss = {'type': 'sapiens.WeightedCrossEntropy', 'class_weight': vocabulary.weights.tolist(), **(loss or {})}
+        loss = {'type': 'sapiens.WeightedCrossEntropy', **(loss or {})}
+        kind = MODELS.get(loss['type']) if isinstance(loss['type'], str) else loss['type']
+        if 'class_weight' in inspect.signature(kind).parameters:
+            loss.setdefault('class_weight', vocabulary.weights.tolist())
         self.loss_module = MODELS.build(loss)
+        self.ignore = getattr(self.loss_module, 'ignore_index', 255)
         self.register_buffer('swap', torch.from_numpy(vocabulary.swap.copy()), persistent=False)
 
     def forward(self, feats: Sequence[torch.Tensor] | torch.Tensor, last: bool = True) -> torch.Tensor:
@@ -78,24 +83,23 @@ class PartHead(DenseHead):
         chosen = self.labelled(samples, 'gt_part_map')
         outlined = [i for i in self.labelled(samples, 'gt_mask') if 'gt_part_map' not in samples[i]]
         outlines = self._outline_loss(output, samples, outlined)
-        ignore = self.loss_module.ignore_index
         if not chosen:
             # The loss may count pixels over all processes: each has to ask it, also one without labels.
-            nothing = torch.full_like(output[:, 0], ignore, dtype=torch.long)
-            return {'loss_ce': self.loss_module(output, nothing) + outlines}
+            nothing = torch.full_like(output[:, 0], self.ignore, dtype=torch.long)
+            return self.by_name(self.loss_module(output, nothing) + outlines, 'loss_ce')
         logits, labels = self.at_labels(output, samples, chosen, 'gt_part_map')
         labels = labels.long()
         # The plain mean runs over all pixels of the batch, those of unlabelled images included.
-        share = len(chosen) / len(samples) if self.loss_module.reduction == 'pixels' else 1.0
+        share = len(chosen) / len(samples) if getattr(self.loss_module, 'reduction', '') == 'pixels' else 1.0
         with torch.no_grad():
-            accuracy = pixel_accuracy(logits, labels, ignore)
+            accuracy = pixel_accuracy(logits, labels, self.ignore)
         try:
             loss = self.loss_module(logits, labels)
         except IndexError:  # a CPU looks; a GPU must not be made to wait, and data sets check their labels themselves
-            raise UserError(f"a label {int(labels.masked_fill(labels == ignore, 0).max())} lies outside the "
+            raise UserError(f"a label {int(labels.masked_fill(labels == self.ignore, 0).max())} lies outside the "
                             f"{self.out_channels} classes of '{self.vocabulary.name}'; run tools/check_dataset.py or "
                             'set label_map') from None  # fmt: skip
-        return {'loss_ce': loss * share + outlines, 'acc_seg': accuracy}
+        return {**self.by_name(loss * share + outlines, 'loss_ce'), 'acc_seg': accuracy}
 
     def _outline_loss(
         self, output: torch.Tensor, samples: list[HumanDataSample], outlined: list[int]
@@ -106,7 +110,7 @@ class PartHead(DenseHead):
         logits, people = self.at_labels(output, samples, outlined, 'gt_mask')
         person = logits[:, 1:].logsumexp(1) - logits[:, 0]
         loss = F.binary_cross_entropy_with_logits(person, people[:, 0].to(person.dtype))
-        return loss * self.loss_module.loss_weight * len(outlined) / len(samples)
+        return loss * getattr(self.loss_module, 'loss_weight', 1.0) * len(outlined) / len(samples)
 
     def fields(self, values: torch.Tensor, *frame: Any) -> dict[str, torch.Tensor]:
         """``pred_part_map`` (H, W) uint8, and ``pred_part_scores`` if asked for."""
