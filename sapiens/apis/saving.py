@@ -102,7 +102,9 @@ def describe_result(result: ImageResult) -> dict[str, Any]:
             points = result.keypoints[i]
             person['keypoints'] = {
                 name: [round(float(x), 3), round(float(y), 3), round(float(s), 4)]
-                for name, (x, y), s in zip(points.vocabulary.names, points.xy, points.scores, strict=True)
+                for name, (x, y), s in zip(
+                    points.vocabulary.names, np.nan_to_num(points.xy), points.scores, strict=True
+                )
             }
         persons.append(person)
     document['persons'] = persons

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from made_photos import photo
+from PIL import Image
 
 from sapiens.apis import sources
 from sapiens.datasets.image_files import find_images
@@ -105,9 +106,11 @@ def test_what_is_missing_among_several_is_said_first(run, image, monkeypatch, wr
 
 def test_given_masks(run, make_model, image, tmp_path):
     mask = np.zeros((120, 90), np.uint8)
-    mask[30:80, 20:60] = 255
+    mask[30:80, 20:60] = 1
     (tmp_path / 'masks').mkdir()
-    cv2.imwrite(str(tmp_path / 'masks/a.png'), mask)
+    palette = Image.fromarray(mask, 'P')  # as annotation tools write ids; here both entries are black
+    palette.putpalette([0] * 768)
+    palette.save(tmp_path / 'masks/a.png')
     model = options(make_model('depth', 'normal'))
     code, _, _ = run(
         'image_demo.py', image, *model, '--masks', tmp_path / 'masks', '--arrays', '--out-dir', tmp_path / 'out'
