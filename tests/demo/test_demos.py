@@ -108,8 +108,8 @@ def test_given_masks(run, make_model, image, tmp_path):
     mask = np.zeros((120, 90), np.uint8)
     mask[30:80, 20:60] = 1
     (tmp_path / 'masks').mkdir()
-    palette = Image.fromarray(mask, 'P')  # as annotation tools write ids; here both entries are black
-    palette.putpalette([0] * 768)
+    palette = Image.fromarray(mask, 'P')  # as annotation tools write ids, in a colour so dark that its grey is 0
+    palette.putpalette([0, 0, 0, 0, 0, 3] + [0] * 762)
     palette.save(tmp_path / 'masks/a.png')
     model = options(make_model('depth', 'normal'))
     code, _, _ = run(
