@@ -300,9 +300,8 @@ def run_job(job: dict[str, Any], seconds: float, add: Callable[[dict], None]) ->
     if process.returncode:
         late = time.monotonic() - begin >= seconds - 1
         last = next((line.strip() for line in reversed(errors) if line.strip()), f'exit code {process.returncode}')
-        add(
-            {**{k: job[k] for k in ('mode', 'size', 'task')}, 'note': 'time was up' if late else f'ended: {last[:150]}'}
-        )
+        note = 'time was up' if late else f'ended: {last[:150]}'
+        add({**{k: job[k] for k in ('mode', 'size', 'task')}, 'note': note})
 
 
 def machine(device: str) -> dict[str, str]:
@@ -322,20 +321,16 @@ def machine(device: str) -> dict[str, str]:
 def table(facts: dict[str, str], rows: list[dict[str, Any]], peak: float | None) -> str:
     """All rows as Markdown."""
     estimates = {(r['mode'], r['size'], r['task'], r['batch']): r['gib'] for r in rows if r.get('job') == 'estimate'}
-    lines = ['# Speed and memory on ' + facts['device'], '']
-    lines += [', '.join(f'{key} {value}' for key, value in facts.items() if key != 'command'), '']
-    lines += [f'`{facts["command"]}`', '']
-    lines += [
-        'MFU over ' + (f'{peak / 1e12:.4g} TFLOPS (dense bf16)' if peak else 'an unknown peak: left out') + '.',
-        '',
-    ]
+    over = f'{peak / 1e12:.4g} TFLOPS (dense bf16)' if peak else 'an unknown peak: left out'
+    about = ', '.join(f'{key} {value}' for key, value in facts.items() if key != 'command')
+    lines = [f'# Speed and memory on {facts["device"]}', '', about, '', f'`{facts["command"]}`', '']
+    lines += [f'MFU over {over}.', '']
     for mode in ('inference', 'finetune', 'pretrain'):
         chosen = [r for r in rows if r['mode'] == mode and r.get('job') != 'estimate']
         if not chosen:
             continue
-        lines += [f'## {mode.capitalize()}', '']
-        lines += ['| size | task | way | batch | images/s | TFLOPS | MFU | peak GiB | foretold GiB | off eager |',
-                  '|---|---|---|---:|---:|---:|---:|---:|---:|---:|']  # fmt: skip
+        names = ['size', 'task', 'way', 'batch', 'images/s', 'TFLOPS', 'MFU', 'peak GiB', 'foretold GiB', 'off eager']
+        lines += [f'## {mode.capitalize()}', '', f'| {" | ".join(names)} |', '|---' * 3 + '|---:' * 7 + '|']
         for row in chosen:
             if 'note' in row:
                 lines.append(f'| {row["size"]} | {row["task"]} | {row.get("variant", "")} | {row.get("batch", "")} | '

@@ -24,7 +24,6 @@ from sapiens.datasets.label_files import decode_depth, decode_ids, decode_mask, 
 from sapiens.datasets.storage import read_bytes
 from sapiens.errors import UserError, run_cli
 from sapiens.evaluation import (
-    PCK,
     DepthMetric,
     EvaluationReport,
     HumanMetric,
@@ -39,6 +38,7 @@ from sapiens.evaluation import (
 )
 from sapiens.evaluation.persons import PointConversion
 from sapiens.evaluation.references import add_reference_file
+from sapiens.registry import METRICS
 from sapiens.structures.coco import CocoFile, CocoImage, CocoPerson, read_coco
 from sapiens.structures.coco_entries import AREA_OF_BOX, Notes, box_problem, id_key, read_box, read_keypoints
 from sapiens.structures.coco_results import CocoResult, read_coco_results
@@ -60,6 +60,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--points', choices=('all', 'common'), default='all', help='common: the 114 shared points')
     parser.add_argument('--nms', type=float, help='suppress persons whose OKS with a better one is above this')
     parser.add_argument('--pck', action='store_true', help='pose: PCK, NME and AUC too')
+    parser.add_argument('--metric', metavar='NAME', help='another registered metric; pose: beside AP and AR')
     parser.add_argument('--label-map', help='seg: ids of the labels, "old=new,old=new,..."')
     parser.add_argument('--pred-map', help='seg: ids of the predictions, "old=new,..."')
     parser.add_argument('--outlines', action='store_true', help='seg: mBF too, the F-score of the outlines (slow)')
@@ -120,13 +121,14 @@ def score_pose(args: argparse.Namespace) -> list[HumanMetric]:
     )
     metric.report = metric.evaluate_results(results, labels, nms_threshold=args.nms)
     metric.report.notes += [f'{args.results}: {note}' for note in notes]
-    if not args.pck:
-        return [metric]
-    accuracy = PCK(vocabulary=vocabulary, gt_vocabulary=ours, bootstrap=args.bootstrap)
-    samples = list(paired_samples(labels, results, metric.convert))
-    accuracy.process(None, samples)
-    accuracy.evaluate(len(samples))
-    return [metric, accuracy]
+    metrics: list[HumanMetric] = [metric]
+    for name in filter(None, ('PCK' if args.pck else None, args.metric)):
+        options = dict(type=name, vocabulary=vocabulary, gt_vocabulary=ours, bootstrap=args.bootstrap)
+        metrics.append(METRICS.build(options))
+        samples = list(paired_samples(labels, results, metric.convert))
+        metrics[-1].process(None, samples)
+        metrics[-1].evaluate(len(samples))
+    return metrics
 
 
 def paired_samples(labels: CocoFile, results: list[CocoResult], convert: PointConversion) -> Iterator[dict]:
@@ -190,8 +192,10 @@ def score_maps(args: argparse.Namespace) -> HumanMetric:
     """Figures of a folder of maps against a manifest."""
     saved = SavedMaps(args.results, args.task)
     common = dict(bootstrap=args.bootstrap, keep_worst=args.show_worst)
-    if args.task == 'seg':
-        metric: HumanMetric = PartIoU(
+    if args.metric:
+        metric: HumanMetric = METRICS.build(dict(type=args.metric, **common))
+    elif args.task == 'seg':
+        metric = PartIoU(
             vocabulary=args.vocabulary or saved.vocabulary or 'parts28',
             label_map=_pairs(args.label_map, '--label-map'),
             pred_map=_pairs(args.pred_map, '--pred-map'),

@@ -1,13 +1,12 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""What the commands that run models share: an `Inferencer` of their options, progress, the list of failures."""
+"""What the commands that run models share: an `Inferencer` of their options, the list of failures."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from typing import Any
 
 from ..errors import UserError
 from .inferencer import Inferencer
@@ -28,19 +27,13 @@ def build_inferencer(args: argparse.Namespace) -> Inferencer:
         # They ship.
         names, args.detector = ['tiny'], args.detector or (None if args.bbox else 'tiny')
     task = args.task[0] if args.task and len(args.task) == 1 and args.task != ['pose'] else None
-    return Inferencer(
-        names or None,
-        args.checkpoint or None,
-        device=args.device,
-        dtype=args.dtype,
-        detector=args.bbox or args.detector,
-        per_person=args.per_person,
-        batch_size=args.batch_size,
-        flip_test=args.flip_test,
-        task=task,
-        allow_partial=args.allow_partial,
-        compile=args.compile,
-    )
+    return Inferencer(names or None, args.checkpoint or None, task=task, **settings_of(args))
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of an `Inferencer` of any models."""
+    names = ('device', 'dtype', 'per_person', 'batch_size', 'flip_test', 'allow_partial', 'compile')
+    return {'detector': args.bbox or args.detector, **{name: getattr(args, name) for name in names}}
 
 
 def chosen_models(args: argparse.Namespace) -> list[str]:
@@ -68,21 +61,3 @@ def report(failures: Sequence[Failure], notes: Sequence[str], done: int) -> int:
     for failure in failures:
         print(f'  {failure.message}', file=sys.stderr)
     return SOME_FAILED
-
-
-@contextmanager
-def frame_progress(total: int | None) -> Iterator[Callable[[], None]]:
-    """A progress bar with frames per second; gives the function to call after each frame."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn('{task.fields[rate]} fps'), TimeRemainingColumn())
-    with Progress(*columns) as progress:
-        task = progress.add_task('frames', total=total, rate='?')
-        begin, count = time.monotonic(), 0
-
-        def advance() -> None:
-            nonlocal count
-            count += 1
-            progress.update(task, advance=1, rate=f'{count / max(time.monotonic() - begin, 1e-6):.1f}')
-
-        yield advance

@@ -25,6 +25,7 @@ from mmengine.logging import print_log
 from ..errors import MissingPackageError, UserError
 from ..registry import DETECTORS
 from ..structures.coco_results import read_coco_boxes
+from ..structures.geometry import box_iou
 from .sources import Frame
 
 SHORT_NAMES = {
@@ -219,10 +220,7 @@ class HOGDetector:
 def suppress(boxes: np.ndarray, overlap: float) -> np.ndarray:
     """Indices of boxes, best first, that overlap no better kept one by more than that intersection over union."""
     kept: list[int] = []
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     for i, box in enumerate(boxes):
-        low, high = np.maximum(box[:2], boxes[kept, :2]), np.minimum(box[2:], boxes[kept, 2:])
-        common = np.clip(high - low, 0, None).prod(1)
-        if not (common / (area[i] + area[kept] - common) > overlap).any():
+        if not (box_iou(box, boxes[kept]) > overlap).any():
             kept.append(i)
     return np.array(kept, np.int64)

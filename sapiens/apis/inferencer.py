@@ -9,15 +9,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
 
+from ..datasets.label_files import decode_mask
 from ..engine.cli import check_compiler
 from ..engine.precision import choose_precision
 from ..errors import UserError
 from ..structures import HumanDataSample
+from ..utils.json_files import read_file
 from .assemble import PendingImage, assemble
 from .background import read_ahead
 from .detectors import WholeImage, build_detector, find_persons
@@ -362,9 +363,7 @@ def _mask(masks: Any, frame: Frame) -> np.ndarray | None:
         mask, told = masks(frame), 'the mask function'
     elif isinstance(masks, (str, Path)):
         told = str(Path(masks) / f'{frame.path.stem if frame.path else frame.name}.png')
-        mask = cv2.imread(told, cv2.IMREAD_GRAYSCALE) if Path(told).is_file() else None
-        if mask is None:
-            raise UserError(f'{told}: no such mask, or not a PNG')
+        mask = decode_mask(read_file(told, 'mask'), told)
     else:
         mask, told = masks, 'the mask'
     mask = np.asarray(mask)

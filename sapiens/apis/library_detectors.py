@@ -19,6 +19,7 @@ from ..openmmlab import prepare_toolkit, prepare_torchvision
 from ..registry import DETECTORS
 from ..utils.optional import need
 from .detectors import Detections, make_detections
+from .loading import choose_device
 from .sources import Frame
 
 
@@ -31,9 +32,9 @@ def _library(module: str) -> ModuleType:
 class LibraryDetector:
     """What detectors of libraries share; a subclass makes its ``model`` and finds the persons of an image."""
 
-    def __init__(self, model: Any, threshold: float | str, device: str) -> None:
+    def __init__(self, model: Any, threshold: float | str, device: str | torch.device) -> None:
         self.model, self.threshold = model, float(threshold)
-        self.device = pick_device(device)
+        self.device = choose_device(device)
         if isinstance(model, torch.nn.Module):
             model.eval().to(self.device)
 
@@ -56,7 +57,7 @@ class TorchvisionDetector(LibraryDetector):
         name: Function of ``torchvision.models.detection``.
         weights: ``'DEFAULT'`` downloads torchvision's; else a file of them.
         threshold: Boxes with a lower score are left out.
-        device: ``'auto'`` = a GPU if there is one.
+        device: See `choose_device`.
 
     Raises:
         MissingPackageError: torchvision is not installed.
@@ -95,13 +96,15 @@ class TorchvisionDetector(LibraryDetector):
         return found['boxes'][person], found['scores'][person]
 
 
-def load_transformers(name: str, kind: str, device: str, processor: str = 'AutoImageProcessor') -> tuple[Any, Any, str]:
+def load_transformers(
+    name: str, kind: str, device: str, processor: str = 'AutoImageProcessor'
+) -> tuple[Any, Any, torch.device]:
     """Processor, model and device of a model of Hugging Face transformers.
 
     Args:
         name: Model on the hub, or a folder; its weights must be safetensors.
         kind: Class of the library that makes the model.
-        device: ``'auto'`` = a GPU if there is one.
+        device: See `choose_device`.
         processor: Class that makes its processor.
 
     Raises:
@@ -119,13 +122,8 @@ def load_transformers(name: str, kind: str, device: str, processor: str = 'AutoI
         if Path(name).is_dir():
             reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:160]
         raise UserError(f"the model '{name}' cannot be loaded ({reason}); give a folder that has it") from None
-    device = pick_device(device)
-    return tool, network.eval().to(device), device
-
-
-def pick_device(device: str) -> str:
-    """``'auto'`` is a GPU if there is one."""
-    return ('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' else device
+    chosen = choose_device(device)
+    return tool, network.eval().to(chosen), chosen
 
 
 @DETECTORS.register_module()
@@ -135,7 +133,7 @@ class TransformersDetector(LibraryDetector):
     Args:
         name: Model on the hub, or a folder; its weights must be safetensors.
         threshold: Boxes with a lower score are left out.
-        device: ``'auto'`` = a GPU if there is one.
+        device: See `choose_device`.
 
     Raises:
         MissingPackageError: transformers is not installed.
@@ -143,11 +141,11 @@ class TransformersDetector(LibraryDetector):
     """
 
     def __init__(self, name: str = 'PekingU/rtdetr_r50vd', threshold: float = 0.5, device: str = 'auto') -> None:
-        self.processor, model, device = load_transformers(name, 'AutoModelForObjectDetection', device)
+        self.processor, model, chosen = load_transformers(name, 'AutoModelForObjectDetection', device)
         self.person = {int(i) for i, label in model.config.id2label.items() if str(label).lower() == 'person'}
         if not self.person:
             raise UserError(f"the detector '{name}' has no class 'person'")
-        super().__init__(model, threshold, device)
+        super().__init__(model, threshold, chosen)
 
     def find(self, image: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Persons of the image."""
@@ -165,7 +163,7 @@ class MMDetDetector(LibraryDetector):
 
     Args:
         threshold: Boxes with a lower score are left out.
-        device: ``'auto'`` = a GPU if there is one.
+        device: See `choose_device`.
 
     Raises:
         MissingPackageError: mmdet, or mmcv with operators, is not installed.
@@ -214,7 +212,7 @@ class UltralyticsDetector(LibraryDetector):
 
     Args:
         threshold: Boxes with a lower score are left out.
-        device: ``'auto'`` = a GPU if there is one.
+        device: See `choose_device`.
 
     Raises:
         MissingPackageError: ultralytics is not installed.
@@ -230,5 +228,5 @@ class UltralyticsDetector(LibraryDetector):
     def find(self, image: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Persons of the image."""
         picture = np.ascontiguousarray(image[..., ::-1])
-        found = self.model.predict(picture, classes=[0], conf=self.threshold, device=self.device, verbose=False)
+        found = self.model.predict(picture, classes=[0], conf=self.threshold, device=str(self.device), verbose=False)
         return found[0].boxes.xyxy, found[0].boxes.conf

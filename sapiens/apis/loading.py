@@ -64,8 +64,8 @@ class LoadedModel:
     origin: dict[str, str] = field(default_factory=dict)
 
 
-def choose_device(device: str = 'auto') -> torch.device:
-    """``'auto'`` takes cuda, mps, cpu in that order.
+def choose_device(device: str | torch.device = 'auto') -> torch.device:
+    """Where models run, detectors and those of curation included: ``'auto'`` takes cuda, mps, cpu in that order.
 
     Raises:
         UserError: The device asked for is not there.

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from ..datasets.label_files import encode_ids, encode_image, encode_normals
+from ..datasets.label_files import encode_ids, encode_image, encode_normals, encode_npz
 from ..errors import UserError
 from ..structures.coco import CocoFile, read_coco
 from ..structures.coco_results import describe_person
@@ -103,7 +102,9 @@ def describe_result(result: ImageResult) -> dict[str, Any]:
             points = result.keypoints[i]
             person['keypoints'] = {
                 name: [round(float(x), 3), round(float(y), 3), round(float(s), 4)]
-                for name, (x, y), s in zip(points.vocabulary.names, points.xy, points.scores, strict=True)
+                for name, (x, y), s in zip(
+                    points.vocabulary.names, np.nan_to_num(points.xy), points.scores, strict=True
+                )
             }
         persons.append(person)
     document['persons'] = persons
@@ -161,9 +162,7 @@ def save_result(
     if result.keypoints is not None:
         write('_coco.json', json.dumps(coco_results(result, _read_ids(image_ids))))
     if arrays and (maps := _maps(result)):
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **maps)
-        write('.npz', buffer.getvalue())
+        write('.npz', encode_npz(**maps))
     if arrays is not False:
         if result.parts is not None:
             write('_seg.png', encode_ids(result.parts.ids))

@@ -15,6 +15,7 @@ from ..datasets.transforms.topdown import fit_aspect, udp_matrix
 from ..errors import UserError
 from ..models import PartHead, PersonHead, PoseHead
 from ..registry import DETECTORS
+from ..structures.geometry import box_iou
 from .detectors import Detections, make_detections
 from .loading import load_model
 from .sources import Frame
@@ -88,7 +89,7 @@ class TinyDetector:
         if not likely.any():
             return make_detections([], [])
         second = self._refine(frame.image, first[likely, :4])
-        worth = second[:, 4] * agreement(first[likely, :4], second[:, :4])
+        worth = second[:, 4] * box_iou(first[likely, :4], second[:, :4])
         return make_detections(second[:, :4], found.scores[likely] * worth, self.threshold, size, self.overlap)
 
     def _refine(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -152,14 +153,6 @@ def body_score(head: PoseHead, heatmaps: torch.Tensor) -> np.ndarray:
     """``(N,)``: mean over the body's points of the peaks of heatmaps ``(N, K, h, w)``, from 0 to 1."""
     peaks = heatmaps.flatten(2).amax(2).clamp(0, 1)
     return peaks[:, head.vocabulary.groups.get('body', slice(None))].mean(1).numpy()
-
-
-def agreement(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union ``(N,)`` of boxes ``(N, 4)`` and others, pair by pair; 0 for empty ones."""
-    low, high = np.maximum(boxes[:, :2], others[:, :2]), np.minimum(boxes[:, 2:], others[:, 2:])
-    common = np.clip(high - low, 0, None).prod(1)
-    areas = sum(np.clip(b[:, 2:] - b[:, :2], 0, None).prod(1) for b in (boxes, others))
-    return common / np.maximum(areas - common, 1e-9)
 
 
 def _in_image(view: np.ndarray, shares: np.ndarray) -> np.ndarray:

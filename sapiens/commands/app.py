@@ -31,8 +31,7 @@ def main() -> None:
     names = cli.chosen_models(args)
     if not names and not args.checkpoint:
         raise UserError('say which models: --model pose_308_0.3b, or --config CONFIG --checkpoint FILE')
-    settings = dict(device=args.device, dtype=args.dtype, detector=args.bbox or args.detector,
-                    per_person=args.per_person, flip_test=args.flip_test, allow_partial=args.allow_partial)  # fmt: skip
+    settings = cli.settings_of(args)
     makers: dict[str, Callable[[], Inferencer]] = {}
     tasks: dict[str, tuple[str, ...]] = {}
     for config, file in zip_longest(names, args.checkpoint):

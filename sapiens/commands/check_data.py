@@ -17,7 +17,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from . import options
@@ -36,26 +35,16 @@ def main() -> int:
     args = parser.parse_args()
     from ..datasets.check import check_dataset
     from ..utils.files import write_atomic
+    from ..utils.progress import progress
 
     dataset = options.build_dataset(args)
     console = Console()
     problems: list[Problem] = []
-    bar = Progress(
-        TextColumn(f'{args.split} samples'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn('{task.fields[rate]}'),
-        TimeRemainingColumn(),
-        TextColumn('{task.fields[found]} problems'),
-        console=console,
-    )
-    with bar:
-        task = bar.add_task('', total=len(dataset), rate='', found=0)
+    with progress(f'{args.split} samples', len(dataset), console=console) as advance:
         for found in check_dataset(dataset, args.workers):
             problems += found
-            speed = bar.tasks[0].speed
             whole = any(problem.index < 0 for problem in found)  # of the data set, behind the last sample
-            bar.update(task, advance=0 if whole else 1, rate=f'{speed:.0f}/s' if speed else '', found=len(problems))
+            advance(f'{len(problems)} problems', 0 if whole else 1)
     if args.fix_list:
         write_atomic(args.fix_list, ''.join(json.dumps(asdict(p)) + '\n' for p in problems).encode())
     report(console, problems, len(dataset), args.show)

@@ -40,16 +40,5 @@ def main() -> None:
         raise UserError(f'{args.output}: exists already; choose another name or give --force')
     from ..engine.convert import convert_checkpoint
 
-    print(
-        convert_checkpoint(
-            args.input,
-            args.output,
-            to=args.to,
-            config=args.config,
-            task=args.task,
-            vocabulary=args.vocabulary,
-            patch_padding=args.patch_padding,
-            allow_partial=args.allow_partial,
-            half=args.half,
-        )
-    )
+    how = {name: value for name, value in vars(args).items() if name not in ('input', 'output', 'force')}
+    print(convert_checkpoint(args.input, args.output, **how))

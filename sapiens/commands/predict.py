@@ -10,6 +10,8 @@ end; the exit code is then 3. Several images also get one results_coco.json.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from . import options
 
 
@@ -30,14 +32,17 @@ def main() -> int:
     from ..apis import cli, save_all
     from ..apis.sources import find_files
     from ..apis.video import is_video
+    from ..utils.progress import progress
 
     # What is not there is said before anything is loaded.
-    files = [file for source in args.source for file in find_files(source)[0]]
+    found = [find_files(source) for source in args.source]
+    files = [file for paths, _ in found for file in paths]
     inferencer = cli.build_inferencer(args)
-    source = args.source[0] if len(args.source) == 1 else args.source
-    done, results = 0, inferencer(source, tasks=args.task, masks=args.masks)
+    alone = len(files) == 1 and files[0] == Path(args.source[0]).expanduser()
+    done, results = 0, inferencer(files[0] if alone else files, tasks=args.task, masks=args.masks)
+    results.notes += [note for _, note in found if note]
     saving = dict(arrays=args.arrays, threshold=args.threshold, image_ids=args.image_ids)
-    with cli.frame_progress(None if any(map(is_video, files)) else len(files)) as advance:
+    with progress('frames', None if any(map(is_video, files)) else len(files), ' fps') as advance:
         for result, written in save_all(results, args.out_dir, **saving):
             done += 1
             advance()

@@ -39,6 +39,7 @@ def main() -> None:
     from ..engine.hub import resolve_weights
     from ..engine.unpickle import to_plain
     from ..evaluation import evaluator_for_test, finish_test, protocol_of_run
+    from ..evaluation.tables import plain_number
     from ..utils.files import write_atomic
 
     config = cli.prepare(args)
@@ -67,4 +68,5 @@ def main() -> None:
         for path in finish_test(runner.test_loop.evaluator, args.out, worst, protocol):
             print(f'written: {path}')
         if args.out:
-            write_atomic(Path(args.out) / 'metrics.json', json.dumps(to_plain(metrics), indent=1))
+            figures = {k: plain_number(v) if isinstance(v, float) else v for k, v in to_plain(metrics).items()}
+            write_atomic(Path(args.out) / 'metrics.json', json.dumps(figures, indent=1))

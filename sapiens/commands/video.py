@@ -26,24 +26,15 @@ def main() -> int:
     from ..apis import cli
     from ..apis.stream import render_video
     from ..apis.video import video_facts
+    from ..utils.progress import progress
 
     if not Path(args.video).is_file():
         raise UserError(f'{args.video}: no such video; check the path')
     inferencer = cli.build_inferencer(args)
     total = video_facts(args.video)[1] or None
     total = min(total, args.max_frames) if total and args.max_frames else total or args.max_frames
-    with cli.frame_progress(total) as advance:
-        done = render_video(
-            inferencer,
-            args.video,
-            args.out,
-            args.task,
-            args.track,
-            args.smooth,
-            not args.no_audio,
-            args.max_frames,
-            args.threshold,
-            lambda *_: advance(),
-        )
+    choices = (args.task, args.track, args.smooth, not args.no_audio, args.max_frames, args.threshold)
+    with progress('frames', total, ' fps') as advance:
+        done = render_video(inferencer, args.video, args.out, *choices, lambda *_: advance())
     print(f'{done.frames} frames -> {args.out} and {Path(args.out).with_suffix(".jsonl")}')
     return cli.report(done.failures, done.notes, done.frames)

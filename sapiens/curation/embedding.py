@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import torch
 
-from ..apis.library_detectors import load_transformers, pick_device
-from ..apis.loading import load_model
+from ..apis.library_detectors import load_transformers
+from ..apis.loading import choose_device, load_model
 from ..registry import CURATION_MODELS, CURATION_STAGES
 from .stage import Item, Stage
 
@@ -59,7 +59,7 @@ class SapiensEncoder:
     """
 
     def __init__(self, model: str = 'tiny', weights: str | None = None, device: str = 'auto') -> None:
-        self.network = load_model(model, weights).network.float().to(pick_device(device))
+        self.network = load_model(model, weights).network.float().to(choose_device(device))
         self.size = tuple(self.network.backbone.img_size)
 
     @torch.inference_mode()

@@ -2,7 +2,7 @@
 """Data sets, one class per format, and one family of transforms for all tasks."""
 
 from . import transforms
-from .bad_samples import BadSampleLog, TooManyBadSamplesError, collect_bad_samples, leave_bad_samples
+from .bad_samples import BadSampleLog, TooManyBadSamplesError
 from .base import HumanDataset
 from .coco_keypoints import CocoKeypointDataset
 from .concat import ConcatDataset
@@ -27,8 +27,6 @@ __all__ = [
     'LitdataImageDataset',
     'ShardImageDataset',
     'TooManyBadSamplesError',
-    'collect_bad_samples',
-    'leave_bad_samples',
     'pack_shards',
     'transforms',
 ]

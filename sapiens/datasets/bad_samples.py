@@ -1,5 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""A record of samples that could not be read, shared by a data set and its copies in loader workers."""
+"""Samples that cannot be read: data sets raise, training (`engine.sampling.SeededDataset`) skips and notes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import tempfile
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +20,6 @@ BAD_SAMPLE = (UserError, OSError)
 
 class TooManyBadSamplesError(UserError):
     """More samples than allowed cannot be read; the message names the files."""
-
-
-def take(read: Callable[[int], Any], choices: Iterable[int], note: Callable[[int, Exception], None]) -> Any:
-    """The one place where a bad sample is replaced by another.
-
-    Args:
-        read: Gives the sample at an index, or None for one that its transforms drop.
-        choices: The index that is wanted, then those to try instead.
-        note: Told of every bad sample; may raise to stop.
-
-    Returns:
-        The first sample that can be read, None when none can.
-    """
-    for index in choices:
-        try:
-            sample = read(index)
-        except BAD_SAMPLE as error:
-            note(index, error)
-            continue
-        if sample is not None:
-            return sample
-    return None
 
 
 class BadSampleLog:
@@ -58,9 +36,9 @@ class BadSampleLog:
     def __getstate__(self) -> dict[str, Any]:
         return {'path': self.path, '_cleanup': None}
 
-    def add(self, index: int, path: str, reason: str) -> None:
-        """Note that sample ``index`` from file ``path`` cannot be used, and why."""
-        line = json.dumps({'index': index, 'path': path, 'reason': reason}) + '\n'
+    def add(self, index: int, reason: str) -> None:
+        """Note that sample ``index`` cannot be used, and why."""
+        line = json.dumps({'index': index, 'reason': reason}) + '\n'
         # One write in append mode: lines of several workers do not mix.
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
@@ -68,30 +46,14 @@ class BadSampleLog:
         finally:
             os.close(handle)
 
-    def read(self) -> list[dict[str, Any]]:
-        """Every bad sample once, as ``{'index', 'path', 'reason'}``, by index."""
-        return [record for _, record in sorted({r['index']: r for r in self.since(0)[0]}.items())]
-
     def since(self, offset: int) -> tuple[list[dict[str, Any]], int]:
-        """Every failure noted after an offset (0 is the beginning), and the offset to go on from."""
+        """Failures (``{'index', 'reason'}``) noted after an offset (0: all of them), and the offset to go on from."""
         if not self.path.exists():
             return [], offset
         with open(self.path, 'rb') as file:
             file.seek(offset)
             lines = file.read()
         return [json.loads(line) for line in lines.splitlines()], offset + len(lines)
-
-
-def collect_bad_samples(dataset: Any) -> list[dict[str, Any]]:
-    """Bad samples of a data set and of whatever it wraps (concatenated, repeated, subset), workers included."""
-    return [record for part in parts_of(dataset) for record in getattr(part, 'bad_samples', [])]
-
-
-def leave_bad_samples(dataset: Any) -> None:
-    """Make a data set, and whatever it wraps, raise at unreadable samples: the caller skips and counts them."""
-    for part in parts_of(dataset):
-        if hasattr(part, 'max_bad_fraction'):
-            part.max_bad_fraction = None
 
 
 def parts_of(dataset: Any) -> Iterator[Any]:

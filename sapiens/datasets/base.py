@@ -1,5 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""What every data set of the toolkit shares: vocabularies, seeding, and what happens to unreadable samples."""
+"""What every data set of the toolkit shares: vocabularies, the pipeline, messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from ..errors import UserError
 from ..registry import DATASETS, TRANSFORMS
 from ..utils.file_names import find_file
 from ..vocabularies import KeypointVocabulary, PartVocabulary, load_keypoints, load_parts, load_vocabulary
-from .bad_samples import BadSampleLog, TooManyBadSamplesError, take
 from .image_files import list_images
 from .storage import readable_name
 from .transforms.fields import settle
@@ -27,8 +26,8 @@ class HumanDataset(BaseDataset):
     """Base of all data sets: images with any labels, as mmengine's loaders, samplers and wrappers expect them.
 
     A subclass reads one *format*: it implements ``load_data_list`` (small picklable dicts with at least ``img_path``)
-    and, where reading can wait, `parse_sample`. A sample that cannot be read in training is replaced by the next one,
-    counted and listed in `bad_samples`; in testing it is an error, since a score without it would be wrong.
+    and, where reading can wait, `parse_sample`. A sample that cannot be read is an error; training replaces it by
+    another one and counts it (`sapiens.engine.sampling.SeededDataset`), in testing a score without it would be wrong.
 
     Args:
         ann_file: Annotation file, relative to ``data_root``.
@@ -43,8 +42,6 @@ class HumanDataset(BaseDataset):
         label_map: Part ids of the files -> ids of ``part_vocabulary``, a dict or a list; ids that it does not name
             stay. Map to 255 to ignore.
         background: Folder of human-free photos for `RandomBackground`.
-        max_bad_fraction: Training stops when more than this share of all samples cannot be read. None raises at the
-            first, for a training loop that skips and counts itself (ours does, see `leave_bad_samples`).
         test_mode: Whether every sample must come out, unchanged in order.
         **kwargs: mmengine's: ``indices``, ``serialize_data``, ``lazy_init``, ``metainfo``, ``filter_cfg``.
 
@@ -67,7 +64,6 @@ class HumanDataset(BaseDataset):
         part_vocabulary: str | PartVocabulary | None = None,
         label_map: dict[int, int] | Sequence[int] | None = None,
         background: str | None = None,
-        max_bad_fraction: float | None = 0.01,
         test_mode: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -78,9 +74,7 @@ class HumanDataset(BaseDataset):
         self.background = background
         if background is not None:
             list_images(background)
-        self.max_bad_fraction = max_bad_fraction
         self.notes: list[str] = []
-        self._bad_log = BadSampleLog()
         for kind, vocabulary in (('keypoints', keypoint_vocabulary), ('parts', part_vocabulary)):
             # An unknown name is no fault of a sample.
             if vocabulary is not None and load_vocabulary(vocabulary).kind != kind:
@@ -113,11 +107,6 @@ class HumanDataset(BaseDataset):
             parts = load_parts(self.part_vocabulary)
             meta.update(part_vocabulary=self.part_vocabulary, classes=list(parts.names), palette=parts.colors.tolist())
         return meta
-
-    @property
-    def bad_samples(self) -> list[dict[str, Any]]:
-        """Samples that could not be read so far, in any worker: ``{'index', 'path', 'reason'}``."""
-        return self._bad_log.read()
 
     def parse_sample(self, info: dict[str, Any]) -> dict[str, Any]:
         """Turn an entry of ``load_data_list`` into a sample; runs in the worker, each time a sample is taken."""
@@ -159,16 +148,16 @@ class HumanDataset(BaseDataset):
     def __getitem__(self, idx: int) -> dict[str, Any]:
         """Take a sample through the pipeline.
 
+        One that the transforms drop is replaced by the next in training.
+
         Raises:
-            TooManyBadSamplesError: In training, too many samples cannot be read.
-            UserError: In testing, this one cannot be read.
+            UserError: It cannot be read, or is dropped in testing.
         """
         self.full_init()
         idx = int(idx)
-        choices = ((idx + step) % len(self) for step in range(1 if self.test_mode else len(self)))
-        sample = take(self.prepare_data, choices, self._note_bad)
-        if sample is not None:
-            return sample
+        for step in range(1 if self.test_mode else len(self)):
+            if (sample := self.prepare_data((idx + step) % len(self))) is not None:
+                return sample
         raise UserError(
             f'{self._path(idx)}: the transforms of the pipeline drop this sample, and in training all others'
         )
@@ -176,23 +165,6 @@ class HumanDataset(BaseDataset):
     def describe(self) -> str:
         """Class and place, for messages."""
         return f'{type(self).__name__} ({self.ann_file or self.data_root})'
-
-    def _note_bad(self, position: int, error: Exception) -> None:
-        if self.test_mode or self.max_bad_fraction is None:
-            raise error
-        path = self._path(position)
-        print_log(f'skipped sample {position}: {error}', logger='current', level=30)
-        self._bad_log.add(position, path, str(error))
-        bad = self.bad_samples
-        if len(bad) > self.max_bad_fraction * len(self):
-            names = '; '.join(
-                b['reason'] if b['path'] in b['reason'] else f'{b["path"]}: {b["reason"]}' for b in bad[:10]
-            )
-            more = f'; and {len(bad) - 10} more' if len(bad) > 10 else ''
-            raise TooManyBadSamplesError(
-                f'{self.describe()}: {len(bad)} of {len(self)} samples cannot be used, more than max_bad_fraction='
-                f'{self.max_bad_fraction:g}: {names}{more}. Mend these files or raise max_bad_fraction'
-            )
 
     def _path(self, position: int) -> str:
         return readable_name(str(BaseDataset.get_data_info(self, position).get('img_path', f'sample {position}')))

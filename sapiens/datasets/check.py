@@ -14,6 +14,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
+from ..structures.geometry import box_iou
 from ..vocabularies import KeypointVocabulary, load_keypoints
 from .bad_samples import parts_of
 from .base import HumanDataset
@@ -254,7 +255,7 @@ def check_points_in_box(
         return float(((moved >= [x - 2, y - 2]) & (moved <= [x + w + 2, y + h + 2])).all(-1).mean())
 
     def fit(moved: np.ndarray, corners: Sequence[float] = (x, y, x + w, y + h)) -> float:
-        return _overlap([*moved.min(0), *moved.max(0)], corners)
+        return float(box_iou(np.array([*moved.min(0), *moved.max(0)]), np.array(corners)))
 
     if np.abs(points).max() <= 1.5:
         guesses = {
@@ -284,14 +285,6 @@ def _file_box(sample: dict[str, Any]) -> np.ndarray:
         return np.asarray(sample['file_bbox'], np.float64)
     x1, y1, x2, y2 = np.asarray(sample['bbox'], np.float64)
     return np.array([x1, y1, x2 - x1, y2 - y1])
-
-
-def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union of two boxes of corners; 0 for one that is none."""
-    if b[2] <= b[0] or b[3] <= b[1]:
-        return 0.0
-    common = max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common + 1e-9)
 
 
 def check_keypoints(sample: dict[str, Any], size: tuple[int, int] | None) -> Iterator[tuple[str, str]]:

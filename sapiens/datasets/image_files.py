@@ -15,6 +15,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from ..errors import UserError
+from .storage import read_bytes, readable_name
 
 IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.jfif', '.jpe', '.png', '.webp', '.bmp', '.tif', '.tiff')
 OTHER_IMAGES = ('.heic', '.heif', '.avif', '.gif', '.jxl', '.jp2', '.psd', '.dng', '.cr2', '.cr3', '.nef', '.arw')
@@ -59,6 +60,11 @@ def decode_image(data: bytes, name: str, reduce: int = 1) -> np.ndarray:
         raise UserError(f'{name}: is {_kind(data)}; replace it by a JPEG, PNG, WebP, TIFF or BMP')
     image = image if _RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return image if orientation == 1 else _upright(image, orientation)
+
+
+def read_image(reference: str | Path) -> np.ndarray:
+    """`decode_image` of a file, or of a part of one, by its reference (see `storage.read_bytes`)."""
+    return decode_image(read_bytes(str(reference)), readable_name(str(reference)))
 
 
 # EXIF orientations from 5 on exchange rows and columns; then these are mirrored.

@@ -76,10 +76,10 @@ def encode_normals(normals: np.ndarray, bits: int = 8) -> bytes:
     return cv2.imencode('.png', units)[1].tobytes()
 
 
-def encode_npz(array: np.ndarray) -> bytes:
-    """Encode an array as a compressed .npz with the one member ``data`` (lossless depth or normals)."""
+def encode_npz(data: np.ndarray | None = None, **members: np.ndarray) -> bytes:
+    """Encode arrays as a compressed .npz; a label (lossless depth or normals) is its one member ``data``."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, data=array)
+    np.savez_compressed(buffer, **(members if data is None else {'data': data}))
     return buffer.getvalue()
 
 
@@ -164,33 +164,25 @@ def people_of(parts: np.ndarray) -> np.ndarray:
     return cv2.LUT(np.ascontiguousarray(parts), _PEOPLE)
 
 
-def decode_mask(data: bytes, name: str) -> np.ndarray:
-    """Decode a mask: ``(H, W)`` uint8 of 0 and 1; any nonzero value, alpha aside, is 1."""
-    return mask_of(read_array(data, name))
-
-
-def mask_of(mask: np.ndarray) -> np.ndarray:
-    """As `decode_mask`, from the array that the file holds."""
+def decode_mask(data: bytes | np.ndarray, name: str = '') -> np.ndarray:
+    """A mask from its file, or from what `read_label` gives: ``(H, W)`` uint8; any nonzero value, alpha aside, is 1."""
+    mask = read_label('mask', data, name) if isinstance(data, bytes) else data
     if mask.ndim == 3:
         mask = mask[..., :3].any(-1)
     return (mask != 0).view(np.uint8)
 
 
-def decode_depth(data: bytes, name: str, depth_scale: float = 0.001) -> np.ndarray:
+def decode_depth(data: bytes | np.ndarray, name: str, depth_scale: float = 0.001) -> np.ndarray:
     """Decode depth.
 
     Args:
-        data: A 16-bit (or 8-bit) one-channel image, .npy or .npz.
+        data: A 16-bit (or 8-bit) one-channel image, .npy or .npz, or what `read_label` gives.
         depth_scale: Metres per unit of whole numbers, in images and arrays alike; floats are metres.
 
     Returns:
         ``(H, W)`` float32 metres; 0 = unknown (NaN, infinity and what is not positive become 0).
     """
-    return depth_of(read_label('depth', data, name), name, depth_scale)
-
-
-def depth_of(raw: np.ndarray, name: str, depth_scale: float = 0.001) -> np.ndarray:
-    """As `decode_depth`, from what `read_label` gives."""
+    raw = read_label('depth', data, name) if isinstance(data, bytes) else data
     depth = raw.astype(np.float32)
     if raw.dtype.kind != 'f':
         depth *= np.float32(depth_scale)
@@ -199,23 +191,19 @@ def depth_of(raw: np.ndarray, name: str, depth_scale: float = 0.001) -> np.ndarr
     return depth
 
 
-def decode_normals(data: bytes, name: str, axes: str = 'x-right y-up z-viewer') -> np.ndarray:
+def decode_normals(data: bytes | np.ndarray, name: str, axes: str = 'x-right y-up z-viewer') -> np.ndarray:
     """Decode normals.
 
     Args:
-        data: An 8- or 16-bit RGB image, .npy or .npz of ``(H, W, 3)``.
+        data: An 8- or 16-bit RGB image, .npy or .npz of ``(H, W, 3)``, or what `read_label` gives.
         axes: ``'x-right y-up z-viewer'`` (ours) or ``'opencv'`` (x right, y down, z away from the viewer).
 
     Returns:
         ``(H, W, 3)`` float32 unit vectors in our axes; (0, 0, 0) = unknown.
     """
-    return normals_of(read_label('normals', data, name), name, axes)
-
-
-def normals_of(raw: np.ndarray, name: str, axes: str = 'x-right y-up z-viewer') -> np.ndarray:
-    """As `decode_normals`, from what `read_label` gives."""
     if axes not in NORMAL_AXES:
         raise UserError(f"{name}: unknown normal axes '{axes}'; known are {', '.join(map(repr, NORMAL_AXES))}")
+    raw = read_label('normals', data, name) if isinstance(data, bytes) else data
     normals = vectors_of(raw)
     if raw.dtype.kind == 'f':
         normals = np.nan_to_num(normals, nan=0.0, posinf=0.0, neginf=0.0)

@@ -20,7 +20,8 @@ DECODED = {PoseHead: ('keypoints', 'keypoint_scores'), PartHead: ('parts',), Dep
 def kind_of(head: nn.Module) -> type[DeconvHead] | None:
     """Which of the four tasks a head does in their way; None if it predicts in a way of its own."""
     for kind in RAW:
-        same = (getattr(type(head), name, None) is getattr(kind, name) for name in ('predict', 'flip_back'))
+        names = ('predict', 'fields', 'flip_back')
+        same = (getattr(type(head), name, None) is getattr(kind, name, None) for name in names)
         if isinstance(head, kind) and all(same):
             return kind
     return None
@@ -61,8 +62,8 @@ class DeployGraph(nn.Module):
         if len({*kinds.values()}) < len(kinds):
             raise UserError(f'two of the heads {", ".join(kinds)} do the same task: choose with --task')
         self.kinds = kinds
-        decoded = DECODED if decode else dict.fromkeys(DECODED, ())
-        self.output_names = [name for kind in kinds.values() for name in (RAW[kind], *decoded[kind])]
+        self.decoded = DECODED if decode else dict.fromkeys(DECODED, ())
+        self.output_names = [name for kind in kinds.values() for name in (RAW[kind], *self.decoded[kind])]
 
     @property
     def input_size(self) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from mmengine.dist import get_dist_info
 from mmengine.registry import FUNCTIONS
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from ..datasets.bad_samples import BadSampleLog, leave_bad_samples, take
+from ..datasets.bad_samples import BAD_SAMPLE, BadSampleLog
 from ..errors import UserError
 from ..registry import DATA_SAMPLERS, DATASETS
 
@@ -200,7 +200,6 @@ class SeededDataset(Dataset):
 
     def __init__(self, dataset: Any, seed: int, max_tries: int = 20) -> None:
         self.dataset, self.seed, self.max_tries = dataset, seed, max_tries
-        leave_bad_samples(dataset)
         self.reports = BadSampleLog()
 
     def __len__(self) -> int:
@@ -212,22 +211,24 @@ class SeededDataset(Dataset):
         return getattr(self.dataset, name)
 
     def __getitem__(self, index: int) -> Any:
-        number = getattr(index, 'number', int(index))
-        with seeded(seed_of(self.seed, number)):
-            sample = take(self.dataset.__getitem__, self._choices(int(index)), self._note_bad)
-        if sample is None:
-            last = self.reports.since(0)[0][-1]['reason']
-            raise UserError(f'{self.max_tries} samples in a row cannot be read; the last: {last}')
-        return sample
+        reason = 'the transforms of the pipeline drop it'
+        with seeded(seed_of(self.seed, getattr(index, 'number', int(index)))):
+            for choice in self._choices(int(index)):
+                try:
+                    sample = self.dataset[choice]
+                except BAD_SAMPLE as error:
+                    reason = ' '.join(str(error).split())[:500]
+                    self.reports.add(choice, reason)
+                    continue
+                if sample is not None:
+                    return sample
+        raise UserError(f'{self.max_tries} samples in a row cannot be read; the last: {reason}')
 
     def _choices(self, index: int) -> Iterator[int]:
         yield index
         near = getattr(self.dataset, 'replacement', None)
         for attempt in range(1, self.max_tries):
             yield near(index, attempt) if near else random.randrange(len(self.dataset))
-
-    def _note_bad(self, index: int, error: Exception) -> None:
-        self.reports.add(index, '', ' '.join(str(error).split())[:500])
 
 
 def _name(cfg: dict) -> str:
@@ -265,7 +266,6 @@ def build_train_dataloader(cfg: Any, seed: int, infinite: bool) -> DataLoader:
     dataset = DATASETS.build(cfg.pop('dataset'))
     if hasattr(dataset, 'full_init'):
         dataset.full_init()
-    leave_bad_samples(dataset)
     sampler_cfg = cfg.pop('sampler', dict(type='DefaultSampler', shuffle=True))
     batch_sampler_cfg = cfg.pop('batch_sampler', None)
     batch_size = cfg.pop('batch_size', 1)

@@ -123,8 +123,6 @@ def read_shards(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
     Raises:
         CheckpointError: It is for another model, or damaged.
     """
-    from torch.distributed.checkpoint import load
-    from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
     reader = _reader(folder)
@@ -143,10 +141,7 @@ def read_shards(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
     missing = sorted(f'state_dict.{name}' for name in weights if f'state_dict.{name}' not in known)
     if missing:
         raise CheckpointError(f'{folder}: is for another model: {missing[0].partition(".")[2]} is not in it')
-    try:
-        load(tensors, storage_reader=reader, no_dist=not dist.is_initialized())
-    except (Exception, CheckpointException) as error:
-        raise CheckpointError(f'{folder}: cannot be read ({_reason(error)})') from error
+    _load(tensors, reader, folder, no_dist=not dist.is_initialized())
     if optimizer is not None and state is not None:
         set_optimizer_state_dict(model, optimizer, state)
     return averaged
@@ -158,8 +153,6 @@ def read_whole(folder: Path) -> tuple[dict[str, torch.Tensor], dict]:
     Raises:
         CheckpointError: It is not complete, or damaged.
     """
-    from torch.distributed.checkpoint import load
-    from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
     meta = read_plain(folder).get('meta', {})
@@ -169,11 +162,18 @@ def read_whole(folder: Path) -> tuple[dict[str, torch.Tensor], dict]:
         for key, entry in reader.read_metadata().state_dict_metadata.items()
         if key.startswith('state_dict.') and isinstance(entry, TensorStorageMetadata)
     }
+    _load(tensors, reader, folder, no_dist=True)
+    return {key.partition('.')[2]: value for key, value in tensors.items()}, meta
+
+
+def _load(tensors: dict[str, Any], reader: Any, folder: Path, no_dist: bool) -> None:
+    from torch.distributed.checkpoint import load
+    from torch.distributed.checkpoint.api import CheckpointException
+
     try:
-        load(tensors, storage_reader=reader, no_dist=True)
+        load(tensors, storage_reader=reader, no_dist=no_dist)
     except (Exception, CheckpointException) as error:
         raise CheckpointError(f'{folder}: cannot be read ({_reason(error)})') from error
-    return {key.partition('.')[2]: value for key, value in tensors.items()}, meta
 
 
 def _reader(folder: Path) -> Any:

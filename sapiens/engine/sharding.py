@@ -192,7 +192,6 @@ def set_whole_optimizer(optim_wrapper: Any, model: nn.Module, state: Any, names:
     optimizer = optim_wrapper.optimizer
     current = optimizer_names(optimizer, model)
     on_main_process(lambda: _check_names(current, state['param_groups'], names))
-    ways = _ways(optimizer)
     if is_distributed():
         state = state if is_main_process() else {'state': {}, 'param_groups': []}
         extras = from_main_process({k: v for k, v in state.items() if k not in ('state', 'param_groups')})
@@ -207,9 +206,7 @@ def set_whole_optimizer(optim_wrapper: Any, model: nn.Module, state: Any, names:
                 options=_options(broadcast_from_rank0=True),
             )
         state = {**extras, 'state': optimizer.state_dict()['state'], 'param_groups': groups}
-    optim_wrapper.load_state_dict(state)
-    for group, way in zip(optimizer.param_groups, ways, strict=True):
-        group.update(way)
+    _load(optim_wrapper, state)
 
 
 def set_optimizer_settings(optim_wrapper: Any, model: nn.Module, settings: dict, names: list[str]) -> None:
@@ -226,15 +223,16 @@ def set_optimizer_settings(optim_wrapper: Any, model: nn.Module, settings: dict,
     """
     optimizer = optim_wrapper.optimizer
     _check_names(optimizer_names(optimizer, model), settings['param_groups'], names)
-    ways = _ways(optimizer)
-    optim_wrapper.load_state_dict({**settings, 'state': optimizer.state_dict()['state']})
-    for group, way in zip(optimizer.param_groups, ways, strict=True):
+    _load(optim_wrapper, {**settings, 'state': optimizer.state_dict()['state']})
+
+
+def _load(optim_wrapper: Any, state: dict) -> None:
+    """Load a state, but for how a step is computed, which is this machine's matter and not the checkpoint's."""
+    groups = optim_wrapper.optimizer.param_groups
+    ways = [{key: group[key] for key in ('fused', 'foreach') if key in group} for group in groups]
+    optim_wrapper.load_state_dict(state)
+    for group, way in zip(optim_wrapper.optimizer.param_groups, ways, strict=True):
         group.update(way)
-
-
-def _ways(optimizer: torch.optim.Optimizer) -> list[dict]:
-    """How a step is computed, which is this machine's matter and not the checkpoint's."""
-    return [{key: group[key] for key in ('fused', 'foreach') if key in group} for group in optimizer.param_groups]
 
 
 def _check_names(current: list[str], groups: list[dict], names: list[str] | None) -> None:

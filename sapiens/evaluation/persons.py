@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import UserError
 from ..structures.geometry import to_original
 from ..vocabularies import KeypointVocabulary, keypoint_map, load_keypoints
+from ..vocabularies.convert import apply_map
 from .base import HumanMetric, field, sample_name
 
 SCORE_MODES = ('bbox_keypoint', 'keypoint', 'bbox')
@@ -107,11 +108,8 @@ class PointConversion:
         scores = np.ones(len(points)) if scores is None else scores
         if self.source.name == self.target.name:
             return points, scores
-        converted, certain = np.zeros((self.target.num_keypoints, 2)), np.zeros(self.target.num_keypoints)
-        for target, sources in self._sources.items():
-            converted[target] = points[list(sources)].mean(0)
-            certain[target] = scores[list(sources)].min()
-        return converted, certain
+        converted, certain = apply_map(self._sources, self.target, points, scores)
+        return np.where(np.isnan(converted), 0, converted), certain
 
     def __str__(self) -> str:
         if self.source.name == self.target.name:

@@ -14,11 +14,11 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 
 from ..datasets.label_files import decode_ids, encode_ids, encode_npz, read_label, vectors_of
 from ..errors import UserError
@@ -80,9 +80,9 @@ class SavePredictions(HumanMetric):
         else:
             file, data = f'{stem}.npz', encode_npz(array.astype(np.float32))
         write_atomic(self.out / file, data)
-        result = {'id': _plain(sample.get('img_id')), 'image': sample.get('img_path'), 'file': file}
+        result = {'id': sample.get('img_id'), 'image': sample.get('img_path'), 'file': file}
         if sample.get('ann_id') is not None and sample.get('warp_mat') is not None:
-            result.update({key: _plain(sample[key]) for key in CROP if sample.get(key) is not None})
+            result.update({key: sample[key] for key in CROP if sample.get(key) is not None})
         return {'result': result}
 
     def _person(self, sample: dict) -> dict:
@@ -90,11 +90,11 @@ class SavePredictions(HumanMetric):
         box_score = 1.0 if sample.get('bbox_score') is None else float(sample['bbox_score'])
         score = person_score(scores.astype(np.float64), box_score, self.score_mode, self.keypoint_threshold)
         box = None if sample.get('bbox') is None else to_numpy(sample['bbox']).reshape(-1)[:4]
-        result = describe_person(_plain(sample.get('img_id')), points.reshape(-1, 2), scores, score, box)
+        result = describe_person(sample.get('img_id'), points.reshape(-1, 2), scores, score, box)
         if box is not None:
             result['person_box'] = result['bbox'] if box_gives_area(self.vocabulary) else result.pop('bbox')
         if sample.get('ann_id') is not None:
-            result['ann_id'] = _plain(sample['ann_id'])
+            result['ann_id'] = sample['ann_id']
         return result
 
     def summarize(self, records: list[dict]) -> EvaluationReport:
@@ -109,7 +109,9 @@ class SavePredictions(HumanMetric):
                 'vocabulary': self.vocabulary and self.vocabulary.name,
                 'items': results,
             }
-        write_atomic(path, json.dumps(document, indent=None if self.task == 'pose' else 1))
+        write_atomic(
+            path, json.dumps(document, indent=None if self.task == 'pose' else 1, default=methodcaller('tolist'))
+        )
         return EvaluationReport(type(self).__name__, self.task, {'count': float(len(results))}, {'file': str(path)}, [])
 
 
@@ -181,13 +183,6 @@ def _file_stem(sample: dict) -> str:
     if stem == str(name) and sample.get('ann_id') is None:
         return stem
     return f'{stem}_{zlib.crc32(repr((name, sample.get("ann_id"), sample_key(sample))).encode()):08x}'
-
-
-def _plain(value: Any) -> Any:
-    """As JSON takes it."""
-    if isinstance(value, (np.generic, np.ndarray, torch.Tensor)):
-        return value.tolist()
-    return value
 
 
 def _read_index(path: Path) -> dict:

@@ -73,6 +73,14 @@ def _around(flags: np.ndarray) -> slice:
     return slice(int(found[0]), int(found[-1]) + 1) if len(found) else slice(0, 0)
 
 
+def box_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes ``(..., 4)`` x1, y1, x2, y2, which broadcast; 0 for one that is empty."""
+    low, high = np.maximum(boxes[..., :2], others[..., :2]), np.minimum(boxes[..., 2:], others[..., 2:])
+    common = np.clip(high - low, 0, None).prod(-1)
+    one, other = (np.clip(b[..., 2:] - b[..., :2], 0, None).prod(-1) for b in (boxes, others))
+    return common / np.maximum(one + other - common, 1e-9)
+
+
 def align_scale_shift(prediction: np.ndarray, label: np.ndarray) -> tuple[float, float]:
     r"""Closed-form least squares: the s, t that minimise :math:`\sum_i (s\,p_i + t - g_i)^2`.
 

@@ -41,11 +41,12 @@ def draw_parts(
     part_map = np.asarray(part_map)
     if part_map.shape != canvas.shape[:2]:
         raise ValueError(f'the part map is {part_map.shape}, the image {canvas.shape[:2]}')
-    part_map = part_map.astype(np.uint8)
     known = np.zeros(256, bool)
     known[: names.num_classes] = known[255] = True
-    if not known[part_map].all():
-        worst = int(part_map[~known[part_map]].max())
+    beyond = part_map[(part_map < 0) | (part_map > 255)]
+    part_map = part_map.astype(np.uint8)
+    if beyond.size or not known[part_map].all():
+        worst = int(beyond[0] if beyond.size else part_map[~known[part_map]].max())
         raise ValueError(f"part id {worst} is outside vocabulary '{names.name}' ({names.num_classes} classes)")
     table = np.zeros((256, 3), np.uint8)
     table[: names.num_classes] = names.colors

@@ -87,9 +87,17 @@ def convert_keypoints(
         raise VocabularyError(
             f"'{begin.name}' has {expected} keypoints, not coordinates {keypoints.shape} with scores {scores.shape}"
         )
-    points = np.full((*keypoints.shape[:-2], end.num_keypoints, 2), np.nan, np.float32)
-    values = np.zeros((*scores.shape[:-1], end.num_keypoints), np.float32)
-    for t, sources in keypoint_map(begin, end, inverse=inverse).items():
+    points, values = apply_map(keypoint_map(begin, end, inverse=inverse), end, keypoints, scores)
+    return points.astype(np.float32), values.astype(np.float32)
+
+
+def apply_map(
+    mapping: dict[int, tuple[int, ...]], target: KeypointVocabulary, keypoints: np.ndarray, scores: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """See `convert_keypoints`; with a map of `keypoint_map`, in float64."""
+    points = np.full((*keypoints.shape[:-2], target.num_keypoints, 2), np.nan)
+    values = np.zeros((*scores.shape[:-1], target.num_keypoints))
+    for t, sources in mapping.items():
         points[..., t, :] = keypoints[..., list(sources), :].mean(-2)
         values[..., t] = scores[..., list(sources)].min(-1)
     return points, values

@@ -123,7 +123,7 @@ def load_vocabulary(name: str | Path | KeypointVocabulary | PartVocabulary) -> K
             f"unknown vocabulary '{text}': {hint}known are {', '.join(available_vocabularies())}, "
             'or give the path of a .json file'
         )
-    return _load_shipped(text)
+    return _load_file(str(_FOLDER / f'{text}.json'))
 
 
 def load_keypoints(name: str | Path | KeypointVocabulary | PartVocabulary) -> KeypointVocabulary:
@@ -142,14 +142,9 @@ def load_parts(name: str | Path | KeypointVocabulary | PartVocabulary) -> PartVo
     return vocabulary
 
 
-@lru_cache(maxsize=32)
-def _load_file(text: str, changed: int, size: int) -> KeypointVocabulary | PartVocabulary:
+@lru_cache(maxsize=64)
+def _load_file(text: str, changed: int = 0, size: int = 0) -> KeypointVocabulary | PartVocabulary:
     return _load(Path(text))
-
-
-@lru_cache(maxsize=None)
-def _load_shipped(name: str) -> KeypointVocabulary | PartVocabulary:
-    return _load(_FOLDER / f'{name}.json')
 
 
 def _load(path: Path) -> KeypointVocabulary | PartVocabulary:

@@ -15,6 +15,8 @@ from made_photos import photo
 
 from sapiens.apis import Detections, Frame, build_detector
 from sapiens.apis.detectors import suppress
+from sapiens.apis.library_detectors import LibraryDetector
+from sapiens.apis.loading import choose_device
 from sapiens.errors import MissingPackageError, UserError
 from sapiens.registry import DETECTORS
 
@@ -195,6 +197,17 @@ def test_torchvision_weights_that_do_not_fit(tmp_path):
         build_detector(f'torchvision:ssdlite320_mobilenet_v3_large,{tmp_path}/w.pth')
     with pytest.raises(UserError, match="torchvision has no detector 'frcnn'"):
         build_detector('torchvision:frcnn')
+
+
+@pytest.mark.parametrize('cuda, mps, chosen', [(True, True, 'cuda'), (False, True, 'mps'), (False, False, 'cpu')])
+def test_detectors_run_where_models_do(monkeypatch, cuda, mps, chosen):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: cuda)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: int(cuda))
+    monkeypatch.setattr(torch.backends.mps, 'is_available', lambda: mps)
+    assert choose_device().type == LibraryDetector(None, 0.5, 'auto').device.type == chosen
+    if not cuda:
+        with pytest.raises(UserError, match="device 'cuda': PyTorch sees none here"):
+            LibraryDetector(None, 0.5, 'cuda')
 
 
 @pytest.mark.skipif(not installed('torchvision'), reason='torchvision is not installed')

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from made_photos import photo
 
-from sapiens.apis import DepthMap, ImageResult, Inferencer, NormalMap, open_frames, save_all
+from sapiens.apis import DepthMap, ImageResult, Inferencer, KeypointSet, NormalMap, open_frames, save_all
 from sapiens.apis.saving import save_result
 from sapiens.errors import UserError
 from sapiens.structures.coco import read_coco
 from sapiens.structures.coco_results import read_coco_results
+from sapiens.vocabularies import load_keypoints
 
 
 @pytest.fixture
@@ -79,6 +80,17 @@ def test_depth_can_be_had_back_from_the_picture_and_the_notes(every, tmp_path):
     depth = notes['nearest'] + (level - 1) / 65534 * (notes['farthest'] - notes['nearest'])
     valid = result.depth.valid
     np.testing.assert_allclose(depth[valid], result.depth.data[valid], atol=1e-4 * np.ptp(result.depth.data[valid]))
+
+
+def test_points_that_a_conversion_cannot_make_are_plain_json(tmp_path):
+    xy, boxes = np.ones((1, 17, 2), np.float32), np.array([[0, 0, 40, 60]], np.float32)
+    xy[0, 3] = np.nan
+    people = boxes, np.ones(1, np.float32), np.zeros(1, np.int64)
+    points = KeypointSet(xy, np.ones((1, 17), np.float32), *people, load_keypoints('coco17'))
+    result = ImageResult(photo(64, 48), 'a', None, 0, None, *people, points)
+    for file in save_result(result, tmp_path, pictures=False):
+        assert 'NaN' not in file.read_text()
+    assert json.loads((tmp_path / 'a.json').read_text())['persons'][0]['keypoints']['left_ear'][:2] == [0, 0]
 
 
 def test_large_maps_are_encoded_in_stripes(tmp_path):

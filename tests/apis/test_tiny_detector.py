@@ -12,11 +12,12 @@ import torch
 
 from sapiens.apis import build_detector
 from sapiens.apis.sources import Frame
-from sapiens.apis.tiny_detector import TinyDetector, agreement, body_score, uncut, windows
+from sapiens.apis.tiny_detector import TinyDetector, body_score, uncut, windows
 from sapiens.engine.files import save_plain
 from sapiens.errors import UserError
 from sapiens.models import PartHead, PoseHead
 from sapiens.registry import MODELS
+from sapiens.structures.geometry import box_iou
 from sapiens.vocabularies import load_vocabulary
 
 CONFIG = 'configs/detection/sapiens_tiny_persons.py'
@@ -119,7 +120,7 @@ def test_boxes_that_move_under_a_second_look_count_less(detector, monkeypatch):
         np.array([[0, 0, 10, 10.0], [0, 0, 10, 10], [0, 0, 0, 0]]),
         np.array([[0, 0, 10, 10.0], [5, 0, 15, 10], [0, 0, 0, 0]]),
     )
-    assert agreement(a, b) == pytest.approx([1, 1 / 3, 0])
+    assert box_iou(a, b) == pytest.approx([1, 1 / 3, 0])
     image = np.zeros((480, 640, 3), np.uint8)
     image[200:216, 400:416] = 255
     plain = detector(Frame(image, 'made'))

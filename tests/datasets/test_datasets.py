@@ -22,14 +22,12 @@ from sapiens.datasets import (
     ImageLabelFolderDataset,
     ManifestWriter,
     ShardImageDataset,
-    TooManyBadSamplesError,
-    collect_bad_samples,
-    leave_bad_samples,
     pack_shards,
 )
 from sapiens.datasets.base import lookup_table
 from sapiens.datasets.shard_images import expand_shards
 from sapiens.datasets.transforms import Resize
+from sapiens.engine.sampling import SeededDataset
 from sapiens.errors import UserError
 from sapiens.registry import DATASETS
 from sapiens.vocabularies import convert_keypoints
@@ -262,45 +260,18 @@ def test_unreadable_samples_are_skipped_counted_and_listed(tmp_path, workers):
     photos(tmp_path, 40)
     (tmp_path / '007.png').write_bytes(b'')
     (tmp_path / '020.png').write_text('words')
-    data = ImageFolderDataset(data_root=str(tmp_path), pipeline=PIPELINE, max_bad_fraction=0.1)
+    data = SeededDataset(ConcatDataset([ImageFolderDataset(data_root=str(tmp_path), pipeline=PIPELINE)]), seed=0)
     loader = DataLoader(data, 4, num_workers=workers, collate_fn=list)
     seen = [s['data_samples'].img_id for batch in loader for s in batch]
-    assert len(seen) == 40 and seen.count('008.png') == 2 and seen.count('021.png') == 2
-    bad = data.bad_samples
-    assert [b['index'] for b in bad] == [7, 20]
-    assert bad[0]['path'].endswith('007.png') and '0 bytes' in bad[0]['reason'] and 'text file' in bad[1]['reason']
-
-    assert len(collect_bad_samples(ConcatDataset([data, data]))) == 4
-    log = data._bad_log.path
+    assert len(seen) == 40 and not {'007.png', '020.png'} & set(seen)
+    bad = {record['index']: record['reason'] for record in data.reports.since(0)[0]}
+    assert sorted(bad) == [7, 20]
+    assert '007.png' in bad[7] and '0 bytes' in bad[7] and 'text file' in bad[20]
+    log = data.reports.path
     assert log.exists()
     del data, loader
     gc.collect()
     assert not log.exists()
-
-
-@pytest.mark.parametrize('workers', [0, 1])
-def test_too_many_unreadable_samples_stop_the_run(tmp_path, workers):
-    photos(tmp_path, 100)
-    for i in (30, 31):
-        (tmp_path / f'0{i}.png').write_bytes(b'')
-    data = ImageFolderDataset(data_root=str(tmp_path), pipeline=PIPELINE)
-    loader = DataLoader(data, 4, num_workers=workers, collate_fn=list)
-    with pytest.raises(TooManyBadSamplesError) as caught:
-        list(loader)
-    text = str(caught.value)
-    assert '\n' not in text and 'Traceback' not in text
-    assert text.startswith('ImageFolderDataset') and '2 of 100 samples' in text
-    assert '030.png' in text and '031.png' in text and 'max_bad_fraction=0.01' in text
-
-
-def test_a_loop_that_counts_itself_gets_the_error(tmp_path):
-    photos(tmp_path, 3)
-    (tmp_path / '001.png').write_bytes(b'')
-    data = ImageFolderDataset(data_root=str(tmp_path), pipeline=PIPELINE)
-    leave_bad_samples(ConcatDataset([data]))
-    with pytest.raises(UserError, match='001.png'):
-        data[1]
-    assert data.bad_samples == []
 
 
 def test_transforms_take_the_input_size_of_the_data_set(tmp_path):
@@ -324,12 +295,22 @@ def test_transforms_take_the_input_size_of_the_data_set(tmp_path):
         ImageFolderDataset(data_root=str(tmp_path), pipeline=[PIPELINE[0], dict(type='Resize')], test_mode=True)[0]
 
 
-def test_testing_does_not_skip(tmp_path):
+@pytest.mark.parametrize('test_mode', [False, True])
+def test_a_data_set_itself_skips_nothing(tmp_path, test_mode):
+    """A validation without ``test_mode`` must not score another image twice."""
     photos(tmp_path, 3)
     (tmp_path / '001.png').write_bytes(b'')
-    data = ImageFolderDataset(data_root=str(tmp_path), pipeline=PIPELINE, test_mode=True, max_bad_fraction=1)
+    data = ImageFolderDataset(data_root=str(tmp_path), pipeline=PIPELINE, test_mode=test_mode)
     with pytest.raises(UserError, match='001.png'):
         data[1]
+
+
+def test_what_transforms_drop_is_replaced_in_training_alone(tmp_path):
+    photos(tmp_path, 3)
+    pipeline = [lambda sample: None if sample['img_id'] == '001.png' else sample]
+    assert ImageFolderDataset(data_root=str(tmp_path), pipeline=pipeline)[1]['img_id'] == '002.png'
+    with pytest.raises(UserError, match='001.png: the transforms of the pipeline drop this sample'):
+        ImageFolderDataset(data_root=str(tmp_path), pipeline=pipeline, test_mode=True)[1]
 
 
 def test_programming_errors_are_not_swallowed(tmp_path):

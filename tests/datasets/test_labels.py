@@ -98,8 +98,8 @@ def test_the_needed_pixels_alone_give_the_same_labels(scene, name):
 
 def test_conversion_is_of_the_window_only(scene, monkeypatch):
     seen = []
-    original = loading.normals_of
-    monkeypatch.setattr(loading, 'normals_of', lambda raw, **k: seen.append(raw.shape[:2]) or original(raw, **k))
+    original = loading.decode_normals
+    monkeypatch.setattr(loading, 'decode_normals', lambda raw, **k: seen.append(raw.shape[:2]) or original(raw, **k))
     for zoom, limit in ((0.5, 128 * 96), (4.0, 44 * 36)):
         matrix = np.array([[zoom, 0, -60 * zoom], [0, zoom, -90 * zoom], [0, 0, 1]])
         LoadLabels(('normals',))(warp_sample(LoadImage()(dict(scene)), matrix, (128, 96)))
@@ -216,9 +216,8 @@ def test_no_damaged_label_ends_in_a_traceback(recwarn):
             try:
                 array = read_label(kind, data, 'label.npy')
                 assert isinstance(array, np.ndarray) and array.ndim in (2, 3)
-                {'depth': label_files.depth_of, 'normals': label_files.normals_of}.get(
-                    kind, lambda raw, name: label_files.mask_of(raw)
-                )(array, name='label.npy')
+                decode = {'depth': label_files.decode_depth, 'normals': label_files.decode_normals}
+                decode.get(kind, label_files.decode_mask)(array, name='label.npy')
                 read += 1
             except UserError as error:
                 assert 'label.npy' in str(error) and '\n' not in str(error)

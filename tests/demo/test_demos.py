@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 import torch
 from made_photos import photo
+from PIL import Image
+
+from sapiens.apis import sources
+from sapiens.datasets.image_files import find_images
 
 needs_av = pytest.mark.skipif(importlib.util.find_spec('av') is None, reason='PyAV (av) is not installed')
 
@@ -64,15 +68,19 @@ def test_three_bad_images_among_a_hundred(run, make_model, tmp_path):
 
 
 def test_several_sources(run, make_model, image, tmp_path, monkeypatch):
-    """A file, a folder with one of the same name and a pattern: one run, one list, a name for each."""
+    """A file, a folder with one of the same name and a pattern: one run, one list, a name for each; looked at once."""
     monkeypatch.chdir(tmp_path)
+    listed = []
+    monkeypatch.setattr(sources, 'find_images', lambda folder: listed.append(str(folder)) or find_images(folder))
     for folder in ('more', 'last'):
         (tmp_path / folder).mkdir()
         shutil.copy(image, tmp_path / folder / 'a.png')
     (tmp_path / 'last/b.png').write_text('no image')
+    (tmp_path / 'more/c.heic').write_bytes(b'x')
     model = options(make_model('pose'))
     code, out, err = run('image_demo.py', 'a.png', 'more', 'last/*.png', *model, '--out-dir', 'out')
     assert code == 3 and '3 done, 1 failed' in err and '3 image(s)' in out and 'b.png' in err
+    assert listed == ['more'] and 'note: more: left out 1 HEIC' in err
     assert {p.name for p in (tmp_path / 'out').glob('*_pose.jpg')} == {f'a{n}_pose.jpg' for n in ('', '_1', '_2')}
     persons = json.loads((tmp_path / 'out/results_coco.json').read_text())
     assert [person['image_id'] for person in persons] == ['a', 'a_1', 'a_2']
@@ -98,9 +106,11 @@ def test_what_is_missing_among_several_is_said_first(run, image, monkeypatch, wr
 
 def test_given_masks(run, make_model, image, tmp_path):
     mask = np.zeros((120, 90), np.uint8)
-    mask[30:80, 20:60] = 255
+    mask[30:80, 20:60] = 1
     (tmp_path / 'masks').mkdir()
-    cv2.imwrite(str(tmp_path / 'masks/a.png'), mask)
+    palette = Image.fromarray(mask, 'P')  # as annotation tools write ids, in a colour so dark that its grey is 0
+    palette.putpalette([0, 0, 0, 0, 0, 3] + [0] * 762)
+    palette.save(tmp_path / 'masks/a.png')
     model = options(make_model('depth', 'normal'))
     code, _, _ = run(
         'image_demo.py', image, *model, '--masks', tmp_path / 'masks', '--arrays', '--out-dir', tmp_path / 'out'

@@ -6,9 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from reference import ARCH, load
+from torch import nn
 
 from sapiens.errors import UserError
 from sapiens.models import DepthHead, HumanEstimator, NormalHead, PartHead, PoseHead
+from sapiens.models.losses import KeypointLoss
 from sapiens.structures import HumanDataSample
 from sapiens.vocabularies import KeypointVocabulary, PartVocabulary
 
@@ -279,3 +281,52 @@ def test_published_widths_are_the_defaults():
         assert PartHead(1024, 'parts28')(feats).shape == (1, 28, 512, 384)
         assert DepthHead(1024)(feats).shape == (1, 1, 1024, 768)
         assert NormalHead(1024)((torch.empty(0), feats)).shape == (1, 3, 512, 384)
+
+
+class ToyLoss(nn.Module):
+    """What docs/architecture.md says that a loss is; it knows nothing of any head."""
+
+    def forward(self, output, target, valid=None):
+        if target.dtype == torch.long:
+            output, valid = output.softmax(1).amax(1), target != 255
+        valid = target > 0 if valid is None else valid
+        return ((output - target) * valid).abs().sum() / valid.sum().clamp(min=1)
+
+
+class ToyKeypointLoss(KeypointLoss):
+    def reduce(self, errors, weights):
+        return (errors * weights).mean()
+
+
+@pytest.mark.parametrize('named', [False, True])
+@pytest.mark.parametrize('task', ['pose', 'seg', 'depth', 'normal'])
+def test_a_loss_of_ones_own_works_in_every_head(monkeypatch, task, named):
+    options = dict(deconv_channels=(8,), conv_channels=(8,), loss=dict(type=ToyLoss))
+    if named:
+        monkeypatch.setattr(ToyLoss, 'loss_name', 'loss_toy', raising=False)
+        monkeypatch.setattr(ToyKeypointLoss, 'loss_name', 'loss_toy', raising=False)
+    sample = HumanDataSample(metainfo=dict(img_shape=(16, 16)))
+    if task == 'pose':
+        codec = dict(type='UDPHeatmap', input_size=(16, 16), heatmap_size=(8, 8), sigma=2)
+        with pytest.raises(UserError, match='ToyLoss is no KeypointLoss'):
+            PoseHead(8, 'coco17', codec, **options)
+        head = PoseHead(8, 'coco17', codec, **{**options, 'loss': dict(type=ToyKeypointLoss)})
+        sample.gt_keypoints, sample.gt_keypoints_visible = torch.full((17, 2), 8.0), torch.ones(17)
+    elif task == 'seg':
+        head = PartHead(8, 'parts20', **options)
+        sample.gt_part_map = torch.ones(16, 16, dtype=torch.uint8)
+    elif task == 'depth':
+        head = DepthHead(8, **options)
+        sample.gt_depth = torch.rand(1, 16, 16) + 1
+    else:
+        head = NormalHead(8, **options)
+        sample.gt_normals = F.normalize(torch.rand(3, 16, 16), dim=0)
+    feats = torch.rand(2, 8, 4, 4, requires_grad=True)
+    empty = HumanDataSample(metainfo=dict(img_shape=(16, 16)))
+    for samples in ([sample, empty], [empty, empty]):
+        losses = head.losses(head(feats, last=False), samples)
+        (name,) = (name for name in losses if name.startswith('loss'))
+        usual = {'pose': 'loss_kpt', 'seg': 'loss_ce', 'depth': 'loss_silog', 'normal': 'loss_normal'}[task]
+        assert name == ('loss_toy' if named else usual)
+        assert torch.isfinite(losses[name]) and (float(losses[name]) > 0) == (samples[0] is sample)
+        losses[name].backward()

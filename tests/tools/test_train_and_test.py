@@ -58,8 +58,9 @@ def test_train_then_test_then_analyze(call, tmp_path, capsys):
     assert content['meta']['seed'] == 7 and 'loss_scaler' in content['optimizer']
 
     call('test', config, last, '--work-dir', work_dir, '--out', 'result', '--show-dir', 'pictures')
-    metrics = json.loads((tmp_path / 'result' / 'metrics.json').read_text())
-    assert 0 < metrics['score'] < 1
+    text = (tmp_path / 'result' / 'metrics.json').read_text()
+    metrics = json.loads(text)
+    assert 0 < metrics['score'] < 1 and metrics['undefined'] is None and 'NaN' not in text
     arrays = sorted((tmp_path / 'result' / 'predictions').glob('*.npz'))
     pictures = sorted((tmp_path / 'pictures').glob('*.png'))
     assert len(arrays) == len(pictures) == 6

@@ -78,9 +78,10 @@ def test_parts_take_their_colours_and_leave_the_background():
     assert (drawn[parts == 0] == 200).all() and (drawn[parts == 255] == 200).all()
     half = draw_parts(image, parts, vocabulary, alpha=0.5)[20, 30]
     assert np.abs(half - (200 + vocabulary.colors[5].astype(float)) / 2).max() <= 1
-    parts[0, 0] = 28
-    with pytest.raises(ValueError, match='part id 28 is outside'):
-        draw_parts(image, parts, vocabulary)
+    for wrong in (28, 256, -1):  # of which the last two would be another id as a byte
+        parts[0, 0] = wrong
+        with pytest.raises(ValueError, match=f'part id {wrong} is outside'):
+            draw_parts(image, parts, vocabulary)
     with pytest.raises(ValueError, match='the part map is'):
         draw_parts(image, parts[1:], vocabulary)
 

@@ -14,7 +14,7 @@ from ...errors import UserError
 from ...registry import TRANSFORMS
 from ...vocabularies import PartVocabulary, load_parts
 from ..image_files import decode_image, is_jpeg, reduction_matrix, upright_size
-from ..label_files import depth_of, mask_of, normals_of, people_of, read_label
+from ..label_files import decode_depth, decode_mask, decode_normals, people_of, read_label
 from ..storage import read_bytes, readable_name
 from .fields import IGNORE, Sample, as_matrix, swap_parts, warp_map
 from .topdown import fit_aspect
@@ -199,11 +199,11 @@ class LoadLabels(BaseTransform):
             decoded[kind] = read_label(kind, read_bytes(files[kind]), name)
         array = decoded[kind]
         if kind == 'depth':
-            return array, partial(depth_of, name=name, depth_scale=results.get('depth_scale', 0.001))
+            return array, partial(decode_depth, name=name, depth_scale=results.get('depth_scale', 0.001))
         if kind == 'normals':
-            return array, partial(normals_of, name=name, axes=results.get('normal_axes', 'x-right y-up z-viewer'))
+            return array, partial(decode_normals, name=name, axes=results.get('normal_axes', 'x-right y-up z-viewer'))
         if kind in ('mask', 'instances'):
-            return array, mask_of
+            return array, decode_mask
         if results.get('label_map') is not None:
             array = cv2.LUT(np.ascontiguousarray(array), results['label_map'])
         if results.get('part_vocabulary') is not None:

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import copy
-import io
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,10 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from torch import nn
 
+from ...datasets.image_files import read_image
+from ...datasets.label_files import encode_image, encode_npz
+from ...datasets.transforms.fields import warp_points
+from ...errors import UserError
 from ...registry import HOOKS
 from ...utils.files import write_atomic
 from ...visualization import HumanVisualizer, side_by_side
@@ -83,9 +86,8 @@ def _in_input_frame(samples: Sequence[Any]) -> list[Any]:
                     outside = np.nan if field == 'pred_depth' else 0
                     sample.set_field(_warp_map(values, warp, tuple(shape[:2]), outside), field)
         if 'pred_keypoints' in sample and warp is not None:
-            matrix = torch.as_tensor(np.asarray(warp)[:2], dtype=torch.float64)
-            points = sample.pred_keypoints.double() @ matrix[:, :2].T + matrix[:, 2]
-            sample.set_field(points.float(), 'pred_keypoints')
+            points = warp_points(sample.pred_keypoints.cpu().numpy(), np.asarray(warp))
+            sample.set_field(torch.from_numpy(points), 'pred_keypoints')
         if shape is not None:
             sample.set_metainfo(dict(ori_shape=shape))
         sample.set_metainfo(dict(warp_mat=np.eye(3)[:2]))
@@ -210,25 +212,22 @@ class ResultHook(Hook):
             fields = {key: value for key, value in sample.items() if key.startswith('pred_')}
             if self.out_dir:
                 arrays = {key: np.asarray(torch.as_tensor(value).cpu()) for key, value in fields.items()}
-                buffer = io.BytesIO()
-                np.savez_compressed(buffer, **arrays)
-                write_atomic(Path(self.out_dir) / f'{name}.npz', buffer.getvalue())
+                write_atomic(Path(self.out_dir) / f'{name}.npz', encode_npz(**arrays))
             if self.show_dir and fields:
                 self._show(runner, sample, data_batch['inputs'][position], Path(self.show_dir) / f'{name}.png')
 
     def _show(self, runner: Any, sample: Any, inputs: torch.Tensor, out: Path) -> None:
         if self._painter is None:
             self._painter = _painter(runner.model)
-        path = sample.get('img_path')
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR) if path and Path(path).is_file() else None
+        image = None
+        with suppress(UserError):
+            image = read_image(str(sample.get('img_path')))
         # Predictions lie in a frame of this size.
         shape = tuple(sample.get('ori_shape', inputs.shape[-2:])[:2])
-        if image is not None and image.shape[:2] == shape:
-            image = np.ascontiguousarray(image[..., ::-1])
-        elif tuple(inputs.shape[-2:]) == shape:
+        if image is None or image.shape[:2] != shape:
             image = _rgb(inputs)
-        else:
+        if image.shape[:2] != shape:
             runner.logger.warning(f'No picture of {out.stem}: its original image cannot be read again')
             return
         picture = self._painter.draw_row(image, sample, ('pred',))
-        write_atomic(out, cv2.imencode('.png', picture[..., ::-1])[1].tobytes())
+        write_atomic(out, encode_image(picture, '.png'))

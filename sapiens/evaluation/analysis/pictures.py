@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from ...datasets.image_files import read_image
 from ...datasets.label_files import encode_image
+from ...errors import UserError
 from ...utils.files import write_atomic
 from ...visualization import draw_depth, draw_normals, side_by_side
 from ...visualization.layout import put_label
@@ -167,13 +170,12 @@ def _read_image(sample: dict, root: str | Path | None, shape: tuple[int, ...]) -
     """The image as RGB of the labels' size; grey when its file is not there."""
     path = Path(str(sample.get('img_path') or ''))
     image = None
-    for candidate in ([Path(root) / path, Path(root) / path.name] if root else []) + [path]:
-        if candidate.is_file():
-            image = cv2.imread(str(candidate), cv2.IMREAD_COLOR)
-            break
+    for candidate in [path] if root is None else [Path(root) / path, Path(root) / path.name, path]:
+        if image is None:
+            with suppress(UserError):
+                image = read_image(candidate)
     if image is None:
         return np.full((*shape[-2:], 3), 90, np.uint8)
-    image = image[..., ::-1]
     if 'pairs' not in sample and image.shape[:2] != tuple(shape[-2:]):
-        image = cv2.resize(np.ascontiguousarray(image), (shape[-1], shape[-2]), interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(image)
+        image = cv2.resize(image, (shape[-1], shape[-2]), interpolation=cv2.INTER_AREA)
+    return image

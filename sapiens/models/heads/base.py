@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import nn
 
 from ...structures import HumanDataSample
 from ...utils.full_precision import full_precision
+from ...utils.on_device import take, to_host
 from ..randomness import ChannelDropout
+from .frames import sample_frames
 
 
 def _block(layer: nn.Module, channels: int) -> list[nn.Module]:
@@ -103,6 +106,8 @@ class DeconvHead(BaseModule):
         self.final_layer.float()  # files may hold half precision
         return self
 
+    loss_module: Any
+
     def flip_back(self, output: torch.Tensor) -> torch.Tensor:
         """Turn the output of a mirrored image into that of the image itself."""
         raise NotImplementedError
@@ -119,6 +124,14 @@ class DeconvHead(BaseModule):
         """Write the predictions in the original images' frames into the samples."""
         raise NotImplementedError
 
+    def by_name(self, value: Any, name: str, share: float = 1.0) -> dict[str, torch.Tensor]:
+        """What the head's loss module gave, times a share: of a dict each by its name, a scalar under the head's.
+
+        A module with a ``loss_name``, as those of mmsegmentation have, says the name of its scalar itself.
+        """
+        losses = value if isinstance(value, dict) else {getattr(self.loss_module, 'loss_name', name): value}
+        return {key: loss * share for key, loss in losses.items()}
+
     @staticmethod
     def labelled(samples: list[HumanDataSample], field: str) -> list[int]:
         """Positions of the samples that carry a label; the others have no part in the loss."""
@@ -128,3 +141,36 @@ class DeconvHead(BaseModule):
     def no_loss(output: torch.Tensor) -> torch.Tensor:
         """A loss of 0 with zero gradients, whatever the output holds: parameters without a gradient stop DDP."""
         return output[:0].float().sum()
+
+
+class DenseHead(DeconvHead):
+    """A head of maps: parts, depth or normals."""
+
+    @staticmethod
+    def at_labels(
+        output: torch.Tensor, samples: list[HumanDataSample], chosen: list[int], field: str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """``(n, C, H, W)`` output of the chosen samples at the size of their labels, and the labels on its device."""
+        labels = torch.stack([samples[i].get(field) for i in chosen]).to(output.device)
+        output = take(output, chosen).float()
+        return F.interpolate(output, size=labels.shape[-2:], mode='bilinear', align_corners=False), labels
+
+    @staticmethod
+    def keep_people(valid: torch.Tensor, samples: list[HumanDataSample], chosen: list[int]) -> torch.Tensor:
+        """``(n, 1, H, W)`` bool of pixels that count, without those off the people of samples that have a mask."""
+        for row, i in enumerate(chosen):
+            if 'gt_mask' in samples[i]:
+                valid[row] &= samples[i].gt_mask.to(valid.device).bool()
+        return valid
+
+    def predict(self, output: torch.Tensor, samples: list[HumanDataSample]) -> None:
+        """Write the maps at the original size; 0 where the input does not cover the original."""
+        for sample, values in zip(samples, output.float(), strict=True):
+            input_shape, ori_shape, warp = sample_frames(sample, values.shape[-2:])
+            values = F.interpolate(values[None], size=input_shape, mode='bilinear', align_corners=False)[0]
+            for name, field in self.fields(values, warp, ori_shape).items():
+                sample.set_field(to_host(field), name)
+
+    def fields(self, values: torch.Tensor, *frame: Any) -> dict[str, torch.Tensor]:
+        """Predictions by name of ``(C, H, W)`` at the input's size; ``frame`` is what `map_to_original` takes."""
+        raise NotImplementedError

@@ -4,20 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from ...registry import MODELS
 from ...structures import HumanDataSample
-from ...utils.on_device import take, to_host
 from ..losses.depth import normalise_depth
-from .base import DeconvHead
-from .frames import map_to_original, sample_frames
+from .base import DenseHead
+from .frames import map_to_original
 
 
 @MODELS.register_module()
-class DepthHead(DeconvHead):
+class DepthHead(DenseHead):
     """One channel, larger = farther, known up to scale and shift (paper, section 3.5).
 
     Args:
@@ -50,20 +49,12 @@ class DepthHead(DeconvHead):
         """``loss_silog`` against each image's human depth normalised to [0, 1]."""
         chosen = self.labelled(samples, 'gt_depth')
         if not chosen:
-            return {'loss_silog': self.no_loss(output)}
-        depth = torch.stack([samples[i].gt_depth for i in chosen]).to(output.device)
-        valid = torch.isfinite(depth) & (depth > 0)
-        for row, i in enumerate(chosen):
-            if 'gt_mask' in samples[i]:
-                valid[row] &= samples[i].gt_mask.to(output.device).bool()
-        pred = take(output, chosen)
-        pred = F.interpolate(pred.float(), size=depth.shape[-2:], mode='bilinear', align_corners=False)
+            return self.by_name(self.no_loss(output), 'loss_silog')
+        pred, depth = self.at_labels(output, samples, chosen, 'gt_depth')
+        valid = self.keep_people(torch.isfinite(depth) & (depth > 0), samples, chosen)
         target = normalise_depth(torch.nan_to_num(depth), valid)
-        return {'loss_silog': self.loss_module(pred, target) * (len(chosen) / len(samples))}
+        return self.by_name(self.loss_module(pred, target), 'loss_silog', len(chosen) / len(samples))
 
-    def predict(self, output: torch.Tensor, samples: list[HumanDataSample]) -> None:
-        """Write ``pred_depth`` (1, H, W) at the original size; 0 where the input does not cover the original."""
-        for sample, depth in zip(samples, output.float(), strict=True):
-            input_shape, ori_shape, warp = sample_frames(sample, depth.shape[-2:])
-            depth = F.interpolate(depth[None], size=input_shape, mode='bilinear', align_corners=False)[0]
-            sample.set_field(to_host(map_to_original(depth, warp, ori_shape)), 'pred_depth')
+    def fields(self, values: torch.Tensor, *frame: Any) -> dict[str, torch.Tensor]:
+        """``pred_depth`` (1, H, W)."""
+        return {'pred_depth': map_to_original(values, *frame)}

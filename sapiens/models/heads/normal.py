@@ -4,19 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from ...registry import MODELS
 from ...structures import HumanDataSample
-from ...utils.on_device import take, to_host
-from .base import DeconvHead
-from .frames import map_to_original, sample_frames
+from .base import DenseHead
+from .frames import map_to_original
 
 
 @MODELS.register_module()
-class NormalHead(DeconvHead):
+class NormalHead(DenseHead):
     """Three channels x right, y up, z towards the viewer (paper, section 3.6); raw output, normalised at inference.
 
     Args:
@@ -49,21 +49,14 @@ class NormalHead(DeconvHead):
         if not chosen:
             # The loss counts pixels over all processes: each has to ask it, also one without labels.
             nothing = torch.zeros_like(output)
-            return self.loss_module(output, nothing, nothing[:, :1].bool())
-        target = torch.stack([samples[i].gt_normals for i in chosen]).to(output.device).float()
+            return self.by_name(self.loss_module(output, nothing, nothing[:, :1].bool()), 'loss_normal')
+        pred, target = self.at_labels(output, samples, chosen, 'gt_normals')
+        target = target.float()
         valid = torch.isfinite(target).all(1, keepdim=True) & (target.square().sum(1, keepdim=True) > 0.25)
-        for row, i in enumerate(chosen):
-            if 'gt_mask' in samples[i]:
-                valid[row] &= samples[i].gt_mask.to(output.device).bool()
-        pred = take(output, chosen)
-        pred = F.interpolate(pred.float(), size=target.shape[-2:], mode='bilinear', align_corners=False)
-        return self.loss_module(pred, target, valid)
+        return self.by_name(self.loss_module(pred, target, self.keep_people(valid, samples, chosen)), 'loss_normal')
 
-    def predict(self, output: torch.Tensor, samples: list[HumanDataSample]) -> None:
-        """Write unit ``pred_normals`` (3, H, W) at the original size; 0 where the input does not cover it."""
-        for sample, normals in zip(samples, output.float(), strict=True):
-            input_shape, ori_shape, warp = sample_frames(sample, normals.shape[-2:])
-            normals = F.interpolate(normals[None], size=input_shape, mode='bilinear', align_corners=False)[0]
-            normals = map_to_original(normals, warp, ori_shape)
-            F.normalize(normals, dim=0, out=normals)  # in place: photos may have 100 megapixels
-            sample.set_field(to_host(normals), 'pred_normals')
+    def fields(self, values: torch.Tensor, *frame: Any) -> dict[str, torch.Tensor]:
+        """``pred_normals`` (3, H, W), of length 1."""
+        normals = map_to_original(values, *frame)
+        F.normalize(normals, dim=0, out=normals)  # in place: photos may have 100 megapixels
+        return {'pred_normals': normals}

@@ -15,7 +15,7 @@ from ...registry import CODECS, MODELS
 from ...structures import HumanDataSample
 from ...utils.on_device import take, to_host
 from ...vocabularies import KeypointVocabulary, load_vocabulary
-from ..losses import pose_accuracy
+from ..losses import KeypointLoss, pose_accuracy
 from .base import DeconvHead
 from .frames import points_to_original, sample_frames
 
@@ -65,6 +65,9 @@ class PoseHead(DeconvHead):
         self.accuracy_interval, self._batches = accuracy_interval, 0
         self.codec = CODECS.build(codec)
         self.loss_module = MODELS.build(loss or dict(type='sapiens.KeypointMSELoss'))
+        if type(self).loss is PoseHead.loss and not isinstance(self.loss_module, KeypointLoss):
+            raise UserError(f'PoseHead: {type(self.loss_module).__name__} is no KeypointLoss (sapiens.models.losses), '
+                            'which has an error for each heatmap; derive the loss from it')  # fmt: skip
         weights = torch.ones(vocabulary.num_keypoints)
         for group, weight in (group_weights or {}).items():
             if group not in vocabulary.groups:
@@ -106,7 +109,7 @@ class PoseHead(DeconvHead):
     ) -> dict[str, torch.Tensor]:
         chosen = self.labelled(samples, 'gt_keypoints')
         if not chosen:
-            return {'loss_kpt': self.no_loss(last(x[:1]))}
+            return self.by_name(self.no_loss(last(x[:1])), 'loss_kpt')
         keypoints = torch.stack([samples[i].gt_keypoints for i in chosen]).to(x.device)
         visible = torch.stack([samples[i].gt_keypoints_visible for i in chosen]).to(x.device)
         if keypoints.shape[1] != self.out_channels:
@@ -122,7 +125,7 @@ class PoseHead(DeconvHead):
 
         def errors(part: torch.Tensor, gx: torch.Tensor, gy: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
             heatmaps = last(part)
-            if getattr(self.loss_module, 'of_probabilities', False) and not self.training:
+            if self.loss_module.of_probabilities and not self.training:
                 heatmaps = heatmaps.clamp(min=1e-12).log()  # logits again, but for a constant
             values = self.loss_module.errors(heatmaps, (gx, gy))
             return values, heatmaps.detach().flatten(2).argmax(-1) if with_accuracy else None
@@ -138,7 +141,7 @@ class PoseHead(DeconvHead):
             )
         values, index = zip(*chunks, strict=True)
         loss = self.loss_module.reduce(torch.cat(values), weights * self.point_weights)
-        losses = {'loss_kpt': loss * (len(chosen) / len(samples))}
+        losses = self.by_name(loss, 'loss_kpt', len(chosen) / len(samples))
         if with_accuracy:
             losses['acc_pose'] = self._accuracy(torch.cat(index), gx, gy, weights > 0)
         return losses

@@ -4,11 +4,12 @@
 from .accuracy import pixel_accuracy, pose_accuracy
 from .cross_entropy import WeightedCrossEntropy
 from .depth import SiLogLoss
-from .keypoint import KeypointDivergenceLoss, KeypointMSELoss, KeypointOHKMLoss
+from .keypoint import KeypointDivergenceLoss, KeypointLoss, KeypointMSELoss, KeypointOHKMLoss
 from .normal import NormalLoss
 
 __all__ = [
     'KeypointDivergenceLoss',
+    'KeypointLoss',
     'KeypointMSELoss',
     'KeypointOHKMLoss',
     'NormalLoss',
