@@ -71,10 +71,10 @@ def main() -> None:
             mask = sharpen(result.image, result.parts.mask)
             if mask is not None:
                 found += 1
-                box = [float(value) for value in cv2.boundingRect(mask.view(np.uint8))]
-                writer.write(
-                    Path(result.path).stem, result.image, mask=mask, instances=mask.view(np.uint8), persons=[{'bbox': box}]
-                )
+                person = mask.view(np.uint8)
+                box = [float(value) for value in cv2.boundingRect(person)]
+                name = Path(result.path).stem
+                writer.write(name, result.image, mask=mask, instances=person, persons=[{'bbox': box}])
     print(f'{args.out}: {found} of {len(args.frames)} images')
 
 

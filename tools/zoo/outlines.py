@@ -3,8 +3,8 @@
 
 Usage: python tools/zoo/outlines.py ANNOTATIONS.json --images FOLDER --out FOLDER
 
-Images whose persons all have an outline become a manifest of keypoints, masks and instances, crowds counted as people in the masks; the others
-are left to `CocoKeypointDataset`. The photographs' licences must allow training, and their authors want credit.
+Images whose persons all have an outline become a manifest of keypoints, masks (crowds are people) and instances; the
+others are left to `CocoKeypointDataset`. The photographs' licences must allow training, and their authors want credit.
 """
 
 from __future__ import annotations
