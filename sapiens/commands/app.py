@@ -38,7 +38,10 @@ def main() -> None:
         name = str(config).removesuffix('.py') if config else Path(file).stem
         label = f'{Path(name).name} ({Path(file).name})' if file else Path(name).name
         # Loading once says what is wrong with it before anybody uploads a photo.
-        tasks[label] = Inferencer(config, file, **settings).tasks
+        does = Inferencer(config, file, **settings).tasks
+        tasks[label] = tuple(task for task in does if task in (args.task or does))
         makers[label] = partial(Inferencer, config, file, **settings)
-    page = build_page(ModelShelf(makers, tasks))
+    if not any(tasks.values()):
+        raise UserError(f'none of these models does the task {" or ".join(args.task or ["of a person"])}')
+    page = build_page(ModelShelf(makers, tasks), threshold=args.threshold)
     page.launch(server_name=args.host, server_port=args.port or None, show_error=True, quiet=False)

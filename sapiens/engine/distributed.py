@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from mmengine.device import get_device
 
 from .. import errors
 from ..errors import UserError
@@ -37,7 +38,7 @@ def init_distributed(launcher: str, backend: str | None = None, timeout: int = 1
             f'--launcher pytorch needs {", ".join(missing)} in the environment: '
             'start with tools/dist_train.sh or torchrun'
         )
-    if torch.cuda.is_available() and backend != 'gloo':
+    if get_device() == 'cuda' and backend != 'gloo':
         local, count = int(os.environ['LOCAL_RANK']), torch.cuda.device_count()
         if local >= count:
             raise UserError(f'process {local} of this machine has no GPU: {count} are visible; start {count} processes')
