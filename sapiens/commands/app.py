@@ -22,7 +22,7 @@ def main() -> None:
     """Read the options and serve the page."""
     parser = options.new_parser(__doc__)
     parser.add_argument('--host', default='127.0.0.1', help='0.0.0.0 shows the page to the network')
-    parser.add_argument('--port', type=int, default=7860, help='0 takes a free one')
+    parser.add_argument('--port', type='number', default=7860, help='0 takes a free one')
     options.add_inference_options(parser)
     args = parser.parse_args()
     from ..apis import Inferencer, cli
