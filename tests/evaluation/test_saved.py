@@ -131,7 +131,7 @@ def test_a_metric_of_ones_own_scores_saved_predictions(scene, tmp_path, monkeypa
     monkeypatch.setitem(METRICS.module_dict, 'MyMetric', MyMetric)
     out = save(predictions, tmp_path / 'results', 'depth')
     done = run(out, '--ann-file', manifest, '--task', 'depth', '--metric', 'MyMetric', '--json', tmp_path / 'o.json')
-    assert done.code == 0 and 'MyMetric (depth)' in done.output, done.error
+    assert done.code == 0 and 'MyMetric (depth)' in done.out, done.error
     assert json.loads((tmp_path / 'o.json').read_text())['error'] > 0
     done = run(out, '--ann-file', manifest, '--task', 'depth', '--metric', 'MyMetrik')
     assert done.code == 1 and "did you mean 'MyMetric'" in done.error
