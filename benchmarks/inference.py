@@ -5,8 +5,9 @@ All ways take turns, PyTorch in float32 first in each round. Times are CPU-secon
 network, decoding, assembling; the photo is one person), medians, their ratio, and the ratios of the worst and best
 round.
 First the results are compared: the heads' maps, keypoints of clear peaks in pixels of the photo, parts, depth, normals.
-The weights of --model are random if there are none: the times are the same, of the differences that of the maps alone
-says something; `tiny` ships trained. All ways at once need memory for as many models: choose some by --ways.
+`tiny` ships trained. A --model without weights at hand is random but for its last layers, which are fitted to blobs at
+drawn places, so that there are clear peaks to compare (`settle`). All ways at once need memory for as many models:
+choose some by --ways.
 
 Example: python benchmarks/inference.py --model tiny --repeats 15
          python benchmarks/inference.py --model pose_308_0.3b --ways torch-bfloat16 openvino-bfloat16 --repeats 3
@@ -37,8 +38,8 @@ WAYS = {
 }
 
 
-def load(model: str, work: Path):
-    """The model, with weights at hand or random ones."""
+def load(args: argparse.Namespace):
+    """The model, with weights at hand or made ones."""
     import torch
 
     from sapiens.apis import load_model
@@ -49,7 +50,7 @@ def load(model: str, work: Path):
     from sapiens.errors import UserError
     from sapiens.registry import MODELS
 
-    made = work / f'{model}.safetensors'
+    model, made = args.model, args.work / f'{args.model}.safetensors'
     if not made.is_file():
         try:
             return load_model(model)
@@ -57,9 +58,53 @@ def load(model: str, work: Path):
             config = find_config(model)
             torch.manual_seed(0)
             network = MODELS.build(load_config(config).model)
-            save_weights(network.state_dict(), {'sapiens': describe_model(network)}, made)
+            draft = made.with_name(f'{model}_random.safetensors')
+            save_weights(network.state_dict(), {'sapiens': describe_model(network)}, draft)
             del network
+            loaded = load_model(model, draft)
+            draft.unlink()
+            settle(loaded, photos_of(args)[0])
+            save_weights(loaded.network.state_dict(), {'sapiens': describe_model(loaded.network)}, made)
+            return loaded
     return load_model(model, made)
+
+
+def settle(loaded, photo: Path) -> None:
+    """Give a random network outputs that can be compared, in place.
+
+    Its deconvolutions become smooth (random mixtures of channels, bilinear in space), and each channel of a last layer
+    is fitted by least squares to one blob at a drawn place of a photo's first crop, which sinusoidal positions allow:
+    heatmaps have one clear peak each, part maps regions, depth and normals are smooth.
+    """
+    import torch
+    from torch import nn
+
+    from sapiens.apis.export import crops
+
+    network, inputs = loaded.network.eval(), next(crops(loaded, photo))
+    ramp = torch.tensor([0.25, 0.75, 0.75, 0.25])
+    for layer in network.modules():
+        if isinstance(layer, nn.ConvTranspose2d):
+            mixture = torch.randn(*layer.weight.shape[:2], 1, 1) / layer.weight.shape[0] ** 0.5
+            layer.weight.data = mixture * ramp[:, None] * ramp
+    with torch.no_grad():
+        features = network.extract_feat(network.data_preprocessor(dict(inputs=[inputs]))['inputs'])
+        for name, head in network.heads.items():
+            hidden = head(features, last=False)[0]
+            count, (height, width) = head.out_channels, hidden.shape[1:]
+            size = 6.0 if name == 'pose' else height / 8
+            rows = torch.arange(height)[None] - torch.rand(count, 1) * height
+            columns = torch.arange(width)[None] - torch.rand(count, 1) * width
+            blobs = [torch.exp(-(places**2) / (2 * size**2)) for places in (rows, columns)]
+            wanted = torch.einsum('kh,kw->khw', *blobs).flatten(1)
+            flat = hidden.flatten(1)
+            middle = flat.mean(1, keepdim=True)
+            flat = flat - middle
+            square = (flat @ flat.T).double()
+            square += 1e-5 * square.diagonal().mean() * torch.eye(len(square), dtype=torch.float64)
+            weight = torch.linalg.solve(square, (flat @ wanted.T).double()).T.float()
+            head.final_layer.weight.data = weight[:, :, None, None].clone()
+            head.final_layer.bias.data = (wanted.mean(1, keepdim=True) - weight @ middle).flatten()
 
 
 def file_of(way: str, model: str, work: Path) -> Path:
@@ -76,7 +121,12 @@ def prepare(way: str, args: argparse.Namespace) -> None:
     if not path.is_file():
         kind = {'.onnx': 'onnx', '.xml': 'openvino'}[path.suffix]
         dtype = WAYS[way][1]
-        export(load(args.model, args.work), path, kind, dtype, calibration=args.calibration, check=False)
+        export(load(args), path, kind, dtype, calibration=args.calibration, check=False)
+
+
+def photos_of(args: argparse.Namespace) -> list[Path]:
+    """What is compared; the first is timed."""
+    return sorted(p for p in args.photos.rglob('*') if p.suffix in ('.jpg', '.png'))[: args.limit]
 
 
 def measure(args: argparse.Namespace) -> dict[str, dict]:
@@ -89,15 +139,15 @@ def measure(args: argparse.Namespace) -> dict[str, dict]:
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)
     common = dict(device='cpu', batch_size=1, flip_test=False)
-    plain = Inferencer(load(args.model, args.work), dtype='float32', **common)
-    photos = sorted(p for p in args.photos.rglob('*') if p.suffix in ('.jpg', '.png'))[: args.limit]
+    plain = Inferencer(load(args), dtype='float32', **common)
+    photos = photos_of(args)
     expected = [(plain.predict(photo), maps_of(plain, photo)) for photo in photos]
     others: dict[str, Inferencer] = {}
     found: dict[str, dict] = {}
     for way in args.ways:
         suffix, _, dtype, compiled = WAYS[way]
         try:
-            network = str(file_of(way, args.model, args.work)) if suffix else load(args.model, args.work)
+            network = str(file_of(way, args.model, args.work)) if suffix else load(args)
             others[way] = Inferencer(network, dtype=dtype, **common, **({'compile': True} if compiled else {}))
             away: dict[str, list[float]] = {}
             for photo, (result, maps) in zip(photos, expected, strict=True):

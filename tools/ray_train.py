@@ -4,14 +4,19 @@
     python tools/ray_train.py CONFIG --workers 16 --address auto --global-batch 512 --work-dir /shared/run
 
 Other options are those of tools/train.py. With `--workers 8:16` it goes on with fewer while a machine is missing. The
-work directory is on a file system that all machines see. Without --address, Ray is started on this machine.
+work directory is on a file system that all machines see. Without --address, Ray is started on this machine. SIGTERM and
+SIGUSR1 save a checkpoint and end with exit code 75; the same command continues.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +24,47 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sapiens.curation.cluster import plain_errors, start_ray
 from sapiens.engine.config import load_config
+from sapiens.engine.hooks.preemption import EXIT_REQUEUE
 from sapiens.errors import UserError, run_cli
 from sapiens.utils.optional import need
+
+
+class StopRequest:
+    """An actor: how a signal to the command reaches the training, which Ray runs in threads that get none."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def ask(self) -> None:
+        """All shall save and end."""
+        self.asked.set()
+
+    async def wait(self) -> None:
+        """Until somebody has asked."""
+        await self.asked.wait()
 
 
 def train_here(settings: dict[str, Any]) -> None:
     """What each process does; Ray has joined it with the others.
 
     Args:
-        settings: ``command`` of the training, ``folder`` to be in, ``root`` of the toolkit.
+        settings: ``command`` of the training, ``folder`` to be in, ``root`` of the toolkit, ``stop``: the actor.
     """
     sys.path.insert(0, settings['root'])
     os.chdir(settings['folder'])
     sys.argv = settings['command']
-    from sapiens.commands.train import main
+    import ray
 
-    main()
+    from sapiens.commands.train import main
+    from sapiens.engine.hooks.preemption import Preempted, stop_asked
+
+    def listen() -> None:
+        ray.get(settings['stop'].wait.remote())
+        stop_asked.set()
+
+    threading.Thread(target=listen, daemon=True).start()
+    with contextlib.suppress(Preempted):  # Ray would start it again; the command ends with the code
+        main()
 
 
 def main() -> None:
@@ -70,9 +100,19 @@ def main() -> None:
     least, most = int(numbers[0]), int(numbers[-1])
     start_ray(args.address, **({} if args.address else dict(include_dashboard=False)))
     gpus = ray.cluster_resources().get('GPU', 0) >= least
+    stop = ray.remote(StopRequest).options(num_cpus=0, max_concurrency=most + 1).remote()
+    stopped = threading.Event()
+
+    def on_signal(number: int, frame: Any) -> None:
+        stopped.set()
+        signal.signal(number, signal.SIG_DFL)  # who asks twice does not want to wait
+        stop.ask.remote()
+
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, on_signal)
     trainer = torch_of.TorchTrainer(
         train_here,
-        train_loop_config=dict(command=command, folder=os.getcwd(), root=sys.path[0]),
+        train_loop_config=dict(command=command, folder=os.getcwd(), root=sys.path[0], stop=stop),
         torch_config=torch_of.TorchConfig(backend='nccl' if gpus else 'gloo'),
         scaling_config=train.ScalingConfig(
             num_workers=least if least == most else (least, most),
@@ -85,6 +125,8 @@ def main() -> None:
     )
     with plain_errors():
         trainer.fit()
+    if stopped.is_set():
+        raise SystemExit(EXIT_REQUEUE)
 
 
 if __name__ == '__main__':

@@ -59,7 +59,7 @@ def export_model(
     path = Path(path)
     if path.suffix != SUFFIXES[format]:
         raise UserError(f'{path}: files of the format {format} end in {SUFFIXES[format]}')
-    graph = DeployGraph(model, tasks)
+    graph = DeployGraph(model, tasks, decode=format != 'coreml')  # which computes indices in floating point
     if format == 'tensorrt':
         raise UserError(f'{path}: an engine of TensorRT is made on the machine with the GPU, of an ONNX file (sapiens '
                         f'export ... --out {path.stem}.onnx): {trtexec(path.stem, graph.input_size)}')  # fmt: skip

@@ -42,7 +42,7 @@ def describe(graph: DeployGraph, dataset: Mapping, dtype: str, licence: str) -> 
     tasks = {}
     for task, kind in graph.kinds.items():
         head = model.heads[task]
-        facts = tasks[task] = dict(head=kind.__name__, outputs=[RAW[kind], *DECODED[kind]])
+        facts = tasks[task] = dict(head=kind.__name__, outputs=[RAW[kind], *graph.decoded[kind]])
         if getattr(head, 'vocabulary', None) is not None:
             facts['vocabulary'] = describe_vocabulary(head.vocabulary)
         if kind is PoseHead:

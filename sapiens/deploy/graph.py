@@ -62,8 +62,8 @@ class DeployGraph(nn.Module):
         if len({*kinds.values()}) < len(kinds):
             raise UserError(f'two of the heads {", ".join(kinds)} do the same task: choose with --task')
         self.kinds = kinds
-        decoded = DECODED if decode else dict.fromkeys(DECODED, ())
-        self.output_names = [name for kind in kinds.values() for name in (RAW[kind], *decoded[kind])]
+        self.decoded = DECODED if decode else dict.fromkeys(DECODED, ())
+        self.output_names = [name for kind in kinds.values() for name in (RAW[kind], *self.decoded[kind])]
 
     @property
     def input_size(self) -> tuple[int, int]:

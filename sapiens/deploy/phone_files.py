@@ -41,7 +41,7 @@ def write_coreml(
     """Write a graph for Core ML, without decoding; it takes pictures, as apps have them. Only macOS and iOS run it.
 
     Args:
-        graph: In float32.
+        graph: In float32, without decoding.
         text: The file's metadata, user-defined under ``sapiens``.
         path: The ``.mlpackage``, a folder.
         dtype: In which it computes: ``'float16'`` or ``'float32'``.
@@ -49,13 +49,12 @@ def write_coreml(
     """
     library = need('coremltools', 'exporting to Core ML', extra='coreml')
     _know_copies()
-    raw = DeployGraph(graph.model, graph.tasks, decode=False)
-    program = trace(raw, batch=1, dtype=torch.float32).run_decompositions({})
+    program = trace(graph, batch=1, dtype=torch.float32).run_decompositions({})
     size = graph.input_size
     model = library.convert(
         program,
         inputs=[library.ImageType(name='images', shape=(1, 3, *size), color_layout=library.colorlayout.RGB)],
-        outputs=[library.TensorType(name=name) for name in raw.output_names],
+        outputs=[library.TensorType(name=name) for name in graph.output_names],
         minimum_deployment_target=library.target.iOS16,
         compute_precision=getattr(library.precision, dtype.upper()),
         skip_model_load=True,

@@ -26,7 +26,8 @@ def init_distributed(launcher: str, backend: str | None = None, timeout: int = 1
         timeout: Seconds to wait for other processes in one exchange.
 
     Raises:
-        UserError: The launcher's environment is missing, or there are more processes than GPUs on this machine.
+        UserError: The launcher's environment is missing, torchrun could not start a process again, or there are more
+            processes than GPUs on this machine.
     """
     if launcher == 'slurm':
         _environment_of_slurm()
@@ -37,6 +38,13 @@ def init_distributed(launcher: str, backend: str | None = None, timeout: int = 1
         raise UserError(
             f'--launcher pytorch needs {", ".join(missing)} in the environment: '
             'start with tools/dist_train.sh or torchrun'
+        )
+    restarts = os.environ.get('TORCHELASTIC_MAX_RESTARTS', '0') != '0'
+    if restarts and os.environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True':
+        # Seen with torch 2.13: in the store that it keeps, some find the address of a process that was killed.
+        raise UserError(
+            'processes that torchrun starts again would wait for the dead ones: give it --rdzv-backend=c10d, and '
+            'TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment on all machines (or --max-restarts=0)'
         )
     if get_device() == 'cuda' and backend != 'gloo':
         local, count = int(os.environ['LOCAL_RANK']), torch.cuda.device_count()

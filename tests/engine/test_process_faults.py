@@ -22,6 +22,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not hasattr(signal, 'SIGUSR1'), reason='needs POSIX signals'),
 ]
+needs_ray = pytest.mark.skipif(not importlib.util.find_spec('ray'), reason='needs ray[train]')
 
 
 def run(*command, code=0):
@@ -48,6 +49,12 @@ def config(tmp_path, *hooks, extra=''):
         f'custom_hooks = {custom!r}\n' + extra
     )
     return file
+
+
+def start_ray(monkeypatch, file, folder):
+    monkeypatch.setenv('RAY_worker_niceness', '0')  # of 15 by default: starved on a machine with other work
+    options = ['--workers', 2, '--global-batch', 8, '--work-dir', folder]
+    return start(sys.executable, 'tools/ray_train.py', file, *options)
 
 
 def train(file, processes, folder, *options, code=0):
@@ -89,8 +96,9 @@ def test_a_killed_process_ends_the_run_and_nothing_saved_is_lost(tmp_path):
 
 
 @pytest.mark.parametrize('nodes', [1, 2])
-def test_torchrun_starts_again_after_a_death_even_with_a_machine_less(tmp_path, nodes):
+def test_torchrun_starts_again_after_a_death_even_with_a_machine_less(tmp_path, monkeypatch, nodes):
     """Losses are those of a run that nobody disturbed, whether a process of two dies or one of two machines."""
+    monkeypatch.setenv('TORCH_DISABLE_SHARE_RDZV_TCP_STORE', '1')
     port = free_port()
     file, folder = config(tmp_path, dict(type='CrashHook', at=5, wait=True)), tmp_path / 'run'
     size = ['--standalone', '--nproc-per-node', 2]
@@ -115,13 +123,10 @@ def test_torchrun_starts_again_after_a_death_even_with_a_machine_less(tmp_path, 
     assert read_losses(folder) == pytest.approx(read_losses(whole), rel=1e-4)
 
 
-@pytest.mark.skipif(not importlib.util.find_spec('ray'), reason='needs ray[train]')
+@needs_ray
 def test_ray_starts_again_what_died(tmp_path, monkeypatch):
-    monkeypatch.setenv('RAY_worker_niceness', '0')  # of 15 by default: starved on a machine with other work
     file, folder = config(tmp_path, dict(type='CrashHook', at=5, wait=True)), tmp_path / 'run'
-    process = start(
-        sys.executable, 'tools/ray_train.py', file, '--workers', 2, '--global-batch', 8, '--work-dir', folder
-    )
+    process = start_ray(monkeypatch, file, folder)
     wait_for(process, lambda: all((folder / f'paused{rank}').exists() for rank in range(2)))
     found = subprocess.run(['ps', '-eo', 'pid=,args='], capture_output=True, text=True).stdout.splitlines()
     os.kill(max(int(line.split()[0]) for line in found if 'ray::RayTrainWorker' in line), signal.SIGKILL)
@@ -131,6 +136,22 @@ def test_ray_starts_again_what_died(tmp_path, monkeypatch):
     whole = tmp_path / 'whole'
     train(config(tmp_path), 1, whole)
     assert read_losses(folder) == pytest.approx(read_losses(whole), rel=1e-4)
+
+
+@needs_ray
+def test_a_signal_to_the_command_makes_the_processes_of_ray_save(tmp_path, monkeypatch):
+    file, folder = config(tmp_path, extra='train_cfg = dict(max_iters=5000, val_interval=9999)\n'), tmp_path / 'run'
+    process = start_ray(monkeypatch, file, folder)
+    wait_for(process, lambda: (folder / 'iter_4.dcp' / '.metadata').exists())
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == os.EX_TEMPFAIL, output[-3000:]
+    assert 'error' not in output.splitlines()[-1]
+    saved = max(int(path.stem[5:]) for path in folder.glob('iter_*.dcp'))
+    assert max(read_losses(folder)) == saved < 5000
+    two_more = config(tmp_path, extra=f'train_cfg = dict(max_iters={saved + 2}, val_interval=9999)\n')
+    train(two_more, 2, folder, '--resume')
+    assert sorted(last_run(folder)) == [saved + 1, saved + 2]
 
 
 def test_a_process_that_hangs_ends_the_run_after_the_timeout(tmp_path):

@@ -14,6 +14,8 @@ from conftest import TOY_CONFIG, read_losses, start
 from warm import LIMIT, train_together
 
 from sapiens.engine import load_config, load_model_weights, read_checkpoint
+from sapiens.engine.distributed import init_distributed
+from sapiens.errors import UserError
 from sapiens.registry import MODELS
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, 'SIGUSR1'), reason='needs POSIX signals')
@@ -152,3 +154,11 @@ def test_asked_to_stop_it_saves_and_leaves_with_code_75(tmp_path, number, proces
     assert torch.load(pointer, weights_only=True)['meta']['iter'] == done
     # What was logged before is what was saved: no step is lost or repeated.
     assert max(read_losses(tmp_path)) == done
+
+
+def test_a_torchrun_whose_restarts_would_wait_for_the_dead_is_refused(monkeypatch):
+    environment = dict(RANK=0, WORLD_SIZE=2, LOCAL_RANK=0, MASTER_ADDR='localhost', MASTER_PORT=1)
+    for name, value in (environment | dict(TORCHELASTIC_USE_AGENT_STORE=True, TORCHELASTIC_MAX_RESTARTS=3)).items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(UserError, match='TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1'):
+        init_distributed('pytorch')

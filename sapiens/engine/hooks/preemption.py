@@ -18,6 +18,8 @@ from .checkpoint import SafeCheckpointHook, at_update
 
 # sysexits.h EX_TEMPFAIL, "try again later": no signal (128 + n), no Python or shell error uses it.
 EXIT_REQUEUE = os.EX_TEMPFAIL if hasattr(os, 'EX_TEMPFAIL') else 75
+stop_asked = threading.Event()
+"""Set by signals, or from any thread by launchers that have none; the `PreemptionHook` obeys and clears it."""
 
 
 class Preempted(SystemExit):
@@ -44,7 +46,6 @@ class PreemptionHook(Hook):
     def __init__(self, signals: tuple[str, ...] = ('SIGTERM', 'SIGUSR1'), interval: int = 1) -> None:
         self.signals = [getattr(signal, name) for name in signals if hasattr(signal, name)]
         self.interval = interval
-        self.requested = False
         self._before: dict[int, Any] = {}
 
     def before_train(self, runner: Any) -> None:
@@ -57,12 +58,13 @@ class PreemptionHook(Hook):
         self._restore()
 
     def _restore(self) -> None:
+        stop_asked.clear()
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
 
     def _on_signal(self, number: int, frame: Any) -> None:
-        self.requested = True
+        stop_asked.set()
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Save and leave if any process was asked to."""
@@ -79,7 +81,7 @@ class PreemptionHook(Hook):
 
     def _agreed(self) -> bool:
         if get_world_size() == 1:
-            return self.requested
-        flag = torch.tensor(float(self.requested), device=get_device())
+            return stop_asked.is_set()
+        flag = torch.tensor(float(stop_asked.is_set()), device=get_device())
         all_reduce(flag)
         return bool(flag > 0)
