@@ -185,8 +185,8 @@ def sample_key(sample: dict) -> tuple:
     if sample.get('sample_idx') is not None:
         return ('index', int(sample['sample_idx']))
     box = box_of(sample)
-    box = None if box is None else tuple(np.round(box, 3).tolist())
-    return (sample.get('img_path'), sample.get('img_id'), sample.get('ann_id'), box)
+    corners = None if box is None else tuple(np.round(box, 3).tolist())
+    return (sample.get('img_path'), sample.get('img_id'), sample.get('ann_id'), corners)
 
 
 def box_of(sample: dict) -> np.ndarray | None:
