@@ -1,6 +1,7 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """What small models have of their own: stem, shared neck, weights of keypoints, attention written out."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -138,6 +139,26 @@ def test_a_person_is_seen_where_its_parts_together_are_likelier_than_the_backgro
     person = 1 - plain.softmax(1)[:, 0]
     assert ((decided.argmax(1) > 0) == (person > 0.5)).all() and ((plain.argmax(1) > 0) != (person > 0.5)).any()
     assert (decided[:, 1:] == plain[:, 1:]).all()  # which part it is stays
+
+
+def test_what_lies_apart_from_the_person_is_background():
+    logits = torch.zeros(1, 28, 32, 24)
+    logits[:, 0] = 1.0
+    logits[:, 5, 4:28, 2:12], logits[:, 7, 10:20, 12:14] = 4.0, 4.0  # 240 + 20 pixels of two parts, one region
+    logits[:, 3, 2:8, 16:24], logits[:, 9, 30:32, 20:24] = 4.0, 4.0  # 48 and 8 pixels
+    sample = HumanDataSample(metainfo=dict(img_shape=(32, 24), ori_shape=(32, 24), warp_mat=np.eye(3)))
+    seen = {}
+    for share in (0.0, 0.1, 0.3):
+        head = MODELS.build(dict(type='sapiens.PartHead', in_channels=4, vocabulary='parts28', least_region=share,
+                                 deconv_channels=(), conv_channels=(), with_scores=True))  # fmt: skip
+        head.predict(logits, [sample])
+        assert sample.pred_part_scores.isfinite().all()
+        seen[share] = {i: int((sample.pred_part_map == i).sum()) for i in (3, 5, 7, 9)}
+    assert seen[0.0] == {3: 48, 5: 240, 7: 20, 9: 8}
+    assert seen[0.1] == {**seen[0.0], 9: 0} and seen[0.3] == {**seen[0.1], 3: 0}
+    assert logits[0, 0].eq(1).all()  # what the head put out stays
+    head.predict(torch.zeros(1, 28, 32, 24).index_fill(1, torch.tensor([0]), 1.0), [sample])
+    assert not sample.pred_part_map.any()  # nobody there
 
 
 def test_outlines_without_parts_teach_where_people_are():

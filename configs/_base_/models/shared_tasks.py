@@ -22,6 +22,7 @@ model = dict(
             conv_channels=(),
             dropout=0.0,
             person_first=True,
+            least_region=0.2,
             # Who is a person matters most to those who look.
             loss=dict(class_weight=None, loss_weight=2.0),
         ),

@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -32,6 +34,8 @@ class PartHead(DenseHead):
         with_scores: Also put out the probability of the chosen class (costs a map of all logits).
         person_first: Predict a part where all parts together are likelier than the background, not where one alone is:
             a small model that hesitates between upper and lower clothes still knows that a person is there.
+        least_region: Regions of parts smaller than this share of the largest one are background in predictions: what
+            lies apart from the person is seldom a part of it; 0 keeps all.
 
     Raises:
         UserError: The vocabulary is not one of parts.
@@ -47,13 +51,15 @@ class PartHead(DenseHead):
         dropout: float = 0.1,
         with_scores: bool = False,
         person_first: bool = False,
+        least_region: float = 0.0,
         init_cfg: dict | None = None,
     ) -> None:
         vocabulary = load_vocabulary(vocabulary)
         if vocabulary.kind != 'parts':
             raise UserError(f"PartHead needs a part vocabulary; '{vocabulary.name}' has keypoints")
         super().__init__(in_channels, vocabulary.num_classes, deconv_channels, conv_channels, dropout, init_cfg)
-        self.vocabulary, self.with_scores, self.person_first = vocabulary, with_scores, person_first
+        self.vocabulary, self.with_scores = vocabulary, with_scores
+        self.person_first, self.least_region = person_first, least_region
         loss = {'type': 'sapiens.WeightedCrossEntropy', **(loss or {})}
         kind = MODELS.get(loss['type']) if isinstance(loss['type'], str) else loss['type']
         if 'class_weight' in inspect.signature(kind).parameters:
@@ -114,8 +120,19 @@ class PartHead(DenseHead):
 
     def fields(self, values: torch.Tensor, *frame: Any) -> dict[str, torch.Tensor]:
         """``pred_part_map`` (H, W) uint8, and ``pred_part_scores`` if asked for."""
+        if self.least_region:
+            values = values.clone()
+            values[0, small_regions(values[1:].amax(0) > values[0], self.least_region)] = values.amax() + 10
         fields = {'pred_part_map': argmax_to_original(values, *frame)}
         if self.with_scores:
             best = values.softmax(0).amax(0, keepdim=True)
             fields['pred_part_scores'] = map_to_original(best, *frame)[0]
         return fields
+
+
+def small_regions(person: torch.Tensor, share: float) -> torch.Tensor:
+    """``(H, W)`` bool: the connected regions of a mask that are smaller than this share of the largest one."""
+    _, regions, facts, _ = cv2.connectedComponentsWithStats(person.cpu().numpy().astype(np.uint8))
+    areas = facts[1:, cv2.CC_STAT_AREA]
+    small = np.concatenate([[False], areas < share * areas.max(initial=0)])
+    return torch.from_numpy(small[regions]).to(person.device)
