@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -99,6 +100,8 @@ def test_outlined_photographs_become_training_data(tmp_path, monkeypatch):
     data = HumanManifestDataset(str(tmp_path / 'out'), sample_per='person', labels=['mask'], pipeline=steps)
     sample = data[0]
     assert sample['mask'].sum() == pytest.approx(w * h, rel=0.02) and 'part_map' not in sample
+    ids = cv2.imread(sample['label_files']['instances'], cv2.IMREAD_UNCHANGED)
+    assert ids.max() == 1 and ((ids > 0) == sample['mask']).all()
     names = load_vocabulary('keypoints308').names
     labelled = np.reshape(person['keypoints'], (17, 3))
     nose = sample['keypoints'][names.index('nose')]

@@ -66,9 +66,8 @@ class ComposeCrowd(SizedTransform):
         self.background: str | None = None
         self.draw: Callable[[], Sample] | None = None
         """Gives another random sample; the data set sets both, see `settle`."""
-        self.transforms = Compose(
-            [LoadImage(reduce=False), LoadLabels(kinds=['parts', 'mask']), RandomTexture(prob=texture_prob)]
-        )
+        labels = LoadLabels(kinds=['parts', 'mask'], optional=True)
+        self.transforms = Compose([LoadImage(reduce=False), labels, RandomTexture(prob=texture_prob)])
 
     def transform(self, results: Sample) -> Sample:
         """Replace everything by ``img`` at the input's size and ``boxes``, what is seen of each person."""
