@@ -26,14 +26,14 @@ def build_inferencer(args: argparse.Namespace) -> Inferencer:
     if not names and not args.checkpoint:
         # They ship.
         names, args.detector = ['tiny'], args.detector or (None if args.bbox else 'tiny')
-    task = args.task[0] if args.task and len(args.task) == 1 and args.task != ['pose'] else None
-    return Inferencer(names or None, args.checkpoint or None, task=task, **settings_of(args))
+    return Inferencer(names or None, args.checkpoint or None, **settings_of(args))
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     """Arguments of an `Inferencer` of any models."""
     names = ('device', 'dtype', 'per_person', 'batch_size', 'flip_test', 'allow_partial', 'compile')
-    return {'detector': args.bbox or args.detector, **{name: getattr(args, name) for name in names}}
+    task = args.task[0] if args.task and len(args.task) == 1 and args.task != ['pose'] else None
+    return {'detector': args.bbox or args.detector, 'task': task, **{name: getattr(args, name) for name in names}}
 
 
 def chosen_models(args: argparse.Namespace) -> list[str]:

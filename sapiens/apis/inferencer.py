@@ -238,11 +238,10 @@ class Inferencer:
     ) -> tuple[PendingImage, list[list[Crop]]]:
         """The image with its persons, and the crops for each predictor."""
         wanted = [tuple(name for name in predictor.tasks if name in tasks) for predictor in self.predictors]
-        vocabularies = {
-            name: getattr(predictor.heads[name], 'vocabulary', None)
-            for predictor, names in zip(self.predictors, wanted, strict=True)
-            for name in names
+        known = {
+            name: vocabulary for predictor in self.predictors for name, vocabulary in predictor.vocabularies.items()
         }
+        vocabularies = {name: known[name] for names in wanted for name in names}
         pending = PendingImage(frame, None, vocabularies, _mask(masks, frame))
         crops: list[list[Crop]] = []
         for predictor, names in zip(self.predictors, wanted, strict=True):
@@ -303,7 +302,7 @@ class Inferencer:
                 height, width = pending.frame.image.shape[:2]
                 crop = Crop(None, sample, (0, 0, width, height), predictor.tasks)
                 for task in predictor.tasks:
-                    pending.vocabularies[task] = getattr(predictor.heads[task], 'vocabulary', None)
+                    pending.vocabularies[task] = predictor.vocabularies[task]
                     pending.outputs[task] = [crop]
         return [assemble(pending, self.origins) for pending in line]
 

@@ -60,13 +60,14 @@ class ModelShelf:
 
 
 def run_once(
-    shelf: ModelShelf, image: np.ndarray | None, task: str, name: str, folder: str | Path
+    shelf: ModelShelf, image: np.ndarray | None, task: str, name: str, folder: str | Path, threshold: float = 0.3
 ) -> tuple[np.ndarray, np.ndarray, str, ImageResult]:
     """Run one task on one image and pack the files.
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB.
         folder: Of the zips; those of a minute ago, which the page has handed out, are deleted.
+        threshold: Keypoints with a lower score are not drawn.
 
     Returns:
         Image, its picture, the path of a zip of all files, and the result.
@@ -81,18 +82,18 @@ def run_once(
             old.unlink(missing_ok=True)
     result = shelf.get(name).predict(image, color='rgb', tasks=[task])
     with tempfile.TemporaryDirectory(dir=folder) as files:
-        result.save(files, arrays=True)
+        result.save(files, arrays=True, threshold=threshold)
         archive = shutil.make_archive(str(Path(folder) / f'sapiens_{uuid.uuid4().hex[:8]}'), 'zip', files)
-    return image, result.draw(task), archive, result
+    return image, result.draw(task, threshold), archive, result
 
 
-def describe(result: ImageResult, task: str) -> str:
+def describe(result: ImageResult, task: str, threshold: float = 0.3) -> str:
     """One sentence about a result."""
     height, width = result.size
     start = f'{width} x {height}: '
     if task == 'pose' and result.keypoints is not None:
-        count = int((result.keypoints.scores >= 0.3).sum())
-        return start + f'{len(result.keypoints)} person(s), {count} keypoints above 0.3'
+        count = int((result.keypoints.scores >= threshold).sum())
+        return start + f'{len(result.keypoints)} person(s), {count} keypoints above {threshold:g}'
     if task == 'seg' and result.parts is not None:
         ids = np.unique(result.parts.ids)
         return start + (', '.join(result.parts.vocabulary.names[i] for i in ids if i) or 'nobody')
@@ -102,11 +103,12 @@ def describe(result: ImageResult, task: str) -> str:
                                'everywhere (no part model ran, so the background is not masked)')  # fmt: skip
 
 
-def build_page(shelf: ModelShelf, note: str = '') -> Any:
+def build_page(shelf: ModelShelf, note: str = '', threshold: float = 0.3) -> Any:
     """The page as ``gradio.Blocks``.
 
     Args:
         note: Shown above everything, e.g. about demonstration weights.
+        threshold: Keypoints with a lower score are not drawn.
 
     Raises:
         MissingPackageError: gradio is not installed.
@@ -136,10 +138,10 @@ def build_page(shelf: ModelShelf, note: str = '') -> Any:
 
         def run(photo: np.ndarray | None, task_name: str, model_name: str) -> tuple:
             try:
-                before, after, archive, result = run_once(shelf, photo, task_name, model_name, folder.name)
+                before, after, archive, result = run_once(shelf, photo, task_name, model_name, folder.name, threshold)
             except UserError as error:
                 raise gradio.Error(str(error)) from None
-            return (before, after), describe(result, task_name), archive
+            return (before, after), describe(result, task_name, threshold), archive
 
         task.change(choose, task, model)
         button.click(run, [image, task, model], [slider, status, files])

@@ -77,6 +77,7 @@ class Predictor:
 
     Attributes:
         topdown: Whether its pipeline looks at persons.
+        vocabularies: Task -> vocabulary of its head, or None.
     """
 
     def __init__(
@@ -100,11 +101,9 @@ class Predictor:
             self.heads['seg'].with_scores = True
         dataset = test_dataset(loaded.config)
         self.input_size = tuple(dataset.get('input_size') or self.model.backbone.img_size)
-        self._facts: dict[str, Any] = {}
-        for head in self.heads.values():
-            vocabulary = getattr(head, 'vocabulary', None)
-            if vocabulary is not None:
-                self._facts['part_vocabulary' if vocabulary.kind == 'parts' else 'keypoint_vocabulary'] = vocabulary
+        self.vocabularies = {task: getattr(head, 'vocabulary', None) for task, head in self.heads.items()}
+        fields = {'parts': 'part_vocabulary', 'keypoints': 'keypoint_vocabulary'}
+        self._facts = {fields[known.kind]: known for known in self.vocabularies.values() if known is not None}
         default = _PERSON if 'pose' in self.heads else _WHOLE
         own = [s for s in dataset.get('pipeline') or default if not str(s['type']).endswith(_OF_TRAINING)]
         own = self._pipeline(own)

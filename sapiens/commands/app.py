@@ -22,7 +22,7 @@ def main() -> None:
     """Read the options and serve the page."""
     parser = options.new_parser(__doc__)
     parser.add_argument('--host', default='127.0.0.1', help='0.0.0.0 shows the page to the network')
-    parser.add_argument('--port', type=int, default=7860, help='0 takes a free one')
+    parser.add_argument('--port', type='number', default=7860, help='0 takes a free one')
     options.add_inference_options(parser)
     args = parser.parse_args()
     from ..apis import Inferencer, cli
@@ -38,7 +38,10 @@ def main() -> None:
         name = str(config).removesuffix('.py') if config else Path(file).stem
         label = f'{Path(name).name} ({Path(file).name})' if file else Path(name).name
         # Loading once says what is wrong with it before anybody uploads a photo.
-        tasks[label] = Inferencer(config, file, **settings).tasks
+        does = Inferencer(config, file, **settings).tasks
+        tasks[label] = tuple(task for task in does if task in (args.task or does))
         makers[label] = partial(Inferencer, config, file, **settings)
-    page = build_page(ModelShelf(makers, tasks))
+    if not any(tasks.values()):
+        raise UserError(f'none of these models does the task {" or ".join(args.task or ["of a person"])}')
+    page = build_page(ModelShelf(makers, tasks), threshold=args.threshold)
     page.launch(server_name=args.host, server_port=args.port or None, show_error=True, quiet=False)

@@ -19,9 +19,9 @@ def main() -> None:
     """Take samples through the pipeline and draw them."""
     parser = options.new_parser(__doc__)
     options.add_dataset_options(parser)
-    parser.add_argument('--num', type=int, default=16, help='pictures to write; default: 16')
+    parser.add_argument('--num', type='count', default=16, help='pictures to write; default: 16')
     parser.add_argument('--out-dir', default='outputs/browse', help='folder for them; default: outputs/browse')
-    parser.add_argument('--seed', type=int, default=0, help='of the augmentation')
+    parser.add_argument('--seed', type='number', default=0, help='of the augmentation')
     args = parser.parse_args()
     from mmengine.runner import set_random_seed
 

@@ -30,8 +30,8 @@ def main() -> int:
     parser = options.new_parser(__doc__)
     options.add_dataset_options(parser)
     parser.add_argument('--fix-list', metavar='OUT', help='write every problem there, one JSON object a line')
-    parser.add_argument('--workers', type=int, default=2, help='processes that read')
-    parser.add_argument('--show', type=int, default=30, metavar='N', help='problems to print in full')
+    parser.add_argument('--workers', type='number', default=2, help='processes that read')
+    parser.add_argument('--show', type='number', default=30, metavar='N', help='problems to print in full')
     args = parser.parse_args()
     from ..datasets.check import check_dataset
     from ..utils.files import write_atomic

@@ -25,8 +25,8 @@ def main() -> None:
     parser.add_argument('source', help='folder, .txt, .tar or .parquet; patterns in quotes')
     parser.add_argument('out', type=Path, help='folder to fill')
     parser.add_argument('--address', help="Ray cluster: 'auto' or HOST:PORT; default: this machine alone")
-    parser.add_argument('--num-cpus', type=int, help='CPUs to use of this machine; default: all')
-    parser.add_argument('--store-mb', type=int, help="memory for images on their way; default: Ray's, 30 %% of all")
+    parser.add_argument('--num-cpus', type='count', help='CPUs to use of this machine; default: all')
+    parser.add_argument('--store-mb', type='count', help="memory for images on their way; default: Ray's, 30 %% of all")
     args = parser.parse_args()
     from ..curation.curate import curate
     from ..engine.config import load_config

@@ -51,18 +51,17 @@ def main() -> None:
     parser.add_argument('config', nargs='?', help='config file, e.g. configs/pose/sapiens_1b_308kpt.py')
     parser.add_argument('--cfg-options', nargs='+', action=options.OptionsAction, default={}, metavar='KEY=VALUE')
     parser.add_argument('--grid', action='store_true', help='all sizes instead of one config: pose 308 and pretraining')
-    parser.add_argument('--batch-size', type=int, help="images on each GPU; default: the config's, 1 with --grid")
+    parser.add_argument('--batch-size', type='count', help="images on each GPU; default: the config's, 1 with --grid")
     parser.add_argument('--precision', choices=('bf16', 'fp16', 'fp32'), default='bf16', help='default: bf16')
-    parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help="input size; the config's by default")
-    parser.add_argument('--fsdp', type=int, default=1, metavar='N', help='GPUs that share the states of training')
+    parser.add_argument(
+        '--shape', type='count', nargs=2, metavar=('H', 'W'), help="input size; the config's by default"
+    )
+    parser.add_argument('--fsdp', type='count', default=1, metavar='N', help='GPUs that share the states of training')
     parser.add_argument('--gpu-memory', type=float, default=80.0, metavar='GB', help='for the largest batch; 80')
     parser.add_argument('--layers', action='store_true', help='what each layer leaves for the backward pass')
     args = parser.parse_args()
     if (args.config is None) == (not args.grid):
         parser.error('give a config, or --grid')
-    for name in ('fsdp', 'batch_size'):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            parser.error(f'--{name.replace("_", "-")} is at least 1')
     print_grid(args) if args.grid else print_config(args)
 
 

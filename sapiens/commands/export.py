@@ -4,8 +4,8 @@
 Example: sapiens export tiny --out tiny.onnx --check
          sapiens export configs/pose/sapiens_1b_308kpt.py work_dirs/mine/iter_1000.pth --out mine.onnx
          sapiens predict photo.jpg --model tiny.onnx
---check runs the file and compares
-every output with the model's, in batches of 1, 3 and 5; a float32 file that differs ends with exit code 1.
+--check runs the file and compares every output with the model's, in batches of 1, 3 and 5; a float32 file that differs
+ends with exit code 1.
 """
 
 from __future__ import annotations

@@ -4,12 +4,23 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 
 def new_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser whose help shows the docstring of its command as it stands."""
-    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """A parser whose help shows its command's docstring, with types ``'number'`` (0, 1, ...) and ``'count'``."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.register('type', 'number', partial(_whole, 0))
+    parser.register('type', 'count', partial(_whole, 1))
+    return parser
+
+
+def _whole(least: int, text: str) -> int:
+    """A whole number that numpy takes for a seed, too."""
+    if not text.isdecimal() or not least <= int(text) < 2**32:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of at least {least}")
+    return int(text)
 
 
 class OptionsAction(argparse.Action):
@@ -92,7 +103,7 @@ def add_inference_options(parser: argparse.ArgumentParser) -> None:
     models.add_argument('--device', default='auto', help='cuda, mps, cpu; default: the first of these there is')
     models.add_argument('--dtype', default='auto', help='float32, bfloat16 or float16; default: what is fastest here')
     models.add_argument('--compile', action='store_true', help='compile the models: minutes at first, then faster')
-    models.add_argument('--batch-size', type=int, default=4, help='crops that run together')
+    models.add_argument('--batch-size', type='count', default=4, help='crops that run together')
     models.add_argument('--allow-partial', action='store_true', help='leave out heads that the checkpoint lacks')
     persons = parser.add_argument_group('persons')
     persons.add_argument(
@@ -124,4 +135,4 @@ def add_video_options(parser: argparse.ArgumentParser) -> None:
     video.add_argument('--track', action='store_true', help='give persons ids that stay (ByteTrack)')
     video.add_argument('--smooth', action='store_true', help='smooth keypoints over time (One-Euro filter)')
     video.add_argument('--no-audio', action='store_true', help='leave the sound out')
-    video.add_argument('--max-frames', type=int, help='stop after this many')
+    video.add_argument('--max-frames', type='count', help='stop after this many')

@@ -24,13 +24,17 @@ def main() -> None:
     parser.add_argument('--show-dir', help='folder for pictures of the predictions')
     parser.add_argument(
         '--show-worst',
-        type=int,
+        type='number',
         default=0,
         metavar='N',
         help='draw the N worst images of each metric with their errors',
     )
     parser.add_argument(
-        '--bootstrap', type=int, default=0, metavar='N', help='95%% confidence intervals from N resamples of the images'
+        '--bootstrap',
+        type='number',
+        default=0,
+        metavar='N',
+        help='95%% confidence intervals from N resamples of the images',
     )
     args = parser.parse_args()
     from mmengine.dist import is_main_process

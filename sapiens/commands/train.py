@@ -25,8 +25,10 @@ def main() -> None:
     )
     parser.add_argument('--compile', action='store_true', help='torch.compile the model')
     parser.add_argument('--fsdp', action='store_true', help='shard the model over all processes')
-    parser.add_argument('--seed', type=int, help='of data order, augmentation and initial weights')
-    parser.add_argument('--global-batch', type=int, help='batch over all processes; default: the config, per process')
+    parser.add_argument('--seed', type='number', help='of data order, augmentation and initial weights')
+    parser.add_argument(
+        '--global-batch', type='count', help='batch over all processes; default: the config, per process'
+    )
     args = parser.parse_args()
     from ..engine import cli
 

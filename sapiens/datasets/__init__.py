@@ -2,7 +2,6 @@
 """Data sets, one class per format, and one family of transforms for all tasks."""
 
 from . import transforms
-from .bad_samples import BadSampleLog, TooManyBadSamplesError
 from .base import HumanDataset
 from .coco_keypoints import CocoKeypointDataset
 from .concat import ConcatDataset
@@ -15,7 +14,6 @@ from .manifest_writer import ManifestWriter, pack_shards
 from .shard_images import ShardImageDataset
 
 __all__ = [
-    'BadSampleLog',
     'CocoKeypointDataset',
     'ConcatDataset',
     'HumanDataset',
@@ -26,7 +24,6 @@ __all__ = [
     'ManifestWriter',
     'LitdataImageDataset',
     'ShardImageDataset',
-    'TooManyBadSamplesError',
     'pack_shards',
     'transforms',
 ]

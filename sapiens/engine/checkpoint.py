@@ -16,19 +16,7 @@ from ..models.backbones.low_rank import is_adapter, merge_adapters
 from ..models.backbones.pos_embed import resize_grid
 from .adapters import adapt, check_facts
 from .containers import CheckpointError
-from .files import check_finite, find_state_dict, load_plain, read_checkpoint, save_plain
-
-__all__ = [
-    'CheckpointError',
-    'CoverageReport',
-    'fit_state_dict',
-    'infer_grid',
-    'load_model_weights',
-    'load_plain',
-    'read_checkpoint',
-    'resize_pos_embed',
-    'save_plain',
-]
+from .files import check_finite, find_state_dict, read_checkpoint
 
 
 @dataclass

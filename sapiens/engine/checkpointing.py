@@ -16,7 +16,8 @@ from torch import nn
 
 from .. import __version__
 from ..errors import UserError
-from .checkpoint import fit_state_dict, read_checkpoint, save_plain
+from .checkpoint import fit_state_dict
+from .files import read_checkpoint, save_plain
 from .hooks.ema import EMAHook
 from .last import checkpoints_of, read_training_state
 from .sampling import order_layout, reseed, restore_layout

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.device import utils as device_utils
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
@@ -32,6 +33,7 @@ def prepare(args: argparse.Namespace) -> Config:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.device == 'cpu':
         os.environ['CUDA_VISIBLE_DEVICES'] = ''
+        device_utils.DEVICE = 'cpu'  # mmengine has looked what there is when it was imported
     elif args.device == 'cuda' and not torch.cuda.is_available():
         raise UserError(
             '--device cuda: PyTorch sees no GPU here (check nvidia-smi, and that torch is a CUDA build); '

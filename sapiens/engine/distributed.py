@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from mmengine.device import get_device
 
 from .. import errors
 from ..errors import UserError
@@ -45,7 +46,7 @@ def init_distributed(launcher: str, backend: str | None = None, timeout: int = 1
             'processes that torchrun starts again would wait for the dead ones: give it --rdzv-backend=c10d, and '
             'TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment on all machines (or --max-restarts=0)'
         )
-    if torch.cuda.is_available() and backend != 'gloo':
+    if get_device() == 'cuda' and backend != 'gloo':
         local, count = int(os.environ['LOCAL_RANK']), torch.cuda.device_count()
         if local >= count:
             raise UserError(f'process {local} of this machine has no GPU: {count} are visible; start {count} processes')

@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from .checkpoint import CheckpointError, load_plain
+from .containers import CheckpointError
+from .files import load_plain
 from .sharded_checkpoint import read_plain
 
 

@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import UserError
 
 # Values that describe the machine or the schedule rather than the model.
@@ -70,8 +72,5 @@ def read_run(work_dir: str | Path) -> RunLog:
 
 def smooth(values: list[float], window: int) -> list[float]:
     """Running mean over the last ``window`` values."""
-    result, total = [], 0.0
-    for i, value in enumerate(values):
-        total += value - (values[i - window] if i >= window else 0.0)
-        result.append(total / min(i + 1, window))
-    return result
+    totals = np.convolve(values, np.ones(window))[: len(values)]
+    return (totals / np.minimum(np.arange(len(values)) + 1, window)).tolist()

@@ -234,7 +234,7 @@ class SapiensRunner(CheckpointRunner):
 
     def _log_env(self, env_cfg: dict) -> None:
         """What this run computes with, in a few lines; the config is written in full beside the log."""
-        gpus = f', {torch.cuda.get_device_name()}' if torch.cuda.is_available() else ''
+        gpus = f', {torch.cuda.get_device_name()}' if get_device() == 'cuda' else ''
         self.logger.info(
             f'sapiens {__version__}, torch {torch.__version__}, mmengine {mmengine.__version__}, '
             f'Python {platform.python_version()}, {platform.platform()}{gpus}\n'

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.device import get_device
 from mmengine.dist import get_dist_info
 from mmengine.registry import FUNCTIONS
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
@@ -240,7 +241,7 @@ def complete_loader(cfg: Any) -> Any:
     """A loader's config with pinned memory where there is a GPU, and without what no workers cannot do."""
     if isinstance(cfg, DataLoader):
         return cfg
-    cfg = {'pin_memory': torch.cuda.is_available(), **copy.deepcopy(cfg)}
+    cfg = {'pin_memory': get_device() == 'cuda', **copy.deepcopy(cfg)}
     if not cfg.get('num_workers'):
         for key in ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context'):
             cfg.pop(key, None)

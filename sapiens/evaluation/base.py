@@ -184,9 +184,14 @@ def sample_key(sample: dict) -> tuple:
     """What tells samples apart: index in the data set, or image and person."""
     if sample.get('sample_idx') is not None:
         return ('index', int(sample['sample_idx']))
-    bbox = sample.get('bbox')
-    box = None if bbox is None else tuple(np.round(to_numpy(bbox).reshape(-1).astype(np.float64), 3).tolist())
-    return (sample.get('img_path'), sample.get('img_id'), sample.get('ann_id'), box)
+    box = box_of(sample)
+    corners = None if box is None else tuple(np.round(box, 3).tolist())
+    return (sample.get('img_path'), sample.get('img_id'), sample.get('ann_id'), corners)
+
+
+def box_of(sample: dict) -> np.ndarray | None:
+    """``(4,)`` float64 x1, y1, x2, y2 of a person's sample; None for others."""
+    return None if sample.get('bbox') is None else to_numpy(sample['bbox']).astype(np.float64).reshape(-1)[:4]
 
 
 def sample_name(sample: dict) -> str:

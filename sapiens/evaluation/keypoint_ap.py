@@ -14,9 +14,8 @@ from ..registry import METRICS
 from ..structures.coco import CocoFile, CocoImage, CocoPerson, read_coco
 from ..structures.coco_entries import AREA_OF_BOX, Notes, id_key
 from ..structures.coco_results import CocoResult
-from ..utils.on_device import to_numpy
 from ..vocabularies import KeypointVocabulary
-from .base import field, noted, sample_name
+from .base import box_of, field, noted, sample_name
 from .oks import FIGURES, MAX_DETECTIONS, PointSet
 from .persons import SCORE_MODES, KeypointMetric, box_gives_area, common_points, extent, oks_nms, person_score
 from .report import EvaluationReport
@@ -79,12 +78,9 @@ class KeypointAP(KeypointMetric):
         scores = field(sample, 'pred_keypoint_scores', 'KeypointAP').astype(np.float64).reshape(-1)
         if len(scores) != len(keypoints):
             raise UserError(f'{sample_name(sample)}: {len(keypoints)} keypoints but {len(scores)} scores predicted')
-        score = 1.0 if sample.get('bbox_score') is None else float(sample['bbox_score'])
-        score = person_score(scores, score, self.score_mode, self.keypoint_threshold)
-        box = None
-        if sample.get('bbox') is not None:
-            x1, y1, x2, y2 = to_numpy(sample['bbox']).astype(np.float64).reshape(-1)[:4]
-            box = np.array([x1, y1, x2 - x1, y2 - y1])
+        score = person_score(scores, sample.get('bbox_score'), self.score_mode, self.keypoint_threshold)
+        box = box_of(sample)
+        box = None if box is None else np.concatenate([box[:2], box[2:] - box[:2]])
         area_box = box if box_gives_area(self.gt_vocabulary) else None
         result = CocoResult(sample.get('img_id'), keypoints, scores, score, area_box, box, ann_id=sample.get('ann_id'))
         record: dict[str, Any] = dict(result=result)

@@ -13,7 +13,7 @@ from ..registry import METRICS
 from ..structures.geometry import to_original
 from ..utils.on_device import to_numpy
 from ..vocabularies import KeypointVocabulary
-from .base import noted
+from .base import box_of, noted
 from .persons import KeypointMetric
 from .report import EvaluationReport
 from .tables import Table
@@ -89,8 +89,7 @@ class PCK(KeypointMetric):
     @staticmethod
     def _sides(sample: dict, labels: np.ndarray, visible: np.ndarray) -> np.ndarray:
         """Width and height of the box, else of the extent of the labelled points."""
-        if sample.get('bbox') is not None:
-            box = to_numpy(sample['bbox']).astype(np.float64).reshape(-1)[:4]
+        if (box := box_of(sample)) is not None:
             return box[2:] - box[:2]
         return labels[visible].max(0) - labels[visible].min(0) if visible.any() else np.zeros(2)
 

@@ -70,8 +70,12 @@ class KeypointMetric(HumanMetric):
                             f'{vocabulary.num_keypoints}')  # fmt: skip
 
 
-def person_score(keypoint_scores: np.ndarray, box_score: float, mode: str, threshold: float) -> float:
-    """Score of a person: ``'bbox'``, ``'keypoint'`` (mean) or ``'bbox_keypoint'`` (box x mean of those above)."""
+def person_score(keypoint_scores: np.ndarray, box_score: Any, mode: str, threshold: float) -> float:
+    """Score of a person: ``'bbox'``, ``'keypoint'`` (mean) or ``'bbox_keypoint'`` (box x mean of those above).
+
+    A box score of None is 1.
+    """
+    box_score = 1.0 if box_score is None else float(box_score)
     if mode == 'bbox':
         return box_score
     if mode == 'keypoint':

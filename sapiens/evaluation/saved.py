@@ -28,7 +28,7 @@ from ..utils.files import write_atomic
 from ..utils.json_files import as_numbers, read_file, read_json
 from ..utils.on_device import to_numpy
 from ..vocabularies import load_vocabulary
-from .base import HumanMetric, sample_key, sample_name
+from .base import HumanMetric, box_of, sample_key, sample_name
 from .persons import box_gives_area, person_score
 from .report import EvaluationReport
 
@@ -87,9 +87,9 @@ class SavePredictions(HumanMetric):
 
     def _person(self, sample: dict) -> dict:
         points, scores = to_numpy(sample['pred_keypoints']), to_numpy(sample['pred_keypoint_scores']).reshape(-1)
-        box_score = 1.0 if sample.get('bbox_score') is None else float(sample['bbox_score'])
-        score = person_score(scores.astype(np.float64), box_score, self.score_mode, self.keypoint_threshold)
-        box = None if sample.get('bbox') is None else to_numpy(sample['bbox']).reshape(-1)[:4]
+        known = sample.get('bbox_score')
+        score = person_score(scores.astype(np.float64), known, self.score_mode, self.keypoint_threshold)
+        box = box_of(sample)
         result = describe_person(sample.get('img_id'), points.reshape(-1, 2), scores, score, box)
         if box is not None:
             result['person_box'] = result['bbox'] if box_gives_area(self.vocabulary) else result.pop('bbox')

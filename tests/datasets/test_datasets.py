@@ -24,7 +24,8 @@ from sapiens.datasets import (
     ShardImageDataset,
     pack_shards,
 )
-from sapiens.datasets.base import lookup_table
+from sapiens.datasets.base import HumanDataset, lookup_table
+from sapiens.datasets.check import check_dataset
 from sapiens.datasets.shard_images import expand_shards
 from sapiens.datasets.transforms import Resize
 from sapiens.engine.sampling import SeededDataset
@@ -311,6 +312,30 @@ def test_what_transforms_drop_is_replaced_in_training_alone(tmp_path):
     assert ImageFolderDataset(data_root=str(tmp_path), pipeline=pipeline)[1]['img_id'] == '002.png'
     with pytest.raises(UserError, match='001.png: the transforms of the pipeline drop this sample'):
         ImageFolderDataset(data_root=str(tmp_path), pipeline=pipeline, test_mode=True)[1]
+
+
+class MyFormat(HumanDataset):
+    """What docs/architecture.md says that a format is."""
+
+    def load_data_list(self):
+        rows = Path(self.ann_file).read_text().split()
+        return [{'img_path': self._resolve('img', name), 'img_id': name,
+                 'label_files': {'depth': self._resolve('', f'{name}.depth.png')}} for name in rows]  # fmt: skip
+
+
+def test_a_format_of_ones_own_is_a_class_with_one_method(tmp_path):
+    photos(tmp_path, 2)
+    (tmp_path / 'index.txt').write_text('000.png 001.png')
+    shape = cv2.imread(str(tmp_path / '000.png')).shape[:2]
+    for i in range(2):
+        cv2.imwrite(str(tmp_path / f'00{i}.png.depth.png'), np.full(shape, 2000 + i, np.uint16))
+    pipeline = [PIPELINE[0], dict(type='LoadLabels'), *PIPELINE[1:]]
+    data = MyFormat('index.txt', str(tmp_path), pipeline=pipeline, labels=('depth',))
+    assert [float(data[i]['data_samples'].gt_depth.max()) for i in range(2)] == pytest.approx([2.0, 2.001])
+    assert not [problem for found in check_dataset(data) for problem in found]
+    (tmp_path / '001.png.depth.png').unlink()
+    with pytest.raises(UserError, match='001.png.depth.png: no such file'):
+        data[1]
 
 
 def test_programming_errors_are_not_swallowed(tmp_path):

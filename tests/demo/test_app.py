@@ -48,6 +48,13 @@ def test_one_run_gives_picture_sentence_and_files(shelf, tmp_path, task, name, w
     assert [str(path) for path in tmp_path.iterdir()] == [archive]
 
 
+def test_what_counts_as_a_keypoint_is_the_users_choice(shelf, tmp_path):
+    pictures = [run_once(shelf, photo(), 'pose', 'pose+seg', tmp_path, threshold)[1] for threshold in (0.0, 2.0)]
+    assert (pictures[0] != pictures[1]).any() and (pictures[1] == photo()).all()
+    result = run_once(shelf, photo(), 'pose', 'pose+seg', tmp_path)[3]
+    assert ', 0 keypoints above 2' in describe(result, 'pose', 2.0)
+
+
 def test_zips_that_were_handed_out_are_deleted(shelf, tmp_path):
     archives = []
     for _ in range(3):

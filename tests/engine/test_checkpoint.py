@@ -15,11 +15,10 @@ from sapiens.engine.checkpoint import (
     CheckpointError,
     infer_grid,
     load_model_weights,
-    load_plain,
     read_checkpoint,
     resize_pos_embed,
-    save_plain,
 )
+from sapiens.engine.files import load_plain, save_plain
 
 
 class Encoder(nn.Module):

@@ -15,9 +15,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sapiens.engine.adapters import to_published
-from sapiens.engine.checkpoint import CheckpointError, load_model_weights, load_plain, read_checkpoint
+from sapiens.engine.checkpoint import CheckpointError, load_model_weights, read_checkpoint
 from sapiens.engine.convert import convert_checkpoint
 from sapiens.engine.describe import describe_file
+from sapiens.engine.files import load_plain
 from sapiens.registry import MODELS
 
 TINY = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)

@@ -1,14 +1,18 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """One policy of precision, for training, validation and testing."""
 
+from argparse import Namespace
+
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.device import utils as device_utils
 from torch.utils.data import DataLoader, TensorDataset
 
 from sapiens.apis import Inferencer, load_model
 from sapiens.engine import SapiensRunner, precision
-from sapiens.engine.cli import set_precision
+from sapiens.engine.cli import prepare, set_precision
 from sapiens.engine.precision import choose_precision, complete_optimizer, precision_of
 from sapiens.engine.sampling import complete_loader
 from sapiens.errors import UserError
@@ -129,12 +133,23 @@ def test_validation_and_testing_run_in_the_precision_of_training(toy_config, tmp
 def test_loaders(monkeypatch):
     """Case 24: no workers and the persistent ones of a base config."""
     cfg = dict(batch_size=2, num_workers=0, persistent_workers=True, prefetch_factor=4, sampler=None)
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(device_utils, 'DEVICE', 'cuda')
     assert complete_loader(cfg) == dict(batch_size=2, num_workers=0, sampler=None, pin_memory=True)
     assert complete_loader({**cfg, 'pin_memory': False})['pin_memory'] is False
     assert complete_loader({**cfg, 'num_workers': 2})['persistent_workers'] is True
     loader = DataLoader(TensorDataset(torch.zeros(2)))
     assert complete_loader(loader) is loader
+
+
+@pytest.mark.parametrize('kind', ['cuda', 'mps'])
+def test_device_cpu_is_the_cpu_where_there_is_more(monkeypatch, kind):
+    monkeypatch.setattr(device_utils, 'DEVICE', kind)  # as mmengine finds it when it is imported
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0')
+    config = 'configs/depth/sapiens_tiny_depth.py'
+    prepare(Namespace(device='cpu', local_rank=0, config=config, cfg_options={}, launcher='none', work_dir=None,
+                      precision=None))  # fmt: skip
+    assert get_device() == choose_precision().device == 'cpu'
+    assert complete_loader(dict(batch_size=2))['pin_memory'] is False
 
 
 def test_labels_are_pinned_with_the_images(monkeypatch):

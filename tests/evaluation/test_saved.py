@@ -14,7 +14,18 @@ from test_normal import ball
 
 from sapiens.datasets import ManifestWriter
 from sapiens.errors import UserError
-from sapiens.evaluation import DepthMetric, KeypointAP, NormalMetric, PartIoU, SavedMaps, SavePredictions
+from sapiens.evaluation import (
+    DepthMetric,
+    HumanMetric,
+    KeypointAP,
+    NormalMetric,
+    PartIoU,
+    SavedMaps,
+    SavePredictions,
+    Table,
+)
+from sapiens.evaluation.base import dense_pair
+from sapiens.registry import METRICS
 
 TASKS = {
     'seg': ('pred_part_map', lambda: PartIoU(vocabulary='parts20')),
@@ -96,6 +107,34 @@ def test_maps_scored_again_equal_the_live_figures(scene, tmp_path, task):
     picture = cv2.imread(str(next((tmp_path / 'worst').glob('001_*.png'))))
     assert picture.shape[1] > 3 * picture.shape[0] * 40 / 48 * 0.8
     assert len(written['per_image']) == 4 and 'intervals_95' in written
+
+
+class MyMetric(HumanMetric):
+    """What docs/architecture.md says that a metric is."""
+
+    task, default_prefix = 'depth', 'mine'
+
+    def measure(self, sample):
+        pair = dense_pair(sample, 'pred_depth', 'gt_depth', 'MyMetric')
+        apart = np.abs(pair.prediction - pair.label)[pair.counted & (pair.label > 0)]
+        return dict(error=float(apart.mean()), badness=float(apart.max()))
+
+    def summarize(self, records):
+        metrics = {'error': float(np.mean([record['error'] for record in records]))}
+        table = Table('Mine', ['Images', *metrics], [[str(len(records)), *metrics.values()]])
+        rows = [{'image': record['image'], 'error': record['error']} for record in records]
+        return self.make_report(metrics, {'figures': 'mean over images'}, [table], [], {}, rows)
+
+
+def test_a_metric_of_ones_own_scores_saved_predictions(scene, tmp_path, monkeypatch):
+    manifest, predictions = scene
+    monkeypatch.setitem(METRICS.module_dict, 'MyMetric', MyMetric)
+    out = save(predictions, tmp_path / 'results', 'depth')
+    done = run(out, '--ann-file', manifest, '--task', 'depth', '--metric', 'MyMetric', '--json', tmp_path / 'o.json')
+    assert done.code == 0 and 'MyMetric (depth)' in done.out, done.error
+    assert json.loads((tmp_path / 'o.json').read_text())['error'] > 0
+    done = run(out, '--ann-file', manifest, '--task', 'depth', '--metric', 'MyMetrik')
+    assert done.code == 1 and "did you mean 'MyMetric'" in done.error
 
 
 def test_keypoints_scored_again_equal_the_live_figures(tmp_path):

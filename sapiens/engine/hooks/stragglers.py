@@ -104,7 +104,7 @@ class StragglerHook(Hook):
 
 def _now() -> Any:
     """A moment, on a GPU without waiting for it."""
-    if not torch.cuda.is_available():
+    if get_device() != 'cuda':
         return time.perf_counter()
     event = torch.cuda.Event(enable_timing=True)
     event.record()
