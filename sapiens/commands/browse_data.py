@@ -6,7 +6,6 @@ Example: sapiens browse-data configs/pose/sapiens_1b_133kpt.py --num 16 --out-di
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ def main() -> None:
     from mmengine.runner import set_random_seed
 
     from ..datasets.label_files import encode_image
+    from ..utils.file_names import safe_stem
     from ..utils.files import write_atomic
     from ..visualization import HumanVisualizer
 
@@ -39,6 +39,6 @@ def main() -> None:
         packed = dataset[index]
         image = packed['inputs'].numpy().transpose(1, 2, 0)
         picture = painter.draw_row(np.ascontiguousarray(image), packed['data_samples'], ('gt',))
-        name = re.sub(r'[^\w.-]+', '_', str(packed['data_samples'].get('img_id', index)))
+        name = safe_stem(str(packed['data_samples'].get('img_id', index)))
         write_atomic(Path(args.out_dir) / f'{number:04d}_{name}.jpg', encode_image(picture))
     print(f'{len(chosen)} pictures in {args.out_dir}')

@@ -88,7 +88,7 @@ class ToyMetric(BaseMetric):
 
 @HOOKS.register_module()
 class CrashHook(Hook):
-    """Before iteration ``at`` (from 0): raise, or wait to be killed; who has waited there before goes on."""
+    """Before iteration ``at`` (from 0): raise, or wait to be killed (or for a file ``go``), the first time."""
 
     def __init__(self, at, wait=False):
         self.at, self.wait = at, wait
@@ -101,7 +101,9 @@ class CrashHook(Hook):
         paused = Path(runner.work_dir) / f'paused{runner.rank}'
         if not paused.exists():
             paused.touch()
-            time.sleep(600)
+            end = time.monotonic() + 600
+            while time.monotonic() < end and not paused.with_name('go').exists():
+                time.sleep(0.1)
 
 
 @HOOKS.register_module()
