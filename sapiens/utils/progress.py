@@ -26,7 +26,8 @@ def progress(what: str, total: int | None, unit: str = '/s', console: Any = None
 
         def advance(note: str = '', count: int = 1) -> None:
             bar.update(task, advance=count, note=note)
-            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
-            bar.update(task, rate=f'{speed:.{0 if speed >= 100 else 1}f}{unit}' if speed else '')
+            # Over the whole run: items that come in batches would else show the rate within a batch.
+            speed = bar.tasks[0].completed / max(bar.tasks[0].elapsed or 0.0, 1e-9)
+            bar.update(task, rate=f'{speed:.{0 if speed >= 100 else 1}f}{unit}')
 
         yield advance
