@@ -129,7 +129,7 @@ def test_boxes_that_move_under_a_second_look_count_less(detector, monkeypatch):
     monkeypatch.setattr(detector, '_refine', lambda image, boxes: next(looks))
     found = detector(Frame(image, 'made'))
     assert found.boxes[0].tolist() == [300, 100, 400, 250]
-    assert found.scores[0] == pytest.approx(plain.scores[0] * 0.8 * 0.5, rel=1e-4)
+    assert found.scores[0] == pytest.approx((plain.scores[0] * 0.8 * 0.5) ** 0.25, rel=1e-4)
     looks = iter([np.array([[300, 100, 400, 400, 0.01]])])  # nobody there: no second look
     assert not len(detector(Frame(image, 'made')).boxes)
 
