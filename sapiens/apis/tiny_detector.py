@@ -100,8 +100,9 @@ class TinyDetector:
         That is the mean probability of a person in the region, times the root of the share of its box that it fills,
         times the mean score of the body's points.
         """
+        assert self.judge is not None
         network, shape, tasks = self.judge
-        seg, pose = tasks[PartHead], tasks[PoseHead]
+        seg, pose = tasks[PartHead], tasks.get(PoseHead)
         extents = [1.25 * fit_aspect(box[2:] - box[:2], shape) for box in boxes]
         views = [np.array([*((b[:2] + b[2:]) / 2 - e / 2), *e]) for b, e in zip(boxes, extents, strict=True)]
         refined = []
@@ -139,20 +140,20 @@ class TinyDetector:
 
 
 def _load(
-    model: str | Path, weights: str | Path | None, kinds: dict[type, str | None]
-) -> tuple[Any, tuple[int, int], dict[type, str | None]]:
-    """A network, its input's size ``(H, W)``, and its head of each kind by name; those with a purpose must be there."""
+    model: str | Path, weights: str | Path | None, purposes: dict[type, str | None]
+) -> tuple[Any, tuple[int, int], dict[type, str]]:
+    """A network, its input's size ``(H, W)``, and its heads by kind; one of each kind with a purpose must be there."""
     loaded = load_model(model, weights)
     network: Any = loaded.network.float()
-    tasks = {kind: next((n for n, head in network.heads.items() if isinstance(head, kind)), None) for kind in kinds}
-    for kind, purpose in kinds.items():
-        if purpose and tasks[kind] is None:
+    tasks = {kind: name for kind in purposes for name, head in network.heads.items() if isinstance(head, kind)}
+    for kind, purpose in purposes.items():
+        if purpose and kind not in tasks:
             raise UserError(f'{loaded.source}: has no head that {purpose}; use another detector')
     return network, tuple(network.backbone.img_size), tasks
 
 
-def body_score(head: PoseHead, heatmaps: torch.Tensor) -> np.ndarray:
-    """``(N,)``: mean over the body's points of the peaks of heatmaps ``(N, K, h, w)``, from 0 to 1."""
+def body_score(head: Any, heatmaps: torch.Tensor) -> np.ndarray:
+    """``(N,)``: mean over the body's points of the peaks of a `PoseHead`'s heatmaps ``(N, K, h, w)``, from 0 to 1."""
     peaks = heatmaps.flatten(2).amax(2).clamp(0, 1)
     return peaks[:, head.vocabulary.groups.get('body', slice(None))].mean(1).numpy()
 

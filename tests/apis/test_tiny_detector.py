@@ -88,7 +88,7 @@ def test_a_second_look_gives_a_box_its_extent_and_joins_what_means_one_person(de
     image = np.zeros((480, 640, 3), np.uint8)
     image[100:400, 300:400] = 255
     around = np.array([[280, 120, 390, 380], [310, 110, 420, 395], [20, 20, 120, 200.0]])
-    detector.judge = detector.network, (192, 144), {PartHead: 'seg', PoseHead: None}
+    detector.judge = detector.network, (192, 144), {PartHead: 'seg'}
     refined = detector._refine(image, around)
     assert np.abs(refined[:2, :4] - [300, 100, 400, 400]).max() < 8 and (refined[:2, 4] > 0.9).all()
     assert refined[2, 4] == 0
