@@ -164,3 +164,23 @@ def test_figures_are_broken_down_by_who_was_drawn(tmp_path, monkeypatch, capsys)
                       ('skin tone', 'lightest'): 1, ('age', 'old'): 3, ('pose', 'standing'): 3}  # fmt: skip
     assert rows[2][3:] == rows[-1][3:] == rows[-2][3:]  # everybody stands and is old
     assert all(0 <= float(value) < 180 for row in rows[2:] for value in row[3:]) and sheet.stat().st_size > 5000
+
+
+def test_views_of_a_panorama_stand_upright_and_go_around(tmp_path, monkeypatch, capsys):
+    rows, columns = np.mgrid[:64, :128]
+    panorama = np.stack([np.where(rows < 32, 1.0, 0.05), columns / 128, np.full_like(rows, 0.1, float)], -1)
+    (tmp_path / 'hdris').mkdir()
+    cv2.imwrite(str(tmp_path / 'hdris/room.hdr'), panorama.astype(np.float32))  # blue sky, greener to the right
+    arguments = ['views.py', str(tmp_path / 'hdris'), '--out', str(tmp_path / 'out'), '--views', '4']
+    monkeypatch.setattr(sys, 'argv', arguments)
+    tool('views').main()
+    assert '4 pictures' in capsys.readouterr().out
+    pictures = [cv2.imread(str(tmp_path / f'out/room_{i}.jpg')) for i in range(4)]
+    assert [p.shape[:2] for p in pictures] == [(384, 288), *[(288, 384)] * 3]
+    higher = [p[:60, :, 0].mean() - p[-60:, :, 0].mean() for p in pictures]
+    assert min(higher) > 0 and sorted(higher)[1] > 50  # the sky is above; one camera hardly sees the ground
+    greens = [p[..., 1].astype(float).mean() / p[..., 2].mean() for p in pictures]
+    assert greens == sorted(greens)  # each looks further around
+    monkeypatch.setattr(sys, 'argv', ['views.py', str(tmp_path), '--out', str(tmp_path / 'out')])
+    with pytest.raises(UserError, match='has no .hdr file'):
+        tool('views').main()
