@@ -265,6 +265,7 @@ class ImageResult(_Short):
         boxes, box_scores, instance_ids: Persons: ``(N, 4)`` float32, ``(N,)`` float32, ``(N,)`` int64.
         keypoints, parts, depth, normals: Results of the tasks that ran, else None.
         origins: Task -> where its published weights are from, and their licence; other weights are left out.
+        tracked: Whether ``instance_ids`` are those of a tracker, -1 where it is not sure yet; else they count the persons.
     """
 
     image: np.ndarray
@@ -280,6 +281,7 @@ class ImageResult(_Short):
     depth: DepthMap | None = None
     normals: NormalMap | None = None
     origins: dict[str, dict[str, str]] = field(default_factory=dict)
+    tracked: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
