@@ -219,6 +219,8 @@ def test_few_unreadable_images_are_skipped_and_listed_and_many_stop(run_script):
     (listed,) = json.loads(Path('work/bad_samples.json').read_text())
     assert listed['index'] == 7 and 'images/007.jpg: the image file is empty' in listed['reason']
     assert '1 of 120' in result.out and 'images/007.jpg' in result.out
+    drawn = run_script(BROWSE, config, '--num', 120, '--out-dir', 'browse')
+    assert drawn.code == 0 and '119 pictures' in drawn.out and 'left out: ' in drawn.err and '007.jpg' in drawn.err
     shutil.rmtree('work')
     Path('images/080.jpg').write_bytes(JPEG[:9000])
     many = r'2 of 120 samples cannot be read, more than 1.0%; first: \S*images/0(07|80)\.jpg'

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import glob
 import time
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 
 from ..datasets.image_files import decode_image, find_images, is_image_name, is_jpeg
 from ..errors import UserError
+from ..utils.file_names import short_name
 from ..utils.json_files import read_file
 from .video import is_video, read_video
 
@@ -121,9 +121,7 @@ class _Names:
         return taken + frame.name.removeprefix(stem)
 
     def _take(self, name: str) -> str:
-        name = name.replace('/', '_').replace('\\', '_').replace('\0', '_') or 'image'
-        if len(name.encode()) > 200:  # files have 255 bytes, and endings like _normal.png come behind
-            name = name.encode()[:180].decode(errors='ignore') + f'_{zlib.crc32(name.encode()):08x}'
+        name = short_name(name.replace('/', '_').replace('\\', '_').replace('\0', '_') or 'image')
         count, candidate = 0, name
         while self.used & self._files(candidate):
             count += 1

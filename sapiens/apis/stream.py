@@ -46,11 +46,14 @@ def stream_results(
     Args:
         source: Video file or camera number.
         track: Give persons ids that stay (see `Tracker`).
-        smoothing: Smooth keypoints over time (see `smooth`); with several persons it needs ``track``.
+        smoothing: Smooth keypoints over time (see `smooth`), of several persons with ``track`` alone.
     """
     detect = Tracker(inferencer.detector) if track else None
     results = inferencer(source, tasks=tasks, detect=detect, limit=max_frames)
-    return Results(smooth(results), results.failures, results.notes) if smoothing else results
+    if smoothing:
+        smoothed = smooth(results, notes=None if track else results.notes)
+        return Results(smoothed, results.failures, results.notes)
+    return results
 
 
 def render_video(

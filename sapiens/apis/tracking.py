@@ -15,6 +15,8 @@ from .detectors import Detections
 from .results import ImageResult
 from .sources import Frame
 
+SEVERAL = 'several persons in a frame are not smoothed without a tracker; add --track'
+
 
 class Tracker:
     """A detector whose persons keep their id from frame to frame: ByteTrack of ``trackers``, or of older supervision.
@@ -98,7 +100,9 @@ def _weight(cutoff: Any, step: float) -> Any:
     return turn / (turn + 1)
 
 
-def smooth(results: Iterable[ImageResult], rate: float = 30.0, **options: float) -> Generator[ImageResult, None, None]:
+def smooth(
+    results: Iterable[ImageResult], rate: float = 30.0, notes: list[str] | None = None, **options: float
+) -> Generator[ImageResult, None, None]:
     """Smooth the keypoints of each person of a video over time.
 
     Pixels are filtered; the size of the person's box only says what is fast, since boxes tremble too.
@@ -106,12 +110,18 @@ def smooth(results: Iterable[ImageResult], rate: float = 30.0, **options: float)
     Args:
         results: Of a video, in order, with ids of a tracker (or one person).
         rate: Frames per second, where results have no time.
+        notes: Where there was no tracker: several persons of a frame are left as they are, since nobody knows who is
+            who in the next one, and that is said here. None: there was one.
         options: Of `OneEuroFilter`, for speeds in sides of the person's box a second.
     """
     filters: dict[int, OneEuroFilter] = {}
     for result in results:
         points = result.keypoints
-        if points is not None and len(points):
+        if notes is not None and points is not None and len(points) > 1:
+            filters.clear()
+            if SEVERAL not in notes:
+                notes.append(SEVERAL)
+        elif points is not None and len(points):
             now = result.time if result.time is not None else result.index / rate
             xy = points.xy.copy()
             for i, person in enumerate(points.instance_ids.tolist()):

@@ -6,12 +6,13 @@ Example: sapiens browse-data configs/pose/sapiens_1b_133kpt.py --num 16 --out-di
 
 from __future__ import annotations
 
-import re
+import sys
 from pathlib import Path
 
 import numpy as np
 from rich.progress import track
 
+from ..errors import UserError
 from . import options
 
 
@@ -26,6 +27,7 @@ def main() -> None:
     from mmengine.runner import set_random_seed
 
     from ..datasets.label_files import encode_image
+    from ..utils.file_names import safe_stem
     from ..utils.files import write_atomic
     from ..visualization import HumanVisualizer
 
@@ -35,10 +37,19 @@ def main() -> None:
     set_random_seed(args.seed)
     # Evenly over the data set; a small one gives several draws of each sample.
     chosen = [i * len(dataset) // args.num if args.num < len(dataset) else i % len(dataset) for i in range(args.num)]
+    bad: dict[int, str] = {}
     for number, index in enumerate(track(chosen, description='samples')):
-        packed = dataset[index]
+        try:
+            packed = dataset[index]
+        except UserError as error:
+            bad[index] = str(error)
+            continue
         image = packed['inputs'].numpy().transpose(1, 2, 0)
         picture = painter.draw_row(np.ascontiguousarray(image), packed['data_samples'], ('gt',))
-        name = re.sub(r'[^\w.-]+', '_', str(packed['data_samples'].get('img_id', index)))
+        name = safe_stem(str(packed['data_samples'].get('img_id', index)))
         write_atomic(Path(args.out_dir) / f'{number:04d}_{name}.jpg', encode_image(picture))
-    print(f'{len(chosen)} pictures in {args.out_dir}')
+    if set(chosen) == set(bad):
+        raise UserError(next(iter(bad.values())))
+    for message in bad.values():
+        print(f'left out: {message}', file=sys.stderr)
+    print(f'{sum(index not in bad for index in chosen)} pictures in {args.out_dir}')

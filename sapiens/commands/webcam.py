@@ -43,8 +43,10 @@ def main() -> int:
     if args.out:
         done = render_video(inferencer, args.camera, args.out, *choices, False, args.max_frames, args.threshold, show)
         print(f'{done.frames} frames -> {args.out}')
-        return 0
-    for result in stream_results(inferencer, args.camera, *choices, args.max_frames):
+        return cli.report(done.failures, done.notes, done.frames)
+    shown, results = 0, stream_results(inferencer, args.camera, *choices, args.max_frames)
+    for result in results:
+        shown += 1
         if show(result, result.draw(threshold=args.threshold)):
             break
-    return 0
+    return cli.report(results.failures, results.notes, shown)

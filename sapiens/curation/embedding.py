@@ -55,7 +55,7 @@ class SapiensEncoder:
     Args:
         model: Name or config, see `load_model`.
         weights: Its weights; None = those that ship or that are at hand.
-        device: ``'auto'`` = a GPU if there is one.
+        device: See `choose_device`.
     """
 
     def __init__(self, model: str = 'tiny', weights: str | None = None, device: str = 'auto') -> None:
@@ -78,7 +78,7 @@ class TransformersEncoder:
 
     Args:
         name: Model on the hub, or a folder; its weights must be safetensors.
-        device: ``'auto'`` = a GPU if there is one.
+        device: See `choose_device`.
     """
 
     def __init__(self, name: str = 'facebook/dinov2-small', device: str = 'auto') -> None:
@@ -92,7 +92,7 @@ class TransformersEncoder:
         return (output.last_hidden_state[:, 0] if pooled is None else pooled).float().cpu().numpy()
 
 
-def process(processor: Any, images: Sequence[np.ndarray], device: str) -> dict[str, torch.Tensor]:
+def process(processor: Any, images: Sequence[np.ndarray], device: torch.device) -> dict[str, torch.Tensor]:
     """Inputs of a model from RGB images."""
     inputs = processor(images=list(images), return_tensors='pt', input_data_format='channels_last')
     return {key: value.to(device) for key, value in inputs.items()}

@@ -74,7 +74,7 @@ class ZeroShot:
     Args:
         prompts: Label -> sentences.
         name: Model on the hub, or a folder; its weights must be safetensors.
-        device: ``'auto'`` = a GPU if there is one.
+        device: See `choose_device`.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Classifier:
 
     Args:
         name: Model on the hub, or a folder; its weights must be safetensors.
-        device: ``'auto'`` = a GPU if there is one.
+        device: See `choose_device`.
     """
 
     def __init__(self, name: str, device: str = 'auto') -> None:

@@ -16,11 +16,11 @@ from ..errors import UserError
 from ..structures.geometry import NORMAL_AXES
 from ..utils.file_names import find_file
 from ..utils.json_files import parse_json
+from .image_files import IMAGE_EXTENSIONS
 from .storage import list_lines, list_tar, read_bytes, readable_name
 
 FORMAT = 'sapiens-manifest/1'
 LABELS = ('parts', 'depth', 'normals', 'mask', 'instances')
-_IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 
 
 class Manifest:
@@ -112,7 +112,7 @@ class Manifest:
             key, _, kind = file.partition('.')
             samples.setdefault(f'{folder}/{key}' if folder else key, {})['.' + kind.lower()] = reference
         for key, members in samples.items():
-            image = next((members[e] for e in _IMAGE_EXTENSIONS if e in members), None)
+            image = next((members[e] for e in IMAGE_EXTENSIONS if e in members), None)
             if image is None or '.json' not in members:
                 raise UserError(
                     f"{path}: sample '{key}' lacks its {'.json' if image else 'image'}; pack the shard again"

@@ -11,7 +11,6 @@ a person's crop has a file a person, and its entry the ``warp_mat`` and ``img_sh
 from __future__ import annotations
 
 import json
-import re
 import zlib
 from collections.abc import Iterator
 from operator import methodcaller
@@ -24,6 +23,7 @@ from ..datasets.label_files import decode_ids, encode_ids, encode_npz, read_labe
 from ..errors import UserError
 from ..registry import METRICS
 from ..structures.coco_results import describe_person
+from ..utils.file_names import safe_stem
 from ..utils.files import write_atomic
 from ..utils.json_files import as_numbers, read_file, read_json
 from ..utils.on_device import to_numpy
@@ -179,7 +179,7 @@ def _file_stem(sample: dict) -> str:
     name = sample.get('img_id')
     if name is None:
         name = Path(str(sample.get('img_path', 'image'))).stem
-    stem = re.sub(r'[^\w.-]+', '_', str(name)).strip('.') or 'image'
+    stem = safe_stem(str(name))
     if stem == str(name) and sample.get('ann_id') is None:
         return stem
     return f'{stem}_{zlib.crc32(repr((name, sample.get("ann_id"), sample_key(sample))).encode()):08x}'

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ def evaluator_for_test(
     Returns:
         Configs of metrics. Metrics of other toolkits stay as they are.
     """
+    if isinstance(evaluator, Mapping) and str(evaluator.get('type', 'Evaluator')).rpartition('.')[2] == 'Evaluator':
+        evaluator = evaluator.get('metrics', evaluator)  # mmengine's own, in full
     metrics = [copy.deepcopy(m) for m in (evaluator if isinstance(evaluator, Sequence) else [evaluator])]
     savers: dict[str, dict] = {}
     for metric in metrics:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+import zlib
 from collections.abc import Hashable, Iterable, Iterator
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -39,6 +40,18 @@ def _spellings(name: str) -> Iterator[str]:
             spelling = unicodedata.normalize(form, text)
             yield spelling
             yield spelling.lstrip('/')
+
+
+def short_name(name: str, most: int = 200) -> str:
+    """A name of at most so many bytes, since files have 255 and endings come behind; a longer one gets a checksum."""
+    if len(name.encode()) <= most:
+        return name
+    return name.encode()[: most - 20].decode(errors='ignore') + f'_{zlib.crc32(name.encode()):08x}'
+
+
+def safe_stem(text: str) -> str:
+    """Any text, say an image's id, as the name of a file without ending: letters, digits, ``_``, ``.`` and ``-``."""
+    return short_name(re.sub(r'[^\w.-]+', '_', text).strip('.') or 'image')
 
 
 def path_parts(name: str) -> tuple[str, ...]:

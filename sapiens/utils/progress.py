@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,10 +24,13 @@ def progress(what: str, total: int | None, unit: str = '/s', console: Any = None
                TimeRemainingColumn(), TextColumn('{task.fields[note]}'))  # fmt: skip
     with Progress(*columns, console=console) as bar:
         task = bar.add_task('', total=total, rate='', note='')
+        begin, done = time.monotonic(), 0
 
         def advance(note: str = '', count: int = 1) -> None:
-            bar.update(task, advance=count, note=note)
-            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
-            bar.update(task, rate=f'{speed:.{0 if speed >= 100 else 1}f}{unit}' if speed else '')
+            nonlocal done
+            done += count
+            # From the beginning: results come in batches, and the time between two of them says nothing.
+            rate = done / max(time.monotonic() - begin, 1e-6)
+            bar.update(task, advance=count, note=note, rate=f'{rate:.{0 if rate >= 100 else 1}f}{unit}')
 
         yield advance

@@ -419,6 +419,25 @@ def test_a_moving_person_is_followed(jitter):
     assert np.abs(calm - raw)[60:].max() < 60
 
 
+def test_nobody_is_mixed_up_with_another_without_a_tracker(pose):
+    """Detectors give the best first, so numbers of persons change from frame to frame."""
+    image = np.random.default_rng(0).integers(0, 255, (90, 160, 3), np.uint8)
+
+    def results(counts):
+        for i, count in enumerate(counts):
+            boxes = people(3 * i)[:: -1 if i % 2 else 1][:count]
+            frames = [Frame(image, 'f', index=i, time=i / 30)]
+            yield from pose(frames, detect=lambda f, b=boxes: Detections(b, np.ones(len(b), np.float32)))
+
+    notes = []
+    for raw, calm in zip(results([2] * 4), smooth(results([2] * 4), notes=notes), strict=True):
+        assert (raw.keypoints.xy == calm.keypoints.xy).all()
+    assert notes == ['several persons in a frame are not smoothed without a tracker; add --track']
+    calm = list(smooth(results([1, 1, 2, 1]), notes=[]))
+    raw = list(results([1, 1, 2, 1]))
+    assert (calm[1].keypoints.xy != raw[1].keypoints.xy).any() and (calm[3].keypoints.xy == raw[3].keypoints.xy).all()
+
+
 def test_smoothing_is_per_person(pose):
     def results(order):
         image = np.random.default_rng(0).integers(0, 255, (90, 160, 3), np.uint8)

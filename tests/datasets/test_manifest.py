@@ -11,6 +11,7 @@ import pytest
 from sapiens.datasets import label_files as lf
 from sapiens.datasets import manifest as m
 from sapiens.datasets import manifest_writer as w
+from sapiens.datasets.image_files import IMAGE_EXTENSIONS
 from sapiens.datasets.storage import list_tar, read_bytes
 from sapiens.errors import UserError
 from sapiens.utils.files import write_atomic
@@ -207,6 +208,16 @@ def test_cut_shard_is_named(tmp_path):
     shard.write_bytes(shard.read_bytes()[:3000])
     with pytest.raises(UserError, match='000000.tar: .*(cut off|not an uncompressed tar)'):
         list(m.Manifest(tmp_path / 'b').entries())
+
+
+@pytest.mark.parametrize('extension', IMAGE_EXTENSIONS)
+def test_whatever_a_folder_may_hold_a_shard_may_too(tmp_path, extension):
+    (tmp_path / f'a{extension}').write_bytes(b'x')
+    (tmp_path / 'manifest.json').write_text(json.dumps({'format': m.FORMAT}))
+    (tmp_path / 'manifest.jsonl').write_text(json.dumps({'id': 'a', 'image': f'a{extension}', 'persons': []}))
+    w.pack_shards(tmp_path, tmp_path / 'packed')
+    (entry,) = m.Manifest(tmp_path / 'packed').entries()
+    assert read_bytes(entry['files']['image']) == b'x'
 
 
 def test_shards_are_those_of_webdataset(tmp_path):

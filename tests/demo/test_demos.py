@@ -257,4 +257,7 @@ def test_camera(run, make_model, tmp_path, monkeypatch):
     monkeypatch.setattr(cv2, 'VideoCapture', Camera)
     code, out, err = run('webcam_demo.py', 0, *options(make_model('pose')), '--no-window', '--out', tmp_path / 'o.mp4')
     assert (code, err) == (0, '') and '3 frames' in out
+    people = ('--smooth', '--bbox', '1,1,30,40', '--bbox', '20,5,60,45', '--out', tmp_path / 'two.mp4')
+    code, _, err = run('webcam_demo.py', 0, *options(make_model('pose')), '--no-window', *people)
+    assert code == 0 and err == 'note: several persons in a frame are not smoothed without a tracker; add --track\n'
     shutil.rmtree(tmp_path)

@@ -109,6 +109,14 @@ def test_maps_scored_again_equal_the_live_figures(scene, tmp_path, task):
     assert len(written['per_image']) == 4 and 'intervals_95' in written
 
 
+def test_ids_longer_than_file_names_may_be(scene, tmp_path):
+    _, predictions = scene
+    long = [{**sample, 'img_id': 'folder/' * 50 + f'{i}'} for i, sample in enumerate(predictions)]
+    out = save(long, tmp_path / 'results', 'seg', 'parts20')
+    assert sorted(SavedMaps(out, 'seg')) == sorted(sample['img_id'] for sample in long)
+    assert len({file for found in SavedMaps(out, 'seg').files.values() for file, _ in found}) == 4
+
+
 class MyMetric(HumanMetric):
     """What docs/architecture.md says that a metric is."""
 

@@ -30,6 +30,9 @@ def test_options_reach_our_metrics_only(tmp_path):
     assert len(found) == 4 and found[3]['vocabulary'] == 'wholebody133' and found[3]['score_mode'] == 'bbox'
     assert 'bootstrap' not in config[0]
     assert evaluator_for_test(dict(type='PartIoU')) == [dict(type='PartIoU')]
+    for whole in (dict(type='Evaluator', metrics=config), dict(metrics=config), dict(metrics=config[0])):
+        expected = config if isinstance(whole['metrics'], list) else config[:1]
+        assert evaluator_for_test(whole) == expected
     with pytest.raises(UserError, match="a metric of test_evaluator needs a 'type'"):
         evaluator_for_test([dict(vocabulary='coco17')])
 

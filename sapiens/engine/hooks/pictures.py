@@ -21,6 +21,7 @@ from ...datasets.label_files import encode_image, encode_npz
 from ...datasets.transforms.fields import warp_points
 from ...errors import UserError
 from ...registry import HOOKS
+from ...utils.file_names import safe_stem
 from ...utils.files import write_atomic
 from ...visualization import HumanVisualizer, side_by_side
 from ...vocabularies import KeypointVocabulary, PartVocabulary
@@ -208,7 +209,8 @@ class ResultHook(Hook):
         """Write one batch."""
         for position, sample in enumerate(outputs or []):
             path = sample.get('img_path')
-            name = f'{Path(path).stem if path else "sample"}_r{runner.rank}_{batch_idx:05d}_{position:02d}'
+            stem = safe_stem(Path(path).stem) if path else 'sample'
+            name = f'{stem}_r{runner.rank}_{batch_idx:05d}_{position:02d}'
             fields = {key: value for key, value in sample.items() if key.startswith('pred_')}
             if self.out_dir:
                 arrays = {key: np.asarray(torch.as_tensor(value).cpu()) for key, value in fields.items()}

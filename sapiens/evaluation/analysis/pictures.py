@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 from ...datasets.image_files import read_image
 from ...datasets.label_files import encode_image
 from ...errors import UserError
+from ...utils.file_names import safe_stem
 from ...utils.files import write_atomic
 from ...visualization import draw_depth, draw_normals, side_by_side
 from ...visualization.layout import put_label
@@ -46,7 +46,7 @@ def write_worst(metric: HumanMetric, folder: str | Path, image_root: str | Path 
     paths = []
     for number, (badness, sample) in enumerate(metric.worst, start=1):
         picture, caption = draw(metric, sample, badness, image_root)
-        name = re.sub(r'[^\w-]+', '_', Path(str(sample.get('img_path') or sample.get('img_id'))).stem)
+        name = safe_stem(Path(str(sample.get('img_path') or sample.get('img_id'))).stem)
         path = folder / f'{number:03d}_{name}.png'
         bar = put_label(np.zeros((30, picture.shape[1], 3), np.uint8), f'{name}: {caption}')
         write_atomic(path, encode_image(np.concatenate([bar, picture]), '.png'))
