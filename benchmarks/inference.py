@@ -33,6 +33,8 @@ WAYS = {
     'onnx-int8': ('.onnx', 'int8', 'float32', False),
     'openvino-float32': ('.xml', 'float32', 'float32', False),
     'openvino-bfloat16': ('.xml', 'float32', 'bfloat16', False),
+    'openvino-int8-weights': ('.xml', 'int8-weights', 'float32', False),
+    'openvino-int8-weights-bfloat16': ('.xml', 'int8-weights', 'bfloat16', False),
     'openvino-int8': ('.xml', 'int8', 'float32', False),
     'openvino-int8-bfloat16': ('.xml', 'int8', 'bfloat16', False),
 }

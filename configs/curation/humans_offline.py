@@ -9,7 +9,7 @@ stages = dict(
         detector=dict(_delete_=True, type='TinyDetector', threshold=0.2, refine=None),
         # Of tools/curation/calibrate.py on renders of people and views of empty places.
         calibration=[[0.2, 0], [0.3, 0.12], [0.43, 0.65], [0.46, 0.87], [0.5, 0.92], [0.56, 0.98], [0.65, 1]],
-        # The tiny model is seldom surer of a right box: 0.9 drops half of what is good (docs/scale.md).
+        # The tiny model is seldom surer of a right box (docs/scale.md).
         reject=dict(min_score=0.5),
         gate=dict(min_score=0.2),
         resources=local,

@@ -42,7 +42,8 @@ def assemble(pending: PendingImage, origins: Mapping[str, dict[str, str]] | None
     result = ImageResult(frame.image, frame.name, frame.path, frame.index, frame.time)
     if persons is not None:
         result.boxes, result.box_scores = persons.boxes, persons.scores
-        ids = persons.ids if persons.ids is not None else np.arange(len(persons.boxes))
+        result.tracked = persons.ids is not None
+        ids = np.arange(len(persons.boxes)) if persons.ids is None else persons.ids
         result.instance_ids = ids.astype(np.int64)
     tasks = pending.vocabularies
     result.origins = {task: origin for task, origin in (origins or {}).items() if task in tasks}

@@ -32,7 +32,7 @@ class _Short:
                 value = {key: getattr(entry, 'shape', entry) for key, entry in value.items()}
             elif item.name == 'vocabulary':
                 value = value.name
-            if value is not None and value != {}:
+            if value is not None and value is not False and value != {}:
                 told.append(f'{item.name}={value}')
         return f'{type(self).__name__}({", ".join(told)})'
 
@@ -265,6 +265,7 @@ class ImageResult(_Short):
         boxes, box_scores, instance_ids: Persons: ``(N, 4)`` float32, ``(N,)`` float32, ``(N,)`` int64.
         keypoints, parts, depth, normals: Results of the tasks that ran, else None.
         origins: Task -> where its published weights are from, and their licence; other weights are left out.
+        tracked: Whether ``instance_ids`` are a tracker's, -1 where it is not sure yet; else they count the persons.
     """
 
     image: np.ndarray
@@ -280,6 +281,7 @@ class ImageResult(_Short):
     depth: DepthMap | None = None
     normals: NormalMap | None = None
     origins: dict[str, dict[str, str]] = field(default_factory=dict)
+    tracked: bool = False
 
     @property
     def size(self) -> tuple[int, int]:

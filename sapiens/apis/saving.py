@@ -45,8 +45,9 @@ def draw_result(result: ImageResult, task: str | None = None, threshold: float =
     if task == 'pose' and (points := result.keypoints) is not None:
         picture = draw_keypoints(result.image, points.xy, points.scores, points.vocabulary, threshold)
         whole = np.array([0, 0, result.size[1] - 1, result.size[0] - 1])
-        boxes = [box for box in points.boxes if not np.allclose(box, whole, atol=1.5)]
-        return draw_boxes(picture, np.array(boxes)) if boxes else picture
+        ids = [str(i) if result.tracked and i >= 0 else '' for i in points.instance_ids]
+        told = [(box, i) for box, i in zip(points.boxes, ids, strict=True) if not np.allclose(box, whole, atol=1.5)]
+        return draw_boxes(picture, np.array([box for box, _ in told]), [i for _, i in told]) if told else picture
     if task == 'seg' and result.parts is not None:
         return draw_parts(result.image, result.parts.ids, result.parts.vocabulary)
     if task == 'depth' and result.depth is not None:

@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument('--fsdp', action='store_true', help='shard the model over all processes')
     parser.add_argument('--seed', type='number', help='of data order, augmentation and initial weights')
     parser.add_argument(
-        '--global-batch', type='count', help='batch over all processes; default: the config, per process'
+        '--global-batch', type='number', help='batch over all processes; default: the config, per process'
     )
     args = parser.parse_args()
     from ..engine import cli

@@ -102,7 +102,7 @@ _WRITERS: dict[str, Callable] = {
 }
 _PRECISIONS = {
     'onnx': ('float32', 'float16', 'bfloat16', 'int8'),
-    'openvino': ('float32', 'float16', 'int8'),
+    'openvino': ('float32', 'float16', 'int8', 'int8-weights'),
     'torch-export': ('float32', 'float16', 'bfloat16'),
     'executorch': ('float32',),
     'coreml': ('float32', 'float16'),

@@ -26,22 +26,23 @@ def write(
         graph: In float32.
         text: The file's metadata.
         path: The ``.xml``, in a folder of its own; the weights go into a ``.bin`` beside it.
-        dtype: ``'float16'`` halves the file; ``'int8'`` quantises weights and activations.
+        dtype: ``'float16'`` halves the file; ``'int8'`` quantises weights and activations, ``'int8-weights'`` the
+            weights, for large models: calibrating takes ten times their memory.
         images: ``(N, 3, H, W)`` uint8 that int8 is calibrated on.
 
     Raises:
         UserError: int8 without images.
     """
     library = need('openvino', 'exporting', extra='export')
-    if dtype == 'int8':
+    if dtype.startswith('int8'):
         need('nncf', 'exporting', extra='export')
-        if images is None:
-            raise UserError('int8 is calibrated on photographs of people: give a folder with --calibration')
+    if dtype == 'int8' and images is None:
+        raise UserError('int8 is calibrated on photographs of people: give a folder with --calibration')
     between = path.with_suffix('.onnx')
     onnx_files.write(graph, text, between)
     model = library.Core().read_model(between)
-    if dtype == 'int8':
-        model = _quantise(model, images)
+    if dtype.startswith('int8'):
+        model = _quantise(model, images if dtype == 'int8' else None)
     model.set_rt_info(text, [KEY])
     library.save_model(model, path, compress_to_fp16=dtype == 'float16')
     del model  # it maps the other file
@@ -49,7 +50,7 @@ def write(
         file.unlink()
 
 
-def _quantise(model: Any, images: torch.Tensor) -> Any:
+def _quantise(model: Any, images: torch.Tensor | None) -> Any:
     nncf = need('nncf', 'exporting', extra='export')
     logging.getLogger('nncf').setLevel(logging.ERROR)
     names = {
@@ -59,6 +60,9 @@ def _quantise(model: Any, images: torch.Tensor) -> Any:
     # The output layers, whose values are read between pixels, and all decoding stay in floating point.
     exact = [node.get_friendly_name() for node in model.get_ops() if node.get_friendly_name() not in network]
     exact += [_last_layer(node).get_friendly_name() for node in names.values()]
+    scope = nncf.IgnoredScope(names=exact, validate=False)
+    if images is None:
+        return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM, ignored_scope=scope)
     data = nncf.Dataset([image[None].numpy() for image in images])
     return nncf.quantize(
         model,
@@ -66,7 +70,7 @@ def _quantise(model: Any, images: torch.Tensor) -> Any:
         preset=nncf.QuantizationPreset.MIXED,
         model_type=nncf.ModelType.TRANSFORMER,
         subset_size=len(images),
-        ignored_scope=nncf.IgnoredScope(names=exact, validate=False),
+        ignored_scope=scope,
     )
 
 

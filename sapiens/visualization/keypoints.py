@@ -63,6 +63,7 @@ def draw_boxes(
     Args:
         image: ``(H, W, 3)`` uint8 RGB.
         boxes: ``(N, 4)``: x1, y1, x2, y2 in pixels.
+        labels: One for each box; '' is none.
         thickness: Width of a line in pixels; by default it follows the size of the image.
 
     Returns:
@@ -74,7 +75,7 @@ def draw_boxes(
     for i, box in enumerate(boxes):
         (x1, y1), (x2, y2) = fixed(box[:2]).tolist(), fixed(box[2:]).tolist()
         cv2.rectangle(canvas, (x1, y1), (x2, y2), color, max(1, round(width)), cv2.LINE_AA, SHIFT)
-        if labels is not None:
+        if labels is not None and labels[i]:
             scale, stroke = 0.35 * width + 0.1, max(1, round(width / 2))
             (w, h), base = cv2.getTextSize(labels[i], cv2.FONT_HERSHEY_SIMPLEX, scale, stroke)
             x, y = int(box[0]), max(int(box[1]), h + base)

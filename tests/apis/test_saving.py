@@ -93,6 +93,17 @@ def test_points_that_a_conversion_cannot_make_are_plain_json(tmp_path):
     assert json.loads((tmp_path / 'a.json').read_text())['persons'][0]['keypoints']['left_ear'][:2] == [0, 0]
 
 
+def test_ids_of_a_tracker_are_drawn(tmp_path):
+    xy, boxes = np.full((2, 17, 2), 80, np.float32), np.array([[20, 40, 70, 90], [100, 40, 150, 90]], np.float32)
+    people = boxes, np.ones(2, np.float32), np.array([7, -1])
+    points = KeypointSet(xy, np.zeros((2, 17), np.float32), *people, load_keypoints('coco17'))
+    plain, tracked = (
+        ImageResult(photo(120, 200), 'a', None, 0, None, *people, points, tracked=t) for t in (False, True)
+    )
+    changed = (plain.draw('pose') != tracked.draw('pose')).any(-1)
+    assert changed[:, 10:80].any() and not changed[:, 90:].any(), 'a number at the first box, none where nobody is sure'
+
+
 def test_large_maps_are_encoded_in_stripes(tmp_path):
     """Beyond the results themselves and what goes to the file, little memory is used (a photo may have 108 MP)."""
     size = (3000, 2000)
