@@ -1,7 +1,7 @@
-# Where people are in a whole photograph, 128 x 128 (H x W): the detector that ships, 2 M parameters, see
+# Where people are in a whole photograph, 256 x 256 (H x W): the detector that ships, 2 M parameters, see
 # docs/model_zoo.md.
 _base_ = ['../_base_/zoo_runtime.py', '../_base_/datasets/zoo_crowds.py']
-input_size = (128, 128)
+input_size = (256, 256)
 model = dict(
     type='HumanEstimator',
     data_preprocessor=dict(type='HumanDataPreprocessor'),

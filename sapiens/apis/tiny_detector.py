@@ -20,8 +20,8 @@ from .detectors import Detections, make_detections
 from .loading import load_model
 from .sources import Frame
 
-THRESHOLD = 0.43
-CANDIDATES = 0.1
+THRESHOLD = 0.5
+CANDIDATES = 0.15
 """Least score of a box that a model of body parts looks at."""
 
 
@@ -36,8 +36,8 @@ class TinyDetector:
     that it is sure of more than one without.
 
     Args:
-        threshold: Least score of a person: the geometric mean of what the network says, what `refine` sees (how sure it
-            is of the person's region and of its points), and how little the box moved.
+        threshold: Least score of a person: the geometric mean of how sure `refine` is of the person's region and of the
+            body's points, and of how little the box moved; without `refine`, what the network says.
         levels: Sizes of windows; people below about a tenth of the image need 3.
         model: Name or config of the model, see `load_model`.
         weights: Its weights; None = those that ship.
@@ -86,12 +86,12 @@ class TinyDetector:
         if self.judge is None or not len(found.boxes):
             return found
         first = self._refine(frame.image, found.boxes.astype(np.float64))
-        likely = found.scores * first[:, 4] >= self.threshold**4
+        likely = first[:, 4] >= self.threshold**3
         if not likely.any():
             return make_detections([], [])
         second = self._refine(frame.image, first[likely, :4])
         stays = box_iou(first[likely, :4], second[:, :4])
-        worth = (found.scores[likely] * second[:, 4] * stays) ** (1 / 4)
+        worth = (second[:, 4] * stays) ** (1 / 3)
         return make_detections(second[:, :4], worth, self.threshold, size, self.overlap)
 
     def _refine(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:

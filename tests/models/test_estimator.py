@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine import dist
 
 from sapiens.models import HumanEstimator
@@ -352,3 +353,22 @@ def test_batches_of_one_size_are_filled_up_for_compiled_parts():
     assert sizes == [4] and set(found) == set(expected) == {'pose', 'seg', 'normal'}
     for task, output in expected.items():
         torch.testing.assert_close(found[task], output, atol=1e-5, rtol=1e-4)
+
+
+def test_outputs_are_averaged_over_scales():
+    torch.manual_seed(0)
+    heads = dict(depth=dict(type='sapiens.DepthHead', deconv_channels=(4, 4), conv_channels=()))
+    backbone = dict(type='sapiens.SapiensViT', arch='tiny', img_size=(64, 48), stem='conv')
+    model = MODELS.build(dict(type='sapiens.HumanEstimator', backbone=backbone, heads=heads)).eval()
+    inputs = torch.randn(2, 3, 64, 48)
+    with torch.no_grad():
+        large = model.outputs(inputs)['depth']
+        small = F.interpolate(inputs, size=(32, 32), mode='bilinear', align_corners=False)  # whole patches
+        small = model.outputs(small)['depth']
+        model.test_cfg['scales'] = (0.6,)
+        both, flipped = model.outputs(inputs)['depth'], model.outputs(inputs, flip_test=True)['depth']
+        mirrored = model.outputs(inputs.flip(-1))['depth'].flip(-1)
+    assert both.shape == large.shape and small.shape != large.shape
+    small = F.interpolate(small, size=large.shape[-2:], mode='bilinear', align_corners=False)
+    torch.testing.assert_close(both, (large + small) / 2)
+    torch.testing.assert_close(flipped, (both + mirrored) / 2)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import nn
 
@@ -25,7 +26,8 @@ class HumanEstimator(BaseModel):
             and the codec's ``input_size`` come from the backbone unless given.
         neck: Config of what stands between the backbone and all heads (`UpsamplingNeck`); None = nothing.
         data_preprocessor: Config; `HumanDataPreprocessor` by default.
-        test_cfg: ``flip_test`` (bool): average the outputs of the image and of its mirror.
+        test_cfg: ``flip_test`` (bool): average the outputs of the image and of its mirror. ``scales`` (numbers): and
+            those of the image at these shares of its size, rounded to whole patches.
     """
 
     def __init__(
@@ -96,11 +98,23 @@ class HumanEstimator(BaseModel):
             rows: Task -> the inputs that it runs on; tasks that are not named run on all.
         """
         chosen = {task: (rows or {}).get(task) for task in (self.heads if heads is None else heads)}
-        outputs = self._run_heads(inputs, chosen)
+        outputs = self._at_scales(inputs, chosen)
         if flip_test:
-            mirrored = self._run_heads(inputs.flip(-1), chosen)
+            mirrored = self._at_scales(inputs.flip(-1), chosen)
             outputs = {task: (out + self.heads[task].flip_back(mirrored[task])) / 2 for task, out in outputs.items()}
         return outputs
+
+    def _at_scales(self, inputs: torch.Tensor, chosen: dict[str, Sequence[int] | None]) -> dict[str, torch.Tensor]:
+        outputs = self._run_heads(inputs, chosen)
+        scales, patch = self.test_cfg.get('scales', ()), getattr(self.backbone, 'patch_size', 1)
+        sums = dict(outputs)
+        for scale in scales:
+            size = [max(1, round(length * scale / patch)) * patch for length in inputs.shape[-2:]]
+            other = self._run_heads(F.interpolate(inputs, size=size, mode='bilinear', align_corners=False), chosen)
+            for task, output in outputs.items():
+                size = output.shape[-2:]
+                sums[task] = sums[task] + F.interpolate(other[task], size=size, mode='bilinear', align_corners=False)
+        return {task: output / (1 + len(scales)) for task, output in sums.items()} if scales else outputs
 
     def _run_heads(
         self, inputs: torch.Tensor, chosen: dict[str, Sequence[int] | None], **options: bool
