@@ -1,4 +1,4 @@
-# The last stage of sapiens_tiny_4tasks.py: one sample in ten is a person of a photograph, with an outline and
+# The last stage of sapiens_tiny_4tasks.py: one sample in eleven is a person of a photograph, with an outline and
 # mostly 17 points (tools/zoo/outlines.py), with points alone, or cut out of a video (tools/zoo/cutouts.py).
 _base_ = './sapiens_tiny_4tasks.py'
 own = dict(pipeline={{_base_.train_pipeline}})
