@@ -8,14 +8,14 @@ left neighbours, as OpenCV writes them all, is one running sum of numpy's.
 
 from __future__ import annotations
 
+import importlib.util
 import zlib
+from typing import Any
 
 import numpy as np
 
-try:
-    import deflate
-except ImportError:
-    deflate = None
+# Not by an import statement, whose type would depend on what is installed.
+deflate: Any = importlib.import_module('deflate') if importlib.util.find_spec('deflate') else None
 
 _CHANNELS = {0: 1, 2: 3, 3: 1}
 """Colour type of a PNG (grey, RGB, palette) -> numbers of a pixel."""
