@@ -145,11 +145,12 @@ def _load(
     """A network, its input's size ``(H, W)``, and its heads by kind; one of each kind with a purpose must be there."""
     loaded = load_model(model, weights)
     network: Any = loaded.network.float()
-    network.test_cfg.pop('scales', None)  # boxes need no second scale
-    tasks = {kind: name for kind in purposes for name, head in network.heads.items() if isinstance(head, kind)}
+    heads = getattr(network, 'heads', {})  # of pretraining there are none
+    tasks = {kind: name for kind in purposes for name, head in heads.items() if isinstance(head, kind)}
     for kind, purpose in purposes.items():
         if purpose and kind not in tasks:
             raise UserError(f'{loaded.source}: has no head that {purpose}; use another detector')
+    network.test_cfg.pop('scales', None)  # boxes need no second scale
     return network, tuple(network.backbone.img_size), tasks
 
 

@@ -132,7 +132,14 @@ def test_boxes_that_move_under_a_second_look_count_less(detector, monkeypatch):
     assert not len(detector(Frame(image, 'made')).boxes)
 
 
-def test_models_without_a_person_head_are_named():
+def test_models_without_a_person_head_are_named(tmp_path):
+    from sapiens.engine.config import load_config
+
+    pretraining = 'configs/pretrain/sapiens_tiny_mae.py'
+    state = MODELS.build(load_config(pretraining).model).state_dict()
+    save_plain({'state_dict': state, 'meta': {}}, tmp_path / 'mae.pth')
+    with pytest.raises(UserError, match='mae.pth: has no head that finds persons'):
+        TinyDetector(model=pretraining, weights=tmp_path / 'mae.pth')
     with pytest.raises(UserError, match='sapiens_tiny_4tasks.*has no head that finds persons'):
         TinyDetector(model='tiny')
     with pytest.raises(UserError, match='persons.*has no head that sees body parts'):

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from mmengine import dist
 
+from sapiens.errors import UserError
 from sapiens.models import HumanEstimator
 from sapiens.registry import MODELS
 from sapiens.structures import HumanDataSample
@@ -372,3 +373,10 @@ def test_outputs_are_averaged_over_scales():
     small = F.interpolate(small, size=large.shape[-2:], mode='bilinear', align_corners=False)
     torch.testing.assert_close(both, (large + small) / 2)
     torch.testing.assert_close(flipped, (both + mirrored) / 2)
+
+
+@pytest.mark.parametrize('scales', [0.75, (0.75, 0), ('half',)])
+def test_scales_that_are_no_sizes_are_named(scales):
+    backbone = dict(type='sapiens.SapiensViT', arch='tiny', img_size=(64, 48))
+    with pytest.raises(UserError, match='scales is .*give a list of numbers above 0'):
+        HumanEstimator(backbone, {}, test_cfg=dict(scales=scales))

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import nn
 
+from ...errors import UserError
 from ...registry import MODELS
 from ...structures import HumanDataSample
 from ...utils.on_device import take, wait
@@ -28,6 +29,9 @@ class HumanEstimator(BaseModel):
         data_preprocessor: Config; `HumanDataPreprocessor` by default.
         test_cfg: ``flip_test`` (bool): average the outputs of the image and of its mirror. ``scales`` (numbers): and
             those of the image at these shares of its size, rounded to whole patches.
+
+    Raises:
+        UserError: ``scales`` are no numbers above 0.
     """
 
     def __init__(
@@ -44,6 +48,9 @@ class HumanEstimator(BaseModel):
         self.neck = None if neck is None else MODELS.build(self._complete_neck(neck))
         self.heads = nn.ModuleDict({task: MODELS.build(self._complete(head)) for task, head in heads.items()})
         self.test_cfg = dict(test_cfg or {})
+        scales = self.test_cfg.get('scales', ())
+        if not isinstance(scales, (list, tuple)) or not all(isinstance(s, (int, float)) and s > 0 for s in scales):
+            raise UserError(f'model.test_cfg.scales is {scales!r}; give a list of numbers above 0, e.g. (0.75,)')
         self._batch = 0  # that the parts are compiled for
 
     def _complete(self, head: dict) -> dict:
