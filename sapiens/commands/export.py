@@ -19,7 +19,7 @@ from . import options
 if TYPE_CHECKING:
     from ..apis.export import Export
 
-# As in `sapiens.deploy.export`, which is too heavy for a --help.
+# Those of all writers of `sapiens.deploy.export`, which is too heavy for a --help.
 FORMATS = ('onnx', 'torch-export', 'openvino', 'executorch', 'coreml', 'tensorrt')
 DTYPES = ('float32', 'float16', 'bfloat16', 'int8', 'int8-weights')
 
@@ -31,9 +31,7 @@ def main() -> int:
     parser.add_argument('checkpoint', nargs='?', help='weights; default: those of the name')
     parser.add_argument('--out', required=True, help='file to write')
     parser.add_argument('--format', choices=FORMATS, help='default: what the suffix of --out says')
-    parser.add_argument(
-        '--dtype', choices=('float32', 'float16', 'bfloat16', 'int8', 'int8-weights'), default='float32'
-    )
+    parser.add_argument('--dtype', choices=DTYPES, default='float32')
     parser.add_argument('--task', nargs='+', help='export only these heads')
     parser.add_argument('--calibration', metavar='FOLDER', help='photographs of people, for --check')
     parser.add_argument('--check', action='store_true', help='compare with the model, and time both')

@@ -27,37 +27,39 @@ def main() -> None:
     parser.add_argument('--out', required=True, help='folder of the manifest')
     args = parser.parse_args()
     import numpy as np
-    from evaluate import person_masks, person_outline, read_annotations
+    from evaluate import person_outline, read_annotations
 
     from sapiens.apis.sources import open_frames
     from sapiens.datasets import ManifestWriter
     from sapiens.vocabularies import convert_keypoints, load_keypoints
 
     images = [image for image in read_annotations(args.annotations).values() if image['persons']]
-    masks = [person_masks(image) for image in images]
-    known = [(image, mask) for image, mask in zip(images, masks, strict=True) if mask is not None]
-    if not known:
+    images = [image for image in images if all(person.get('segmentation') for person in image['persons'])]
+    if not images:
         raise UserError(f'{args.annotations}: no image has outlines of all its persons')
     coco, target = load_keypoints('coco17'), load_keypoints('keypoints308')
-    frames = open_frames([str(Path(args.images) / image['file_name']) for image, _ in known])
+    frames = open_frames([str(Path(args.images) / image['file_name']) for image in images])
     with ManifestWriter(args.out, keypoints='keypoints308') as writer:
-        for (image, (people, crowds)), frame in zip(known, frames, strict=True):
+        for image, frame in zip(images, frames, strict=True):
+            mask = np.zeros((image['height'], image['width']), bool)
             persons, shapes = [], []
             for person in image['persons']:
+                shape = person_outline(person, mask.shape)
+                mask |= shape
                 if person.get('iscrowd'):
                     continue
                 points = np.reshape(person.get('keypoints') or np.zeros(51), (17, 3))
                 moved, visible = convert_keypoints(points[:, :2], points[:, 2], coco, target, inverse=True)
                 points = np.concatenate([np.nan_to_num(moved), visible[:, None]], 1)
                 persons.append({'bbox': person['bbox'], 'keypoints': points.round(2).tolist()})
-                shapes.append(person_outline(person, people.shape))
+                shapes.append(shape)
             # The small ones last: they are mostly in front.
-            instances = np.zeros(people.shape, np.uint8)
+            instances = np.zeros(mask.shape, np.uint8)
             for i in sorted(range(len(shapes)), key=lambda i: -shapes[i].sum()):
                 instances[shapes[i]] = i + 1
             name = Path(image['file_name']).stem.replace('.', '_')
-            writer.write(name, frame.image, mask=people | crowds, instances=instances, persons=persons)
-    print(f'{args.out}: {len(known)} images')
+            writer.write(name, frame.image, mask=mask, instances=instances, persons=persons)
+    print(f'{args.out}: {len(images)} images')
 
 
 if __name__ == '__main__':
