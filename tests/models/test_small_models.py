@@ -141,6 +141,32 @@ def test_a_person_is_seen_where_its_parts_together_are_likelier_than_the_backgro
     assert (decided[:, 1:] == plain[:, 1:]).all()  # which part it is stays
 
 
+@pytest.mark.parametrize('reduction', ['pixels', 'weighted'])
+def test_class_weights_of_a_head_that_looks_for_persons_first_only_weigh_parts_against_each_other(reduction):
+    widths = dict(in_channels=4, vocabulary='parts28', deconv_channels=(), conv_channels=(), dropout=0.0)
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 28, 8, 6, requires_grad=True), torch.randint(0, 28, (2, 8, 6))
+    labels[0, :2], labels[1, 0] = 255, 0
+    samples = [HumanDataSample(), HumanDataSample(), HumanDataSample()]  # the last has no labels
+    samples[0].gt_part_map, samples[1].gt_part_map = labels
+    weights = torch.linspace(0.1, 3.0, 28)
+
+    def loss(person_first, class_weight):
+        options = dict(class_weight=class_weight, reduction=reduction, loss_weight=2.0)
+        head = MODELS.build(dict(type='sapiens.PartHead', person_first=person_first, loss=options, **widths))
+        return head.loss(torch.cat([logits, torch.zeros(1, 28, 8, 6)]), samples)['loss_ce']
+
+    people = labels.masked_fill(labels == 0, 255)
+    parts = F.cross_entropy(logits[:, 1:], people - 1, weights[1:], ignore_index=254, reduction='none')
+    nobody = logits.log_softmax(1)[:, 0].exp()
+    person = -torch.where(labels > 0, 1 - nobody, nobody).log() * (labels != 255)
+    count = 3 * 48 if reduction == 'pixels' else (weights[people.clamp(max=27)] * (people != 255)).sum()
+    expected = 2 * (person.sum() / (3 * 48) + parts.sum() / count)
+    torch.testing.assert_close(loss(True, weights.tolist()), expected)
+    if reduction == 'pixels':  # without weights nothing changes
+        torch.testing.assert_close(loss(True, None), loss(False, None))
+
+
 def test_what_lies_apart_from_the_person_is_background():
     logits = torch.zeros(1, 28, 32, 24)
     logits[:, 0] = 1.0

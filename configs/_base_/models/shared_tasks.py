@@ -24,7 +24,7 @@ model = dict(
             person_first=True,
             least_region=0.2,
             # Who is a person matters most to those who look.
-            loss=dict(class_weight=None, loss_weight=2.0),
+            loss=dict(loss_weight=2.0),
         ),
         depth=dict(type='DepthHead', deconv_channels=(), conv_channels=(), dropout=0.0),
         normal=dict(type='NormalHead', deconv_channels=(), conv_channels=(), dropout=0.0),

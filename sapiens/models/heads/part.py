@@ -33,7 +33,9 @@ class PartHead(DenseHead):
         dropout: Channel dropout before the last layer.
         with_scores: Also put out the probability of the chosen class (costs a map of all logits).
         person_first: Predict a part where all parts together are likelier than the background, not where one alone is:
-            a small model that hesitates between upper and lower clothes still knows that a person is there.
+            a small model that hesitates between upper and lower clothes still knows that a person is there. In
+            training, class weights then only weigh parts against each other: rare ones are found more often, and no
+            background is taken for a person because of them.
         least_region: Regions of parts smaller than this share of the largest one are background in predictions: what
             lies apart from the person is seldom a part of it; 0 keeps all.
 
@@ -88,24 +90,29 @@ class PartHead(DenseHead):
         """
         chosen = self.labelled(samples, 'gt_part_map')
         outlined = [i for i in self.labelled(samples, 'gt_mask') if 'gt_part_map' not in samples[i]]
-        outlines = self._outline_loss(output, samples, outlined)
+        people = self._outline_loss(output, samples, outlined)
         if not chosen:
             # The loss may count pixels over all processes: each has to ask it, also one without labels.
             nothing = torch.full_like(output[:, 0], self.ignore, dtype=torch.long)
-            return self.by_name(self.loss_module(output, nothing) + outlines, 'loss_ce')
+            return self.by_name(self.loss_module(output, nothing) + people, 'loss_ce')
         logits, labels = self.at_labels(output, samples, chosen, 'gt_part_map')
         labels = labels.long()
         # The plain mean runs over all pixels of the batch, those of unlabelled images included.
         share = len(chosen) / len(samples) if getattr(self.loss_module, 'reduction', '') == 'pixels' else 1.0
         with torch.no_grad():
             accuracy = pixel_accuracy(logits, labels, self.ignore)
+        if self.person_first:  # log p(part) = log p(person) + log p(part | person), of which the first has no weights
+            known = (labels != self.ignore) * len(chosen) / len(samples)
+            people = people + (self._person_loss(logits, (labels > 0).float()) * known).mean()
+            logits = torch.cat([torch.full_like(logits[:, :1], -1e4), logits[:, 1:]], 1)
+            labels = labels.masked_fill(labels == 0, self.ignore)
         try:
             loss = self.loss_module(logits, labels)
         except IndexError:  # a CPU looks; a GPU must not be made to wait, and data sets check their labels themselves
             raise UserError(f"a label {int(labels.masked_fill(labels == self.ignore, 0).max())} lies outside the "
                             f"{self.out_channels} classes of '{self.vocabulary.name}'; run tools/check_dataset.py or "
                             'set label_map') from None  # fmt: skip
-        return {**self.by_name(loss * share + outlines, 'loss_ce'), 'acc_seg': accuracy}
+        return {**self.by_name(loss * share + people, 'loss_ce'), 'acc_seg': accuracy}
 
     def _outline_loss(
         self, output: torch.Tensor, samples: list[HumanDataSample], outlined: list[int]
@@ -114,9 +121,13 @@ class PartHead(DenseHead):
         if not outlined:
             return 0.0
         logits, people = self.at_labels(output, samples, outlined, 'gt_mask')
+        return self._person_loss(logits, people[:, 0].float()).mean() * len(outlined) / len(samples)
+
+    def _person_loss(self, logits: torch.Tensor, people: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy of person against background, ``(B, H, W)``."""
         person = logits[:, 1:].logsumexp(1) - logits[:, 0]
-        loss = F.binary_cross_entropy_with_logits(person, people[:, 0].to(person.dtype))
-        return loss * getattr(self.loss_module, 'loss_weight', 1.0) * len(outlined) / len(samples)
+        loss = F.binary_cross_entropy_with_logits(person, people, reduction='none')
+        return loss * getattr(self.loss_module, 'loss_weight', 1.0)
 
     def fields(self, values: torch.Tensor, *frame: Any) -> dict[str, torch.Tensor]:
         """``pred_part_map`` (H, W) uint8, and ``pred_part_scores`` if asked for."""
