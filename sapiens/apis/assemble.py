@@ -137,18 +137,14 @@ def _values(
         elif len(persons) == 1 or pending.persons is None:
             mine = np.ones(values.shape[:2], bool)
         else:
-            mine = _inside(pending.persons.boxes[crop.person], crop.region)
+            box, (x0, y0, x1, y1) = pending.persons.boxes[crop.person], crop.region
+            x, y = np.arange(x0, x1), np.arange(y0, y1)
+            mine = ((y >= box[1]) & (y <= box[3]))[:, None] & ((x >= box[0]) & (x <= box[2]))[None]
         if whole is not None and task == 'depth':
             values = _align(values, whole[window], mine)
         data[window][mine] = values[mine]
         valid[window] |= mine
     return data, valid
-
-
-def _inside(box: np.ndarray, region: tuple[int, int, int, int]) -> np.ndarray:
-    """Pixels of the region that lie in the box."""
-    x, y = np.arange(region[0], region[2]), np.arange(region[1], region[3])
-    return ((y >= box[1]) & (y <= box[3]))[:, None] & ((x >= box[0]) & (x <= box[2]))[None]
 
 
 def _align(values: np.ndarray, reference: np.ndarray, mine: np.ndarray) -> np.ndarray:

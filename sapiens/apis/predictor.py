@@ -153,7 +153,10 @@ class Predictor:
             for task in self.tasks
         }
         for crop in crops:
-            _look_at_region(crop)
+            # The region is the original that predictions are made for: a person's map need not have the image's size.
+            x0, y0, x1, y1 = crop.region
+            warp = np.asarray(crop.sample.warp_mat, np.float64)[:2] @ [[1, 0, x0], [0, 1, y0], [0, 0, 1]]
+            crop.sample.set_metainfo(dict(ori_shape=(max(1, y1 - y0), max(1, x1 - x0)), warp_mat=warp))
         inputs = self.inputs_of([crop.inputs for crop in crops])
         self.predict_tensor(inputs, [crop.sample for crop in crops], [t for t, r in rows.items() if r], rows)
         for crop in crops:
@@ -231,14 +234,6 @@ class Predictor:
             Features(frame.name, {n: m[i] for n, m in zip(layers, maps, strict=True)}, tokens[i] if cls else None)
             for i, frame in enumerate(frames)
         ]
-
-
-def _look_at_region(crop: Crop) -> None:
-    """Let the region be the original that predictions are made for: a person's map need not have the image's size."""
-    x0, y0, x1, y1 = crop.region
-    shift = np.array([[1, 0, x0], [0, 1, y0], [0, 0, 1]], np.float64)
-    warp = np.asarray(crop.sample.warp_mat, np.float64)[:2] @ shift
-    crop.sample.set_metainfo(dict(ori_shape=(max(1, y1 - y0), max(1, x1 - x0)), warp_mat=warp))
 
 
 def _array(value: torch.Tensor) -> np.ndarray:

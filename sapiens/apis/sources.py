@@ -7,6 +7,7 @@ import glob
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from ..datasets.image_files import decode_image, find_images, is_image_name, is_jpeg
+from ..datasets.image_files import decode_image, find_images, is_image_name, is_jpeg, walk_files
 from ..errors import UserError
 from ..utils.file_names import short_name
 from ..utils.json_files import read_file
@@ -88,18 +89,34 @@ def find_files(text: str) -> tuple[list[Path], str]:
         raise UserError('an empty path is no source of images; give the path of an image, folder or video')
     path = Path(text).expanduser()
     if path.is_dir():
-        found, note = find_images(path)
-        return list(map(Path, found)), note
+        images, note = find_images(path)
+        return list(map(Path, images)), note
     if path.exists():
         return [path], ''
     if any(c in text for c in '*?['):
-        matches = sorted(p for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
+        if '**' in path.parts:  # glob would follow links in a circle until the system stops it
+            start = next(i for i, part in enumerate(path.parts) if any(c in part for c in '*?['))
+            files = map(Path, walk_files(str(Path(*path.parts[:start]))))
+            found = (p for p in files if _matches(p.parts[start:], path.parts[start:]))
+        else:
+            found = map(Path, glob.glob(str(path)))
+        matches = sorted(p for p in found if p.is_file())
         if not matches:
             raise UserError(f'{text}: no file matches this pattern')
-        return list(map(Path, matches)), ''
+        return matches, ''
     if text.startswith(('http:', 'https:')):
         raise UserError(f'{text}: download the image first and give its path')
     raise UserError(f'{path}: no such file; check the path')
+
+
+def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether a path matches a pattern, part by part, as `glob` understands it; hidden folders and files do not."""
+    if not parts or not pattern:
+        return not parts and not pattern
+    if pattern[0] == '**' and _matches(parts, pattern[1:]):
+        return True
+    hidden = parts[0].startswith('.') and not pattern[0].startswith('.')
+    return not hidden and fnmatch(parts[0], pattern[0]) and _matches(parts[1:], pattern[pattern[0] != '**' :])
 
 
 class _Names:

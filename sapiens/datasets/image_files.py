@@ -8,6 +8,7 @@ import logging
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -191,6 +192,19 @@ def _kind(data: bytes) -> str:
     return 'a text file' if all(b >= 32 or b in (9, 10, 13) for b in data[:64]) else 'no image that OpenCV can read'
 
 
+def walk_files(folder: str, above: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Files below a folder in a fixed order; links are followed, but not in a circle, and pipes left out."""
+    above |= {os.path.realpath(folder)}
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:  # not allowed (a disk's lost+found), or gone meanwhile
+        return
+    yield from (entry.path for entry in entries if entry.is_file() or not os.path.exists(entry.path))
+    for entry in entries:
+        if entry.is_dir() and os.path.realpath(entry.path) not in above:
+            yield from walk_files(entry.path, above)
+
+
 def find_images(folder: str | Path) -> tuple[tuple[str, ...], str]:
     """All images below a folder, links followed, hidden files left out, in a fixed order.
 
@@ -203,12 +217,9 @@ def find_images(folder: str | Path) -> tuple[tuple[str, ...], str]:
     folder = str(folder)
     if not os.path.isdir(folder):
         raise UserError(f'{folder}: no such folder; check the path and data_root')
-    found: list[str] = []
-    others: list[str] = []
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders.sort()
-        found += [os.path.join(place, f) for f in sorted(files) if is_image_name(f)]
-        others += [f for f in sorted(files) if f.lower().endswith(OTHER_IMAGES) and not f.startswith('.')]
+    files = [(path, os.path.basename(path)) for path in walk_files(folder)]
+    found = tuple(path for path, name in files if is_image_name(name))
+    others = [name for _, name in files if name.lower().endswith(OTHER_IMAGES) and not name.startswith('.')]
     note = ''
     if others:
         kinds = Counter(os.path.splitext(name)[1].lower()[1:] for name in others)
@@ -217,7 +228,7 @@ def find_images(folder: str | Path) -> tuple[tuple[str, ...], str]:
         note = f'{folder}: left out {counted} ({names}), which are not read; convert them to JPEG or PNG'
     if not found:
         raise UserError(note or f'{folder}: holds no image ({", ".join(IMAGE_EXTENSIONS)}), also not in its folders')
-    return tuple(found), note
+    return found, note
 
 
 def list_images(folder: str | Path) -> tuple[str, ...]:

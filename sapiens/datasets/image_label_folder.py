@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import UserError
 from ..registry import DATASETS
 from .base import HumanDataset
-from .image_files import IMAGE_EXTENSIONS, list_images
+from .image_files import IMAGE_EXTENSIONS, list_images, walk_files
 from .image_folder import read_names
 from .transforms.loading import KINDS
 
@@ -46,7 +46,8 @@ class ImageLabelFolderDataset(HumanDataset):
         """One entry an image, with the paths of its labels."""
         root = self.data_prefix.get('img', self.data_root)
         folders = {kind: self.data_prefix[kind] for kind in KINDS if self.data_prefix.get(kind)}
-        inside = tuple(os.path.join(os.path.realpath(f), '') for f in folders.values() if _is_below(f, root))
+        real = [os.path.join(os.path.realpath(folder), '') for folder in (root, *folders.values())]
+        inside = tuple(folder for folder in real[1:] if folder.startswith(real[0]) and folder != real[0])
         found = _by_name([p for p in list_images(root) if not os.path.realpath(p).startswith(inside)], root)
         shared = [kind for kind, folder in folders.items() if os.path.realpath(folder) == os.path.realpath(root)]
         if shared:
@@ -72,8 +73,9 @@ def _index(folder: str, images: set[str], kind: str) -> dict[str, str]:
     """Label files below a folder by name without ending."""
     if not os.path.isdir(folder):
         raise UserError(f'{folder}: no such folder of labels; check the path and data_root')
-    files = (os.path.join(place, f) for place, _, files in os.walk(folder, followlinks=True) for f in sorted(files))
-    found = _by_name([f for f in files if f.lower().endswith(LABEL_EXTENSIONS) and f not in images], folder)
+    found = _by_name(
+        [f for f in walk_files(folder) if f.lower().endswith(LABEL_EXTENSIONS) and f not in images], folder
+    )
     return {name: _only(paths, name, folder, f'{kind} labels') for name, paths in found.items()}
 
 
@@ -89,10 +91,6 @@ def _only(paths: list[str], name: str, root: str, what: str) -> str:
         raise UserError(f"{root}: has two {what} of the name '{name}' ({', '.join(map(os.path.basename, paths))}); "
                         'keep one')  # fmt: skip
     return paths[0]
-
-
-def _is_below(folder: str, root: str) -> bool:
-    return os.path.realpath(folder).startswith(os.path.join(os.path.realpath(root), ''))
 
 
 def _without_labels(images: dict[str, list[str]], root: str, kind: str) -> dict[str, list[str]]:

@@ -94,7 +94,9 @@ def estimate_memory(
         model.to_empty(device='cpu')
         layers = _training_step(model, config, memory, precision, batch_size, shape) if training else None
         if not training:
-            _inference(model, memory, precision, batch_size, shape)
+            inputs = example_batch(model, batch_size, shape)['inputs']
+            with memory.watch(model), memory, torch.no_grad():
+                model(model.data_preprocessor({'inputs': inputs}, False)['inputs'].to(precision.dtype))
     parts = {name: memory.at_peak[name] for name in _STATE if memory.at_peak.get(name)}
     parts['activations'] = memory.peak - sum(parts.values())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) if training else 0
@@ -126,14 +128,6 @@ def _training_step(
         del losses
         total.backward()
     return layers
-
-
-def _inference(
-    model: Any, memory: LiveMemory, precision: Precision, batch_size: int, shape: tuple[int, int] | None
-) -> None:
-    inputs = example_batch(model, batch_size, shape)['inputs']
-    with memory.watch(model), memory, torch.no_grad():
-        model(model.data_preprocessor({'inputs': inputs}, False)['inputs'].to(precision.dtype))
 
 
 def _state_bytes(wrapper: Mapping | None) -> float:

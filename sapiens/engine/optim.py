@@ -19,13 +19,10 @@ from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 NO_DECAY_NAMES = ('pos_embed', 'cls_token', 'mask_token')
 
 
-def _is_encoder(module: nn.Module) -> bool:
-    return isinstance(getattr(module, 'layers', None), nn.ModuleList) and hasattr(module, 'patch_embed')
-
-
 def find_encoders(model: nn.Module) -> dict[str, Any]:
     """Vision transformers in a model: name prefix (``'backbone.'``, or ``''`` when it is one itself) -> module."""
-    return {f'{name}.' if name else '': module for name, module in model.named_modules() if _is_encoder(module)}
+    found = ((name, m) for name, m in model.named_modules() if isinstance(getattr(m, 'layers', None), nn.ModuleList))
+    return {f'{name}.' if name else '': module for name, module in found if hasattr(module, 'patch_embed')}
 
 
 def layer_id(name: str, encoders: dict[str, Any]) -> tuple[int, int]:

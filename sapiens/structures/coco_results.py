@@ -92,6 +92,8 @@ def read_coco_boxes(
     def add(image: Hashable, corners: np.ndarray, score: float) -> None:
         if score >= threshold:
             rows.setdefault(image, []).append([*corners.tolist(), score])
+        else:
+            notes.add(f'boxes with a score below {threshold:g}, left out', f'image {image}')
 
     if isinstance(document, dict) and 'annotations' in document:
         file = parse_coco(document, path, category=category)

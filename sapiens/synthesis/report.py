@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..datasets.image_files import decode_image
 from ..datasets.label_files import decode_depth, decode_ids, decode_normals
 from ..datasets.manifest import Manifest
 from ..datasets.storage import read_bytes
@@ -23,7 +24,7 @@ def contact_sheet(folder: str | Path, count: int = 8, height: int = 384, columns
     tiles = []
     for entry, _ in zip(manifest.entries(), range(count), strict=False):
         read = {k: read_bytes(v) for k, v in entry['files'].items()}
-        image = cv2.imdecode(np.frombuffer(read['image'], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        image = decode_image(read['image'], entry['files']['image'])
         depth = decode_depth(read['depth'], 'depth', manifest.header['depth_scale'])
         known = depth > 0
         near, far = depth[known].min(), depth[known].max()
@@ -31,7 +32,7 @@ def contact_sheet(folder: str | Path, count: int = 8, height: int = 384, columns
         colored = cv2.applyColorMap(ramp, cv2.COLORMAP_INFERNO)[..., ::-1] * known[..., None].astype(np.uint8)
         normals = decode_normals(read['normals'], 'normals')
         lit = ((normals + 1) * 127.5).astype(np.uint8) * np.any(normals != 0, -1)[..., None].astype(np.uint8)
-        drawn = np.ascontiguousarray(image).copy()
+        drawn = image.copy()
         for person in entry['fields']['persons']:
             for k, (x, y, v) in enumerate(person['keypoints']):
                 if v:

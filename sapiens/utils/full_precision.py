@@ -30,7 +30,11 @@ def full_precision(function: Function) -> Function:
     @wraps(function)
     def in_float32(*args: Any, **kwargs: Any) -> Any:
         # Autocast is a matter of the kind of device: that of the first tensor is the one computed on.
-        tensors = (item for value in (*args, *kwargs.values()) for item in _items(value))
+        tensors = (
+            item
+            for value in (*args, *kwargs.values())
+            for item in (value if type(value) in (list, tuple) else (value,))
+        )
         device = next((item.device.type for item in tensors if isinstance(item, torch.Tensor)), None)
         args = tuple(at_least_float32(value) for value in args)
         kwargs = {name: at_least_float32(value) for name, value in kwargs.items()}
@@ -41,7 +45,3 @@ def full_precision(function: Function) -> Function:
             return function(*args, **kwargs)
 
     return in_float32  # type: ignore[return-value]
-
-
-def _items(value: Any) -> Any:
-    return value if type(value) in (list, tuple) else (value,)

@@ -211,7 +211,7 @@ def parse_vocabulary(document: object, path: str | Path) -> KeypointVocabulary |
 
     colors = [e.get('color', _color(i)) for i, e in enumerate(entries)]
     for entry, color in zip(names, colors, strict=True):
-        if not _is_color(color):
+        if not (isinstance(color, list) and len(color) == 3 and all(type(c) is int and 0 <= c <= 255 for c in color)):
             raise VocabularyError(f"{path}: color of '{entry}' is {color!r}, not three whole numbers from 0 to 255")
     common: dict[str, Any] = dict(
         name=str(document.get('name', path.stem)),
@@ -242,10 +242,6 @@ def parse_vocabulary(document: object, path: str | Path) -> KeypointVocabulary |
         maps=_maps(document.get('maps', {}), index, path),
         **common,
     )
-
-
-def _is_color(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(type(c) is int and 0 <= c <= 255 for c in value)
 
 
 def _maps(maps: object, index: Callable[[str | int, str], int], path: Path) -> dict[str, dict]:

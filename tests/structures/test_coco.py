@@ -205,7 +205,7 @@ def test_boxes_in_three_formats_by_path(tmp_path, write):
                   threshold=0.3)  # fmt: skip
     assert plain.find('photos/a/1.jpg').tolist() == [[0, 0, 5, 5, pytest.approx(0.9)]]
     assert plain.find('photos/b/1.jpg')[0, 4] == 1 and plain.find('photos/c.jpg') is None
-    assert list(plain.notes) == ['boxes that are empty or not finite: 1 (first: a/1.jpg)']
+    assert list(plain.notes)[1:] == ['boxes that are empty or not finite: 1 (first: a/1.jpg)']
     with pytest.raises(UserError, match='may be'):
         plain.find('1.jpg')
     with pytest.raises(UserError, match="'1.jpg' may be 'p/1.jpg' or 'q/1.jpg'"):
@@ -278,3 +278,19 @@ def test_no_malformed_file_ends_in_a_traceback(tmp_path, write):
                     assert str(broken) in str(error) and '\n' not in str(error)
                     outcomes[False] += 1
     assert min(outcomes.values()) > 100, 'both outcomes are tried'
+
+
+def test_boxes_that_the_threshold_drops_are_counted(tmp_path):
+    """In each of the three formats; nothing is said where nothing is dropped."""
+    person = dict(image_id=1, bbox=[1, 2, 30, 40], score=0.1, category_id=1)
+    full = dict(
+        images=[dict(id=1, file_name='a.jpg')], annotations=[dict(person, id=1)], categories=[dict(id=1, name='person')]
+    )
+    for document in ({'a.jpg': [[1, 2, 31, 42, 0.1]]}, [person], full):
+        path = tmp_path / 'boxes.json'
+        path.write_text(json.dumps(document))
+        assert any(
+            note.startswith('boxes with a score below 0.3, left out: 1')
+            for note in read_coco_boxes(path, threshold=0.3).notes
+        )
+        assert not any('below' in note for note in read_coco_boxes(path, threshold=0.05).notes)

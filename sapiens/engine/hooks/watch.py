@@ -201,7 +201,9 @@ class BadSampleHook(Hook):
             return
         self._seen = bad_draws
         self.everywhere = {index: text for part in all_gather_object(self.bad) for index, text in part.items()}
-        self._write(runner)
+        if is_main_process():
+            items = [dict(index=index, reason=self.everywhere[index]) for index in sorted(self.everywhere)]
+            write_atomic(self._path(runner), json.dumps(items, indent=1))
         total = len(runner.train_dataloader.dataset)
         of_data = len(self.everywhere) > self.max_fraction * total
         if of_data or (draws >= 1000 and bad_draws > self.max_fraction * draws):
@@ -214,8 +216,3 @@ class BadSampleHook(Hook):
 
     def _path(self, runner: Any) -> Path:
         return Path(runner.work_dir) / 'bad_samples.json'
-
-    def _write(self, runner: Any) -> None:
-        if is_main_process():
-            items = [dict(index=index, reason=self.everywhere[index]) for index in sorted(self.everywhere)]
-            write_atomic(self._path(runner), json.dumps(items, indent=1))
