@@ -26,11 +26,13 @@ def complete_config(config: Config) -> Config:
     * ``vocabulary = 'name or file'`` (or a list: keypoints and parts) is that of data, heads and metrics.
     * ``test_dataloader``, ``test_cfg`` and ``test_evaluator`` are those of validation, changed by what they say.
     * ``KeypointAP.ann_file`` is the file that the data of the same phase read.
+    * ``model.heads.TASK = None`` leaves a task out, with its metrics.
 
     Raises:
         UserError: An unknown vocabulary.
     """
     _copy_validation(config)
+    _leave_out_tasks(config)
     loaders = [config.get(f'{phase}_dataloader') for phase in ('train', 'val', 'test')]
     datasets = [leaf for loader in loaders if loader for leaf in _leaves(loader.get('dataset'))]
     backbone = (config.get('model') or {}).get('backbone')
@@ -65,6 +67,18 @@ def _copy_validation(config: Config) -> None:
         ):
             config.test_evaluator = copy.deepcopy(val)
             config.test_evaluator.merge(own)
+
+
+def _leave_out_tasks(config: Config) -> None:
+    heads = (config.get('model') or {}).get('heads') or {}
+    unwanted = [task for task, head in heads.items() if head is None]
+    if unwanted and len(unwanted) == len(heads):
+        raise UserError('model.heads: every task is None; leave one in')
+    for task in unwanted:
+        del heads[task]
+        for name in ('val_evaluator', 'test_evaluator'):
+            if isinstance(config.get(name), list):
+                config[name] = [m for m in config[name] if getattr(_class(METRICS, m), 'task', '') != task]
 
 
 def _fill_annotations(evaluator: Any, loader: Any) -> None:
@@ -112,15 +126,18 @@ def _metrics(evaluator: Any) -> list[dict]:
     return [item for item in items if isinstance(item, dict)]
 
 
+def _class(registry: Registry, part: Mapping) -> Any:
+    """The class that a part of a config builds; None for a name that is not ours."""
+    kind = part.get('type')
+    if not isinstance(kind, str):
+        return kind
+    scope, _, bare = kind.rpartition('.')
+    return registry.get(bare) if scope in ('', 'sapiens') and bare in registry else None
+
+
 def _takes(registry: Registry, part: Mapping, name: str) -> inspect.Parameter | None:
     """The argument of that name of one of our classes, which a part of a config builds."""
-    kind = part.get('type')
-    if isinstance(kind, str):
-        scope, _, bare = kind.rpartition('.')
-        if scope not in ('', 'sapiens') or bare not in registry:
-            return None
-        kind = registry.get(bare)
-    for parent in getattr(kind, '__mro__', ()):
+    for parent in getattr(_class(registry, part), '__mro__', ()):
         if '__init__' in vars(parent) and name in inspect.signature(parent.__init__).parameters:
             return inspect.signature(parent.__init__).parameters[name]
     return None

@@ -55,6 +55,17 @@ def test_it_works_as_an_option_and_for_two_kinds(own_parts):
         load_config(base('pose/sapiens_tiny_17kpt.py'), {'vocabulary': 'coco18'})
 
 
+def test_a_task_is_left_out_with_its_metrics():
+    path = base('multitask/sapiens_tiny_4tasks.py')
+    config = load_config(path, {'model.heads.seg': None, 'model.heads.depth': None})
+    assert {*config.model.heads} == {'pose', 'normal'}
+    for evaluator in (config.val_evaluator, config.test_evaluator):
+        assert [metric.type for metric in evaluator] == ['PCK', 'NormalMetric']
+    assert complete_config(config) == config
+    with pytest.raises(UserError, match='model.heads: every task is None; leave one in'):
+        load_config(path, {f'model.heads.{task}': None for task in ('pose', 'seg', 'depth', 'normal')})
+
+
 def test_the_input_size_stands_once(tmp_path):
     config = load_config(base('pose/sapiens_tiny_17kpt.py'), {'input_size': (320, 256)})
     loaders = [config[f'{phase}_dataloader'] for phase in ('train', 'val', 'test')]
