@@ -94,12 +94,11 @@ def find_files(text: str) -> tuple[list[Path], str]:
     if path.exists():
         return [path], ''
     if any(c in text for c in '*?['):
+        found: Iterable[Path] = map(Path, glob.glob(str(path)) if '**' not in path.parts else ())
         if '**' in path.parts:  # glob would follow links in a circle until the system stops it
             start = next(i for i, part in enumerate(path.parts) if any(c in part for c in '*?['))
             files = map(Path, walk_files(str(Path(*path.parts[:start]))))
             found = (p for p in files if _matches(p.parts[start:], path.parts[start:]))
-        else:
-            found = map(Path, glob.glob(str(path)))
         matches = sorted(p for p in found if p.is_file())
         if not matches:
             raise UserError(f'{text}: no file matches this pattern')
