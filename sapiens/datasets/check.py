@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
 from ..structures.geometry import box_iou
+from ..utils.workers import start_worker
 from ..vocabularies import KeypointVocabulary, load_keypoints
 from .bad_samples import parts_of
 from .base import HumanDataset
@@ -55,7 +56,8 @@ def check_dataset(dataset: Any, workers: int = 0) -> Iterator[list[Problem]]:
     """
     paths: dict[str, set[str]] = {}
     counts: Counter[str] = Counter()
-    for problems, path, facts in DataLoader(_Checked(dataset), batch_size=None, num_workers=workers, collate_fn=tuple):
+    options: Any = dict(collate_fn=tuple, worker_init_fn=partial(start_worker, None))
+    for problems, path, facts in DataLoader(_Checked(dataset), batch_size=None, num_workers=workers, **options):
         if path:
             paths.setdefault(os.path.splitext(path)[0], set()).add(path)
         counts.update(facts)

@@ -7,7 +7,7 @@ import copy
 import os
 import platform
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from .. import __version__
 from ..errors import UserError
 from ..openmmlab import prepare_torchvision
 from ..registry import RUNNERS
+from ..utils.workers import start_worker
 from .checkpointing import CheckpointRunner
 from .complete import check_agreement, complete_config
 from .distributed import init_distributed, lost_processes
@@ -200,7 +201,9 @@ class SapiensRunner(CheckpointRunner):
     @staticmethod
     def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> Any:
         """Any number of workers, 0 included; pinned memory where there is a GPU."""
-        return Runner.build_dataloader(complete_loader(dataloader), *args, **kwargs)
+        loader = Runner.build_dataloader(complete_loader(dataloader), *args, **kwargs)
+        loader.worker_init_fn = partial(start_worker, loader.worker_init_fn)
+        return loader
 
     def build_param_scheduler(self, scheduler: Any) -> Any:
         """A schedule without ``end`` ends where training does; one that would begin later is left out."""

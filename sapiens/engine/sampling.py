@@ -25,6 +25,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from ..datasets.bad_samples import BAD_SAMPLE, BadSampleLog
 from ..errors import UserError
 from ..registry import DATA_SAMPLERS, DATASETS
+from ..utils.workers import start_worker
 
 # Samplers of mmengine whose order `SeededSampler` gives in a form that can be resumed at any point.
 _REPLACED = ('DefaultSampler', 'InfiniteSampler')
@@ -294,6 +295,7 @@ def build_train_dataloader(cfg: Any, seed: int, infinite: bool) -> DataLoader:
         dataset=SeededDataset(dataset, seed),
         batch_sampler=ResumableBatchSampler(batches, sampler, batch_size),
         collate_fn=collate,
+        worker_init_fn=partial(start_worker, cfg.pop('worker_init_fn', None)),
         **cfg,
     )
 

@@ -141,11 +141,16 @@ def test_one_process_reads_for_all(tmp_path, options):
 
 @pytest.mark.parametrize(('number', 'processes'), [(signal.SIGTERM, 2), (signal.SIGUSR1, 1)])
 def test_asked_to_stop_it_saves_and_leaves_with_code_75(tmp_path, number, processes):
-    changes = ['train_cfg.max_iters=4000', 'default_hooks.checkpoint.interval=-1']
+    changes = ['train_cfg.max_iters=4000', 'default_hooks.checkpoint.interval=-1', 'train_dataloader.num_workers=1']
     options = ['--work-dir', tmp_path, '--cfg-options', *changes]
     process = start('tools/dist_train.sh', TOY_CONFIG, processes, *options)
     wait_for(process, lambda: bool(list(tmp_path.glob('*/vis_data/scalars.json'))))
-    process.send_signal(number)
+    group = [process.pid]
+    for pid in group:
+        group += children(pid)
+    assert len(group) > processes, 'the worker of the loader too, as schedulers do'
+    for pid in group:
+        os.kill(pid, number)
     output, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 75, output[-3000:]
     assert 'continue with --resume' in output and 'Traceback' not in output
