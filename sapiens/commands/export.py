@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument('--format', choices=FORMATS, help='default: what the suffix of --out says')
     parser.add_argument('--dtype', choices=DTYPES, default='float32')
     parser.add_argument('--task', nargs='+', help='export only these heads')
-    parser.add_argument('--calibration', metavar='FOLDER', help='photographs of people, for --check')
+    parser.add_argument('--calibration', metavar='FOLDER', help='photographs of people, for int8 and --check')
     parser.add_argument('--check', action='store_true', help='compare with the model, and time both')
     parser.add_argument('--licence', help="of the weights, for the file's metadata; default: of their known origin")
     parser.add_argument('--force', action='store_true', help='replace --out if it exists')
@@ -57,8 +57,8 @@ def main() -> int:
         args.check,
         args.licence,
     )
-    beside = (done.path.with_suffix('.bin'), done.path.with_name(f'{done.path.name}.data'))
-    files = [done.path, *(file for file in beside[format == 'onnx' :][:1] if file.is_file())]
+    beside = {'openvino': done.path.with_suffix('.bin'), 'onnx': done.path.with_name(f'{done.path.name}.data')}
+    files = [done.path, *(file for kind, file in beside.items() if kind == format and file.is_file())]
     sizes = [sum(f.stat().st_size for f in (file, *file.rglob('*')) if f.is_file()) for file in files]
     print('written:', ', '.join(f'{file} ({size / 1e6:.1f} MB)' for file, size in zip(files, sizes, strict=True)))
     return _report(done) if args.check else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,7 +31,7 @@ class Session(Protocol):
         """Choose where and in which precision to compute, before the first run."""
 
     def run(self, images: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """``(B, 3, H, W)`` uint8 -> the outputs of these names."""
+        """``(B, 3, H, W)`` uint8 -> the outputs of these names; several threads may call it."""
 
 
 class OnnxSession:
@@ -94,6 +95,7 @@ class OpenVinoSession:
         self.path, self.library = path, need('openvino', 'an OpenVINO file', extra='openvino')
         self.device, self.dtype = 'CPU', torch.float32
         self._compiled: dict[tuple[str, ...], Any] = {}
+        self._one_run = threading.Lock()  # a compiled model has one set of inputs and outputs
         try:
             self._model = self.library.Core().read_model(path)
         except Exception as error:  # its errors have no class in common
@@ -117,13 +119,14 @@ class OpenVinoSession:
     def run(self, images: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
         """See `Session`; for each choice of tasks the graph is cut down to it and compiled once."""
         key = tuple(names)
-        if key not in self._compiled:
-            self._compiled[key] = self._compile(key)
-        try:
-            found = self._compiled[key]([images])
-        except RuntimeError as error:
-            raise _unreadable(self.path, error) from None
-        return {name: np.array(found[i]) for i, name in enumerate(key)}
+        with self._one_run:
+            if key not in self._compiled:
+                self._compiled[key] = self._compile(key)
+            try:
+                found = self._compiled[key]([images])
+            except RuntimeError as error:
+                raise _unreadable(self.path, error) from None
+            return {name: np.array(found[i]) for i, name in enumerate(key)}
 
     def _compile(self, names: tuple[str, ...]) -> Any:
         library, model = self.library, self._model
@@ -151,6 +154,7 @@ class ExecuTorchSession:
 
     def __init__(self, path: Path) -> None:
         self.path, library = path, need('executorch.runtime', 'a .pte file', extra='executorch')
+        self._one_run = threading.Lock()
         try:
             self._program = library.Runtime.get().load_program(path)
             self._method = self._program.load_method('forward')
@@ -176,8 +180,8 @@ class ExecuTorchSession:
         """See `Session`."""
         found = []
         for image in torch.from_numpy(images):
-            # The next run writes into the same memory.
-            found.append([output.numpy().copy() for output in self._method.execute([image[None].contiguous()])])
+            with self._one_run:  # the next run writes into the same memory
+                found.append([output.numpy().copy() for output in self._method.execute([image[None].contiguous()])])
         return {name: np.concatenate([one[self._names.index(name)] for one in found]) for name in names}
 
 

@@ -1,7 +1,8 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Files of ExecuTorch against the model; Core ML's, which only macOS runs, are looked at; TensorRT's command."""
+"""Exported files in threads; ExecuTorch's against the model; Core ML's, which only macOS runs; TensorRT's command."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -63,3 +64,27 @@ def test_an_image_of_floats_gives_the_same():
     graph = DeployGraph(estimator())
     for ours, theirs in zip(graph(graph.example(1)), graph(graph.example(1).float()), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('format', 'suffix', 'packages'),
+    [
+        ('onnx', '.onnx', ('onnxscript', 'onnxruntime')),
+        ('openvino', '.xml', ('openvino',)),
+        ('executorch', '.pte', ('executorch.exir',)),
+    ],
+)
+def test_threads_that_share_an_open_file_get_their_own_results(tmp_path, format, suffix, packages):
+    for package in packages:
+        pytest.importorskip(package, reason='needs the extra [export]')
+    model, path = estimator(), tmp_path / f'small{suffix}'
+    export_model(model, dict(pipeline=None), path, format)
+    run = open_exported(path)[0].run_all
+    size = tuple(model.backbone.img_size)
+    images = [np.full((1, 3, *size), 16 * i, np.uint8) + np.arange(size[1], dtype=np.uint8) for i in range(8)]
+    alone = list(map(run, images))
+    with ThreadPoolExecutor(4) as pool:
+        for one, other in zip(alone * 4, pool.map(run, images * 4), strict=True):
+            for name, values in one.items():
+                np.testing.assert_array_equal(other[name], values)
