@@ -16,7 +16,7 @@ from . import options
 
 PACKAGES = {
     'core': ('torch', 'numpy', 'opencv-python', 'mmengine', 'mmcv-lite', 'safetensors', 'faster-coco-eval'),
-    'optional': ('huggingface_hub', 'av', 'gradio', 'torchvision', 'onnxruntime', 'numba', 'mmcv'),
+    'optional': ('huggingface_hub', 'av', 'gradio', 'torchvision', 'onnxruntime', 'openvino', 'numba', 'mmcv'),
     'OpenMMLab toolkits': ('mmpose', 'mmsegmentation', 'mmpretrain', 'mmdet'),
 }
 

@@ -60,10 +60,12 @@ class LitdataImageDataset(ShardImageDataset):
         self._stream = None
 
     def _read(self, number: int, place: int) -> tuple[str, bytes]:
-        stream = self._own_stream()
+        self._start_anew_in_a_worker()
+        if self._stream is None:
+            self._stream = need('litdata', 'LitdataImageDataset', extra='streaming').StreamingDataset(self.data_root)
         name = f'{self.shards[number]}#{place}'
         try:
-            sample = stream[int(self.ends[number] - self.counts[number]) + place]
+            sample = self._stream[int(self.ends[number] - self.counts[number]) + place]
         except (OSError, RuntimeError, ValueError, IndexError, EOFError) as error:
             raise UserError(f'{name}: cannot be read ({error}); copy the chunk again') from None
         data = sample.get(self.key) if isinstance(sample, Mapping) else sample
@@ -72,9 +74,3 @@ class LitdataImageDataset(ShardImageDataset):
                 f"{name}: holds no bytes of an image (key '{self.key}'); pack encoded images or name the key"
             )
         return name, bytes(data)
-
-    def _own_stream(self) -> Any:
-        self._start_anew_in_a_worker()
-        if self._stream is None:
-            self._stream = need('litdata', 'LitdataImageDataset', extra='streaming').StreamingDataset(self.data_root)
-        return self._stream

@@ -45,7 +45,10 @@ def draw_keypoints(
     shown = (scores >= threshold) & np.isfinite(keypoints).all(-1)
     for points, visible in zip(keypoints, shown, strict=True):
         if visible.any():
-            width = _person_width(canvas, points[visible]) if thickness is None else thickness
+            width = thickness
+            if width is None:  # between 0.4 and 1 times the image's, growing with the person's extent
+                limit = line_width(*canvas.shape[:2])
+                width = float(np.clip(np.ptp(points[visible], axis=0).max() / 130, 0.4 * limit, limit))
             _draw_skeleton(canvas, points, visible, names, width)
             _draw_dots(canvas, points, visible, names, 1.4 * width if radius is None else radius)
     return canvas
@@ -83,13 +86,6 @@ def draw_boxes(
             cv2.putText(canvas, labels[i], (x, y - base // 2), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), stroke,
                         cv2.LINE_AA)  # fmt: skip
     return canvas
-
-
-def _person_width(canvas: np.ndarray, points: np.ndarray) -> float:
-    """Line width for a person, between 0.4 and 1 times the image's, growing with the person's extent."""
-    limit = line_width(*canvas.shape[:2])
-    extent = np.ptp(points, axis=0).max()
-    return float(np.clip(extent / 130, 0.4 * limit, limit))
 
 
 def _draw_skeleton(canvas: np.ndarray, points: np.ndarray, visible: np.ndarray, vocabulary: KeypointVocabulary,

@@ -51,7 +51,7 @@ class PreemptionHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Listen."""
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._on_signal) for number in self.signals}
+            self._before = {number: signal.signal(number, lambda *_: stop_asked.set()) for number in self.signals}
 
     def after_train(self, runner: Any) -> None:
         """Stop listening."""
@@ -62,9 +62,6 @@ class PreemptionHook(Hook):
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
-
-    def _on_signal(self, number: int, frame: Any) -> None:
-        stop_asked.set()
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Save and leave if any process was asked to."""

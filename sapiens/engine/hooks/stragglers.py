@@ -75,7 +75,7 @@ class StragglerHook(Hook):
         """Compare, every so often; the step's losses have been fetched, so its events are over."""
         now = time.perf_counter()
         if self.active and self.every_n_train_iters(runner, self.interval):
-            compute = sum(_seconds(*span) for span in self._spans)
+            compute = sum(b - a if isinstance(a, float) else a.elapsed_time(b) / 1000 for a, b in self._spans)
             mine = torch.tensor([self._data, compute, now - self._reported], device=get_device())
             self.report(runner, torch.stack(all_gather(mine)).cpu())
             self._spans, self._data, self._reported = [], 0.0, now
@@ -109,7 +109,3 @@ def _now() -> Any:
     event = torch.cuda.Event(enable_timing=True)
     event.record()
     return event
-
-
-def _seconds(start: Any, end: Any) -> float:
-    return end - start if isinstance(start, float) else start.elapsed_time(end) / 1000
