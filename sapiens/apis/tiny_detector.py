@@ -20,7 +20,7 @@ from .detectors import Detections, make_detections
 from .loading import load_model
 from .sources import Frame
 
-THRESHOLD = 0.5
+THRESHOLD = 0.38
 CANDIDATES = 0.15
 """Least score of a box that a model of body parts looks at."""
 
@@ -31,13 +31,13 @@ class TinyDetector:
 
     The first window holds the whole image; each further level has windows of half the size that overlap, for smaller
     people. What a window's border cuts is left to the other windows. Then a model of body parts looks at each box: what
-    it sees there of a person gives the box its extent, and joins boxes that mean the same person. It looks again at the
-    better ones: a box that stays where it is counts more than one that goes on moving, and one with points of a body
-    that it is sure of more than one without.
+    it sees there of a person gives the box its extent, and joins boxes that mean the same person. A box that stays
+    where it is counts more than one that moves, and one with points of a body that the model is sure of more than one
+    without.
 
     Args:
-        threshold: Least score of a person: the geometric mean of how sure `refine` is of the person's region and of the
-            body's points, and of how little the box moved; without `refine`, what the network says.
+        threshold: Least score of a person: the geometric mean of what the network says, of how sure `refine` is of the
+            person's region and of the body's points, and of how little the box moved; without `refine`, the first.
         levels: Sizes of windows; people below about a tenth of the image need 3.
         model: Name or config of the model, see `load_model`.
         weights: Its weights; None = those that ship.
@@ -70,7 +70,7 @@ class TinyDetector:
     def __call__(self, frame: Frame) -> Detections:
         """Look at all windows, keep the best of boxes that overlap."""
         height, width = frame.image.shape[:2]
-        # What a person is worth is only known after the second look.
+        # What a person is worth is only known after the look at its parts.
         least = self.threshold if self.judge is None else min(self.threshold, CANDIDATES)
         views = list(windows((height, width), self.size, self.levels))
         boxes, scores = [np.zeros((0, 4))], [np.zeros(0)]
@@ -85,14 +85,10 @@ class TinyDetector:
         found = make_detections(np.concatenate(boxes), np.concatenate(scores), least, size, self.overlap)
         if self.judge is None or not len(found.boxes):
             return found
-        first = self._refine(frame.image, found.boxes.astype(np.float64))
-        likely = first[:, 4] >= self.threshold**3
-        if not likely.any():
-            return make_detections([], [])
-        second = self._refine(frame.image, first[likely, :4])
-        stays = box_iou(first[likely, :4], second[:, :4])
-        worth = (second[:, 4] * stays) ** (1 / 3)
-        return make_detections(second[:, :4], worth, self.threshold, size, self.overlap)
+        refined = self._refine(frame.image, found.boxes.astype(np.float64))
+        stays = box_iou(found.boxes.astype(np.float64), refined[:, :4])
+        worth = (found.scores * refined[:, 4] * stays) ** (1 / 4)
+        return make_detections(refined[:, :4], worth, self.threshold, size, self.overlap)
 
     def _refine(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """``(N, 5)``: the box of the largest region of a person around each box, and its worth.
