@@ -60,7 +60,7 @@ def main() -> None:
         '--threshold', '0.1', '--out-dir', OUT)  # fmt: skip
     console.print(f'\nPictures, maps and JSON are in [bold]{OUT}[/bold]. Your own: sapiens predict PHOTO.')
     if not args.train:
-        console.print('This model has 4 million parameters and has seen few photographs; what it can and cannot '
+        console.print('This model has 5 million parameters and has seen few photographs; what it can and cannot '
                       'do: docs/model_zoo.md. The large ones: README, "Use it".')  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from ..engine.config import load_config
 from ..engine.hub import SHIPPED, parse_reference, resolve_weights, weight_folders, weights_at_hand
 from ..engine.layouts import Layout, recognise
 from ..errors import UserError
+from ..models.backbones import ARCHS
 from ..registry import MODELS
 from ..utils.shipped import find_config_file, shipped_configs, shipped_root
 
@@ -42,7 +43,6 @@ MODEL_NAMES = {
     'mae': ('pretrain', 'mae'),
     'all': ('multitask', '4tasks'),
 }
-_SIZES = ('tiny', 'small', '0.3b', '0.6b', '1b', '2b')
 
 
 @dataclass
@@ -101,7 +101,7 @@ def find_config(name: str | Path, layout: Layout | None = None) -> Path:
     path = find_config_file(text)
     if text.endswith('.py') or path.is_file():
         return path
-    found = re.fullmatch(rf'({"|".join(MODEL_NAMES)})(?:_({"|".join(map(re.escape, _SIZES))}))?', text)
+    found = re.fullmatch(rf'({"|".join(MODEL_NAMES)})(?:_({"|".join(map(re.escape, ARCHS))}))?', text)
     if not found:
         near = difflib.get_close_matches(text, [*MODEL_NAMES, *shipped_configs()], n=1, cutoff=0.4)
         hint = f"did you mean '{near[0]}'? " if near else ''
@@ -248,5 +248,5 @@ def _size_of_weights(name: str) -> Layout | None:
     """For a name without a size: the largest size whose weights are at hand, else 1b."""
     if name not in MODEL_NAMES:
         return None
-    sizes = (size for size in reversed(_SIZES) if weights_at_hand(f'sapiens_{size}_{MODEL_NAMES[name][1]}'))
+    sizes = (size for size in reversed(ARCHS) if weights_at_hand(f'sapiens_{size}_{MODEL_NAMES[name][1]}'))
     return Layout(published=False, arch=next(sizes, '1b'), widths={})

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from ..models.backbones import ARCHS
 from .containers import CheckpointError
 
 # Published heads: task -> outputs -> (vocabulary, patch padding).
@@ -26,8 +27,8 @@ PUBLISHED: dict[str, dict[int, tuple[str | None, int]]] = {
 }
 # What the outputs of a head are, in vocabularies.
 KINDS = {'pose': 'keypoints', 'seg': 'parts'}
-# (embed_dims, number of layers) -> size of the published family.
-SIZES = {(192, 6): 'tiny', (1024, 24): '0.3b', (1280, 32): '0.6b', (1536, 40): '1b', (1920, 48): '2b'}
+# (embed_dims, number of layers) -> size of the family.
+SIZES = {(arch['embed_dims'], arch['num_layers']): name for name, arch in ARCHS.items()}
 _WRAPPERS = {'module', '_orig_mod', '_fsdp_wrapped_module', '_fpw_module', '_checkpoint_wrapped_module',
              '_forward_module'}  # fmt: skip
 _ANCHOR = 'patch_embed.projection.weight'

@@ -365,7 +365,7 @@ def test_outputs_are_averaged_over_scales():
     with torch.no_grad():
         large = model.outputs(inputs)['depth']
         small = F.interpolate(inputs, size=(32, 32), mode='bilinear', align_corners=False)  # whole patches
-        small = model.outputs(small)['depth']
+        small = model.outputs(small.flip(-1))['depth'].flip(-1)  # seen mirrored
         model.test_cfg['scales'] = (0.6,)
         both, flipped = model.outputs(inputs)['depth'], model.outputs(inputs, flip_test=True)['depth']
         mirrored = model.outputs(inputs.flip(-1))['depth'].flip(-1)

@@ -18,7 +18,7 @@ from .pos_embed import resize_grid, sincos_pos_embed
 from .transformer import TransformerLayer, init_transformer_weights, run_layer
 
 ARCHS = {
-    'tiny': dict(embed_dims=192, num_layers=6, num_heads=3, feedforward_channels=768),
+    'tiny': dict(embed_dims=192, num_layers=10, num_heads=3, feedforward_channels=768),
     'small': dict(embed_dims=384, num_layers=12, num_heads=6, feedforward_channels=1536),
     '0.3b': dict(embed_dims=1024, num_layers=24, num_heads=16, feedforward_channels=4096),
     '0.6b': dict(embed_dims=1280, num_layers=32, num_heads=16, feedforward_channels=5120),

@@ -28,7 +28,7 @@ class HumanEstimator(BaseModel):
         neck: Config of what stands between the backbone and all heads (`UpsamplingNeck`); None = nothing.
         data_preprocessor: Config; `HumanDataPreprocessor` by default.
         test_cfg: ``flip_test`` (bool): average the outputs of the image and of its mirror. ``scales`` (numbers): and
-            those of the image at these shares of its size, rounded to whole patches.
+            those of the mirrored image (of both with ``flip_test``) at these shares of its size, in whole patches.
 
     Raises:
         UserError: ``scales`` are no numbers above 0.
@@ -117,10 +117,12 @@ class HumanEstimator(BaseModel):
         sums = dict(outputs)
         for scale in scales:
             size = [max(1, round(length * scale / patch)) * patch for length in inputs.shape[-2:]]
-            other = self._run_heads(F.interpolate(inputs, size=size, mode='bilinear', align_corners=False), chosen)
-            for task, output in outputs.items():
-                size = output.shape[-2:]
-                sums[task] = sums[task] + F.interpolate(other[task], size=size, mode='bilinear', align_corners=False)
+            # Mirrored, since two looks that differ more make less of the same errors, at no cost.
+            other = F.interpolate(inputs.flip(-1), size=size, mode='bilinear', align_corners=False)
+            for task, output in self._run_heads(other, chosen).items():
+                output = self.heads[task].flip_back(output)
+                size = outputs[task].shape[-2:]
+                sums[task] = sums[task] + F.interpolate(output, size=size, mode='bilinear', align_corners=False)
         return {task: output / (1 + len(scales)) for task, output in sums.items()} if scales else outputs
 
     def _run_heads(
