@@ -6,6 +6,8 @@ own = dict(
         neck=dict(type='UpsamplingNeck', channels=(128, 128)),
     ),
     head=dict(deconv_channels=(), conv_channels=()),
+    # Unlike that of other tiny configs, this encoder has learnt something: its early layers move less.
+    optim_wrapper=dict(paramwise_cfg=dict(layer_decay_rate=0.75)),
     train_cfg=dict(max_iters=300, val_interval=50),
     param_scheduler=[
         dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),

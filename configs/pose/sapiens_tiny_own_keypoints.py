@@ -8,5 +8,6 @@ model = dict(
     _base_.own.model,
     heads=dict(pose=dict(_base_.own.head, codec=dict(sigma=1.5), loss=dict(loss_weight=1000.0))),
 )
+optim_wrapper = _base_.own.optim_wrapper
 train_cfg = _base_.own.train_cfg
 param_scheduler = _base_.own.param_scheduler

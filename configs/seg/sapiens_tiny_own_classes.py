@@ -5,5 +5,6 @@ input_size = (128, 96)
 load_from = 'tiny'
 load_skip = ['heads.seg.']
 model = dict(_base_.own.model, heads=dict(seg=_base_.own.head))
+optim_wrapper = _base_.own.optim_wrapper
 train_cfg = _base_.own.train_cfg
 param_scheduler = _base_.own.param_scheduler
