@@ -31,6 +31,7 @@ from ..utils.workers import start_worker
 from .checkpointing import CheckpointRunner
 from .complete import check_agreement, complete_config
 from .distributed import init_distributed, lost_processes
+from .hooks.preemption import PreemptionHook
 from .loops import ExactEpochLoop, ExactIterLoop
 from .precision import Precision, choose_precision, complete_optimizer, precision_of
 from .sampling import complete_loader
@@ -159,9 +160,14 @@ class SapiensRunner(CheckpointRunner):
             unit.compile(**options)
 
     def train(self) -> nn.Module:
-        """Train; another process that hangs or has ended is one line."""
-        with lost_processes(self._timeout):
-            return super().train()
+        """Train; another process that hangs or has ended is one line. Afterwards signals mean what they did before."""
+        try:
+            with lost_processes(self._timeout):
+                return super().train()
+        finally:
+            for hook in self.hooks:
+                if isinstance(hook, PreemptionHook):
+                    hook.stop_listening()
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """``by_epoch`` chooses our loops; a ``type`` chooses any."""

@@ -105,9 +105,9 @@ def test_layer_decay_of_the_guide():
     rates = {
         names[id(parameter)]: group['lr'] for group in wrapper.optimizer.param_groups for parameter in group['params']
     }
-    assert rates['backbone.patch_embed.projection.weight'] == pytest.approx(5e-4 * 0.85**7)
-    assert rates['backbone.layers.0.attn.qkv.weight'] == pytest.approx(5e-4 * 0.85**6)
-    assert rates['backbone.layers.5.attn.qkv.weight'] == pytest.approx(5e-4 * 0.85)
+    assert rates['backbone.patch_embed.projection.weight'] == pytest.approx(5e-4 * 0.85**11)
+    assert rates['backbone.layers.0.attn.qkv.weight'] == pytest.approx(5e-4 * 0.85**10)
+    assert rates['backbone.layers.9.attn.qkv.weight'] == pytest.approx(5e-4 * 0.85)
     assert rates['backbone.ln1.weight'] == rates['head.final_layer.weight'] == pytest.approx(5e-4)
 
 

@@ -3,6 +3,7 @@
 
 import copy
 import json
+import signal
 import types
 from pathlib import Path
 
@@ -102,6 +103,14 @@ def test_unreadable_samples_are_replaced_counted_and_listed(toy_config, tmp_path
     assert [item['index'] for item in listed] == [3, 7]
     assert listed[0]['reason'] == 'toy_003.jpg: cannot be read'
     assert len(read_losses(tmp_path)) == 12
+
+
+def test_signals_mean_what_they_did_before_a_training_that_failed(toy_config, tmp_path):
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)]
+    toy_config.custom_hooks = [dict(type='PreemptionHook'), dict(type='CrashHook', at=1)]
+    with pytest.raises(RuntimeError, match='crash'):
+        build(toy_config, tmp_path).train()
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == before
 
 
 def test_too_many_unreadable_samples_stop_the_run(toy_config, tmp_path):

@@ -55,9 +55,10 @@ class PreemptionHook(Hook):
 
     def after_train(self, runner: Any) -> None:
         """Stop listening."""
-        self._restore()
+        self.stop_listening()
 
-    def _restore(self) -> None:
+    def stop_listening(self) -> None:
+        """Let the signals mean what they meant before."""
         stop_asked.clear()
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -73,7 +74,7 @@ class PreemptionHook(Hook):
             path = checkpoints[0].save(runner, f'iter_{runner.iter + 1}.pth', runner.epoch, runner.iter + 1)
             checkpoints[0].wait(runner)
             runner.logger.warning(f'Saved {path}; continue with --resume. Exit code {EXIT_REQUEUE}')
-        self._restore()
+        self.stop_listening()
         raise Preempted
 
     def _agreed(self) -> bool:
