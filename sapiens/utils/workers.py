@@ -8,8 +8,6 @@ import signal
 import threading
 from collections.abc import Callable
 
-from torch.utils.data import get_worker_info
-
 
 def start_worker(then: Callable[[int], None] | None, worker: int) -> None:
     """Begin of a loader's worker: requests to stop are left to the process it reads for, which may want to save.
@@ -19,7 +17,7 @@ def start_worker(then: Callable[[int], None] | None, worker: int) -> None:
     Args:
         then: What else to do at the beginning.
     """
-    if hasattr(signal, 'sigwaitinfo') and get_worker_info() is not None:  # not where somebody tries the function out
+    if hasattr(signal, 'sigwaitinfo'):
         asked = {signal.SIGTERM, signal.SIGUSR1}
         signal.pthread_sigmask(signal.SIG_BLOCK, asked)
         threading.Thread(target=_obey_parent, args=(asked, os.getppid()), daemon=True).start()
