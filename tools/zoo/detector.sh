@@ -30,3 +30,4 @@ if [ -n "$PHOTOS" ]; then
 fi
 "$PYTHON" tools/convert_checkpoint.py "$(cat "$RUNS/$LAST/last_checkpoint")" "$WORK/sapiens_tiny_persons.safetensors" \
     --config "$CONFIG" --half --force
+echo "If it is to ship: tools/curation/calibrate.py says what its scores are worth in configs/curation/humans_offline.py"
