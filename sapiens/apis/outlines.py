@@ -56,7 +56,7 @@ def fit_outline(image: np.ndarray, log_odds: np.ndarray, inside: np.ndarray) -> 
     if min(person.sum(), (~person).sum()) < 50:
         return (log_odds > 0) & inside
     cv2.setRNGSeed(0)  # the mixtures start at random
-    cv2.grabCut(small, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 1, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(small, labels, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), 1, cv2.GC_INIT_WITH_MASK)
     person = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
     # Between the pixels of the small image the outline is a smooth line.
     smooth = cv2.GaussianBlur(person.astype(np.float32), (3, 3), 0)
