@@ -198,7 +198,7 @@ class _Archive:
 
 
 def _entries(file: BinaryIO, start: int, size: int) -> _Archive:
-    with zipfile.ZipFile(_Window(file, start, size)) as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(_Window(file, start, size)) as archive:
         infos = archive.infolist()
     tops = {info.filename.partition('/')[0] for info in infos if '/' in info.filename}
     top = f'{tops.pop()}/' if len(tops) == 1 and all('/' in info.filename for info in infos) else ''
