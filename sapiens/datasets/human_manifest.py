@@ -10,15 +10,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..registry import DATASETS
-from ..structures.coco_entries import (
-    Notes,
-    as_corners,
-    box_around,
-    box_problem,
-    clean_keypoints,
-    read_box,
-    read_keypoints,
-)
+from ..structures.coco_entries import Notes, as_corners, clean_keypoints, read_box, read_keypoints, usable_box
 from ..utils.json_files import as_numbers
 from ..vocabularies import VocabularyError, convert_keypoints, load_keypoints, load_vocabulary
 from .base import HumanDataset
@@ -141,14 +133,7 @@ class HumanManifestDataset(HumanDataset):
             if source.name != vocabulary.name:
                 moved, visible = convert_keypoints(points[:, :2], points[:, 2], source, vocabulary, inverse=True)
                 points = np.concatenate([np.nan_to_num(moved), visible[:, None]], 1)
-        box, size = read_box(person.get('bbox'), where), _size(record)
-        problem = box_problem(box, size)
-        if problem:
-            box = box_around(points)
-            box = None if box_problem(box, size) else box
-            notes.add(
-                f'persons with {problem} ' + ('are dropped' if box is None else 'get that of their points'), where
-            )
+        box, problem = usable_box(read_box(person.get('bbox'), where), points, _size(record), notes, where)
         return box, points, problem
 
 

@@ -25,8 +25,6 @@ from .coco_entries import (
     FAR,
     WHOLEBODY_FIELDS,
     Notes,
-    box_around,
-    box_problem,
     clean_keypoints,
     id_key,
     objects_of,
@@ -34,6 +32,7 @@ from .coco_entries import (
     read_flag,
     read_keypoints,
     read_score,
+    usable_box,
 )
 
 PERSON_NAMES = ('person', 'people', 'human', 'pedestrian')
@@ -287,13 +286,7 @@ def _read_person(
         if keypoints is not None:
             keypoints = clean_keypoints(keypoints if order[0] is None else keypoints[order[0]], valid, notes, name)
     size = file.images[image_id].size
-    bbox = read_box(annotation.get('bbox'), where)
-    problem = box_problem(bbox, size)
-    if problem:
-        around = box_around(keypoints)
-        bbox = None if box_problem(around, size) else around
-        what = 'without one are dropped' if bbox is None else 'get the box around their keypoints'
-        notes.add(f'persons with {problem} {what}', name)
+    bbox, problem = usable_box(read_box(annotation.get('bbox'), where), keypoints, size, notes, name)
     given = as_numbers(annotation.get('area'))
     if given is not None and not given.ndim and 0 < given < FAR**2:
         area = float(given)

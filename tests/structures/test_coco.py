@@ -128,7 +128,7 @@ def test_a_box_that_is_none_is_that_of_the_keypoints_and_counted(write, bbox):
     assert second.bbox is None and second.problem and second.ignored and not first.ignored
     counted = ' '.join(file.notes)
     assert 'get the box around their keypoints: 1 (first: annotation 1)' in counted
-    assert 'without one are dropped: 1 (first: annotation 2)' in counted
+    assert 'are dropped: 1 (first: annotation 2)' in counted
 
 
 def test_nulls_and_strings_have_their_obvious_meaning(write):
