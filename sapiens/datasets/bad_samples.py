@@ -8,7 +8,6 @@ import os
 import tempfile
 import uuid
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +53,6 @@ class BadSampleLog:
             file.seek(offset)
             lines = file.read()
         return [json.loads(line) for line in lines.splitlines()], offset + len(lines)
-
-
-def parts_of(dataset: Any) -> Iterator[Any]:
-    """The data set and all that it wraps."""
-    yield dataset
-    inner = vars(dataset).get('datasets') or [d for d in [vars(dataset).get('dataset')] if d is not None]
-    for part in inner:
-        yield from parts_of(part)
 
 
 def _remove(path: Path, owner: int) -> None:
