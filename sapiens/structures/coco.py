@@ -160,6 +160,8 @@ def parse_coco(
     for position, annotation in enumerate(objects_of(document, 'annotations', path)):
         if file.is_person(annotation.get('category_id')):
             file.persons.append(_read_person(annotation, position, file, order))
+        else:
+            notes.add('annotations of other categories, left out', f'category {annotation["category_id"]}')
     repeated = Counter(person.id for person in file.persons)
     for identifier, count in repeated.items():
         if count > 1:
@@ -202,6 +204,7 @@ def choose_category(
 def _read_images(entries: list[dict[str, Any]], path: str, notes: Notes) -> dict[int | str, CocoImage]:
     images: dict[int | str, CocoImage] = {}
     known: dict[str, CocoImage] = {}
+    named: dict[str, CocoImage] = {}
     for position, entry in enumerate(entries):
         identifier, name = entry.get('id'), entry.get('file_name')
         if isinstance(identifier, float) and identifier.is_integer():
@@ -219,6 +222,8 @@ def _read_images(entries: list[dict[str, Any]], path: str, notes: Notes) -> dict
                                 'each image its own id (and its persons the same)')  # fmt: skip
             notes.add('images that are listed twice', name)
             continue
+        if named.setdefault(name, image) is not image:
+            notes.add('images that are listed under two ids', f"'{name}', ids {named[name].id} and {identifier}")
         images[identifier] = image
     return images
 
@@ -290,16 +295,19 @@ def _read_person(
     bbox = read_box(annotation.get('bbox'), where)
     problem = box_problem(bbox, size)
     if problem:
-        around = box_around(keypoints)
+        points = None if keypoints is not None else as_numbers(annotation.get('keypoints') or [])
+        # Without a vocabulary any number of points tells where the person is.
+        around = box_around(keypoints if points is None or points.size % 3 else points.reshape(-1, 3))
         bbox = None if box_problem(around, size) else around
-        what = 'without one are dropped' if bbox is None else 'get the box around their keypoints'
+        what = 'and without keypoints are dropped' if bbox is None else 'get the box around their keypoints'
         notes.add(f'persons with {problem} {what}', name)
     given = as_numbers(annotation.get('area'))
     if given is not None and not given.ndim and 0 < given < FAR**2:
         area = float(given)
     else:
         area = 0.0 if bbox is None else float(bbox[2:].prod()) * AREA_OF_BOX
-        notes.add(f'persons without an area, taken as {AREA_OF_BOX} of the box', name)
+        if order is not None:  # of boxes alone nobody asks the area
+            notes.add(f'persons without an area, taken as {AREA_OF_BOX} of the box', name)
     score = read_score(annotation.get('score', 1.0), where)
     return CocoPerson(identifier, image_id, bbox, keypoints, area, crowd, valid, problem, score)
 
