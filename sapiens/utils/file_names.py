@@ -106,10 +106,10 @@ class PathIndex:
         best = max(score for score, _ in scores.values())
         found = [(key, text) for key, (score, text) in scores.items() if score == best]
         if len(found) > 1:
-            (first, text), (second, other) = found[:2]
-            if text == other:
-                raise UserError(f"{self.source}: '{text}' is listed twice, as {first} and as {second}; keep one")
-            raise UserError(f"{self.source}: '{path}' may be '{text}' or '{other}'; name the images with their folders")
+            (first, one), (second, two) = found[:2]
+            if one == two:
+                raise UserError(f"{self.source}: '{one}' is listed twice, as {first} and as {second}; keep one")
+            raise UserError(f"{self.source}: '{path}' may be '{one}' or '{two}'; name the images with their folders")
         key, text = found[0]
         other = self._taken.setdefault(key, parts)
         if _common_end(other[:-1], parts[:-1]) < min(len(other), len(parts)) - 1:

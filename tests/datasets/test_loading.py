@@ -134,9 +134,11 @@ def test_orientation_is_applied_as_pil_does(kind, orientation):
 
 
 def test_images_of_other_kinds_are_counted_and_named(tmp_path):
-    for name in ('a.heic', 'b.HEIC', 'c.avif', 'd.gif', 'e.txt', '._f.heic'):
+    for name in ('a.heic', 'b.HEIC', 'c.avif', 'd.gif', 'd.FLV', 'e.txt', '._f.heic'):
         (tmp_path / name).write_bytes(b'x')
-    with pytest.raises(UserError, match=r'left out 2 HEIC, 1 AVIF, 1 GIF \(a.heic, b.HEIC, c.avif, ...\).*to JPEG'):
+    with pytest.raises(
+        UserError, match=r'left out 2 HEIC, 1 AVIF, 1 FLV, 1 GIF \(a.heic, b.HEIC, c.avif, ...\).*to JPEG'
+    ):
         find_images(tmp_path)
     (tmp_path / 'photo.jfif').write_bytes(JPEG)
     found, note = find_images(tmp_path)
