@@ -11,6 +11,7 @@ import numpy as np
 
 from ..structures.geometry import align_scale_shift
 from .detectors import Detections
+from .outlines import BOX_MARGIN, fit_outline, in_box, nearest_parts
 from .predictor import Crop
 from .results import DepthMap, ImageResult, KeypointSet, NormalMap, PartMap
 from .sources import Frame
@@ -104,7 +105,7 @@ def _parts(pending: PendingImage, size: tuple[int, int]) -> tuple[PartMap, np.nd
     owner = np.full(size, -1, np.int32)
     for crop in crops:
         window = _window(crop.region)
-        found = crop.sample.pred_part_map.numpy()
+        found = _own_parts(pending, crop)
         taken = found > 0
         if scored:
             score = crop.sample.pred_part_scores.numpy()
@@ -116,6 +117,18 @@ def _parts(pending: PendingImage, size: tuple[int, int]) -> tuple[PartMap, np.nd
         owner[window][taken] = crop.person
     by_person = any(crop.person >= 0 for crop in crops)
     return PartMap(ids, pending.vocabularies['seg'], best if scored else None), owner if by_person else None
+
+
+def _own_parts(pending: PendingImage, crop: Crop) -> np.ndarray:
+    """Part map of a crop, without what it shows beside its person."""
+    parts = crop.sample.pred_part_map.numpy()
+    if crop.person < 0 or pending.persons is None:
+        return parts
+    inside = in_box(pending.persons.boxes[crop.person], crop.region, BOX_MARGIN)
+    if 'pred_person' not in crop.sample:
+        return np.where(inside, parts, 0)
+    image = pending.frame.image[_window(crop.region)]
+    return nearest_parts(parts, fit_outline(image, crop.sample.pred_person.numpy(), inside))
 
 
 def _values(
@@ -137,9 +150,7 @@ def _values(
         elif len(persons) == 1 or pending.persons is None:
             mine = np.ones(values.shape[:2], bool)
         else:
-            box, (x0, y0, x1, y1) = pending.persons.boxes[crop.person], crop.region
-            x, y = np.arange(x0, x1), np.arange(y0, y1)
-            mine = ((y >= box[1]) & (y <= box[3]))[:, None] & ((x >= box[0]) & (x <= box[2]))[None]
+            mine = in_box(pending.persons.boxes[crop.person], crop.region)
         if whole is not None and task == 'depth':
             values = _align(values, whole[window], mine)
         data[window][mine] = values[mine]

@@ -153,31 +153,23 @@ def _explain(head: bytes) -> str:
     return 'not a checkpoint (it does not begin like one); check that the download is the file itself'
 
 
-class _Window(io.RawIOBase):
-    """A part of a file as a file, for archives in archives."""
+class _Window:
+    """A part of a file as a file, for archives in archives; has what `zipfile` needs to list one."""
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
-        self.file, self.start, self.size, self.at = file, start, size, 0
-
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
+        self.file, self.start, self.size = file, start, size
+        self.seek(0)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        self.at = max(0, offset + (0, self.at, self.size)[whence])
-        return self.at
+        origin = (0, self.tell(), self.size)[whence]
+        return self.file.seek(self.start + max(0, origin + offset)) - self.start
 
     def tell(self) -> int:
-        return self.at
+        return self.file.tell() - self.start
 
-    def readinto(self, buffer: Any) -> int:
-        self.file.seek(self.start + self.at)
-        data = self.file.read(max(0, min(len(buffer), self.size - self.at)))
-        buffer[: len(data)] = data
-        self.at += len(data)
-        return len(data)
+    def read(self, count: int = -1) -> bytes:
+        left = max(0, self.size - self.tell())
+        return self.file.read(left if count < 0 else min(count, left))
 
 
 @dataclass
@@ -206,7 +198,7 @@ class _Archive:
 
 
 def _entries(file: BinaryIO, start: int, size: int) -> _Archive:
-    with zipfile.ZipFile(io.BufferedReader(_Window(file, start, size))) as archive:
+    with zipfile.ZipFile(_Window(file, start, size)) as archive:
         infos = archive.infolist()
     tops = {info.filename.partition('/')[0] for info in infos if '/' in info.filename}
     top = f'{tops.pop()}/' if len(tops) == 1 and all('/' in info.filename for info in infos) else ''

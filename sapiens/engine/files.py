@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from ..utils.files import replace_when_done
 from .containers import DAMAGE, CheckpointError, Content, damaged, open_content
@@ -80,7 +81,7 @@ def load_plain(path: str | Path) -> Any:
         CheckpointError: See `open_checkpoint`.
     """
     with open_checkpoint(path) as content:
-        content.fill(_tensors_in(content.data))
+        content.fill(leaf for leaf in tree_leaves(content.data) if isinstance(leaf, torch.Tensor))
         return content.data
 
 
@@ -130,14 +131,6 @@ def find_state_dict(content: Any) -> dict[str, torch.Tensor]:
         if inner:
             return inner
     return {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
-
-
-def _tensors_in(data: Any) -> Iterator[torch.Tensor]:
-    if isinstance(data, torch.Tensor):
-        yield data
-    elif isinstance(data, (Mapping, list, tuple)):
-        for value in data.values() if isinstance(data, Mapping) else data:
-            yield from _tensors_in(value)
 
 
 def check_finite(state: Mapping[str, torch.Tensor], source: str) -> None:

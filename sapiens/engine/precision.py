@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from mmengine.device import get_device
 from mmengine.logging import print_log
-from mmengine.optim import OptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import nn
 
 from ..errors import UserError
@@ -151,8 +151,8 @@ def bf16_is_faster_here() -> bool:
 
 
 @OPTIM_WRAPPERS.register_module()
-class MixedPrecisionOptimWrapper(OptimWrapper):
-    """Forward passes in bf16 or fp16 by autocast; parameters, gradients and optimiser stay in fp32.
+class MixedPrecisionOptimWrapper(AmpOptimWrapper):
+    """mmengine's `AmpOptimWrapper` on any device: forward passes in bf16 or fp16, parameters and optimiser in fp32.
 
     fp16 scales the loss so that small gradients survive, and skips steps that overflow. A config need not name this
     wrapper: the runner takes it where ``precision`` is half, and on every GPU since it does not wait for the norm of
@@ -169,28 +169,16 @@ class MixedPrecisionOptimWrapper(OptimWrapper):
     def __init__(self, dtype: str = 'bf16', **kwargs: Any) -> None:
         if dtype not in NAMES:
             raise UserError(f"mixed precision is 'bf16' or 'fp16', not '{dtype}'")
-        super().__init__(**kwargs)
+        OptimWrapper.__init__(self, **kwargs)  # its own wants a GPU
         self.precision = choose_precision(dtype, training=True)
-        self.scaler = torch.amp.GradScaler(self.precision.device, enabled=self.precision.dtype == torch.float16)
+        self.loss_scaler = torch.amp.GradScaler(self.precision.device, enabled=self.precision.dtype == torch.float16)
+        self._scale_update_param = None
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Autocast, inside the context that delays gradient exchange while gradients accumulate."""
-        with super().optim_context(model), self.precision.autocast():
+        with OptimWrapper.optim_context(self, model), self.precision.autocast():
             yield
-
-    def backward(self, loss: torch.Tensor, **kwargs: Any) -> None:
-        """Back-propagate the scaled loss."""
-        self.scaler.scale(loss).backward(**kwargs)
-        self._inner_count += 1
-
-    def step(self, **kwargs: Any) -> None:
-        """Unscale, clip and step; fp16 steps with infinite gradients are skipped."""
-        if self.clip_grad_kwargs:
-            self.scaler.unscale_(self.optimizer)
-            self._clip_grad()
-        self.scaler.step(self.optimizer, **kwargs)
-        self.scaler.update()
 
     def _clip_grad(self) -> None:
         parameters = [p for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
@@ -198,14 +186,7 @@ class MixedPrecisionOptimWrapper(OptimWrapper):
         if norm is not None:  # of sharded gradients each process knows its part
             self.grad_norm = norm.full_tensor() if hasattr(norm, 'full_tensor') else norm
 
-    def state_dict(self) -> dict:
-        """State of the optimiser and the loss scale."""
-        return {**super().state_dict(), 'loss_scaler': self.scaler.state_dict()}
-
     def load_state_dict(self, state_dict: dict) -> None:
-        """Restore the optimiser and, where the checkpoint has one, the loss scale."""
-        state_dict = dict(state_dict)
-        scaler = state_dict.pop('loss_scaler', None)
-        if scaler and self.scaler.is_enabled():
-            self.scaler.load_state_dict(scaler)
-        super().load_state_dict(state_dict)
+        """Restore the optimiser and, where the checkpoint has one that is of use here, the loss scale."""
+        unused = not self.loss_scaler.is_enabled() or not state_dict.get('loss_scaler')
+        super().load_state_dict({k: v for k, v in state_dict.items() if not (unused and k == 'loss_scaler')})

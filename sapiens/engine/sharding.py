@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 from ..errors import UserError
 from .precision import Precision
@@ -158,15 +159,7 @@ def whole_optimizer(optim_wrapper: Any, model: nn.Module) -> dict:
         named = _distributed().get_optimizer_state_dict(model, optimizer, options=_options(cpu_offload=True))
         number = {name: i for i, name in enumerate(optimizer_names(optimizer, model))}
         state['state'] = {number[name]: value for name, value in named.get('state', {}).items()}
-    return _on_cpu(state) if is_main_process() else state
-
-
-def _on_cpu(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {key: _on_cpu(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return type(data)(_on_cpu(value) for value in data)
-    return data.detach().cpu() if torch.is_tensor(data) else data
+    return tree_map_only(torch.Tensor, lambda t: t.detach().cpu(), state) if is_main_process() else state
 
 
 def optimizer_settings(optim_wrapper: Any) -> dict:

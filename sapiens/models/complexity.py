@@ -13,7 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..structures import HumanDataSample
 from .pretrain import MAEPretrainer
 
-_PATHS = {'decoder': 'neck'}
+aten = torch.ops.aten
+# What the paper counts beside LayerNorm: one operation per multiply-add, of which the counter sees two.
+_PRODUCTS = (aten.mm, aten.addmm, aten.convolution)
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -21,19 +23,9 @@ def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _paper_flops(module: nn.Module, output: torch.Tensor) -> int:
-    """One operation per multiply-add of linear and convolution layers, 5 per LayerNorm element (Table 2)."""
-    if isinstance(module, nn.Linear):
-        return output.numel() * module.in_features
-    if isinstance(module, nn.ConvTranspose2d):
-        # Every input pixel meets the whole kernel: count by the input's size, the output being stride times larger.
-        pixels = output[:, 0].numel() // math.prod(module.stride)
-        return pixels * module.in_channels * module.out_channels * math.prod(module.kernel_size)
-    if isinstance(module, nn.Conv2d):
-        return output.numel() * module.in_channels // module.groups * math.prod(module.kernel_size)
-    if isinstance(module, nn.LayerNorm):
-        return 5 * output.numel()
-    return 0
+def _norm_flops(shape: tuple[int, ...], *_: Any, **__: Any) -> int:
+    """5 operations per LayerNorm element (Table 2)."""
+    return 5 * math.prod(shape)
 
 
 def count_flops(model: nn.Module, shape: tuple[int, int]) -> dict[str, tuple[int, int]]:
@@ -47,37 +39,25 @@ def count_flops(model: nn.Module, shape: tuple[int, int]) -> dict[str, tuple[int
         Module name (``'whole'``, ``'backbone'``, ``'heads.pose'``, ``'neck'`` or ``'decoder'``) -> (operations by
         the paper's convention, true operations: two per multiply-add, attention included).
     """
-    names = {'backbone': model.backbone}
-    names |= {f'heads.{task}': head for task, head in getattr(model, 'heads', {}).items()}
+    names = ['backbone', *(f'heads.{task}' for task in getattr(model, 'heads', {}))]
+    paths = {name: f'{type(model).__name__}.{name}' for name in names}
     if getattr(model, 'neck', None) is not None:
-        names['decoder' if isinstance(model, MAEPretrainer) else 'neck'] = model.neck
-    paper = dict.fromkeys([*names, 'whole'], 0)
-    handles = []
-
-    def watch(module: nn.Module, keys: list[str]) -> None:
-        def hook(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-            for key in keys:
-                paper[key] += _paper_flops(module, output)
-
-        handles.append(module.register_forward_hook(hook))
-
-    for path, module in model.named_modules():
-        if not list(module.children()):
-            inside = [key for key in names if path.startswith(_PATHS.get(key, key) + '.')]
-            watch(module, ['whole', *inside])
+        paths['decoder' if isinstance(model, MAEPretrainer) else 'neck'] = f'{type(model).__name__}.neck'
     training = model.training
     model.eval()
     try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        norms = {aten.native_layer_norm: _norm_flops}
+        with FlopCounterMode(display=False, custom_mapping=norms) as counter, torch.no_grad():
             model(torch.empty(1, 3, *shape, device='meta'))
     finally:
         model.train(training)
-        for handle in handles:
-            handle.remove()
-    counts = {key: sum(ops.values()) for key, ops in counter.get_flop_counts().items()}
-    root, total = type(model).__name__, counter.get_total_flops()
-    true = {key: counts.get(f'{root}.{_PATHS.get(key, key)}', 0) for key in names} | {'whole': total}
-    return {key: (paper[key], true[key]) for key in paper}
+    found = {}
+    for name, path in {**paths, 'whole': 'Global'}.items():
+        operations = counter.get_flop_counts().get(path, {})
+        extra = operations.pop(aten.native_layer_norm, 0)
+        products = sum(operations.get(kind, 0) for kind in _PRODUCTS)
+        found[name] = products // 2 + extra, sum(operations.values())
+    return found
 
 
 def count_training_flops(model: nn.Module, shape: tuple[int, int] | None = None) -> int:

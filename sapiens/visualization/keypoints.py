@@ -18,8 +18,6 @@ def draw_keypoints(
     scores: np.ndarray | None,
     vocabulary: str | KeypointVocabulary,
     threshold: float = 0.3,
-    radius: float | None = None,
-    thickness: float | None = None,
 ) -> np.ndarray:
     """Draw the keypoints and skeletons of one or several people.
 
@@ -31,8 +29,6 @@ def draw_keypoints(
         keypoints: ``(K, 2)`` or ``(N, K, 2)``, x and y in pixels; points that are not finite are left out.
         scores: ``(K,)`` or ``(N, K)``; ``None`` draws every point.
         threshold: Points with a lower score are left out, and lines that end in them.
-        radius: Largest radius of a dot in pixels; by default it follows the size of image and person.
-        thickness: Width of a line in pixels; by default it follows the size of image and person.
 
     Returns:
         A new ``(H, W, 3)`` uint8 RGB image.
@@ -45,12 +41,11 @@ def draw_keypoints(
     shown = (scores >= threshold) & np.isfinite(keypoints).all(-1)
     for points, visible in zip(keypoints, shown, strict=True):
         if visible.any():
-            width = thickness
-            if width is None:  # between 0.4 and 1 times the image's, growing with the person's extent
-                limit = line_width(*canvas.shape[:2])
-                width = float(np.clip(np.ptp(points[visible], axis=0).max() / 130, 0.4 * limit, limit))
+            # Between 0.4 and 1 times the image's, growing with the person's extent.
+            limit = line_width(*canvas.shape[:2])
+            width = float(np.clip(np.ptp(points[visible], axis=0).max() / 130, 0.4 * limit, limit))
             _draw_skeleton(canvas, points, visible, names, width)
-            _draw_dots(canvas, points, visible, names, 1.4 * width if radius is None else radius)
+            _draw_dots(canvas, points, visible, names, 1.4 * width)
     return canvas
 
 
@@ -59,7 +54,6 @@ def draw_boxes(
     boxes: np.ndarray,
     labels: Sequence[str] | None = None,
     color: tuple[int, int, int] = (255, 196, 0),
-    thickness: float | None = None,
 ) -> np.ndarray:
     """Draw boxes with an optional label above each.
 
@@ -67,13 +61,12 @@ def draw_boxes(
         image: ``(H, W, 3)`` uint8 RGB.
         boxes: ``(N, 4)``: x1, y1, x2, y2 in pixels.
         labels: One for each box; '' is none.
-        thickness: Width of a line in pixels; by default it follows the size of the image.
 
     Returns:
         A new ``(H, W, 3)`` uint8 RGB image.
     """
     canvas = new_canvas(image)
-    width = thickness or line_width(*canvas.shape[:2])
+    width = line_width(*canvas.shape[:2])
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     for i, box in enumerate(boxes):
         (x1, y1), (x2, y2) = fixed(box[:2]).tolist(), fixed(box[2:]).tolist()

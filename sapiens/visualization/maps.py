@@ -20,15 +20,13 @@ def draw_parts(
     part_map: np.ndarray,
     vocabulary: str | PartVocabulary,
     alpha: float = 0.55,
-    outline: bool = True,
 ) -> np.ndarray:
-    """Lay the part colours over the image; the background (id 0) and unlabelled pixels (255) stay as they are.
+    """Lay the part colours over the image, with dark borders; background (id 0) and unlabelled pixels (255) stay.
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB.
         part_map: ``(H, W)`` integer part ids, 255 = ignore.
         alpha: Weight of the colours, 0 to 1.
-        outline: Darken the borders between parts.
 
     Returns:
         A new ``(H, W, 3)`` uint8 RGB image.
@@ -53,11 +51,10 @@ def draw_parts(
     painted = (part_map != 0) & (part_map != 255)
     mixed = cv2.addWeighted(canvas, 1 - alpha, table[part_map], alpha, 0)
     canvas[painted] = mixed[painted]
-    if outline:
-        size = 1 + 2 * round(line_width(*canvas.shape[:2]) / 4)
-        kernel = np.ones((max(size, 2), max(size, 2)), np.uint8)
-        border = (cv2.dilate(part_map, kernel) != cv2.erode(part_map, kernel)) & painted
-        canvas[border] = (canvas[border] * 0.6).astype(np.uint8)
+    size = 1 + 2 * round(line_width(*canvas.shape[:2]) / 4)
+    kernel = np.ones((max(size, 2), max(size, 2)), np.uint8)
+    border = (cv2.dilate(part_map, kernel) != cv2.erode(part_map, kernel)) & painted
+    canvas[border] = (canvas[border] * 0.6).astype(np.uint8)
     return canvas
 
 

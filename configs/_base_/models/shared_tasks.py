@@ -23,6 +23,7 @@ model = dict(
             dropout=0.0,
             person_first=True,
             least_region=0.2,
+            with_person=True,
             # Who is a person matters most to those who look.
             loss=dict(loss_weight=2.0),
         ),

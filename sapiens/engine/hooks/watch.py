@@ -65,7 +65,7 @@ class NaNGuardHook(Hook):
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Check the losses, which are averages over all processes, and the gradient norm."""
         bad = [name for name, value in (outputs or {}).items() if name != 'grad_norm' and is_bad(value)]
-        scaler = getattr(runner.optim_wrapper, 'scaler', None)
+        scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
         if not bad and not (scaler is not None and scaler.is_enabled()):
             norm = runner.message_hub.log_scalars.get('train/grad_norm')
             if norm is not None and len(norm.data[0]) and is_bad(norm.current()):

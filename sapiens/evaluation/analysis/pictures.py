@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,7 +25,6 @@ from ..report import EvaluationReport
 # RGB
 _LABEL, _PREDICTED, _LINK = (60, 220, 60), (255, 70, 70), (255, 220, 60)
 _PANEL_HEIGHT = 420
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def write_worst(metric: HumanMetric, folder: str | Path, image_root: str | Path | None = None) -> list[Path]:
@@ -54,36 +54,34 @@ def write_worst(metric: HumanMetric, folder: str | Path, image_root: str | Path 
     return paths
 
 
-def write_confusion(report: EvaluationReport, path: str | Path, cell: int = 26) -> Path:
+def write_confusion(report: EvaluationReport, path: str | Path) -> Path:
     """Draw the confusion matrix of a `PartIoU` report: rows are labels and sum to 100 %, columns are predictions.
 
     Args:
         report: With ``extra['confusion']``, ``(C, C + 1)`` counts, and ``extra['names']``.
     """
-    counts, names = np.asarray(report.extra['confusion'], np.float64)[:, :-1], report.extra['names']
-    total = np.asarray(report.extra['confusion']).sum(1)
-    margin = 12 + max(cv2.getTextSize(name, _FONT, 0.42, 1)[0][0] for name in names)
-    side = cell * len(names)
-    canvas = np.full((margin + side + 8, margin + side + 8, 3), 255, np.uint8)
-    for i, name in enumerate(names):
-        strip = np.full((cell, margin, 3), 255, np.uint8)
-        cv2.putText(strip, name, (6, cell - 8), _FONT, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
-        begin, end = margin + i * cell, margin + (i + 1) * cell
-        canvas[begin:end, :margin] = strip
-        canvas[:margin, begin:end] = cv2.rotate(strip, cv2.ROTATE_90_COUNTERCLOCKWISE)
-    for row in range(len(names)):
-        for column in range(len(names)):
-            share = counts[row, column] / total[row] if total[row] else 0.0
-            # The square root lets rare confusions be seen.
-            tone = float(np.sqrt(share))
-            ink = np.array([10, 110, 60] if row == column else [190, 40, 30])
-            colour = (255 - (255 - ink) * tone) if total[row] else np.full(3, 235)
-            x, y = margin + column * cell, margin + row * cell
-            cv2.rectangle(canvas, (x, y), (x + cell - 2, y + cell - 2), colour.tolist(), -1)
-            if share >= 0.005:
-                text = (255, 255, 255) if tone > 0.6 else (40, 40, 40)
-                cv2.putText(canvas, f'{share * 100:.0f}', (x + 3, y + cell - 9), _FONT, 0.33, text, 1, cv2.LINE_AA)
-    write_atomic(path, encode_image(canvas, '.png'))
+    from matplotlib.figure import Figure  # mmengine brings it
+
+    counts, names = np.asarray(report.extra['confusion'], np.float64), report.extra['names']
+    labelled = counts.sum(1, keepdims=True)
+    shares = np.divide(counts[:, :-1], labelled, out=np.full((len(names), len(names)), np.nan), where=labelled > 0)
+    # The square root lets rare confusions be seen.
+    tones, right = np.sqrt(shares), np.eye(len(names), dtype=bool)
+    figure = Figure(figsize=(2.5 + 0.26 * len(names),) * 2, layout='constrained')
+    axes = figure.subplots()
+    axes.set_facecolor('0.92')  # of classes that nobody labelled
+    for cells, colours in ((right, 'Greens'), (~right, 'Reds')):
+        axes.imshow(np.where(cells, tones, np.nan), colours, vmin=0, vmax=1.2)
+    for row, column in np.argwhere(shares >= 0.005):
+        colour = 'white' if tones[row, column] > 0.6 else '0.2'
+        share = f'{shares[row, column] * 100:.0f}'
+        axes.text(column, row, share, ha='center', va='center', fontsize=7, color=colour)
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
+    axes.xaxis.tick_top()
+    data = io.BytesIO()
+    figure.savefig(data, dpi=100)
+    write_atomic(path, data.getvalue())
     return Path(path)
 
 

@@ -38,6 +38,8 @@ class PartHead(DenseHead):
             background is taken for a person because of them.
         least_region: Regions of parts smaller than this share of the largest one are background in predictions: what
             lies apart from the person is seldom a part of it; 0 keeps all.
+        with_person: Also put out the log-odds of a person, by which `sapiens.apis` fits outlines to the image's edges:
+            a coarse map knows where somebody is, but not to the pixel where they end.
 
     Raises:
         UserError: The vocabulary is not one of parts.
@@ -54,6 +56,7 @@ class PartHead(DenseHead):
         with_scores: bool = False,
         person_first: bool = False,
         least_region: float = 0.0,
+        with_person: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         vocabulary = load_vocabulary(vocabulary)
@@ -61,7 +64,7 @@ class PartHead(DenseHead):
             raise UserError(f"PartHead needs a part vocabulary; '{vocabulary.name}' has keypoints")
         super().__init__(in_channels, vocabulary.num_classes, deconv_channels, conv_channels, dropout, init_cfg)
         self.vocabulary, self.with_scores = vocabulary, with_scores
-        self.person_first, self.least_region = person_first, least_region
+        self.person_first, self.least_region, self.with_person = person_first, least_region, with_person
         loss = {'type': 'sapiens.WeightedCrossEntropy', **(loss or {})}
         kind = MODELS.get(loss['type']) if isinstance(loss['type'], str) else loss['type']
         if 'class_weight' in inspect.signature(kind).parameters:
@@ -130,7 +133,7 @@ class PartHead(DenseHead):
         return loss * getattr(self.loss_module, 'loss_weight', 1.0)
 
     def fields(self, values: torch.Tensor, *frame: Any) -> dict[str, torch.Tensor]:
-        """``pred_part_map`` (H, W) uint8, and ``pred_part_scores`` if asked for."""
+        """``pred_part_map`` (H, W) uint8; ``pred_part_scores`` and ``pred_person`` (H, W) if asked for."""
         if self.least_region:
             values = values.clone()
             values[0, small_regions(values[1:].amax(0) > values[0], self.least_region)] = values.amax() + 10
@@ -138,6 +141,9 @@ class PartHead(DenseHead):
         if self.with_scores:
             best = values.softmax(0).amax(0, keepdim=True)
             fields['pred_part_scores'] = map_to_original(best, *frame)[0]
+        if self.with_person:
+            person = values[1:].amax(0, keepdim=True) - values[:1]
+            fields['pred_person'] = map_to_original(person, *frame)[0]
         return fields
 
 
