@@ -21,20 +21,8 @@ from .storage import read_bytes, readable_name
 IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.jfif', '.jpe', '.png', '.webp', '.bmp', '.tif', '.tiff')
 VIDEO_EXTENSIONS = ('.mp4', '.mov', '.avi', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.ts', '.mts', '.m2ts', '.wmv',
                     '.asf', '.flv', '.3gp', '.3g2', '.ogv', '.mxf', '.vob', '.gif')  # fmt: skip
-LEFT_OUT = (
-    '.heic',
-    '.heif',
-    '.avif',
-    '.jxl',
-    '.jp2',
-    '.psd',
-    '.dng',
-    '.cr2',
-    '.cr3',
-    '.nef',
-    '.arw',
-    *VIDEO_EXTENSIONS,
-)
+LEFT_OUT = ('.heic', '.heif', '.avif', '.jxl', '.jp2', '.psd', '.dng', '.cr2', '.cr3', '.nef', '.arw',
+            *VIDEO_EXTENSIONS)  # fmt: skip
 """What is not read from folders; one that has some is told how many were left out."""
 # OpenCV 4.11 decodes to RGB at no cost; flag 1 asks for BGR.
 _RGB = getattr(cv2, 'IMREAD_COLOR_RGB', 0)
@@ -74,6 +62,11 @@ def decode_image(data: bytes, name: str, reduce: int = 1) -> np.ndarray:
         image = None
     if image is None:
         raise UserError(f'{name}: is {_kind(data)}; replace it by a JPEG, PNG, WebP, TIFF or BMP')
+    whole = (
+        cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data[2:4] in (b'*\0', b'\0*') else image
+    )
+    if whole is not None and whole.dtype.kind == 'f':  # of a TIFF
+        raise UserError(f'{name}: holds floating-point numbers, whose white is not known; save it with 8 or 16 bits')
     image = image if _RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return image if orientation == 1 else _upright(image, orientation)
 
