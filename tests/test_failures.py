@@ -416,7 +416,7 @@ def test_configs_that_are_none(run_script, script):
     for name, content, message in (
         ('syntax.py', b'a = (\n', r'syntax.py:1: .* never closed'),
         ('empty.py', b'', 'empty.py: has no (train_dataloader|test_dataloader|model)'),
-        ('binary.py', bytes(range(256)), 'binary.py: is not a text file'),
+        ('binary.py', bytes(range(256)), 'binary.py: is not UTF-8 text; save it as UTF-8'),
         ('words.txt', b'hello', r'words.txt: a config is a \.py file'),
         ('base.py', b"_base_ = 'gone.py'", "base.py:1: _base_ 'gone.py' does not exist"),
     ):

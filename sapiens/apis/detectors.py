@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 from mmengine.logging import print_log
 
+from ..datasets.transforms.loading import check_size
 from ..errors import MissingPackageError, UserError
 from ..registry import DETECTORS
 from ..structures.coco_results import read_coco_boxes
@@ -171,16 +172,31 @@ class BoxFile:
     """
 
     def __init__(self, path: str | Path, threshold: float | str = 0.3, category: str | int | None = None) -> None:
+        self.path, self._missed = path, False
         self.boxes = read_coco_boxes(path, category=category, threshold=float(threshold))
         for note in self.boxes.notes:
             print_log(f'{path}: {note}', logger='current', level=logging.WARNING)
 
     def __call__(self, frame: Frame) -> Detections:
-        """Boxes of that image; none when the file has none."""
+        """Boxes of that image; none, with a warning, when the file does not list it.
+
+        Raises:
+            UserError: The image is of another size than the file says.
+        """
         # Frames of a video have names of their own; its path is that of the whole.
-        found = None if frame.path and frame.time is None else self.boxes.find(frame.name)
-        found = self.boxes.find(frame.path) if found is None and frame.path else found
-        return make_detections([], []) if found is None else make_detections(found[:, :4], found[:, 4])
+        key = None if frame.path and frame.time is None else self.boxes.find(frame.name)
+        key = self.boxes.find(frame.path) if key is None and frame.path else key
+        if key is None:
+            if not self._missed:
+                note = f'{self.path}: does not list {frame.path or frame.name}, so nobody is looked for there'
+                print_log(note, logger='current', level=logging.WARNING)
+            self._missed = True
+            return make_detections([], [])
+        told = self.boxes.sizes.get(key)
+        if told:
+            height, width = frame.image.shape[:2]
+            check_size(told, (height, width), frame.data or b'', str(frame.path or frame.name))
+        return make_detections(self.boxes.boxes[key][:, :4], self.boxes.boxes[key][:, 4])
 
 
 @DETECTORS.register_module()

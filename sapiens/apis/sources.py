@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -103,8 +104,8 @@ def find_files(text: str) -> tuple[list[Path], str]:
         if not matches:
             raise UserError(f'{text}: no file matches this pattern')
         return matches, ''
-    if text.startswith(('http:', 'https:')):
-        raise UserError(f'{text}: download the image first and give its path')
+    if '://' in text:
+        raise UserError(f'{text}: is a URL; download the file first and give its path')
     raise UserError(f'{path}: no such file; check the path')
 
 
@@ -161,8 +162,8 @@ class _Reader:
         """Frames of any source."""
         if isinstance(source, Frame):
             yield source
-        elif isinstance(source, (str, Path)):
-            yield from self._path(str(source))
+        elif isinstance(source, (str, os.PathLike)):
+            yield from self._path(os.fsdecode(source))
         elif isinstance(source, (bytes, bytearray, memoryview)):
             yield _from_bytes(bytes(source), 'image')
         elif isinstance(source, (int, np.integer)) and not isinstance(source, bool):
@@ -260,7 +261,7 @@ class _Reader:
         yield Frame(np.ascontiguousarray(array[..., :3] if color == 'rgb' else array[..., 2::-1]), 'image')
 
     def _tensor(self, tensor: torch.Tensor) -> Iterator[Frame]:
-        if tensor.ndim not in (3, 4) or tensor.shape[-3] not in (1, 3) or 0 in tensor.shape:
+        if tensor.ndim not in (3, 4) or tensor.shape[-3] not in (1, 3, 4) or 0 in tensor.shape:
             raise UserError(f'an image tensor is (3, H, W) or (N, 3, H, W), not {tuple(tensor.shape)}')
         values = tensor.detach().cpu()
         if values.is_floating_point():
@@ -311,6 +312,9 @@ def _from_pil(image: Any) -> Frame:
         raise UserError(f'{name}: the image cannot be read ({error}); replace it') from None
     if image.mode.startswith('I;16') or image.mode in ('I', 'F'):
         values = np.asarray(image, np.float64)
-        top = 65535 if values.max() > 255 else 255
+        tops = {'F': (1, 255, 65535), 'I': (255, 65535)}.get(image.mode, (65535,))
+        top = next((top for top in tops if values.min() >= 0 and values.max() <= top), None)
+        if top is None:
+            raise UserError(f'{name}: its values are {values.min():.3g} to {values.max():.3g}; convert it to 8 bits')
         return Frame(np.repeat((values / top * 255).round().astype(np.uint8)[..., None], 3, axis=2), name)
     return Frame(np.array(image.convert('RGB')), name)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..datasets.image_files import VIDEO_EXTENSIONS
 from ..errors import UserError
 from ..utils.files import replace_when_done
 from .background import WriteBehind
@@ -20,7 +21,7 @@ from .results import ImageResult
 from .saving import describe_result
 from .sources import Failure
 from .tracking import Tracker, smooth
-from .video import VIDEO_EXTENSIONS, is_video, video_facts
+from .video import is_video, video_facts
 from .video_writer import VideoWriter
 
 

@@ -11,9 +11,9 @@ from typing import Any, BinaryIO
 import cv2
 import numpy as np
 
+from ..datasets.image_files import VIDEO_EXTENSIONS
 from ..errors import UserError
 
-VIDEO_EXTENSIONS = ('.mp4', '.mov', '.avi', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.ts', '.mts', '.wmv', '.gif')
 Timed = tuple[int, float, np.ndarray]
 
 

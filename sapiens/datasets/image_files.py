@@ -19,8 +19,11 @@ from ..errors import UserError
 from .storage import read_bytes, readable_name
 
 IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.jfif', '.jpe', '.png', '.webp', '.bmp', '.tif', '.tiff')
-OTHER_IMAGES = ('.heic', '.heif', '.avif', '.gif', '.jxl', '.jp2', '.psd', '.dng', '.cr2', '.cr3', '.nef', '.arw')
-"""Images that are not read; a folder that has some is told how many were left out."""
+VIDEO_EXTENSIONS = ('.mp4', '.mov', '.avi', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.ts', '.mts', '.m2ts', '.wmv',
+                    '.asf', '.flv', '.3gp', '.3g2', '.ogv', '.mxf', '.vob', '.gif')  # fmt: skip
+LEFT_OUT = ('.heic', '.heif', '.avif', '.jxl', '.jp2', '.psd', '.dng', '.cr2', '.cr3', '.nef', '.arw',
+            *VIDEO_EXTENSIONS)  # fmt: skip
+"""What is not read from folders; one that has some is told how many were left out."""
 # OpenCV 4.11 decodes to RGB at no cost; flag 1 asks for BGR.
 _RGB = getattr(cv2, 'IMREAD_COLOR_RGB', 0)
 _REDUCED = {
@@ -59,6 +62,11 @@ def decode_image(data: bytes, name: str, reduce: int = 1) -> np.ndarray:
         image = None
     if image is None:
         raise UserError(f'{name}: is {_kind(data)}; replace it by a JPEG, PNG, WebP, TIFF or BMP')
+    whole = (
+        cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data[2:4] in (b'*\0', b'\0*') else image
+    )
+    if whole is not None and whole.dtype.kind == 'f':  # of a TIFF
+        raise UserError(f'{name}: holds floating-point numbers, whose white is not known; save it with 8 or 16 bits')
     image = image if _RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return image if orientation == 1 else _upright(image, orientation)
 
@@ -209,7 +217,7 @@ def find_images(folder: str | Path) -> tuple[tuple[str, ...], str]:
     """All images below a folder, links followed, hidden files left out, in a fixed order.
 
     Returns:
-        Paths, and a sentence about files of other image kinds that were left out (empty if there are none).
+        Paths, and a sentence about videos and images of other kinds that were left out (empty if there are none).
 
     Raises:
         UserError: The folder is missing or holds no image.
@@ -219,13 +227,16 @@ def find_images(folder: str | Path) -> tuple[tuple[str, ...], str]:
         raise UserError(f'{folder}: no such folder; check the path and data_root')
     files = [(path, os.path.basename(path)) for path in walk_files(folder)]
     found = tuple(path for path, name in files if is_image_name(name))
-    others = [name for _, name in files if name.lower().endswith(OTHER_IMAGES) and not name.startswith('.')]
+    others = [name for _, name in files if name.lower().endswith(LEFT_OUT) and not name.startswith('.')]
     note = ''
     if others:
         kinds = Counter(os.path.splitext(name)[1].lower()[1:] for name in others)
         names = ', '.join(others[:3]) + (', ...' if len(others) > 3 else '')
         counted = ', '.join(f'{count} {kind.upper()}' for kind, count in kinds.items())
-        note = f'{folder}: left out {counted} ({names}), which are not read; convert them to JPEG or PNG'
+        note = (
+            f'{folder}: left out {counted} ({names}), which are not read from folders; convert images to JPEG or PNG, '
+            'give videos by their own paths'
+        )
     if not found:
         raise UserError(note or f'{folder}: holds no image ({", ".join(IMAGE_EXTENSIONS)}), also not in its folders')
     return found, note

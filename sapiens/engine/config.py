@@ -54,7 +54,11 @@ def _check_source(path: Path) -> None:
     try:
         text = path.read_text(encoding='utf-8')
     except UnicodeDecodeError:
-        raise ConfigError(f'{path}: is not a text file') from None
+        raise ConfigError(f'{path}: is not UTF-8 text; save it as UTF-8') from None
+    if text.startswith('\ufeff'):
+        raise ConfigError(
+            f'{path}: begins with a byte order mark; save it as UTF-8 without one ("UTF-8", not "with BOM")'
+        )
     line, bases = (_bases_of_yaml if path.suffix in ('.yaml', '.yml') else _bases_of_python)(path, text)
     for base in [bases] if isinstance(bases, str) else bases:
         if '::' in base or '://' in base:

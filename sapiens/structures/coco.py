@@ -159,6 +159,8 @@ def parse_coco(
     for position, annotation in enumerate(objects_of(document, 'annotations', path)):
         if file.is_person(annotation.get('category_id')):
             file.persons.append(_read_person(annotation, position, file, order))
+        else:
+            notes.add('annotations of other categories, left out', f'category {annotation["category_id"]}')
     repeated = Counter(person.id for person in file.persons)
     for identifier, count in repeated.items():
         if count > 1:
@@ -201,6 +203,7 @@ def choose_category(
 def _read_images(entries: list[dict[str, Any]], path: str, notes: Notes) -> dict[int | str, CocoImage]:
     images: dict[int | str, CocoImage] = {}
     known: dict[str, CocoImage] = {}
+    named: dict[str, CocoImage] = {}
     for position, entry in enumerate(entries):
         identifier, name = entry.get('id'), entry.get('file_name')
         if isinstance(identifier, float) and identifier.is_integer():
@@ -218,6 +221,8 @@ def _read_images(entries: list[dict[str, Any]], path: str, notes: Notes) -> dict
                                 'each image its own id (and its persons the same)')  # fmt: skip
             notes.add('images that are listed twice', name)
             continue
+        if named.setdefault(name, image) is not image:
+            notes.add('images that are listed under two ids', f"'{name}', ids {named[name].id} and {identifier}")
         images[identifier] = image
     return images
 
@@ -286,13 +291,17 @@ def _read_person(
         if keypoints is not None:
             keypoints = clean_keypoints(keypoints if order[0] is None else keypoints[order[0]], valid, notes, name)
     size = file.images[image_id].size
-    bbox, problem = usable_box(read_box(annotation.get('bbox'), where), keypoints, size, notes, name)
+    points = None if keypoints is not None else as_numbers(annotation.get('keypoints') or [])
+    # Without a vocabulary any number of points tells where the person is.
+    points = keypoints if points is None or points.size % 3 else points.reshape(-1, 3)
+    bbox, problem = usable_box(read_box(annotation.get('bbox'), where), points, size, notes, name)
     given = as_numbers(annotation.get('area'))
     if given is not None and not given.ndim and 0 < given < FAR**2:
         area = float(given)
     else:
         area = 0.0 if bbox is None else float(bbox[2:].prod()) * AREA_OF_BOX
-        notes.add(f'persons without an area, taken as {AREA_OF_BOX} of the box', name)
+        if order is not None:  # of boxes alone nobody asks the area
+            notes.add(f'persons without an area, taken as {AREA_OF_BOX} of the box', name)
     score = read_score(annotation.get('score', 1.0), where)
     return CocoPerson(identifier, image_id, bbox, keypoints, area, crowd, valid, problem, score)
 

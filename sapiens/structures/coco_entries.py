@@ -109,7 +109,7 @@ def usable_box(
     if problem:
         bbox = box_around(keypoints)
         bbox = None if box_problem(bbox, size) else bbox
-        what = 'are dropped' if bbox is None else 'get the box around their keypoints'
+        what = 'and without keypoints are dropped' if bbox is None else 'get the box around their keypoints'
         notes.add(f'persons with {problem} {what}', where)
     return bbox, problem
 

@@ -24,25 +24,26 @@ class CocoBoxes:
 
     Attributes:
         boxes: Name or id of an image -> ``(N, 5)`` float32 x1, y1, x2, y2, score.
+        sizes: ``(H, W)`` of the images, where the file gives them.
         notes: What was dropped or assumed.
     """
 
     path: str
     boxes: dict[Any, np.ndarray]
     names: dict[Hashable, str]
+    sizes: dict[Hashable, tuple[int, int] | None]
     notes: Notes
 
     def __post_init__(self) -> None:
         self._index = PathIndex(((key, self.names.get(key, str(key))) for key in self.boxes), self.path)
 
-    def find(self, path: str | Path) -> np.ndarray | None:
-        """``(N, 5)`` boxes of an image, found by the longest matching end of its path; None when it is not listed.
+    def find(self, path: str | Path) -> Any:
+        """Key of an image, found by the longest matching end of its path; None when it is not listed.
 
         Raises:
             UserError: Several entries may be meant, or one entry may mean several images.
         """
-        key = self._index.find(str(path))
-        return None if key is None else self.boxes[key]
+        return self._index.find(str(path))
 
 
 @dataclass
@@ -87,6 +88,7 @@ def read_coco_boxes(
     path, notes = str(path), Notes()
     document = read_json(path, 'file of boxes')
     names: dict[Hashable, str] = {}
+    sizes: dict[Hashable, tuple[int, int] | None] = {}
     rows: dict[Hashable, list[list[float]]] = {}
 
     def add(image: Hashable, corners: np.ndarray, score: float) -> None:
@@ -98,6 +100,7 @@ def read_coco_boxes(
     if isinstance(document, dict) and 'annotations' in document:
         file = parse_coco(document, path, category=category)
         names, notes = {i: image.file_name for i, image in file.images.items()}, file.notes
+        sizes = {i: image.size for i, image in file.images.items()}
         rows = {i: [] for i in file.images}
         for person in file.persons:
             if person.bbox is not None and not person.crowd:
@@ -126,7 +129,8 @@ def read_coco_boxes(
                 add(_image(entry['image_id'], coco, {}, where), as_corners(bbox), score)
     if coco is not None and isinstance(document, dict):
         rows = {_image(names.get(key, key), coco, {}, f'{path}: an image'): boxes for key, boxes in rows.items()}
-    return CocoBoxes(path, {k: np.array(v, np.float32).reshape(-1, 5) for k, v in rows.items()}, names, notes)
+    tables = {k: np.array(v, np.float32).reshape(-1, 5) for k, v in rows.items()}
+    return CocoBoxes(path, tables, names, sizes, notes)
 
 
 def describe_person(

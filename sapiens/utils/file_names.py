@@ -18,13 +18,14 @@ def find_file(folder: str, name: str) -> str:
     """Path of a file that a list or an annotation names, below a folder.
 
     Where there is no such file, other spellings are tried: slashes for backslashes, a name without blanks around it,
-    composed or decomposed letters, ``%20`` and the like, a path that begins at the folder although it is absolute.
+    composed or decomposed letters, ``%20`` and the like, ``file://``, Label Studio's ``/data/local-files/?d=``, a path
+    that begins at the folder although it is absolute.
 
     Returns:
         A path that exists, else the plain one (reading it will say that it is missing).
     """
     plain = os.path.join(folder, name)
-    if name.isascii() and not re.search(r'[\\%\s]|^[./]', name):
+    if name.isascii() and not re.search(r'[\\%\s]|^[./]|^file:', name):
         return plain  # the usual case costs no look at the disk
     for spelling in _spellings(name):
         path = os.path.normpath(os.path.join(folder, spelling)) if spelling != name else plain
@@ -35,7 +36,8 @@ def find_file(folder: str, name: str) -> str:
 
 def _spellings(name: str) -> Iterator[str]:
     yield name
-    for text in dict.fromkeys((name, name.strip(), name.strip().replace('\\', '/'), unquote(name.strip()))):
+    bare = re.sub(r'^(file://(localhost)?|/data/local-files/\?d=)', '', name.strip())
+    for text in dict.fromkeys((name, name.strip(), bare, bare.replace('\\', '/'), unquote(bare))):
         for form in ('NFC', 'NFD'):
             spelling = unicodedata.normalize(form, text)
             yield spelling
@@ -104,8 +106,10 @@ class PathIndex:
         best = max(score for score, _ in scores.values())
         found = [(key, text) for key, (score, text) in scores.items() if score == best]
         if len(found) > 1:
-            raise UserError(f"{self.source}: '{path}' may be '{found[0][1]}' or '{found[1][1]}'; name the images with "
-                            'their folders')  # fmt: skip
+            (first, one), (second, two) = found[:2]
+            if one == two:
+                raise UserError(f"{self.source}: '{one}' is listed twice, as {first} and as {second}; keep one")
+            raise UserError(f"{self.source}: '{path}' may be '{one}' or '{two}'; name the images with their folders")
         key, text = found[0]
         other = self._taken.setdefault(key, parts)
         if _common_end(other[:-1], parts[:-1]) < min(len(other), len(parts)) - 1:

@@ -80,6 +80,24 @@ def coco(names, categories):
     return dict(images=images, annotations=people, categories=categories)
 
 
+def test_a_box_file_that_is_of_other_images_says_so(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr('sapiens.apis.detectors.print_log', lambda note, **_: said.append(note))
+    path = tmp_path / 'boxes.json'
+    for name, size in (('a.jpg', (90, 120)), ('a.jpg', (60, 45)), ('other.jpg', (120, 90))):
+        document = coco([name], PERSON)
+        document['images'][0].update(height=size[0], width=size[1])
+        path.write_text(json.dumps(document))
+        detector = build_detector(f'file:{path}')
+        if name == 'a.jpg':
+            reason = 'height and width are exchanged' if size == (90, 120) else 'resized after labelling'
+            with pytest.raises(UserError, match=f'a.jpg: is 120 x 90 .* {size[0]} x {size[1]}: .*{reason}'):
+                detector(Frame(FRAME.image, 'a', tmp_path / 'a.jpg'))
+        else:
+            assert len(detector(Frame(FRAME.image, 'a')).boxes) == len(detector(Frame(FRAME.image, 'b')).boxes) == 0
+            assert [note.partition(': ')[2] for note in said] == ['does not list a, so nobody is looked for there']
+
+
 PERSON = [dict(id=1, name='person')]
 PLAIN = {'clip1/000001.jpg': [[1, 2, 30, 40]], 'clip2/000001.jpg': [[5, 6, 50, 60]]}
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from made_photos import photo
+from PIL import Image
 
 from sapiens.apis import Detections, Frame, Inferencer, depth_to_normals
 from sapiens.errors import UserError
@@ -84,8 +85,6 @@ def test_two_checkpoints_run_side_by_side(make_model, photos):
 
 
 def test_every_kind_of_source_gives_the_same_keypoints(pose, tmp_path):
-    from PIL import Image
-
     image = photo()
     cv2.imwrite(str(tmp_path / 'a.png'), image[..., ::-1])
     tensor = torch.from_numpy(image).permute(2, 0, 1)
@@ -102,6 +101,8 @@ def test_every_kind_of_source_gives_the_same_keypoints(pose, tmp_path):
         'PIL file': Image.open(tmp_path / 'a.png'),
         'bytes tensor': tensor,
         'float tensor': tensor[None] / 255,
+        'tensor with alpha': torch.cat([tensor, tensor[:1]]),
+        'PathLike': type('Found', (), {'__fspath__': lambda self: str(tmp_path / 'a.png')})(),
     }
     expected = None
     for kind, source in sources.items():
@@ -134,6 +135,8 @@ def test_sources_of_many_keep_order_and_have_own_names(pose, photos, tmp_path):
         ('nothing.jpg', {}, 'nothing.jpg: no such file'),
         ('*.nothing', {}, r'\*.nothing: no file matches'),
         (object(), {}, 'object is no source'),
+        ('s3://bucket/a.jpg', {}, 's3://bucket/a.jpg: is a URL; download the file first'),
+        (Image.fromarray(np.float32([[-1, 9]])), {}, 'image: its values are -1 to 9; convert it to 8 bits'),
         ([], {}, 'the source: gave no image'),
         (77, {}, 'camera 77: cannot be opened'),
     ],
@@ -148,6 +151,9 @@ def test_grey_and_transparent_arrays(pose):
     image = photo()
     (grey,) = pose(image[..., 0])
     assert (grey.image == image[..., :1]).all()
+    for top, kind in ((1, np.float32), (255, np.float32), (65535, np.float32), (65535, np.uint16), (65535, np.int32)):
+        (scaled,) = pose(Image.fromarray((image[..., 0] / 255 * top).astype(kind)))
+        assert np.abs(scaled.image.astype(int) - image[..., :1]).max() <= 1, (top, kind)
     (transparent,) = pose(np.dstack([image, image[..., 0]]), color='rgb')
     assert (transparent.image == image).all()
 

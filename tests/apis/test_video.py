@@ -16,7 +16,8 @@ from sapiens.apis import Detections, Frame, ImageResult, Inferencer, KeypointSet
 from sapiens.apis.sources import open_frames
 from sapiens.apis.stream import render_video
 from sapiens.apis.tracking import OneEuroFilter, Tracker, smooth
-from sapiens.apis.video import VIDEO_EXTENSIONS, is_cut_off
+from sapiens.apis.video import is_cut_off
+from sapiens.datasets.image_files import VIDEO_EXTENSIONS
 from sapiens.errors import MissingPackageError, UserError
 from sapiens.vocabularies import load_vocabulary
 

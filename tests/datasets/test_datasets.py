@@ -397,7 +397,8 @@ def test_names_in_any_spelling_find_their_files(tmp_path):
     names = ['gro\u0308\u00dfe.jpg', 'with space.jpg', 'deep/a.jpg']
     for name in names:
         shutil.copy(PHOTO, tmp_path / 'img' / name)
-    spelt = ['gr\u00f6\u00dfe.jpg', 'with%20space.jpg', 'deep\\a.jpg', './deep/a.jpg', '/deep/a.jpg', 'deep/a.jpg ']
+    spelt = ['gr\u00f6\u00dfe.jpg', 'with%20space.jpg', 'deep\\a.jpg', './deep/a.jpg', '/deep/a.jpg', 'deep/a.jpg ',
+             f'file://{tmp_path}/img/deep/a.jpg', '/data/local-files/?d=deep%2Fa.jpg']  # fmt: skip
     (tmp_path / 'list.txt').write_text('\n'.join(spelt[:5]), encoding='utf-8-sig')
     data = ImageFolderDataset(str(tmp_path / 'list.txt'), data_prefix=dict(img=str(tmp_path / 'img')))
     assert all(Path(data.get_data_info(i)['img_path']).is_file() for i in range(5))

@@ -96,6 +96,7 @@ JPEG = save(smooth_image(400, 300), 'JPEG')
         (save(smooth_image(), 'PNG')[:-500], 'photo.jpg: the image is truncated'),
         (b'These are words, not pixels.\n' * 4, 'photo.jpg: is a text file'),
         (bytes(range(256)) * 4, 'photo.jpg: is no image'),
+        (cv2.imencode('.tiff', np.ones((9, 9, 3), np.float32))[1].tobytes(), 'photo.jpg: holds floating-point numbers'),
         (None, 'photo.jpg: no such file'),
     ],
 )
@@ -134,13 +135,15 @@ def test_orientation_is_applied_as_pil_does(kind, orientation):
 
 
 def test_images_of_other_kinds_are_counted_and_named(tmp_path):
-    for name in ('a.heic', 'b.HEIC', 'c.avif', 'd.gif', 'e.txt', '._f.heic'):
+    for name in ('a.heic', 'b.HEIC', 'c.avif', 'd.gif', 'd.FLV', 'e.txt', '._f.heic'):
         (tmp_path / name).write_bytes(b'x')
-    with pytest.raises(UserError, match=r'left out 2 HEIC, 1 AVIF, 1 GIF \(a.heic, b.HEIC, c.avif, ...\).*to JPEG'):
+    with pytest.raises(
+        UserError, match=r'left out 2 HEIC, 1 AVIF, 1 FLV, 1 GIF \(a.heic, b.HEIC, c.avif, ...\).*to JPEG'
+    ):
         find_images(tmp_path)
     (tmp_path / 'photo.jfif').write_bytes(JPEG)
     found, note = find_images(tmp_path)
-    assert found == (str(tmp_path / 'photo.jfif'),) and '2 HEIC, 1 AVIF, 1 GIF' in note
+    assert found == (str(tmp_path / 'photo.jfif'),) and '2 HEIC, 1 AVIF, 1 FLV, 1 GIF' in note
     with pytest.raises(UserError, match='a.jpg: is HEIC or AVIF, which OpenCV does not read; replace it by a JPEG'):
         decode_image(b'\x00\x00\x00\x18ftypheic' + bytes(90), 'a.jpg')
 

@@ -93,7 +93,7 @@ def test_several_sources(run, make_model, image, tmp_path, monkeypatch):
         ('*.webp', r'*.webp: no file matches this pattern'),
         ('empty', 'empty: holds no image'),
         ('', 'an empty path is no source of images'),
-        ('https://a.b/c.jpg', 'https://a.b/c.jpg: download the image first'),
+        ('https://a.b/c.jpg', 'https://a.b/c.jpg: is a URL; download the file first'),
     ],
 )
 def test_what_is_missing_among_several_is_said_first(run, image, monkeypatch, wrong, message):

@@ -43,3 +43,12 @@ def test_plain_yaml_is_a_config(tmp_path):
     path.write_text('a: [1\n')
     with pytest.raises(ConfigError, match='child.yaml: not valid YAML'):
         load_config(path)
+
+
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16', 'latin-1'])
+@pytest.mark.parametrize('where', ['file', 'base'])
+def test_a_config_in_another_encoding_is_one_line_that_names_the_mend(tmp_path, encoding, where):
+    (tmp_path / 'odd.py').write_bytes("name = 'größe'\n".encode(encoding))
+    (tmp_path / 'child.py').write_text("_base_ = 'odd.py'\n")
+    with pytest.raises(ConfigError, match='odd.py: .*save it as UTF-8'):
+        load_config(tmp_path / ('odd.py' if where == 'file' else 'child.py'))

@@ -106,6 +106,18 @@ def test_one_id_of_two_images_is_an_error_that_names_both(write):
     assert len(read_coco(write(images=[images[0], images[0]])).images) == 1
 
 
+def test_what_is_left_out_or_listed_twice_is_noted(write):
+    images = [{'id': i, 'file_name': 'a.jpg'} for i in (1, 3)]
+    file = read_coco(write(person(), person(2, category_id=5), images=images))
+    assert len(file.persons) == 1
+    assert list(file.notes) == [
+        "images that are listed under two ids: 1 (first: 'a.jpg', ids 1 and 3)",
+        'annotations of other categories, left out: 1 (first: category 5)',
+    ]
+    with pytest.raises(UserError, match="'a.jpg' is listed twice, as 1 and as 3; keep one"):
+        file.find_image('photos/a.jpg')
+
+
 @pytest.mark.parametrize('area', [0, None, -5, float('nan'), 'x', []])
 def test_an_area_that_is_none_is_that_of_the_box(write, area):
     file = read_coco(write(person(area=area)), 'coco17')
@@ -128,7 +140,9 @@ def test_a_box_that_is_none_is_that_of_the_keypoints_and_counted(write, bbox):
     assert second.bbox is None and second.problem and second.ignored and not first.ignored
     counted = ' '.join(file.notes)
     assert 'get the box around their keypoints: 1 (first: annotation 1)' in counted
-    assert 'are dropped: 1 (first: annotation 2)' in counted
+    assert 'without keypoints are dropped: 1 (first: annotation 2)' in counted
+    # Boxes alone are read without a vocabulary; the points still say where the person is.
+    np.testing.assert_allclose(read_coco(write(person(bbox=bbox))).persons[0].bbox, first.bbox)
 
 
 def test_nulls_and_strings_have_their_obvious_meaning(write):
@@ -203,8 +217,8 @@ def test_boxes_in_three_formats_by_path(tmp_path, write):
 
     plain = boxes({'a/1.jpg': [[0, 0, 5, 5, 0.9], [0, 0, 5, 5, 0.1], [5, 5, 5, 9]], 'b/1.jpg': [[1, 1, 9, 9]]},
                   threshold=0.3)  # fmt: skip
-    assert plain.find('photos/a/1.jpg').tolist() == [[0, 0, 5, 5, pytest.approx(0.9)]]
-    assert plain.find('photos/b/1.jpg')[0, 4] == 1 and plain.find('photos/c.jpg') is None
+    assert plain.boxes[plain.find('photos/a/1.jpg')].tolist() == [[0, 0, 5, 5, pytest.approx(0.9)]]
+    assert plain.boxes[plain.find('photos/b/1.jpg')][0, 4] == 1 and plain.find('photos/c.jpg') is None
     assert list(plain.notes)[1:] == ['boxes that are empty or not finite: 1 (first: a/1.jpg)']
     with pytest.raises(UserError, match='may be'):
         plain.find('1.jpg')
@@ -212,11 +226,13 @@ def test_boxes_in_three_formats_by_path(tmp_path, write):
         one = boxes({'1.jpg': [[1, 1, 9, 9]]})
         one.find('p/1.jpg'), one.find('q/1.jpg')
 
-    assert len(read_coco_boxes(write(person(bbox=[1, 2, 3, 4]))).find('p/a.jpg')) == 1
+    found = read_coco_boxes(write(person(bbox=[1, 2, 3, 4])))
+    assert len(found.boxes[found.find('p/a.jpg')]) == 1 and found.sizes == {1: (480, 640)}
     listed = [{'image_id': '1', 'bbox': [1, 2, 3, 4], 'score': '0.5', 'category_id': c} for c in (0, 2)]
     with pytest.raises(UserError, match='has categories 0, 2'):
         boxes(listed)
-    assert len(boxes(listed, category=2).find('1.png')) == len(boxes(listed[:1]).find('1.png')) == 1
+    for found in (boxes(listed, category=2), boxes(listed[:1])):
+        assert len(found.boxes[found.find('1.png')]) == 1
     file = read_coco(write(categories=[{'id': 2, 'name': 'person'}, {'id': 0, 'name': 'car'}]))
     found = boxes(listed, coco=file)
     assert found.boxes[1].tolist() == [[1, 2, 4, 6, 0.5]]
