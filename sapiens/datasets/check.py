@@ -17,8 +17,8 @@ from ..errors import UserError
 from ..structures.geometry import NORMAL_AXES, box_iou
 from ..utils.workers import start_worker
 from ..vocabularies import KeypointVocabulary, load_keypoints
-from .bad_samples import parts_of
 from .base import HumanDataset
+from .concat import leaves_of
 from .label_files import read_array, read_label, vectors_of
 from .storage import exists, read_bytes, readable_name
 from .transforms.loading import KINDS, LoadImage, LoadLabels, check_size
@@ -67,7 +67,7 @@ def check_dataset(dataset: Any, workers: int = 0) -> Iterator[list[Problem]]:
     if counts['corners'] > 0.8 * counts['persons']:
         last.append(Problem(-1, 'boxes are corners?', '', f'{counts["corners"]} of {counts["persons"]} boxes fit their '
                     'keypoints better as x1, y1, x2, y2 than as x, y, width, height'))  # fmt: skip
-    for part in (part for part in parts_of(dataset) if isinstance(part, HumanDataset)):
+    for part in (leaf for leaf in leaves_of(dataset) if isinstance(leaf, HumanDataset)):
         last += [Problem(-1, 'unusable boxes', part.ann_file or part.data_root, note)
                  for note in part.notes if ' box' in note and 'area' not in note]  # fmt: skip
     if last:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmengine.dataset import ConcatDataset as _ConcatDataset
@@ -30,3 +30,14 @@ class ConcatDataset(_ConcatDataset):
         self._fully_initialized = False
         if not lazy_init:
             self.full_init()
+
+
+def leaves_of(dataset: Any) -> Iterator[Any]:
+    """The data sets that really read, inside concatenations, repetitions and other wrappers."""
+    own = getattr(dataset, '__dict__', {})  # not what a wrapper passes on of the inner one
+    wrapped = own.get('datasets') or [own.get('dataset')]
+    if wrapped[0] is None:
+        yield dataset
+        return
+    for part in wrapped:
+        yield from leaves_of(part)

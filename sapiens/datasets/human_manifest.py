@@ -10,19 +10,11 @@ import numpy as np
 
 from ..errors import UserError
 from ..registry import DATASETS
-from ..structures.coco_entries import (
-    Notes,
-    as_corners,
-    box_around,
-    box_problem,
-    clean_keypoints,
-    read_box,
-    read_keypoints,
-)
+from ..structures.coco_entries import Notes, as_corners, clean_keypoints, read_box, read_keypoints, usable_box
 from ..utils.json_files import as_numbers
 from ..vocabularies import VocabularyError, convert_keypoints, load_keypoints, load_vocabulary
 from .base import HumanDataset
-from .frame_cache import FrameCache
+from .frame_cache import read_frame
 from .manifest import Manifest
 from .storage import readable_name
 
@@ -37,8 +29,8 @@ class HumanManifestDataset(HumanDataset):
         keypoint_vocabulary: Vocabulary of the samples; default is the manifest's. With another one, keypoints are
             converted by the vocabularies' maps (308 -> 133 -> 17; backwards too, the other points are unlabelled).
         part_vocabulary: Vocabulary of the part ids; default is the manifest's. Another one needs a ``label_map``.
-        cache: Folder, relative to ``data_root``, that keeps decoded frames (see `FrameCache`): for many epochs on small
-            frames of one size.
+        cache: Folder, relative to ``data_root``, that keeps decoded frames (see `read_frame`): for many epochs on small
+            frames.
         **kwargs: See `HumanDataset`.
 
     Raises:
@@ -56,7 +48,7 @@ class HumanManifestDataset(HumanDataset):
     ) -> None:
         if sample_per not in ('image', 'person'):
             raise UserError(f"HumanManifestDataset: sample_per '{sample_per}' is neither 'image' nor 'person'")
-        self.sample_per, self.cache_folder = sample_per, cache
+        self.sample_per, self.cache = sample_per, cache
         self.manifest = Manifest(data_root)
         self.file_vocabulary = self.manifest.header.get('keypoints') or None
         parts = self.manifest.header.get('parts') or None
@@ -78,14 +70,9 @@ class HumanManifestDataset(HumanDataset):
     def load_data_list(self) -> list[dict[str, Any]]:
         """One entry an image or a person: references only, records are parsed again when a sample is taken."""
         entries, dropped, total, notes = [], Counter[str](), 0, Notes()
-        sizes, kinds, number = set(), set(), -1
-        for number, entry in enumerate(self.manifest.entries(parse=self.sample_per == 'person')):
+        for entry in self.manifest.entries(parse=self.sample_per == 'person'):
             base = {'img_path': entry['files']['image'], 'img_id': entry['id'], 'record': entry['record'],
                     'label_files': {k: v for k, v in entry['files'].items() if k != 'image'}}  # fmt: skip
-            if self.cache_folder is not None:
-                base['frame'] = number
-                kinds.add(tuple(sorted(entry['files'])))
-                sizes.add(tuple((entry['fields'] or {}).get(side) for side in ('height', 'width')))
             if self.sample_per == 'image':
                 entries.append(base)
                 continue
@@ -97,19 +84,13 @@ class HumanManifestDataset(HumanDataset):
                 else:
                     entries.append({**base, 'person': index, 'ann_id': f'{entry["id"]}/{index}'})
         self._report(len(entries), total, 'persons', dropped, notes)
-        if self.cache_folder is not None:
-            if len(sizes) != 1 or len(kinds) != 1 or None in next(iter(sizes)):
-                raise UserError(f'{self.manifest.path}: a cache needs frames of one size with the same labels (records '
-                                 'with "width" and "height"); leave cache out')  # fmt: skip
-            folder, size = self.manifest.folder / self.cache_folder, [int(side or 0) for side in next(iter(sizes))]
-            self.cache = FrameCache(folder, number + 1, (size[0], size[1]), next(iter(kinds)))
         return entries
 
     def parse_sample(self, info: dict[str, Any]) -> dict[str, Any]:
         """Add the units and, per person, box and keypoints."""
         name = readable_name(info['record'])
-        if 'frame' in info:
-            arrays = self.cache.read(info.pop('frame'), {'image': info['img_path'], **info['label_files']})
+        if self.cache is not None:
+            arrays = read_frame(self.manifest.folder / self.cache, {'image': info['img_path'], **info['label_files']})
             info.update(img=arrays.pop('image'), label_arrays=arrays)
         record = self.manifest.read_record(info.pop('record'))
         info['depth_scale'] = self.manifest.header['depth_scale']
@@ -152,14 +133,7 @@ class HumanManifestDataset(HumanDataset):
             if source.name != vocabulary.name:
                 moved, visible = convert_keypoints(points[:, :2], points[:, 2], source, vocabulary, inverse=True)
                 points = np.concatenate([np.nan_to_num(moved), visible[:, None]], 1)
-        box, size = read_box(person.get('bbox'), where), _size(record)
-        problem = box_problem(box, size)
-        if problem:
-            box = box_around(points)
-            box = None if box_problem(box, size) else box
-            notes.add(
-                f'persons with {problem} ' + ('are dropped' if box is None else 'get that of their points'), where
-            )
+        box, problem = usable_box(read_box(person.get('bbox'), where), points, _size(record), notes, where)
         return box, points, problem
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from mmengine.config import Config
 from torch import nn
 
+from ..datasets.concat import leaves_of
 from ..errors import UserError
 from ..registry import DATASETS, METRICS, MODELS, Registry
 from ..vocabularies import describe, load_vocabulary, vocabulary_difference
@@ -172,7 +173,7 @@ def check_agreement(model: nn.Module, dataset: Any, metrics: list | None = None)
     for task, head in heads.items() if isinstance(heads, nn.ModuleDict) else ():
         own = getattr(head, 'vocabulary', None)
         codec = getattr(head, 'codec', None)
-        for leaf in _built_leaves(dataset):
+        for leaf in leaves_of(dataset):
             size = getattr(leaf, 'input_size', None)
             if codec is not None and size is not None and tuple(size) != tuple(codec.input_size):
                 raise UserError(
@@ -197,15 +198,6 @@ def _disagree(who: str, vocabulary: Any, whom: str, other: Any) -> None:
         f"{vocabulary_difference(vocabulary, other)}; one line vocabulary = '...' (name or file) in the config sets "
         'data, head and metric'
     )
-
-
-def _built_leaves(dataset: Any) -> Iterator[Any]:
-    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
-    if inner[0] is None:
-        yield dataset
-        return
-    for item in inner:
-        yield from _built_leaves(item)
 
 
 def _vocabularies(dataset: Any, kind: str) -> list:

@@ -9,8 +9,9 @@ that carries its number; `SeededDataset` seeds Python, numpy and torch with it w
 from __future__ import annotations
 
 import copy
+import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -19,10 +20,11 @@ import numpy as np
 import torch
 from mmengine.device import get_device
 from mmengine.dist import get_dist_info
+from mmengine.logging import print_log
 from mmengine.registry import FUNCTIONS
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from ..datasets.bad_samples import BAD_SAMPLE, BadSampleLog
+from ..datasets.bad_samples import BAD_SAMPLE
 from ..errors import UserError
 from ..registry import DATA_SAMPLERS, DATASETS
 from ..utils.workers import start_worker
@@ -194,7 +196,7 @@ class SeededDataset(Dataset):
     """Any data set, whose randomness follows the draw number, and whose unreadable samples are skipped and reported.
 
     A sample that raises a `UserError` or an `OSError` is replaced by another one; which one follows the draw number
-    too. What was skipped goes through ``reports`` to the main process.
+    too. What was skipped goes with its batch to the main process, see `Collate`.
 
     Args:
         dataset: Any map-style data set.
@@ -202,7 +204,7 @@ class SeededDataset(Dataset):
 
     def __init__(self, dataset: Any, seed: int, max_tries: int = 20) -> None:
         self.dataset, self.seed, self.max_tries = dataset, seed, max_tries
-        self.reports = BadSampleLog()
+        self.skipped: list[tuple[int, str]] = []
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -220,7 +222,7 @@ class SeededDataset(Dataset):
                     sample = self.dataset[choice]
                 except BAD_SAMPLE as error:
                     reason = ' '.join(str(error).split())[:500]
-                    self.reports.add(choice, reason)
+                    self.skipped.append((choice, reason))
                     continue
                 if sample is not None:
                     return sample
@@ -231,6 +233,36 @@ class SeededDataset(Dataset):
         near = getattr(self.dataset, 'replacement', None)
         for attempt in range(1, self.max_tries):
             yield near(index, attempt) if near else random.randrange(len(self.dataset))
+
+
+class Batch(dict):
+    """A collated batch; ``skipped`` are the index and the fault of each sample that was replaced to make it."""
+
+    skipped: Sequence[tuple[int, str]] = ()
+
+
+class Collate:
+    """Makes a `Batch` of samples; it works where the data set reads, in a worker process say.
+
+    Args:
+        dataset: Whose skipped samples are told.
+        function: Makes the batch; of one that is no dict, skipped samples are logged at once instead.
+    """
+
+    def __init__(self, dataset: SeededDataset, function: Callable[[list], Any]) -> None:
+        self.dataset, self.function = dataset, function
+
+    def __call__(self, samples: list) -> Any:
+        """Collate."""
+        batch, skipped = self.function(samples), self.dataset.skipped
+        self.dataset.skipped = []
+        if isinstance(batch, dict):
+            batch = Batch(batch)
+            batch.skipped = skipped
+        else:
+            for index, reason in skipped:
+                print_log(f'Sample {index} skipped: {reason}', logger='current', level=logging.WARNING)
+        return batch
 
 
 def _name(cfg: dict) -> str:
@@ -291,10 +323,11 @@ def build_train_dataloader(cfg: Any, seed: int, infinite: bool) -> DataLoader:
         collate_cfg = dict(collate_cfg)
         kind = collate_cfg.pop('type')
         collate = partial(FUNCTIONS.get(kind) if isinstance(kind, str) else kind, **collate_cfg)
+    seeded_dataset = SeededDataset(dataset, seed)
     return DataLoader(
-        dataset=SeededDataset(dataset, seed),
+        dataset=seeded_dataset,
         batch_sampler=ResumableBatchSampler(batches, sampler, batch_size),
-        collate_fn=collate,
+        collate_fn=Collate(seeded_dataset, collate),
         worker_init_fn=partial(start_worker, cfg.pop('worker_init_fn', None)),
         **cfg,
     )

@@ -25,8 +25,6 @@ from .coco_entries import (
     FAR,
     WHOLEBODY_FIELDS,
     Notes,
-    box_around,
-    box_problem,
     clean_keypoints,
     id_key,
     objects_of,
@@ -34,6 +32,7 @@ from .coco_entries import (
     read_flag,
     read_keypoints,
     read_score,
+    usable_box,
 )
 
 PERSON_NAMES = ('person', 'people', 'human', 'pedestrian')
@@ -292,15 +291,10 @@ def _read_person(
         if keypoints is not None:
             keypoints = clean_keypoints(keypoints if order[0] is None else keypoints[order[0]], valid, notes, name)
     size = file.images[image_id].size
-    bbox = read_box(annotation.get('bbox'), where)
-    problem = box_problem(bbox, size)
-    if problem:
-        points = None if keypoints is not None else as_numbers(annotation.get('keypoints') or [])
-        # Without a vocabulary any number of points tells where the person is.
-        around = box_around(keypoints if points is None or points.size % 3 else points.reshape(-1, 3))
-        bbox = None if box_problem(around, size) else around
-        what = 'and without keypoints are dropped' if bbox is None else 'get the box around their keypoints'
-        notes.add(f'persons with {problem} {what}', name)
+    points = None if keypoints is not None else as_numbers(annotation.get('keypoints') or [])
+    # Without a vocabulary any number of points tells where the person is.
+    points = keypoints if points is None or points.size % 3 else points.reshape(-1, 3)
+    bbox, problem = usable_box(read_box(annotation.get('bbox'), where), points, size, notes, name)
     given = as_numbers(annotation.get('area'))
     if given is not None and not given.ndim and 0 < given < FAR**2:
         area = float(given)

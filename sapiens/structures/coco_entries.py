@@ -101,6 +101,19 @@ def box_around(keypoints: np.ndarray | None) -> np.ndarray | None:
     return np.concatenate([low - margin, high - low + 2 * margin])
 
 
+def usable_box(
+    bbox: np.ndarray | None, keypoints: np.ndarray | None, size: tuple[int, int] | None, notes: Notes, where: Hashable
+) -> tuple[np.ndarray | None, str]:
+    """A person's box, else one around the keypoints, which is noted; and what is wrong with the box, or ''."""
+    problem = box_problem(bbox, size)
+    if problem:
+        bbox = box_around(keypoints)
+        bbox = None if box_problem(bbox, size) else bbox
+        what = 'and without keypoints are dropped' if bbox is None else 'get the box around their keypoints'
+        notes.add(f'persons with {problem} {what}', where)
+    return bbox, problem
+
+
 def as_corners(bbox: np.ndarray, size: Iterable[int] | None = None) -> np.ndarray:
     """x, y, width, height -> ``x1, y1, x2, y2`` float32, cut to an image of ``(H, W)``."""
     corners = np.concatenate([bbox[:2], bbox[:2] + bbox[2:]])

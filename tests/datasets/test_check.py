@@ -98,7 +98,10 @@ def test_bad_persons_are_found(folder):
     assert [f[0][0] for f in found] == ['malformed annotation', 'keypoints off the image']
     assert 'person 0 has 1 keypoints, the vocabulary has 133' in found[0][0][2]
     assert data.notes[0] == '5 of 6 persons used: 1 with no box and without keypoints'
-    assert data.notes[1].startswith('persons with no box are dropped: 1') and 'line 2: person 0' in data.notes[1]
+    assert (
+        data.notes[1].startswith('persons with no box and without keypoints are dropped: 1')
+        and 'line 2: person 0' in data.notes[1]
+    )
 
 
 def points_785():

@@ -1,7 +1,6 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Each format is read, mistakes are named, unreadable samples are skipped and counted."""
 
-import gc
 import json
 import pickle
 import shutil
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from scenes import photos, sphere
-from torch.utils.data import ConcatDataset, DataLoader
 
 from sapiens.datasets import (
     CocoKeypointDataset,
@@ -28,7 +26,7 @@ from sapiens.datasets.base import HumanDataset, lookup_table
 from sapiens.datasets.check import check_dataset
 from sapiens.datasets.shard_images import expand_shards
 from sapiens.datasets.transforms import Resize
-from sapiens.engine.sampling import SeededDataset
+from sapiens.engine.sampling import build_train_dataloader
 from sapiens.errors import UserError
 from sapiens.registry import DATASETS
 from sapiens.vocabularies import convert_keypoints
@@ -271,18 +269,18 @@ def test_unreadable_samples_are_skipped_counted_and_listed(tmp_path, workers):
     photos(tmp_path, 40)
     (tmp_path / '007.png').write_bytes(b'')
     (tmp_path / '020.png').write_text('words')
-    data = SeededDataset(ConcatDataset([ImageFolderDataset(data_root=str(tmp_path), pipeline=PIPELINE)]), seed=0)
-    loader = DataLoader(data, 4, num_workers=workers, collate_fn=list)
-    seen = [s['data_samples'].img_id for batch in loader for s in batch]
+    folder = dict(type='ImageFolderDataset', data_root=str(tmp_path), pipeline=PIPELINE)
+    options = dict(batch_size=4, num_workers=workers, sampler=dict(type='DefaultSampler', shuffle=False))
+    data = dict(type='sapiens.ConcatDataset', datasets=[folder])
+    batches = list(build_train_dataloader(dict(dataset=data, **options), 0, infinite=False))
+    seen = [sample.img_id for batch in batches for sample in batch['data_samples']]
     assert len(seen) == 40 and not {'007.png', '020.png'} & set(seen)
-    bad = {record['index']: record['reason'] for record in data.reports.since(0)[0]}
-    assert sorted(bad) == [7, 20]
+    # Each goes with the batch that it was meant for.
+    assert [sorted(index for index, _ in batch.skipped) for batch in batches] == [
+        [7] if i == 1 else [20] if i == 5 else [] for i in range(10)
+    ]
+    bad = dict(batches[1].skipped + batches[5].skipped)
     assert '007.png' in bad[7] and '0 bytes' in bad[7] and 'text file' in bad[20]
-    log = data.reports.path
-    assert log.exists()
-    del data, loader
-    gc.collect()
-    assert not log.exists()
 
 
 def test_transforms_take_the_input_size_of_the_data_set(tmp_path):

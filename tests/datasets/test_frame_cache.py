@@ -10,6 +10,7 @@ import torch
 from scenes import sphere
 
 from sapiens.datasets import HumanManifestDataset, Manifest, ManifestWriter
+from sapiens.datasets.label_files import encode_depth
 from sapiens.datasets.transforms import LoadLabels
 from sapiens.errors import UserError
 
@@ -78,13 +79,25 @@ def test_a_cache_grows_with_its_set_and_notices_other_frames(tmp_path):
     equal(other[4], kept[1])
 
 
-def test_frames_of_several_sizes_have_no_cache(tmp_path):
+def test_frames_may_differ_in_size_and_labels(tmp_path):
     write(tmp_path / 'a', 1)
     with ManifestWriter(tmp_path / 'a', keypoints='coco17', parts='parts28') as writer:
         scene = sphere((32, 48))
-        writer.write('z', scene['img'], parts=scene['part_map'], persons=[])
-    with pytest.raises(UserError, match='frames of one size with the same labels'):
-        dataset(tmp_path / 'a', cache='decoded')
+        person = {'bbox': [5, 5, 30, 20], 'keypoints': np.full((17, 3), 2.0)}
+        writer.write('z', scene['img'], parts=scene['part_map'], persons=[person])
+    steps = [*LABELS[:3], dict(type='LoadLabels', optional=True), LABELS[4]]
+    plain, cached = (dataset(tmp_path / 'a', pipeline=steps, cache=cache) for cache in (None, 'decoded'))
+    for _ in range(2):
+        assert (plain[1]['data_samples'].gt_part_map == cached[1]['data_samples'].gt_part_map).all()
+        assert (plain[1]['inputs'] == cached[1]['inputs']).all() and 'gt_depth' not in cached[1]['data_samples']
+        assert 'gt_depth' in cached[0]['data_samples']
+    # A label that comes later is seen.
+    line = (tmp_path / 'a/manifest.jsonl').read_text().splitlines()
+    record = json.loads(line[1])
+    record['depth'] = json.loads(line[0])['depth'].replace('000', 'z')
+    (tmp_path / 'a' / record['depth']).write_bytes(encode_depth(scene['depth']))
+    (tmp_path / 'a/manifest.jsonl').write_text(f'{line[0]}\n{json.dumps(record)}\n')
+    assert 'gt_depth' in dataset(tmp_path / 'a', pipeline=steps, cache='decoded')[1]['data_samples']
 
 
 def test_a_manifest_lists_only_manifests_of_its_kind(tmp_path):

@@ -196,7 +196,8 @@ def test_a_damaged_shard_is_told_once_counted_and_replaced(tmp_path, monkeypatch
     for batch in data:
         seen.update(values(batch))
         hook.max_fraction = 1
-        hook.after_train_iter(runner, 0, dict(inputs=batch['img']))
+        batch['inputs'] = batch['img']
+        hook.after_train_iter(runner, 0, batch)
     whole = 15 if how == 'member missing' else max(len(Shard(str(tmp_path / '001.tar')).names), 1)
     assert 1 <= whole < 20
     assert set(range(20)) | set(range(20, 20 + whole)) | set(range(40, 80)) <= seen | set(range(20, 40))

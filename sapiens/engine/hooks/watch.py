@@ -22,7 +22,6 @@ from ...models.pretrain import MAEPretrainer
 from ...registry import HOOKS, MODELS
 from ...utils.files import write_atomic
 from ..peaks import peak_flops
-from ..sampling import SeededDataset
 
 
 class TrainingDiverged(UserError):
@@ -163,16 +162,11 @@ class BadSampleHook(Hook):
         self.bad_draws = 0
         self.draws = 0
         self._seen = 0.0
-        self._read = 0
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Collect what the workers report."""
+        """Collect what was skipped for this batch, see `sampling.Collate`."""
         self.draws += batch_size_of(data_batch)
-        dataset = runner.train_dataloader.dataset
-        if not isinstance(dataset, SeededDataset):
-            return
-        found, self._read = dataset.reports.since(self._read)
-        for index, message in ((record['index'], record['reason']) for record in found):
+        for index, message in getattr(data_batch, 'skipped', ()):
             if message not in self._told:  # a damaged shard says it for many samples
                 runner.logger.warning(f'Sample {index} skipped: {message}')
                 self._told.add(message)
