@@ -460,8 +460,8 @@ def test_checkpoints_of_other_models_and_files_that_are_none(run_script, people)
         ('empty.pth', r'empty.pth: the checkpoint is empty \(0 bytes\); copy or download it again'),
         ('cut.pth', r'cut.pth: damaged or truncated checkpoint .*; copy or download it again'),
         ('evil.pth', r'evil.pth: refused, since loading it could run code'),
-        ('gone.pth', r'gone.pth: no such checkpoint; check the path'),
-        ('folder', r'folder: no such checkpoint'),
+        ('gone.pth', r'gone.pth: no such checkpoint file; did you mean .good.pth'),
+        ('folder', r'folder: is a folder, not a checkpoint file'),
     ):
         fails(run_script(TEST, config, name, '--out', 'result'), message)
         assert not Path('result').exists()

@@ -193,8 +193,8 @@ def load_model(
     """Build a model and fill it with weights, on the CPU, in the weights' own precision.
 
     Args:
-        model: Name, see `find_config`, or config; None: what the weights are. An exported file (``.onnx``, ``.xml``)
-            is both.
+        model: Name, see `find_config`, or config; None: what the weights are. A file of weights, exported (``.onnx``,
+            ``.xml``) or not, is both.
         weights: Checkpoint of any known layout, an exported file, or its name on the hub (`sapiens.engine.hub`);
             None: `find_weights`.
         config: Config, instead of a name.
@@ -206,7 +206,7 @@ def load_model(
     """
     if isinstance(model, Config):
         model, config = None, model
-    if is_exported(model):
+    if is_exported(model) or (weights is None and Path(str(model)).suffix in ('.pth', '.pt', '.safetensors', '.ckpt')):
         model, weights = None, model
     if weights is None:
         if model is None and config is None:
@@ -222,6 +222,7 @@ def load_model(
     weights = resolve_weights(weights)
     state, meta = read_checkpoint(weights)
     layout = recognise(state, str(weights), meta, task)
+    guessed = config is None and model is None
     if config is None:
         config = find_config(model if model is not None else name_of_layout(layout, str(weights)), layout)
     with _BUILDING:
@@ -232,7 +233,13 @@ def load_model(
             del network.heads[name]
     if hasattr(network, 'neck') and not hasattr(network, 'heads') and not layout.decoder:
         del network.neck  # an encoder alone, for its features
-    fitted, report = fit_state_dict(network, state, meta, source=str(weights))
+    try:
+        fitted, report = fit_state_dict(network, state, meta, source=str(weights))
+    except UserError as error:
+        if not guessed:
+            raise
+        raise UserError(f'{str(error).partition(";")[0]}; it is no {Path(str(config)).stem}, which it looks like: give '
+                        "its config (config='...')") from None  # fmt: skip
     del state
     network.load_state_dict(fitted, strict=True, assign=True)
     empty = [name for name, t in chain(network.named_parameters(), network.named_buffers()) if t.is_meta]

@@ -40,6 +40,7 @@ def main() -> None:
     from mmengine.dist import is_main_process
 
     from ..engine import cli
+    from ..engine.files import check_file
     from ..engine.hub import resolve_weights
     from ..engine.unpickle import to_plain
     from ..evaluation import evaluator_for_test, finish_test, protocol_of_run
@@ -50,8 +51,7 @@ def main() -> None:
     if config.get('test_dataloader') is None:
         raise UserError(f'{args.config}: has no test_dataloader, there is nothing to test on')
     args.checkpoint = str(resolve_weights(args.checkpoint))
-    if not Path(args.checkpoint).is_file():
-        raise UserError(f'{args.checkpoint}: no such checkpoint; check the path')
+    check_file(Path(args.checkpoint))
     for option, folder in (('--out', args.out), ('--show-dir', args.show_dir)):
         if folder and Path(folder).exists() and not Path(folder).is_dir():
             raise UserError(f'{option} {folder}: is a file; give a folder')

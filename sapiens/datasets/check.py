@@ -14,7 +14,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
-from ..structures.geometry import box_iou
+from ..structures.geometry import NORMAL_AXES, box_iou
 from ..utils.workers import start_worker
 from ..vocabularies import KeypointVocabulary, load_keypoints
 from .base import HumanDataset
@@ -186,7 +186,10 @@ def _check_label(kind: str, sample: dict[str, Any]) -> Iterator[tuple[str, str, 
     if kind == 'normals':
         yield from (
             (found, name, detail)
-            for found, detail in check_normals(vectors_of(read_label('normals', read_bytes(reference), name)))
+            for found, detail in check_normals(
+                vectors_of(read_label('normals', read_bytes(reference), name)),
+                sample.get('normal_axes', 'x-right y-up z-viewer'),
+            )
         )
 
 
@@ -198,6 +201,8 @@ def check_depth(raw: np.ndarray, depth_scale: float = 0.001) -> Iterator[tuple[s
             yield 'NaN depth', f'{broken.mean():.2%} of the pixels are NaN or infinite; write 0 for unknown'
         if (raw[~broken] < 0).any():
             yield 'negative depth', f'{(raw[~broken] < 0).mean():.2%} of the pixels; write 0 for unknown'
+    if raw.dtype == np.uint8:
+        yield 'coarse depth', 'whole numbers of 8 bits, at most 255 steps: a picture of depth? Save 16 bits, or floats'
     known = raw[np.isfinite(raw) & (raw > 0)]
     if not known.size:
         yield 'empty depth', 'no pixel has a depth above 0'
@@ -208,8 +213,8 @@ def check_depth(raw: np.ndarray, depth_scale: float = 0.001) -> Iterator[tuple[s
         yield 'depth units?', f'the median is {median:g} m ({what}); save other units, or set depth_scale'
 
 
-def check_normals(normals: np.ndarray) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with ``(H, W, 3)`` normals that were not scaled to length 1 yet."""
+def check_normals(normals: np.ndarray, axes: str = 'x-right y-up z-viewer') -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with ``(H, W, 3)`` normals, in those axes, that were not scaled to length 1 yet."""
     if not np.isfinite(normals).all():
         yield 'NaN normals', f'{(~np.isfinite(normals)).any(-1).mean():.2%} of the pixels; write (0, 0, 0) for unknown'
         return
@@ -223,11 +228,12 @@ def check_normals(normals: np.ndarray) -> Iterator[tuple[str, str]]:
         lengths = np.percentile(length[known], [5, 95])
         yield 'non-unit normals', f'{wrong.mean():.1%} of the normals; lengths {lengths[0]:.2f} to {lengths[1]:.2f}'
     means = normals[known].mean(0)
-    away = (normals[..., 2][known] < -0.05).mean()
+    away = (normals[..., 2][known] * NORMAL_AXES[axes][2] < -0.05).mean()
+    other = next(name for name in NORMAL_AXES if name != axes)
     if means[0] > 0.35 and means[2] < 0.6 * means[0] and (normals[..., 0][known] > -0.05).mean() > 0.9:
         yield 'normals in BGR order?', 'the first channel looks like z, to the viewer; save x, y, z as RGB'
     elif away > 0.5:
-        yield 'normals point away', f"{away:.0%} have z below 0; set normal_axes='opencv' or turn z to the viewer"
+        yield 'normals point away', f"{away:.0%}, seen in '{axes}'; set normal_axes='{other}' or turn z to the viewer"
 
 
 def check_box(sample: dict[str, Any], size: tuple[int, int] | None) -> Iterator[tuple[str, str]]:

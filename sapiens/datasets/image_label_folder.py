@@ -62,8 +62,9 @@ class ImageLabelFolderDataset(HumanDataset):
             files = {}
             for kind, here in labels.items():
                 if name not in here:
-                    raise UserError(f"{self.data_prefix[kind]}: holds no {kind} label for '{name}'; add it, or list "
-                                    'the labelled images in ann_file')  # fmt: skip
+                    raise UserError(f"{self.data_prefix[kind]}: holds no {kind} label for '{name}'"
+                                    f'{_near(name, self.data_prefix[kind], here)}; add it, or list the labelled images '
+                                    'in ann_file')  # fmt: skip
                 files[kind] = here[name]
             entries.append({'img_path': images[name], 'img_id': name, 'label_files': files, **self.units})
         return entries
@@ -77,6 +78,16 @@ def _index(folder: str, images: set[str], kind: str) -> dict[str, str]:
         [f for f in walk_files(folder) if f.lower().endswith(LABEL_EXTENSIONS) and f not in images], folder
     )
     return {name: _only(paths, name, folder, f'{kind} labels') for name, paths in found.items()}
+
+
+def _near(name: str, folder: str, labels: Iterable[str]) -> str:
+    """What may be meant for a label that is not found: a file of another kind, or of nearly that name."""
+    own = os.path.basename(name)
+    other = next((f for f in walk_files(folder) if Path(f).stem == own), None)
+    if other and not other.lower().endswith(LABEL_EXTENSIONS):
+        return f' but {os.path.basename(other)}, which is none of {", ".join(LABEL_EXTENSIONS)}'
+    near = {label.lower(): label for label in labels if os.path.basename(label).lower().startswith(own.lower())}
+    return f", only '{min(near.values(), key=len)}'; labels have the folders and names of their images" if near else ''
 
 
 def _by_name(paths: Iterable[str], root: str) -> dict[str, list[str]]:

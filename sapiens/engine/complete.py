@@ -32,6 +32,7 @@ def complete_config(config: Config) -> Config:
     Raises:
         UserError: An unknown vocabulary.
     """
+    _drop_markers(config._cfg_dict)
     _copy_validation(config)
     _leave_out_tasks(config)
     loaders = [config.get(f'{phase}_dataloader') for phase in ('train', 'val', 'test')]
@@ -50,11 +51,22 @@ def complete_config(config: Config) -> Config:
     return config
 
 
+def _drop_markers(part: Any) -> None:
+    """``_delete_`` is taken out where a base is merged; where it has no such part, nothing is left to delete."""
+    if isinstance(part, dict):
+        part.pop('_delete_', None)
+    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, (list, tuple)) else ():
+        _drop_markers(inner)
+
+
 def _copy_validation(config: Config) -> None:
-    loader, own = config.get('val_dataloader'), config.get('test_dataloader')
-    if loader and (own is None or 'type' not in own.get('dataset', {})):
+    loader, own = config.get('val_dataloader'), config.get('test_dataloader') or {}
+    whole = 'type' in own.get('dataset', {})
+    if loader and not (whole and {'sampler', 'batch_sampler'} & {*own}):
         merged = copy.deepcopy(loader)
-        merged.merge(own or {})
+        if whole:
+            del merged['dataset']
+        merged.merge(own)
         config.test_dataloader = merged
     for part in ('cfg', 'evaluator'):
         val, own = config.get(f'val_{part}'), config.get(f'test_{part}')

@@ -145,6 +145,9 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
             # mmengine quotes the whole list or dict.
             reason = re.sub(r'\s*[\[{].*', '', str(error).strip('"'))
             raise ConfigError(f'--cfg-options: {" ".join(options)} does not fit {path}: {reason}') from None
+    names = config.get('vocabulary')
+    if isinstance(names, str) and not Path(names).exists() and (path.parent / names).is_file():
+        config.vocabulary = str(path.parent / names)  # the config is used from another folder
     try:
         return complete_config(config)
     except VocabularyError as error:

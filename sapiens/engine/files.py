@@ -35,7 +35,7 @@ _STATE_KEYS = (
 )
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
     """Raise one clear line for what is no checkpoint at all."""
     if path.is_dir():
         found = sorted(p.name for p in path.iterdir() if p.suffix in ('.pth', '.pt', '.safetensors'))
@@ -59,7 +59,7 @@ def open_checkpoint(path: str | Path) -> Iterator[Content]:
         CheckpointError: Missing, empty, damaged, no container of weights, or it asks to run code.
     """
     path = Path(path).expanduser()
-    _check_file(path)
+    check_file(path)
     try:
         with open(path, 'rb') as file:
             yield open_content(path, file)

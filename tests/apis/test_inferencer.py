@@ -412,12 +412,16 @@ def test_weights_by_name_alone(tmp_path, monkeypatch):
     from sapiens.engine.config import load_config
     from sapiens.registry import MODELS
 
-    model = load_config('configs/depth/sapiens_tiny_depth.py').model.to_dict()
-    network = MODELS.build({**model, 'type': 'sapiens.HumanEstimator', '_scope_': 'sapiens'})
-    torch.save(network.state_dict(), tmp_path / 'sapiens_tiny_depth.pth')
+    for name in ('sapiens_tiny_depth', 'sapiens_tiny_own_depth'):
+        model = load_config(f'configs/depth/{name}.py').model.to_dict()
+        network = MODELS.build({**model, 'type': 'sapiens.HumanEstimator', '_scope_': 'sapiens'})
+        torch.save(network.state_dict(), tmp_path / f'{name}.pth')
     monkeypatch.setenv('SAPIENS_WEIGHTS', str(tmp_path))
-    for spec in (('depth_tiny',), ('depth',), (None, tmp_path / 'sapiens_tiny_depth.pth')):
+    file = tmp_path / 'sapiens_tiny_depth.pth'
+    for spec in (('depth_tiny',), ('depth',), (None, file), (file,)):
         assert Inferencer(*spec, device='cpu').tasks == ('depth',)
+    with pytest.raises(UserError, match=r'does not fit.*; it is no sapiens_tiny_depth, which it looks like: give its'):
+        Inferencer(weights=tmp_path / 'sapiens_tiny_own_depth.pth', device='cpu')
 
 
 def test_seg_checkpoint_given_to_pose(make_model):

@@ -16,7 +16,14 @@ from mmengine.dataset import ConcatDataset, RepeatDataset
 from scenes import sphere
 
 from sapiens.datasets import CocoKeypointDataset, HumanManifestDataset, ManifestWriter, label_files
-from sapiens.datasets.check import check_dataset, check_keypoints, check_sample, swapped_sides
+from sapiens.datasets.check import (
+    check_dataset,
+    check_depth,
+    check_keypoints,
+    check_normals,
+    check_sample,
+    swapped_sides,
+)
 from sapiens.errors import run_cli
 from sapiens.structures.coco_entries import read_keypoints
 from sapiens.vocabularies import load_vocabulary
@@ -191,6 +198,16 @@ def test_masks_of_255_units_of_depth_and_bgr_normals(folder):
     found = [list(check_sample(data, i)) for i in range(4)]
     assert [f[0] for part in found for f in part] == ['empty mask', 'depth units?', 'normals in BGR order?']
     assert 'label_map={255: 1}' in found[0][0][2] and 'floats are metres' in found[1][0][2]
+
+
+def test_normals_are_checked_in_the_axes_of_the_data_set():
+    normals = sphere()['normals']
+    turned = normals * np.float32([1, -1, -1])
+    for given, axes, other in ((normals, 'opencv', 'x-right'), (turned, 'x-right y-up z-viewer', 'opencv')):
+        ((kind, text),) = check_normals(given, axes)
+        assert kind == 'normals point away' and f"seen in '{axes}'; set normal_axes='{other}" in text
+    assert not [*check_normals(normals), *check_normals(turned, 'opencv')]
+    assert [kind for kind, _ in check_depth(np.full((9, 9), 200, np.uint8))] == ['coarse depth']
 
 
 def test_wrapped_data_sets_are_checked_sample_by_sample(folder):

@@ -221,6 +221,16 @@ def test_folders_of_images_and_labels(tmp_path):
     options = dict(data_root=str(tmp_path), data_prefix=dict(img='images', parts='labels'), part_vocabulary='parts20')
     with pytest.raises(UserError, match="labels: holds no parts label for '002'"):
         ImageLabelFolderDataset(**options)
+    for file, said in {
+        '002.exr': 'but 002.exr, which is none of .png',
+        '002_mask.png': ", only '002_mask'; labels have the folders and names of their images",
+        'deep/002.png': ", only 'deep/002'",
+    }.items():
+        (tmp_path / 'labels' / file).parent.mkdir(exist_ok=True)
+        (tmp_path / 'labels' / file).write_bytes(b'x')
+        with pytest.raises(UserError, match=f"label for '002' ?{said}.*; add it, or list the labelled images"):
+            ImageLabelFolderDataset(**options)
+        (tmp_path / 'labels' / file).unlink()
     (tmp_path / 'train_id.txt').write_text('001\n000\n')
     pipeline = [dict(type='LoadImage'), dict(type='LoadLabels', kinds=('parts', 'mask'))]
     data = ImageLabelFolderDataset('train_id.txt', pipeline=pipeline, **options)

@@ -40,6 +40,9 @@ def test_one_line_sets_the_vocabulary_of_data_model_and_metric(tmp_path, own_par
     for phase in ('train', 'val', 'test'):
         assert config[f'{phase}_dataloader'].dataset.part_vocabulary == own_parts
         assert 'keypoint_vocabulary' not in config[f'{phase}_dataloader'].dataset
+    # Beside the config it is found from any folder.
+    beside = derived(tmp_path, base('seg/sapiens_tiny_28cls.py'), "vocabulary = 'mine.json'")
+    assert beside.model.heads.seg.vocabulary == own_parts
 
 
 def test_it_works_as_an_option_and_for_two_kinds(own_parts):
@@ -89,6 +92,10 @@ def test_testing_is_validation_but_for_what_it_says(tmp_path):
     alone = derived(tmp_path, base('pose/sapiens_tiny_17kpt.py'), text)
     assert alone.test_evaluator.ann_file == 'data/coco/annotations/test.json'
     assert 'val2017' in alone.val_evaluator.ann_file
+    text = "data = dict(_delete_=True, type='CocoKeypointDataset', ann_file='mine.json')\n"
+    text += 'val_dataloader = dict(dataset=data)\ntest_dataloader = val_dataloader\n'
+    own = derived(tmp_path, base('pose/sapiens_tiny_17kpt.py'), text)
+    assert '_delete_' not in str(own) and own.test_dataloader == own.val_dataloader
     again = complete_config(Config(config.to_dict()))
     assert again.to_dict() == config.to_dict()
 

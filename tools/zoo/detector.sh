@@ -6,25 +6,18 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-python} ZOO=${ZOO:-data/zoo} WORK=${WORK:-work_dirs/zoo} CONFIG=configs/detection/sapiens_tiny_persons.py
-export OMP_NUM_THREADS=1
 [ -d "${BACKGROUNDS:-}" ] || { sed -n 2,3p "$0"; exit 2; }
-MINUTES=${1:-60} DATA=train_dataloader.dataset RUNS=$WORK/persons
 PHOTOS=$([ ! -e "$ZOO/people/manifest.jsonl" ] || echo 1)
+MINUTES=$((${1:-60} / (1 + PHOTOS))) DATA=train_dataloader.dataset RUNS=$WORK/persons
 
-stage() { # NAME CONFIG DATASET OPTIONS...
-    local work="$RUNS/$1" config=$2 data=$3
-    shift 3
-    [ -e "$work/done" ] || "$PYTHON" tools/train.py "$config" --resume --precision probe --work-dir "$work" --cfg-options \
-        default_hooks.budget.minutes=$((MINUTES / (1 + PHOTOS))) "$data.data_root=$ZOO/train/" "$data.background=$BACKGROUNDS" "$@"
-    touch "$work/done"
-}
+. tools/zoo/stage.sh
 
-stage renders "$CONFIG" $DATA load_from="${FROM:-tiny}" "load_skip=['neck.','heads.']" ${PHOTOS:+default_hooks.budget.final=0.8}
+stage "$RUNS/renders" "$CONFIG" "$MINUTES" $DATA load_from="${FROM:-tiny}" "load_skip=['neck.','heads.']" ${PHOTOS:+default_hooks.budget.final=0.8}
 LAST=renders
 if [ -n "$PHOTOS" ]; then
     LAST=photos PEOPLE=$DATA.datasets.1.dataset CUTOUTS=$DATA.datasets.2.dataset FOUND=$ZOO/cutouts/
     [ -e "$FOUND/manifest.jsonl" ] || FOUND=$ZOO/people/
-    stage photos "${CONFIG%.py}_photos.py" $DATA.datasets.0 load_from="$(cat "$RUNS/renders/last_checkpoint")" \
+    stage "$RUNS/photos" "${CONFIG%.py}_photos.py" "$MINUTES" $DATA.datasets.0 load_from="$(cat "$RUNS/renders/last_checkpoint")" \
         $PEOPLE.data_root="$ZOO/people/" $PEOPLE.background="$BACKGROUNDS" \
         $CUTOUTS.data_root="$FOUND" $CUTOUTS.background="$BACKGROUNDS"
 fi

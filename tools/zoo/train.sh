@@ -8,29 +8,20 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 MINUTES=${1:-240} SIZE=${2:-tiny}
-PYTHON=${PYTHON:-python} ZOO=${ZOO:-data/zoo} WORK=${WORK:-work_dirs/zoo} PROCESSES=${PROCESSES:-1}
-export OMP_NUM_THREADS=1 PYTHON
+PYTHON=${PYTHON:-python} ZOO=${ZOO:-data/zoo} WORK=${WORK:-work_dirs/zoo}
+export PYTHON
 [ -z "${PEOPLE:-}" ] || [ -n "${IMAGES:-}" ] && [ "$SIZE" = tiny ] || { sed -n 2,7p "$0"; exit 2; }
 
-stage() { # NAME CONFIG MINUTES DATASET OPTIONS...
-    local work="$WORK/$1" config=$2 minutes=$3 data=$4
-    shift 4
-    [ ! -e "$work/done" ] || return 0
-    local run=("$PYTHON" tools/train.py "$config")
-    [ "$PROCESSES" = 1 ] || run=(tools/dist_train.sh "$config" "$PROCESSES")
-    "${run[@]}" --resume --precision probe --work-dir "$work" --cfg-options default_hooks.budget.minutes="$minutes" \
-        "$data.data_root=$ZOO/train/" val_dataloader.dataset.data_root="$ZOO/val/" \
-        ${BACKGROUNDS:+"$data.background=$BACKGROUNDS"} "$@"
-    touch "$work/done"
-}
+. tools/zoo/stage.sh
 
 MAIN=configs/multitask/sapiens_${SIZE}_4tasks.py DATA=train_dataloader.dataset DONE=${FROM:-}
+VAL=val_dataloader.dataset.data_root=$ZOO/val/
 mapfile -t STAGES < <(ls "${MAIN%.py}"_*x*.py | sort -V)
 STAGES+=("$MAIN")
 PART=$((MINUTES / (${#STAGES[@]} + ${PEOPLE:+1}+0))) RATE=${FROM:+1e-3}
 for config in "${STAGES[@]}"; do
     name=$(basename "$config" .py)
-    stage "$name" "$config" "$PART" $DATA ${DONE:+load_from="$DONE"} ${RATE:+optim_wrapper.optimizer.lr="$RATE"} \
+    stage "$WORK/$name" "$config" "$PART" $DATA $VAL ${DONE:+load_from="$DONE"} ${RATE:+optim_wrapper.optimizer.lr="$RATE"} \
         $([ "$config" != "$MAIN" ] || echo ${PEOPLE:+default_hooks.budget.final=0.8})
     DONE=$(cat "$WORK/$name/last_checkpoint") RATE=7e-4
 done
@@ -40,7 +31,7 @@ if [ -n "${PEOPLE:-}" ]; then
     "$PYTHON" tools/zoo/outlines.py "$PEOPLE" --images "$IMAGES" --out "$ZOO/people"
     [ -z "${FRAMES:-}" ] || [ -e "$ZOO/cutouts/manifest.jsonl" ] ||
         "$PYTHON" tools/zoo/cutouts.py "$FRAMES"/* --out "$ZOO/cutouts" --config "$MAIN" --weights "$DONE"
-    stage "$name" "${MAIN%.py}_photos.py" "$PART" $PHOTOS.0 \
+    stage "$WORK/$name" "${MAIN%.py}_photos.py" "$PART" $PHOTOS.0 $VAL \
         load_from="$DONE" optim_wrapper.optimizer.lr=6e-4 $PHOTOS.1.dataset.data_root="$ZOO/people/" \
         $PHOTOS.2.dataset.ann_file="$PEOPLE" $PHOTOS.2.dataset.data_prefix.img="$IMAGES" \
         $PHOTOS.3.dataset.data_root="$CUTOUTS/" ${BACKGROUNDS:+"$PHOTOS.1.dataset.background=$BACKGROUNDS"} \
