@@ -110,7 +110,9 @@ def test_a_file_runs_as_its_model_does(file, graph, flip_test, size):
     expected = graph.model.predict(inputs, [frame.sample], flip_test=flip_test)[0]
     np.testing.assert_allclose(found.keypoints[0].xy, expected.pred_keypoints, atol=1e-3)
     predictor = ours.predictors[0]
-    (mine,) = predictor.predict_tensor(predictor.inputs_of([frame.inputs]), [type(frame.sample)(metainfo=frame.sample.metainfo)])
+    (mine,) = predictor.predict_tensor(
+        predictor.inputs_of([frame.inputs]), [type(frame.sample)(metainfo=frame.sample.metainfo)]
+    )
     for name in ('pred_part_map', 'pred_person', 'pred_depth', 'pred_normals'):
         np.testing.assert_allclose(mine.get(name), expected.get(name), atol=1e-4)
 
