@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from ..datasets.image_files import is_image_name, list_images
-from ..datasets.image_folder import read_names
 from ..datasets.shard_images import expand_shards
 from ..datasets.storage import member_name, read_bytes, walk_tar
 from ..errors import UserError
 from ..utils.file_names import find_file
 from ..utils.files import replace_when_done, write_atomic
+from ..utils.json_files import read_names
 from .stage import need
 
 BYTES = ('image', 'bytes', 'jpg', 'jpeg', 'png', 'webp')

@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
 from ..registry import DATASETS
 from ..utils.file_names import find_file
-from ..utils.json_files import read_lines
+from ..utils.json_files import read_names
 from .base import HumanDataset
 from .image_files import list_images
 
@@ -33,15 +31,3 @@ class ImageFolderDataset(HumanDataset):
         else:
             paths = [find_file(root, name) for name in read_names(self.ann_file)]
         return [{'img_path': p, 'img_id': os.path.relpath(p, root)} for p in paths]
-
-
-def read_names(path: str | Path) -> list[str]:
-    """Names of a list of files, one a line.
-
-    Raises:
-        UserError: The file is missing, not text, or names nothing.
-    """
-    names = read_lines(path, 'file list')
-    if not names:
-        raise UserError(f'{path}: names no file; write one path a line')
-    return names

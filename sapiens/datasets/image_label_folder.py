@@ -11,9 +11,9 @@ from typing import Any
 
 from ..errors import UserError
 from ..registry import DATASETS
+from ..utils.json_files import read_names
 from .base import HumanDataset
 from .image_files import IMAGE_EXTENSIONS, list_images, walk_files
-from .image_folder import read_names
 from .transforms.loading import KINDS
 
 LABEL_EXTENSIONS = ('.png', '.npz', '.npy', '.tif', '.tiff', '.bmp')

@@ -8,7 +8,6 @@ images, and a killed run resumes at the very sample, also with other numbers of 
 from __future__ import annotations
 
 import glob
-import itertools
 import json
 import logging
 import os
@@ -328,12 +327,8 @@ def _match(text: str) -> list[str]:
 
 def _expand_ranges(text: str) -> list[str]:
     """``'a{08..10}'`` -> ``['a08', 'a09', 'a10']``; several ranges multiply."""
-    pieces = re.split(r'\{(\d+)\.\.(\d+)\}', text)
-    ranges = [
-        [f'{n:0{len(low)}d}' for n in range(int(low), int(high) + 1)]
-        for low, high in zip(pieces[1::3], pieces[2::3], strict=True)
-    ]
-    return [
-        ''.join(p for pair in itertools.zip_longest(pieces[::3], numbers, fillvalue='') for p in pair)
-        for numbers in itertools.product(*ranges)
-    ]
+    found = re.search(r'\{(\d+)\.\.(\d+)\}', text)
+    if not found:
+        return [text]
+    numbers = (f'{n:0{len(found[1])}d}' for n in range(int(found[1]), int(found[2]) + 1))
+    return [whole for n in numbers for whole in _expand_ranges(text[: found.start()] + n + text[found.end() :])]

@@ -17,7 +17,7 @@ from ..datasets import transforms as transforms
 from ..engine.state import describe_vocabulary
 from ..engine.unpickle import to_plain
 from ..errors import CONFIG_ERRORS, UserError
-from ..models.heads import PoseHead
+from ..models.heads import PartHead, PoseHead
 from ..registry import CODECS, TRANSFORMS
 from ..vocabularies import parse_vocabulary
 from .graph import DECODED, RAW, DeployGraph
@@ -25,6 +25,8 @@ from .graph import DECODED, RAW, DeployGraph
 KEY = 'sapiens'
 """Name of the entry in a file's metadata; its value is JSON."""
 KINDS = {kind.__name__: kind for kind in RAW}
+PART_RULES = ('least_region', 'with_person')
+"""Arguments of a `PartHead` that say what becomes of its output."""
 # What reads labels is for tests with a data set; an image has none.
 _OF_LABELS = ('LoadLabels', 'LoadAnnotations', 'FromOpenMMLab')
 
@@ -49,6 +51,8 @@ def describe(graph: DeployGraph, dataset: Mapping, dtype: str, licence: str) -> 
             codec = head.codec
             names = ('input_size', 'heatmap_size', 'sigma', 'blur_kernel_size')
             facts['codec'] = dict(type=type(codec).__name__, **{name: getattr(codec, name) for name in names})
+        if kind is PartHead:
+            facts['rules'] = {name: getattr(head, name) for name in PART_RULES}
     pipeline = [dict(step) for step in dataset.get('pipeline') or ()]
     return to_plain(
         dict(
@@ -122,6 +126,9 @@ def _check(facts: dict, source: str) -> None:
             parse_vocabulary(entry['vocabulary'], source)
         if 'codec' in entry and CODECS.module_dict.get(entry['codec']['type']) is None:
             raise ValueError(f'codec of {task}')
+        rules = entry.get('rules', {})
+        if not set(rules) <= {*PART_RULES} or not all(isinstance(value, (int, float)) for value in rules.values()):
+            raise ValueError(f'rules of {task}')
     for step in facts['pipeline']:
         # By their plain names alone: a name with a dot would be imported.
         if TRANSFORMS.module_dict.get(step['type']) is None:

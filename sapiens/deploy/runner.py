@@ -92,7 +92,7 @@ class ExportedEstimator(HumanEstimator):
         self.test_cfg = dict(flip_test=facts['flip_test'])
         self.heads = nn.ModuleDict()
         for task, entry in facts['tasks'].items():
-            options = {}
+            options = dict(entry.get('rules', {}))
             if 'vocabulary' in entry:
                 options['vocabulary'] = parse_vocabulary(entry['vocabulary'], source)
             if 'codec' in entry:

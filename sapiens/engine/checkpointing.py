@@ -24,10 +24,8 @@ from .sampling import order_layout, reseed, restore_layout
 from .sharded_checkpoint import SUFFIX, ShardWriter, read_shards
 from .sharding import (
     from_main_process,
-    named_optimizer_state,
     on_main_process,
     optimizer_names,
-    optimizer_settings,
     set_optimizer_settings,
     set_whole_optimizer,
     set_whole_weights,
@@ -241,7 +239,8 @@ class CheckpointRunner(Runner):
             **({'in_parts': True} if in_parts else {}),
         }
         if save_optimizer or in_parts:
-            checkpoint['optimizer'] = optimizer_settings(wrapper) if in_parts else whole_optimizer(wrapper, model)
+            settings = {**wrapper.state_dict(), 'state': {}}  # in parts, that of the parameters goes with the tensors
+            checkpoint['optimizer'] = settings if in_parts else whole_optimizer(wrapper, model)
             checkpoint['optimizer_names'] = optimizer_names(wrapper.optimizer, model)
         if save_param_scheduler and self.param_schedulers is not None:
             schedules = self.param_schedulers
@@ -249,10 +248,12 @@ class CheckpointRunner(Runner):
             checkpoint['param_schedulers'] = states if isinstance(schedules, dict) else states['']
         self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
         if in_parts:
+            from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
+
             tensors: dict[str, Any] = {
                 key: checkpoint.pop(key) for key in ('state_dict', 'ema_state_dict') if key in checkpoint
             }
-            tensors['optimizer'] = named_optimizer_state(wrapper.optimizer, model)
+            tensors['optimizer'] = get_optimizer_state_dict(model, wrapper.optimizer)['state']
             self.shards.start(Path(out_dir) / filename, checkpoint, tensors)
         elif is_main_process():
             save_plain(checkpoint, Path(out_dir) / filename)

@@ -162,16 +162,6 @@ def whole_optimizer(optim_wrapper: Any, model: nn.Module) -> dict:
     return tree_map_only(torch.Tensor, lambda t: t.detach().cpu(), state) if is_main_process() else state
 
 
-def optimizer_settings(optim_wrapper: Any) -> dict:
-    """The state of mmengine's optimiser wrapper without that of the parameters."""
-    return {key: value for key, value in optim_wrapper.state_dict().items() if key != 'state'}
-
-
-def named_optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, dict]:
-    """Parameter name -> its state, each process's part of it."""
-    return _distributed().get_optimizer_state_dict(model, optimizer)['state']
-
-
 def set_whole_optimizer(optim_wrapper: Any, model: nn.Module, state: Any, names: list[str] | None) -> None:
     """Give every process its part of a state that the main process has; every process must call it.
 
@@ -185,25 +175,24 @@ def set_whole_optimizer(optim_wrapper: Any, model: nn.Module, state: Any, names:
     optimizer = optim_wrapper.optimizer
     current = optimizer_names(optimizer, model)
     on_main_process(lambda: _check_names(current, state['param_groups'], names))
-    if is_distributed():
-        state = state if is_main_process() else {'state': {}, 'param_groups': []}
-        extras = from_main_process({k: v for k, v in state.items() if k not in ('state', 'param_groups')})
-        groups = from_main_process(state['param_groups'])
-        if from_main_process(bool(state['state'])):
-            named = {current[number]: value for number, value in state['state'].items()}
-            named_groups = [{**group, 'params': [current[i] for i in group['params']]} for group in groups]
-            _distributed().set_optimizer_state_dict(
-                model,
-                optimizer,
-                {'state': named, 'param_groups': named_groups},
-                options=_options(broadcast_from_rank0=True),
-            )
-        state = {**extras, 'state': optimizer.state_dict()['state'], 'param_groups': groups}
-    _load(optim_wrapper, state)
+    if not is_distributed():
+        _load(optim_wrapper, state)
+        return
+    own = state if is_main_process() else {'state': {}}
+    settings = from_main_process({k: v for k, v in own.items() if k != 'state'})
+    if from_main_process(bool(own['state'])):
+        named = {current[number]: value for number, value in own['state'].items()}
+        groups = [{**group, 'params': [current[i] for i in group['params']]} for group in settings['param_groups']]
+        _distributed().set_optimizer_state_dict(
+            model, optimizer, {'state': named, 'param_groups': groups}, options=_options(broadcast_from_rank0=True)
+        )
+    set_optimizer_settings(optim_wrapper, model, settings)
 
 
-def set_optimizer_settings(optim_wrapper: Any, model: nn.Module, settings: dict, names: list[str]) -> None:
-    """Restore what `optimizer_settings` gave, on every process, and leave the state of the parameters as it is.
+def set_optimizer_settings(
+    optim_wrapper: Any, model: nn.Module, settings: dict, names: list[str] | None = None
+) -> None:
+    """Restore all of `whole_optimizer` but the state of the parameters, which stays, on every process.
 
     Args:
         optim_wrapper: mmengine's wrapper.

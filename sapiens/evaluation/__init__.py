@@ -10,7 +10,7 @@ from .normal import NormalMetric
 from .openmmlab_names import CocoMetric, CocoWholeBodyMetric, IoUMetric, PCKAccuracy
 from .part_iou import PartIoU
 from .pck import PCK
-from .report import EvaluationReport, collect_reports, print_report, write_reports
+from .report import EvaluationReport, print_report, write_reports
 from .saved import SavedMaps, SavePredictions
 from .tables import Table
 from .testing import evaluator_for_test, finish_test, protocol_of_run
@@ -31,7 +31,6 @@ __all__ = [
     'SavePredictions',
     'SavedMaps',
     'Table',
-    'collect_reports',
     'evaluator_for_test',
     'finish_test',
     'print_report',

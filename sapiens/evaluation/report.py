@@ -148,12 +148,6 @@ def write_reports(reports: Sequence[EvaluationReport], path: str | Path) -> Path
     return path
 
 
-def collect_reports(evaluator: object) -> list[EvaluationReport]:
-    """Reports of an mmengine `Evaluator`'s metrics, after ``evaluate`` on the main process."""
-    reports = [getattr(metric, 'report', None) for metric in getattr(evaluator, 'metrics', [])]
-    return [report for report in reports if isinstance(report, EvaluationReport)]
-
-
 def _footer(report: EvaluationReport) -> list[str]:
     lines = [f'Note: {note}' for note in report.notes]
     if any(table.intervals for table in report.tables):

@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..registry import METRICS
 from .analysis.pictures import write_confusion, write_worst
 from .base import HumanMetric
-from .report import collect_reports, print_report, write_reports
+from .report import print_report, write_reports
 from .saved import SavePredictions
 
 
@@ -88,7 +88,8 @@ def finish_test(
     Returns:
         What was written.
     """
-    reports = [report for report in collect_reports(evaluator) if report.tables]
+    ours = [metric for metric in evaluator.metrics if isinstance(metric, HumanMetric)]
+    reports = [metric.report for metric in ours if metric.report is not None and metric.report.tables]
     for report in reports:
         report.protocol = {**(protocol or {}), **report.protocol}
         print_report(report)
@@ -98,8 +99,8 @@ def finish_test(
         for report in reports:
             if 'confusion' in report.extra:
                 written.append(write_confusion(report, Path(out) / 'confusion.png'))
-    for metric in evaluator.metrics:
-        if worst_dir is not None and isinstance(metric, HumanMetric) and metric.worst:
+    for metric in ours:
+        if worst_dir is not None and metric.worst:
             written += write_worst(metric, Path(worst_dir) / type(metric).__name__)
     return written
 

@@ -86,10 +86,17 @@ def read_json(path: str | Path, what: str = 'file') -> Any:
     return parse_json(read_file(path, what), str(path))
 
 
-def read_lines(path: str | Path, what: str = 'list of files') -> list[str]:
-    """Stripped lines of a text file, without blank ones and ``#`` comments; see `reading` for what is raised."""
-    lines = (line.strip() for line in decode_text(read_file(path, what), str(path)).splitlines())
-    return [line for line in lines if line and not line.startswith('#')]
+def read_names(path: str | Path) -> list[str]:
+    """Names of a list of files, one a line; blank lines and ``#`` comments do not count.
+
+    Raises:
+        UserError: The file is missing, not text, or names nothing.
+    """
+    lines = (line.strip() for line in decode_text(read_file(path, 'file list'), str(path)).splitlines())
+    names = [line for line in lines if line and not line.startswith('#')]
+    if not names:
+        raise UserError(f'{path}: names no file; write one path a line')
+    return names
 
 
 def as_numbers(value: Any, *shape: int) -> np.ndarray | None:

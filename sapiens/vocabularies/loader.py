@@ -114,7 +114,9 @@ def load_vocabulary(name: str | Path | KeypointVocabulary | PartVocabulary) -> K
         try:
             status = os.stat(text)
         except (OSError, ValueError):
-            return _load(Path(text))
+            raise VocabularyError(
+                f'{text}: no such vocabulary file; give a path that exists or a shipped name'
+            ) from None
         return _load_file(text, status.st_mtime_ns, status.st_size)
     if text not in _shipped():
         near = difflib.get_close_matches(text, available_vocabularies(), n=1, cutoff=0.4)
@@ -144,14 +146,8 @@ def load_parts(name: str | Path | KeypointVocabulary | PartVocabulary) -> PartVo
 
 @lru_cache(maxsize=64)
 def _load_file(text: str, changed: int = 0, size: int = 0) -> KeypointVocabulary | PartVocabulary:
-    return _load(Path(text))
-
-
-def _load(path: Path) -> KeypointVocabulary | PartVocabulary:
-    if not path.exists():
-        raise VocabularyError(f'{path}: no such vocabulary file; give a path that exists or a shipped name')
     try:
-        return parse_vocabulary(read_json(path, 'vocabulary file'), path)
+        return parse_vocabulary(read_json(text, 'vocabulary file'), text)
     except VocabularyError:
         raise
     except UserError as error:

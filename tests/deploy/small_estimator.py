@@ -20,7 +20,10 @@ def estimator(keypoints='coco17'):
                 type='PoseHead', vocabulary=keypoints, codec=dict(type='UDPHeatmap', sigma=2),
                 deconv_channels=(16, 16), conv_channels=(16,),
             ),
-            seg=dict(type='PartHead', vocabulary='parts28', deconv_channels=(16,), conv_channels=(16,)),
+            seg=dict(
+                type='PartHead', vocabulary='parts28', deconv_channels=(16,), conv_channels=(16,),
+                person_first=True, least_region=0.5, with_person=True,
+            ),
             depth=dict(type='DepthHead', deconv_channels=(8,), conv_channels=(8,)),
             normal=dict(type='NormalHead', deconv_channels=(8,), conv_channels=(8,)),
         ),

@@ -109,6 +109,12 @@ def test_a_file_runs_as_its_model_does(file, graph, flip_test, size):
     inputs = graph.model.data_preprocessor({'inputs': [frame.inputs]})['inputs']
     expected = graph.model.predict(inputs, [frame.sample], flip_test=flip_test)[0]
     np.testing.assert_allclose(found.keypoints[0].xy, expected.pred_keypoints, atol=1e-3)
+    predictor = ours.predictors[0]
+    (mine,) = predictor.predict_tensor(
+        predictor.inputs_of([frame.inputs]), [type(frame.sample)(metainfo=frame.sample.metainfo)]
+    )
+    for name in ('pred_part_map', 'pred_person', 'pred_depth', 'pred_normals'):
+        np.testing.assert_allclose(mine.get(name), expected.get(name), atol=1e-4)
 
 
 def _frame(image):
@@ -156,6 +162,8 @@ def change(**edits):
         (change(tasks__pose__codec__sigma='wide'), 'damaged'),
         (change(tasks__seg__vocabulary__classes=[{'name': 'one'}]), 'has 28 channels, its vocabulary 1'),
         (change(tasks__pose__vocabulary__kind='parts'), 'model.fake'),
+        (change(tasks__seg__rules={'loss': 1}), 'rules of seg'),
+        (change(tasks__seg__rules={'least_region': 'all'}), 'rules of seg'),
         (change(pipeline=[dict(type='os.system', command='true')]), "needs the transform 'os.system'"),
         (change(pipeline=[dict(type='PersonBox', wide=3)]), 'unexpected keyword'),
         (change(pipeline=[[]]), 'damaged'),
