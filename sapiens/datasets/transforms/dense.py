@@ -76,9 +76,10 @@ class Resize(SizedTransform):
     def transform(self, results: Sample) -> Sample:
         """Resize every field."""
         height, width = results['img_shape']
-        size = self.scale[::-1] if self.scale else self.size
+        size = self.size if not self.scale else (self.scale[1], self.scale[0])
         if self.keep_ratio:
-            size = sorted(size, reverse=height > width) if self.scale else size
+            if self.scale and (size[0] > size[1]) != (height > width):
+                size = size[::-1]
             size = fit_inside((height, width), size)
         return resize_sample(results, size, self.interpolation, self.depth_scale_compensation)
 
