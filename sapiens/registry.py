@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 
 from mmengine import registry as root
 
 from .errors import UserError
-from .openmmlab import TOOLKITS, prepare_toolkit
+from .openmmlab import TOOLKITS, prepare_toolkit, toolkit_installed
 
 
 class UnknownNameError(UserError, KeyError):
@@ -29,14 +30,29 @@ class Registry(root.Registry):
             MissingPackageError: The toolkit that the name asks for is not installed.
         """
         scope, name = self.split_scope_key(key)
-        if scope in TOOLKITS:
-            prepare_toolkit(scope)
-        found = super().get(key)
+        found = self._find(key)
         if found is None:
             near = difflib.get_close_matches(name, self._known(scope), n=1, cutoff=0.5)
+            theirs = None if scope or difflib.get_close_matches(name, near, cutoff=0.9) else self._toolkit_of(name)
+            if theirs:
+                raise UnknownNameError(
+                    f"'{key}' is a {self.name} of {theirs}: write '{theirs}.{name}', or leave it out"
+                )
             hint = f"; did you mean '{scope + '.' if scope in TOOLKITS else ''}{near[0]}'?" if near else ''
             raise UnknownNameError(f"'{key}' is not a registered {self.name}{hint}")
         return found
+
+    def _find(self, key: str) -> type | None:
+        if self.split_scope_key(key)[0] in TOOLKITS:
+            prepare_toolkit(self.split_scope_key(key)[0])
+        return super().get(key)
+
+    def _toolkit_of(self, name: str) -> str | None:
+        for toolkit in filter(toolkit_installed, TOOLKITS if self.parent is not None else ()):
+            with contextlib.suppress(ImportError, AssertionError):  # of versions that do not fit each other
+                if self._find(f'{toolkit}.{name}'):
+                    return toolkit
+        return None
 
     def _known(self, scope: str | None) -> set[str]:
         """Names of the toolkit asked for; without one, ours and mmengine's."""
@@ -47,7 +63,7 @@ class Registry(root.Registry):
 
     def __contains__(self, key: str) -> bool:
         try:
-            return self.get(key) is not None
+            return self._find(key) is not None
         except UserError:
             return False
 

@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 
 from sapiens import openmmlab, registry
 from sapiens.errors import MissingPackageError, UserError
-from sapiens.registry import CODECS, MODELS, TRANSFORMS, UnknownNameError
+from sapiens.registry import CODECS, DATASETS, HOOKS, MODELS, TRANSFORMS, UnknownNameError
 
 
 def python(code):
@@ -52,6 +52,14 @@ def test_typos_name_the_nearest(where, name, message):
     assert str(error.value) == message
     # A user error (one line, exit code 1) and, as mmengine expects, a KeyError.
     assert isinstance(error.value, UserError) and isinstance(error.value, KeyError)
+
+
+@pytest.mark.openmmlab
+@pytest.mark.skipif(not openmmlab.toolkit_installed('mmseg'), reason='needs mmsegmentation')
+@pytest.mark.parametrize(('where', 'name'), [(DATASETS, 'BaseSegDataset'), (HOOKS, 'SegVisualizationHook')])
+def test_names_of_the_toolkits_are_told_from_typos(where, name):
+    with pytest.raises(UnknownNameError, match=f"'{name}' is a .* of mmseg: write 'mmseg.{name}', or leave it out"):
+        where.build(dict(type=name))
 
 
 def test_mistakes_inside_a_nested_config_keep_their_message():

@@ -50,7 +50,8 @@ class HumanDataPreprocessor(BaseDataPreprocessor):
             sizes = {tuple(image.shape) for image in inputs}
             if len(sizes) > 1:
                 raise UserError(
-                    f'a batch holds images of different sizes {sorted(sizes)}: end the pipeline with one size'
+                    f'a batch holds images of different sizes {sorted(sizes)}: end the pipeline with one size, '
+                    "say by dict(type='Pad') before packing"
                 )
             inputs = torch.stack(list(inputs))
         return {'inputs': (inputs.float() - self.mean) / self.std, 'data_samples': data.get('data_samples')}

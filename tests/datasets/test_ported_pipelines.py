@@ -5,6 +5,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import TRANSFORMS as ROOT
+from mmengine.registry import DefaultScope
 from scenes import sphere
 
 from sapiens.datasets.transforms.fields import settle
@@ -14,7 +16,7 @@ from sapiens.registry import TRANSFORMS
 
 needs = pytest.mark.skipif(not all(map(toolkit_installed, ('mmpose', 'mmseg'))), reason='needs mmpose and mmseg')
 POSE_TEST = [
-    dict(type='LoadImage'),
+    dict(type='LoadImage', backend_args=dict(backend='local')),
     dict(type='GetBBoxCenterScale', padding=1.25),
     dict(type='TopdownAffine', input_size=(48, 64), use_udp=True),
     dict(type='PackPoseInputs'),
@@ -90,6 +92,31 @@ def test_mmseg(scene, pipeline):
     assert ours['inputs'].shape == (3, 96, 80)
     a, b = ours['data_samples'].gt_part_map, theirs['data_samples'].gt_sem_seg.data[0]
     assert a.shape == b.shape and (a != b).float().mean() < 0.01, 'ties between pixels fall otherwise'
+
+
+@pytest.mark.parametrize('turned', [False, True])
+@pytest.mark.parametrize(
+    'resize',
+    [
+        dict(type='Resize', scale=(96, 64), keep_ratio=True),
+        dict(type='RandomResize', scale=(96, 64), ratio_range=(0.5, 2.0), keep_ratio=True),
+        dict(type='RandomResize', scale=[(64, 90), (90, 64)]),
+        dict(type='RandomChoiceResize', scales=[(64, 48), (90, 30)], keep_ratio=True),
+    ],
+    ids=lambda step: step['type'],
+)
+def test_their_resizes(scene, resize, turned):
+    image = np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8)
+    cv2.imwrite(str(scene / 'b.png'), np.rot90(image) if turned else image)
+    seen = []
+    for scope in ('sapiens', 'mmengine'):
+        np.random.seed(3)
+        with DefaultScope.overwrite_default_scope(scope):
+            sample = dict(img_path=str(scene / 'b.png'))
+            for step in (dict(type='LoadImageFromFile'), resize):
+                sample = (TRANSFORMS if scope == 'sapiens' else ROOT).build(dict(step))(sample)
+        seen.append(sample['img'].shape)
+    assert seen[0] == seen[1]
 
 
 def test_every_word_of_a_training_pipeline_is_known(scene):

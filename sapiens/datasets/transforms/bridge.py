@@ -80,7 +80,7 @@ class LoadImageFromFile(LoadImage):
     """`LoadImage` of the full image by mmcv's name; what they say about colours and back ends does not matter here."""
 
     def __init__(self, **theirs: Any) -> None:
-        super().__init__(reduce=False)
+        super().__init__(reduce=False, backend_args=theirs.get('backend_args'))
 
 
 @TRANSFORMS.register_module()

@@ -50,15 +50,16 @@ class RandomFlip(BaseTransform):
 
 
 @TRANSFORMS.register_module()
-@accept(scale=('input_size', lambda size: size[::-1]))
 class Resize(SizedTransform):
-    """Resize to ``(H, W)``; mmcv's word ``scale`` is (W, H).
+    """Resize to ``(H, W)``.
 
     Args:
         input_size: ``(H, W)``; None takes the data set's.
         keep_ratio: Keep the aspect: the result is the largest that fits into ``input_size`` (see `Pad`).
         interpolation: Of the image: ``'linear'``, ``'area'`` (best when shrinking a lot) or ``'cubic'``.
         depth_scale_compensation: See `warp_sample`.
+        scale: mmcv's word for the size, (W, H); with ``keep_ratio`` its longer side is that of the image, however it
+            lies. ``RandomResize`` and ``RandomChoiceResize`` set it each time.
     """
 
     def __init__(
@@ -67,13 +68,19 @@ class Resize(SizedTransform):
         keep_ratio: bool = False,
         interpolation: str = 'linear',
         depth_scale_compensation: bool = False,
+        scale: Any = None,
     ) -> None:
-        self.input_size, self.keep_ratio = input_size, keep_ratio
+        self.input_size, self.keep_ratio, self.scale = tuple(scale)[::-1] if scale else input_size, keep_ratio, scale
         self.interpolation, self.depth_scale_compensation = interpolation, depth_scale_compensation
 
     def transform(self, results: Sample) -> Sample:
         """Resize every field."""
-        size = fit_inside(results['img_shape'], self.size) if self.keep_ratio else self.size
+        height, width = results['img_shape']
+        size = self.size if not self.scale else (self.scale[1], self.scale[0])
+        if self.keep_ratio:
+            if self.scale and (size[0] > size[1]) != (height > width):
+                size = size[::-1]
+            size = fit_inside((height, width), size)
         return resize_sample(results, size, self.interpolation, self.depth_scale_compensation)
 
 

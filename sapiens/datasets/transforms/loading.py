@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
@@ -39,12 +40,21 @@ class LoadImage(BaseTransform):
             is decoded).
         max_zoom: Largest magnification beyond fitting the crop into ``input_size`` that later transforms may draw.
         reduce: False always decodes the full image (for crops at the image's own resolution).
+        backend_args: Of mmpose's configs; files are local.
 
     Raises:
         UserError: Missing, empty, truncated or no image; the message names the file.
     """
 
-    def __init__(self, input_size: Sequence[int] | None = None, max_zoom: float = 1.0, reduce: bool = True) -> None:
+    def __init__(
+        self,
+        input_size: Sequence[int] | None = None,
+        max_zoom: float = 1.0,
+        reduce: bool = True,
+        backend_args: Mapping[str, Any] | None = None,
+    ) -> None:
+        if backend_args and backend_args.get('backend') not in (None, 'local', 'disk'):
+            raise UserError(f'LoadImage: reads local files, not those of {backend_args["backend"]}; copy them first')
         self.input_size, self.max_zoom, self.reduce = input_size, max_zoom, reduce
 
     def transform(self, results: Sample) -> Sample:
