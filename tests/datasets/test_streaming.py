@@ -16,7 +16,7 @@ from sapiens.datasets.shard_images import Shard
 from sapiens.datasets.shard_order import ShardOrder
 from sapiens.engine import sampling
 from sapiens.engine.hooks.watch import BadSampleHook
-from sapiens.engine.sampling import build_train_dataloader, order_layout, restore_layout
+from sapiens.engine.loaders import build_train_dataloader, order_layout, restore_layout
 from sapiens.errors import UserError
 
 
