@@ -55,8 +55,8 @@ def run_cli(main: Callable[[], int | None]) -> None:
 
     Files that cannot be opened, and parts of a config that cannot be built, count as user errors too;
     with ``SAPIENS_TRACEBACK=1`` in the environment the latter show their traceback. SIGTERM, which schedulers and
-    ``timeout`` send, and which alone reaches what a script started with ``&``, ends like Ctrl-C, and so does SIGHUP of a closed
-    terminal (without ``nohup``): work in progress is put in order first.
+    ``timeout`` send, and which alone reaches what a script started with ``&``, ends like Ctrl-C, and so does SIGHUP of
+    a closed terminal (without ``nohup``): work in progress is put in order first.
 
     Args:
         main: Returns the exit code (None is 0).
@@ -86,7 +86,15 @@ def run_cli(main: Callable[[], int | None]) -> None:
 def _run(main: Callable[[], int | None]) -> None:
     """Run a main function; ends in `SystemExit` or, with a defect of ours, in another exception."""
     try:
-        code = main()
+        try:
+            code = main()
+        except Exception as error:
+            hidden: BaseException | None = error
+            while hidden is not None and not isinstance(hidden, KeyboardInterrupt):
+                hidden = hidden.__context__
+            if hidden is not None:  # a library's `except:` made another error of it
+                raise KeyboardInterrupt from None
+            raise
     except UserError as error:
         _fail(str(error))
     except OSError as error:
