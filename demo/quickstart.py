@@ -55,9 +55,9 @@ def main() -> None:
     model = train(console, args) if args.train else ('--model', 'tiny')
     boxes = ROOT / args.images / 'boxes.json'
     persons = ('--detector', f'file:{boxes.relative_to(ROOT)}' if boxes.is_file() else 'tiny')
-    # Models this small are unsure of their points; a low threshold shows them all the same.
+    # Models this small are unsure of their points; a low threshold shows those that are right all the same.
     run(console, 'pose, parts, depth and normals of real photos', 'demo/image_demo.py', args.images, *model, *persons,
-        '--threshold', '0.1', '--out-dir', OUT)  # fmt: skip
+        '--threshold', '0.2', '--out-dir', OUT)  # fmt: skip
     console.print(f'\nPictures, maps and JSON are in [bold]{OUT}[/bold]. Your own: sapiens predict PHOTO.')
     if not args.train:
         console.print('This model has 5 million parameters and has seen few photographs; what it can and cannot '

@@ -58,6 +58,9 @@ def fit_outline(image: np.ndarray, log_odds: np.ndarray, inside: np.ndarray) -> 
     cv2.setRNGSeed(0)  # the mixtures start at random
     cv2.grabCut(small, labels, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), 1, cv2.GC_INIT_WITH_MASK)
     person = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+    if (labels == cv2.GC_FGD).any():  # what has the person's colours, but nothing that is surely a person, is a thing
+        regions = cv2.connectedComponents(person.astype(np.uint8))[1]
+        person &= np.isin(regions, regions[labels == cv2.GC_FGD])
     # Between the pixels of the small image the outline is a smooth line.
     smooth = cv2.GaussianBlur(person.astype(np.float32), (3, 3), 0)
     return (cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5) & inside

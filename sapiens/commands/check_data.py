@@ -34,20 +34,22 @@ def main() -> int:
     parser.add_argument('--show', type='number', default=30, metavar='N', help='problems to print in full')
     args = parser.parse_args()
     from ..datasets.check import check_dataset
+    from ..datasets.concat import leaves_of
     from ..utils.files import write_atomic
     from ..utils.progress import progress
 
     dataset = options.build_dataset(args)
+    total = sum(map(len, leaves_of(dataset)))
     console = Console()
     problems: list[Problem] = []
-    with progress(f'{args.split} samples', len(dataset), console=console) as advance:
+    with progress(f'{args.split} samples', total, console=console) as advance:
         for found in check_dataset(dataset, args.workers):
             problems += found
             whole = any(problem.index < 0 for problem in found)  # of the data set, behind the last sample
             advance(f'{len(problems)} problems', 0 if whole else 1)
     if args.fix_list:
         write_atomic(args.fix_list, ''.join(json.dumps(asdict(p)) + '\n' for p in problems).encode())
-    report(console, problems, len(dataset), args.show)
+    report(console, problems, total, args.show)
     if args.fix_list:
         console.print(f'The whole list is in {args.fix_list}')
     return 1 if problems else 0

@@ -49,7 +49,8 @@ def check_dataset(dataset: Any, workers: int = 0) -> Iterator[list[Problem]]:
     """Check every sample.
 
     Args:
-        dataset: Ours, a wrapper around ours, or any other; of the latter only the pipeline is run.
+        dataset: Ours, a wrapper around ours, or any other; of the latter only the pipeline is run. Samples are counted
+            over the data sets inside of wrappers, see `leaves_of`.
 
     Yields:
         The problems of each sample, in order; last those of the data set as a whole, with the index -1.
@@ -75,16 +76,18 @@ def check_dataset(dataset: Any, workers: int = 0) -> Iterator[list[Problem]]:
 
 
 class _Checked(Dataset):
-    """Problems in the place of samples."""
+    """Problems in the place of samples, of all data sets inside of wrappers; one that is repeated is read once."""
 
     def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
+        self.leaves = list(leaves_of(dataset))
+        self.ends = np.cumsum([len(leaf) for leaf in self.leaves])
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return int(self.ends[-1])
 
     def __getitem__(self, index: int) -> tuple[list[Problem], str, dict[str, int]]:
-        dataset, position = _unwrap(self.dataset, index)
+        part = int(np.searchsorted(self.ends, index, side='right'))
+        dataset, position = self.leaves[part], index - int(self.ends[part] - len(self.leaves[part]))
         if isinstance(dataset, HumanDataset):
             facts: dict[str, Any] = {}
             problems = [Problem(index, *found) for found in check_sample(dataset, position, facts)]
@@ -94,20 +97,6 @@ class _Checked(Dataset):
         except (UserError, OSError, ValueError, KeyError, AssertionError) as error:
             return [Problem(index, 'fails in the pipeline', f'sample {position}', _line(error))], '', {}
         return [], '', {}
-
-
-def _unwrap(dataset: Any, index: int) -> tuple[Any, int]:
-    """The innermost data set and the position in it, through concatenations and repetitions."""
-    while not isinstance(dataset, HumanDataset):
-        inner = vars(dataset)
-        if inner.get('datasets'):
-            part = next(i for i, end in enumerate(dataset.cumulative_sizes) if index < end)
-            dataset, index = inner['datasets'][part], index - (dataset.cumulative_sizes[part - 1] if part else 0)
-        elif inner.get('dataset') is not None and len(dataset) % max(1, len(inner['dataset'])) == 0:
-            dataset, index = inner['dataset'], index % len(inner['dataset'])
-        else:
-            break
-    return dataset, index
 
 
 def check_sample(

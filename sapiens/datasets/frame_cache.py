@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,20 @@ from .storage import read_bytes, readable_name
 _KINDS = ('image', 'parts', 'depth', 'normals', 'mask')
 
 
+def _state(reference: str) -> tuple[int, int]:
+    """What changes with a file; zeros where there is none (any more)."""
+    try:
+        found = os.stat(reference)
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
 def read_frame(folder: str | Path, references: dict[str, str]) -> dict[str, np.ndarray]:
     """Arrays of one frame by kind, as `label_files.read_label` gives them; images are RGB.
 
     What is first asked for is decoded and kept in a file of the folder, arrays of numpy one after another (10 bytes a
-    pixel). Several processes may share the folder, and the data set may grow; a file replaced by another one of its
-    name is not noticed.
+    pixel), again where a file has changed. Several processes may share the folder, and the data set may grow.
 
     Args:
         folder: Of the cache.
@@ -37,10 +46,13 @@ def read_frame(folder: str | Path, references: dict[str, str]) -> dict[str, np.n
     """
     chosen = {kind: references[kind] for kind in _KINDS if kind in references}
     path = Path(folder) / f'{hashlib.sha256(repr(chosen).encode()).hexdigest()}.npy'
+    state = np.array([_state(reference) for reference in chosen.values()])
     if path.exists():
         with open(path, 'rb') as file:
-            return {kind: np.load(file) for kind in chosen}
+            if ((np.load(file) == state) | (state == 0)).all():
+                return {kind: np.load(file) for kind in chosen}
     arrays, kept = {}, io.BytesIO()
+    np.save(kept, state)
     for kind, reference in chosen.items():
         name = readable_name(reference)
         arrays[kind] = read_image(reference) if kind == 'image' else read_label(kind, read_bytes(reference), name)

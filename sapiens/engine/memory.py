@@ -19,7 +19,7 @@ from ..models.backbones import transformer
 from ..models.complexity import example_batch
 from ..models.memory import LiveMemory
 from ..registry import MODELS, OPTIMIZERS
-from .precision import DTYPES, Precision
+from .precision import NAMES, Precision
 from .sharding import repeated_layers
 
 CONTEXT = 0.6 * 2**30
@@ -79,7 +79,7 @@ def estimate_memory(
     """
     if config.get('model') is None:
         raise UserError('this config has no model')
-    precision = Precision({**DTYPES, 'fp32': torch.float32}[dtype], 'cpu')
+    precision = Precision(NAMES[dtype], 'cpu')
     few = transformer.FEW_TOKENS if device == 'cpu' else -1
     with torch.device('meta'):
         model = MODELS.build(config['model']).train(training)

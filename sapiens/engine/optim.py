@@ -43,11 +43,6 @@ def layer_id(name: str, encoders: dict[str, Any]) -> tuple[int, int]:
     return 0, 0
 
 
-def takes_decay(name: str, ndim: int) -> bool:
-    """Whether weight decay applies: not to vectors, biases, position embeddings and learned tokens."""
-    return ndim > 1 and not name.endswith('.bias') and not name.endswith(NO_DECAY_NAMES)
-
-
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor:
     """Learning rate ``lr * rate ** (num_layers + 1 - layer id)``: early layers of a pretrained encoder move less.
@@ -109,7 +104,7 @@ class LayerDecayOptimWrapperConstructor:
                 continue
             index, last = layer_id(name, encoders)
             scale = self.rate ** (last - index)
-            decays = takes_decay(name, parameter.ndim)
+            decays = parameter.ndim > 1 and not name.endswith(('.bias', *NO_DECAY_NAMES))
             group = groups.setdefault(
                 (scale, index, decays),
                 dict(

@@ -23,13 +23,15 @@ from torch import nn
 from ..errors import UserError
 from ..registry import OPTIM_WRAPPERS
 
-DTYPES = {
+NAMES = {
     'bf16': torch.bfloat16,
     'bfloat16': torch.bfloat16,
     'fp16': torch.float16,
     'float16': torch.float16,
+    'fp32': torch.float32,
+    'float32': torch.float32,
+    'tf32': torch.float32,
 }
-NAMES = {**DTYPES, 'fp32': torch.float32, 'float32': torch.float32, 'tf32': torch.float32}
 # Wrappers of mmengine and ours that `complete_optimizer` may exchange for another.
 _WRAPPERS = ('OptimWrapper', 'AmpOptimWrapper', 'MixedPrecisionOptimWrapper')
 

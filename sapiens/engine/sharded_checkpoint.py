@@ -108,7 +108,7 @@ def read_plain(folder: Path) -> dict[str, Any]:
     return load_plain(folder / _PLAIN)
 
 
-def read_shards(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, average: dict | None) -> bool:
+def read_shards(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, average: dict | None) -> None:
     """Fill a model, its optimiser and its moving average, sharded in whatever way; every process must call it.
 
     Args:
@@ -117,9 +117,6 @@ def read_shards(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
         optimizer: None: leave it alone.
         average: Name -> tensor, filled in place; None: there is none.
 
-    Returns:
-        Whether the moving average was there.
-
     Raises:
         CheckpointError: It is for another model, or damaged.
     """
@@ -127,10 +124,9 @@ def read_shards(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
 
     reader = _reader(folder)
     known = reader.read_metadata().state_dict_metadata
-    averaged = any(key.startswith('ema_state_dict.') for key in known)
     weights = dict(model.state_dict())
     tensors: dict[str, Any] = {'state_dict': weights}
-    if averaged:
+    if any(key.startswith('ema_state_dict.') for key in known):
         # As in files: `state_dict` is the average, and the weights that were trained are the other one.
         mine = {name: average[name] if average else torch.empty_like(value) for name, value in weights.items()}
         tensors = {'state_dict': mine, 'ema_state_dict': {f'module.{name}': value for name, value in weights.items()}}
@@ -144,7 +140,6 @@ def read_shards(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
     _load(tensors, reader, folder, no_dist=not dist.is_initialized())
     if optimizer is not None and state is not None:
         set_optimizer_state_dict(model, optimizer, state)
-    return averaged
 
 
 def read_whole(folder: Path) -> tuple[dict[str, torch.Tensor], dict]:

@@ -58,7 +58,7 @@ class HumanMetric(BaseMetric):
         self.seed = seed
         self.report: EvaluationReport | None = None
         self.worst: list[tuple[float, dict]] = []
-        self._kept: list[tuple[float, dict]] = []
+        self._kept: list[dict] = []
 
     @abstractmethod
     def measure(self, sample: dict) -> dict:
@@ -107,8 +107,10 @@ class HumanMetric(BaseMetric):
             )
             self.results.append(record)
             if self.keep_worst and np.isfinite(record.get('badness', np.nan)):
-                self._kept.append((float(record['badness']), _worth_keeping(sample)))
-                self._kept.sort(key=lambda item: -item[0])
+                record['sample'] = _worth_keeping(sample)
+                self._kept = sorted([*self._kept, record], key=lambda kept: -kept['badness'])
+                for other in self._kept[self.keep_worst :]:
+                    del other['sample']
                 del self._kept[self.keep_worst :]
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
@@ -127,13 +129,19 @@ class HumanMetric(BaseMetric):
         Raises:
             UserError: On every process, when the main process finds the data wrong.
         """
-        records, kept = self._gather()
+        # As the default sampler dealt them, nothing cut.
+        directory = {'tmpdir': self.collect_dir} if self.collect_device == 'cpu' else {}
+        records = collect_results(self.results, sys.maxsize, self.collect_device, **directory) or []
         message: list[Any] = [None]
         if is_main_process():
+            # mmengine leaves the folder of its messages in the working directory.
+            with contextlib.suppress(OSError):
+                os.rmdir('.dist_test')
             try:
-                worst = {item[1]['_key']: item for item in kept}
-                self.worst = sorted(worst.values(), key=lambda item: -item[0])[: self.keep_worst]
-                metrics = self.compute_metrics(without_padding(records, size))
+                records = without_padding(records, size)
+                worst = [(float(r['badness']), r.pop('sample')) for r in records if 'sample' in r]
+                self.worst = sorted(worst, key=lambda item: -item[0])[: self.keep_worst]
+                metrics = self.compute_metrics(records)
                 if self.prefix:
                     metrics = {f'{self.prefix}/{name}': value for name, value in metrics.items()}
                 message = [metrics]
@@ -146,18 +154,6 @@ class HumanMetric(BaseMetric):
         if isinstance(message[0], Exception):
             raise message[0]
         return message[0]
-
-    def _gather(self) -> tuple[list[dict], list[tuple[float, dict]]]:
-        """Records and worst samples of all processes; records as the default sampler dealt them, nothing cut."""
-        # One message: `collect_results` may not use the same ``collect_dir`` twice in a row.
-        parts = [(True, record) for record in self.results] + [(False, item) for item in self._kept]
-        directory = {'tmpdir': self.collect_dir} if self.collect_device == 'cpu' else {}
-        items = collect_results(parts, sys.maxsize, self.collect_device, **directory) or []
-        if is_main_process():
-            # mmengine leaves the folder of its messages in the working directory.
-            with contextlib.suppress(OSError):
-                os.rmdir('.dist_test')
-        return [item for is_record, item in items if is_record], [item for is_record, item in items if not is_record]
 
 
 def without_padding(records: list[dict], size: int) -> list[dict]:
@@ -319,5 +315,4 @@ def _worth_keeping(sample: dict) -> dict:
     for name, value in sample.items():
         if name.startswith(('pred_', 'gt_')) and isinstance(value, (torch.Tensor, np.ndarray)):
             kept[name] = to_numpy(value).copy()
-    kept['_key'] = sample_key(sample)
     return kept

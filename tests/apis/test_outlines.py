@@ -58,6 +58,13 @@ def test_nobody_is_beyond_the_box():
     assert not found[:, 150:].any() and iou(found[:, :150], person) > 0.95
 
 
+def test_things_of_the_same_colour_are_no_person():
+    image, person = figure(200, 150)
+    image[10:25, 5:20, 0] = 220
+    found = fit_outline(image, np.where(person, coarse(person), -0.5), np.ones(person.shape, bool))
+    assert not found[5:30, :25].any() and iou(found, person) > 0.95
+
+
 @pytest.mark.parametrize('size', [(1, 1), (3, 200), (40, 40)])
 @pytest.mark.parametrize('odds', [-5.0, 0.5, 5.0])
 def test_where_colours_cannot_decide_the_network_does(size, odds):

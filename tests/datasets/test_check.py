@@ -212,12 +212,11 @@ def test_normals_are_checked_in_the_axes_of_the_data_set():
 
 def test_wrapped_data_sets_are_checked_sample_by_sample(folder):
     (folder / 'images/c.jpg').unlink()
-    for data in (
-        ConcatDataset([HumanManifestDataset(str(folder)), HumanManifestDataset(str(folder))]),
-        RepeatDataset(HumanManifestDataset(str(folder)), times=2),
-    ):
+    both = ConcatDataset([HumanManifestDataset(str(folder)), HumanManifestDataset(str(folder))])
+    # One that is repeated is read once.
+    for data, expected in ((both, [2, 8]), (RepeatDataset(HumanManifestDataset(str(folder)), times=2), [2])):
         found = [p for problems in check_dataset(data) for p in problems]
-        assert [p.index for p in found] == [2, 8]
+        assert [p.index for p in found] == expected
 
 
 @pytest.fixture

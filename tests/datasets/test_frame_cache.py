@@ -2,6 +2,7 @@
 """Frames decoded once, labels at a stride, manifests that list manifests."""
 
 import json
+import os
 import pickle
 
 import numpy as np
@@ -54,6 +55,16 @@ def test_cached_samples_are_the_decoded_ones(tmp_path):
     for path in (tmp_path / 'a/images').iterdir():
         path.unlink()
     equal(pickle.loads(pickle.dumps(cached))[2], cached[2])
+
+
+@pytest.mark.parametrize('kind', ['images', 'parts', 'depth', 'normals'])
+def test_a_file_that_was_replaced_is_decoded_again(tmp_path, kind):
+    write(tmp_path / 'a', 1)
+    cached = dataset(tmp_path / 'a', cache='decoded')
+    cached[0]
+    (old,), (new,) = ((write(tmp_path / n, 1, offset=o) / kind).iterdir() for n, o in (('a', 0), ('b', 6)))
+    os.replace(new, old)
+    equal(cached[0], dataset(tmp_path / 'a')[0])
 
 
 def test_a_cache_grows_with_its_set_and_notices_other_frames(tmp_path):

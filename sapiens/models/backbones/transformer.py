@@ -45,15 +45,14 @@ class Attention(nn.Module):
     Args:
         channels: C, a multiple of ``num_heads``.
         num_heads: Number of heads.
-        qkv_bias: Bias of the joint projection.
     """
 
-    def __init__(self, channels: int, num_heads: int, qkv_bias: bool = True) -> None:
+    def __init__(self, channels: int, num_heads: int) -> None:
         super().__init__()
         if channels % num_heads:
             raise ValueError(f'{channels} channels cannot be split into {num_heads} heads')
         self.num_heads = num_heads
-        self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
+        self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
