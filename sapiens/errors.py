@@ -55,16 +55,18 @@ def run_cli(main: Callable[[], int | None]) -> None:
 
     Files that cannot be opened, and parts of a config that cannot be built, count as user errors too;
     with ``SAPIENS_TRACEBACK=1`` in the environment the latter show their traceback. SIGTERM, which schedulers and
-    ``timeout`` send, and which alone reaches what a script started with ``&``, ends like Ctrl-C: work in progress is
-    put in order first.
+    ``timeout`` send, and which alone reaches what a script started with ``&``, ends like Ctrl-C, and so does SIGHUP of
+    a closed terminal (without ``nohup``): work in progress is put in order first.
 
     Args:
         main: Returns the exit code (None is 0).
     """
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk say, is no traceback
-    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if ours:
-        signal.signal(signal.SIGTERM, functools.partial(_stop, os.getpid()))
+    main_thread = threading.current_thread() is threading.main_thread()
+    numbers = {signal.SIGTERM, getattr(signal, 'SIGHUP', signal.SIGTERM)} if main_thread else set()
+    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, functools.partial(_stop, os.getpid()))
     try:
         _run(main)
     except BaseException as error:
@@ -77,14 +79,22 @@ def run_cli(main: Callable[[], int | None]) -> None:
         sys.stderr.flush()
         os._exit(int(error.code or 0) if isinstance(error, SystemExit) else 1)
     finally:
-        if ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _run(main: Callable[[], int | None]) -> None:
     """Run a main function; ends in `SystemExit` or, with a defect of ours, in another exception."""
     try:
-        code = main()
+        try:
+            code = main()
+        except Exception as error:
+            hidden: BaseException | None = error
+            while hidden is not None and not isinstance(hidden, KeyboardInterrupt):
+                hidden = hidden.__context__
+            if hidden is not None:  # a library's `except:` made another error of it
+                raise KeyboardInterrupt from None
+            raise
     except UserError as error:
         _fail(str(error))
     except OSError as error:

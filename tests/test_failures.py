@@ -508,18 +508,21 @@ def test_logs(run_script):
 # ---------------------------------------------------------------- stopped from outside
 
 
-def test_sigterm_ends_a_command_like_ctrl_c(capsys):
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_signals_end_a_command_like_ctrl_c(capsys, number):
     put_in_order = []
 
     def work():
         try:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             raise AssertionError('went on')
+        except:  # noqa: E722 - as mmengine does where it formats a config
+            raise SyntaxError('of a library') from None
         finally:
             put_in_order.append(True)
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     with pytest.raises(SystemExit) as end:
         run_cli(work)
     assert end.value.code == 130 and put_in_order and 'interrupted' in capsys.readouterr().err
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(number) == before

@@ -53,7 +53,8 @@ def replace_when_done(path: str | Path, *, folder: bool = False, sync: bool = Tr
         if folder:
             shutil.rmtree(temporary, ignore_errors=True)
         else:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a read-only disk refuses even what is not there
+                temporary.unlink()
 
 
 def write_atomic(path: str | Path, content: bytes | str | Iterable[bytes], *, sync: bool = False) -> None:

@@ -4,6 +4,7 @@
 import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,3 +103,15 @@ def test_an_error_that_hides_its_cause_stays_what_it_is(tmp_path):
             (tmp_path / 'in.mp4').read_bytes()
         except OSError:
             raise ValueError('in.mp4: is no video') from None
+
+
+def test_a_read_only_disk_is_named_by_the_file_itself(tmp_path, monkeypatch):
+    """It refuses to remove what is not there with the same error."""
+
+    def refuse(path, *_, **__):
+        raise OSError(errno.EROFS, 'Read-only file system', str(path))
+
+    monkeypatch.setattr(Path, 'unlink', refuse)
+    with pytest.raises(OSError, match='Read-only') as error, replace_when_done(tmp_path / 'a') as temporary:
+        refuse(temporary)
+    assert error.value.filename == str(tmp_path / 'a')
