@@ -29,8 +29,6 @@ def main() -> None:
     from ..apis.page import ModelShelf, build_page
 
     names = cli.chosen_models(args)
-    if not names and not args.checkpoint:
-        raise UserError('say which models: --model pose_308_0.3b, or --config CONFIG --checkpoint FILE')
     settings = cli.settings_of(args)
     makers: dict[str, Callable[[], Inferencer]] = {}
     tasks: dict[str, tuple[str, ...]] = {}
