@@ -1,5 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Samples that cannot be read: data sets raise, training (`engine.sampling.SeededDataset`) skips and notes them."""
+"""Samples that cannot be read: data sets raise, training (`engine.loaders.SeededDataset`) skips and notes them."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class HumanDataset(BaseDataset):
 
     A subclass reads one *format*: it implements ``load_data_list`` (small picklable dicts with at least ``img_path``)
     and, where reading can wait, `parse_sample`. A sample that cannot be read is an error; training replaces it by
-    another one and counts it (`sapiens.engine.sampling.SeededDataset`), in testing a score without it would be wrong.
+    another one and counts it (`sapiens.engine.loaders.SeededDataset`), in testing a score without it would be wrong.
 
     Args:
         ann_file: Annotation file, relative to ``data_root``.

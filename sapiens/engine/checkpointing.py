@@ -20,7 +20,7 @@ from .checkpoint import fit_state_dict
 from .files import read_checkpoint, save_plain
 from .hooks.ema import EMAHook
 from .last import checkpoints_of, read_training_state
-from .sampling import order_layout, reseed, restore_layout
+from .loaders import order_layout, reseed, restore_layout
 from .sharded_checkpoint import SUFFIX, ShardWriter, read_shards
 from .sharding import (
     from_main_process,

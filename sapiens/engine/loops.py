@@ -14,7 +14,8 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from ..errors import UserError
 from ..registry import LOOPS
-from .sampling import ResumableBatchSampler, build_train_dataloader, seed_all, seed_of
+from .loaders import build_train_dataloader
+from .sampling import ResumableBatchSampler, seed_all, seed_of
 
 # Slots of the message that carries a step's losses between processes; fixed so that sizes always agree.
 _SLOTS = 64

@@ -32,9 +32,9 @@ from .checkpointing import CheckpointRunner
 from .complete import check_agreement, complete_config
 from .distributed import init_distributed, lost_processes
 from .hooks.preemption import PreemptionHook
+from .loaders import complete_loader
 from .loops import ExactEpochLoop, ExactIterLoop
 from .precision import Precision, choose_precision, complete_optimizer, precision_of
-from .sampling import complete_loader
 from .sharding import is_sharded, repeated_layers, shard_model
 from .start import choose_start
 

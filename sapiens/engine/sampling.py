@@ -3,34 +3,23 @@
 
 The sampler numbers its draws over all processes: draw n is the same sample with the same augmentation whether one
 process or eight make the global batch, and whether the run was interrupted before it. Samplers yield `Draw`, an int
-that carries its number; `SeededDataset` seeds Python, numpy and torch with it while the sample is made.
+that carries its number; `loaders.SeededDataset` seeds Python, numpy and torch with it while the sample is made.
 """
 
 from __future__ import annotations
 
-import copy
-import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.device import get_device
 from mmengine.dist import get_dist_info
-from mmengine.logging import print_log
-from mmengine.registry import FUNCTIONS
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from torch.utils.data import Sampler
 
-from ..datasets.bad_samples import BAD_SAMPLE
 from ..errors import UserError
-from ..registry import DATA_SAMPLERS, DATASETS
-from ..utils.workers import start_worker
 
-# Samplers of mmengine whose order `SeededSampler` gives in a form that can be resumed at any point.
-_REPLACED = ('DefaultSampler', 'InfiniteSampler')
 # Draws of different epochs get different numbers, whatever the size of the data set.
 _EPOCH_STRIDE = 1 << 40
 
@@ -190,167 +179,3 @@ class ResumableBatchSampler(Sampler):
                 yield [
                     Draw(int(index), base + (first + j) * self.world_size + self.rank) for j, index in enumerate(batch)
                 ]
-
-
-class SeededDataset(Dataset):
-    """Any data set, whose randomness follows the draw number, and whose unreadable samples are skipped and reported.
-
-    A sample that raises a `UserError` or an `OSError` is replaced by another one; which one follows the draw number
-    too. What was skipped goes with its batch to the main process, see `Collate`.
-
-    Args:
-        dataset: Any map-style data set.
-    """
-
-    def __init__(self, dataset: Any, seed: int, max_tries: int = 20) -> None:
-        self.dataset, self.seed, self.max_tries = dataset, seed, max_tries
-        self.skipped: list[tuple[int, str]] = []
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ('dataset', '__getstate__', '__setstate__'):
-            raise AttributeError(name)
-        return getattr(self.dataset, name)
-
-    def __getitem__(self, index: int) -> Any:
-        reason = 'the transforms of the pipeline drop it'
-        with seeded(seed_of(self.seed, getattr(index, 'number', int(index)))):
-            for choice in self._choices(int(index)):
-                try:
-                    sample = self.dataset[choice]
-                except BAD_SAMPLE as error:
-                    reason = ' '.join(str(error).split())[:500]
-                    self.skipped.append((choice, reason))
-                    continue
-                if sample is not None:
-                    return sample
-        raise UserError(f'{self.max_tries} samples in a row cannot be read; the last: {reason}')
-
-    def _choices(self, index: int) -> Iterator[int]:
-        yield index
-        near = getattr(self.dataset, 'replacement', None)
-        for attempt in range(1, self.max_tries):
-            yield near(index, attempt) if near else random.randrange(len(self.dataset))
-
-
-class Batch(dict):
-    """A collated batch; ``skipped`` are the index and the fault of each sample that was replaced to make it."""
-
-    skipped: Sequence[tuple[int, str]] = ()
-
-
-class Collate:
-    """Makes a `Batch` of samples; it works where the data set reads, in a worker process say.
-
-    Args:
-        dataset: Whose skipped samples are told.
-        function: Makes the batch; of one that is no dict, skipped samples are logged at once instead.
-    """
-
-    def __init__(self, dataset: SeededDataset, function: Callable[[list], Any]) -> None:
-        self.dataset, self.function = dataset, function
-
-    def __call__(self, samples: list) -> Any:
-        """Collate."""
-        batch, skipped = self.function(samples), self.dataset.skipped
-        self.dataset.skipped = []
-        if isinstance(batch, dict):
-            batch = Batch(batch)
-            batch.skipped = skipped
-        else:
-            for index, reason in skipped:
-                print_log(f'Sample {index} skipped: {reason}', logger='current', level=logging.WARNING)
-        return batch
-
-
-def _name(cfg: dict) -> str:
-    kind = cfg.get('type')
-    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
-
-
-def complete_loader(cfg: Any) -> Any:
-    """A loader's config with pinned memory where there is a GPU, and without what no workers cannot do."""
-    if isinstance(cfg, DataLoader):
-        return cfg
-    cfg = {'pin_memory': get_device() == 'cuda', **copy.deepcopy(cfg)}
-    if not cfg.get('num_workers'):
-        for key in ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context'):
-            cfg.pop(key, None)
-    return cfg
-
-
-def build_train_dataloader(cfg: Any, seed: int, infinite: bool) -> DataLoader:
-    """Build the training loader so that it can be resumed at any batch.
-
-    Args:
-        cfg: mmengine's ``train_dataloader``. ``DefaultSampler`` and ``InfiniteSampler`` become a `SeededSampler`;
-            other samplers are used as they are, and are run through, without loading, on resume.
-        infinite: Training by iterations.
-
-    Returns:
-        A loader whose ``dataset`` is a `SeededDataset` and whose ``batch_sampler`` is a `ResumableBatchSampler`.
-    """
-    if isinstance(cfg, DataLoader):
-        return cfg
-    cfg = complete_loader(cfg)
-    if 'num_batch_per_epoch' in cfg:
-        raise UserError('train_dataloader.num_batch_per_epoch: train by iterations instead (train_cfg.by_epoch=False)')
-    dataset = DATASETS.build(cfg.pop('dataset'))
-    if hasattr(dataset, 'full_init'):
-        dataset.full_init()
-    sampler_cfg = cfg.pop('sampler', dict(type='DefaultSampler', shuffle=True))
-    batch_sampler_cfg = cfg.pop('batch_sampler', None)
-    batch_size = cfg.pop('batch_size', 1)
-    drop_last = cfg.pop('drop_last', False)
-    if _name(sampler_cfg) in _REPLACED:
-        shuffle = sampler_cfg.get('shuffle', True)
-        order = None
-        if shuffle and hasattr(dataset, 'draw_order'):
-            world_size = get_dist_info()[1]
-            order = dataset.draw_order(seed, batch_size * world_size, world_size, cfg.get('num_workers', 0))
-        sampler = SeededSampler(len(dataset), seed, shuffle, infinite, order)
-    else:
-        sampler = DATA_SAMPLERS.build(sampler_cfg, default_args=dict(dataset=dataset, seed=seed))
-    if batch_sampler_cfg is None:
-        batches = BatchSampler(sampler, batch_size, drop_last)
-    else:
-        batches = DATA_SAMPLERS.build(batch_sampler_cfg, default_args=dict(sampler=sampler, batch_size=batch_size))
-    collate_cfg = cfg.pop('collate_fn', dict(type='pseudo_collate'))
-    collate = collate_cfg
-    if isinstance(collate_cfg, dict):
-        collate_cfg = dict(collate_cfg)
-        kind = collate_cfg.pop('type')
-        collate = partial(FUNCTIONS.get(kind) if isinstance(kind, str) else kind, **collate_cfg)
-    seeded_dataset = SeededDataset(dataset, seed)
-    return DataLoader(
-        dataset=seeded_dataset,
-        batch_sampler=ResumableBatchSampler(batches, sampler, batch_size),
-        collate_fn=Collate(seeded_dataset, collate),
-        worker_init_fn=partial(start_worker, cfg.pop('worker_init_fn', None)),
-        **cfg,
-    )
-
-
-def reseed(loader: DataLoader, seed: int) -> None:
-    """Give a loader, not yet iterated, the seed of the run that is resumed."""
-    if isinstance(loader.dataset, SeededDataset):
-        loader.dataset.seed = seed
-    sampler: Any = getattr(loader.batch_sampler, 'sampler', None)
-    if hasattr(sampler, 'seed'):
-        sampler.seed = seed
-
-
-def order_layout(loader: DataLoader) -> dict | None:
-    """What the order of a loader's data depends on beside the seed, for the checkpoint; None: nothing."""
-    return getattr(getattr(getattr(loader.batch_sampler, 'sampler', None), 'order', None), 'layout', None)
-
-
-def restore_layout(loader: DataLoader, layout: dict | None) -> None:
-    """Give a loader, not yet iterated, the order of the run that is resumed, though processes or workers changed."""
-    sampler: Any = getattr(loader.batch_sampler, 'sampler', None)
-    if layout and order_layout(loader):
-        sampler.order.layout = layout
-        dataset: Any = loader.dataset
-        dataset.keep_chunks(sampler.order, get_dist_info()[1], loader.num_workers)

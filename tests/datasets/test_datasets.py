@@ -26,7 +26,7 @@ from sapiens.datasets.base import HumanDataset, lookup_table
 from sapiens.datasets.check import check_dataset
 from sapiens.datasets.shard_images import expand_shards
 from sapiens.datasets.transforms import Resize
-from sapiens.engine.sampling import build_train_dataloader
+from sapiens.engine.loaders import build_train_dataloader
 from sapiens.errors import UserError
 from sapiens.registry import DATASETS
 from sapiens.vocabularies import convert_keypoints

@@ -14,9 +14,9 @@ import pytest
 from sapiens.datasets import LitdataImageDataset, ShardImageDataset
 from sapiens.datasets.shard_images import Shard
 from sapiens.datasets.shard_order import ShardOrder
-from sapiens.engine import sampling
+from sapiens.engine import loaders, sampling
 from sapiens.engine.hooks.watch import BadSampleHook
-from sapiens.engine.sampling import build_train_dataloader, order_layout, restore_layout
+from sapiens.engine.loaders import build_train_dataloader, order_layout, restore_layout
 from sapiens.errors import UserError
 
 
@@ -45,7 +45,8 @@ def write_shards(folder, sizes, first=0):
 
 def loader(monkeypatch, rank, world, workers, batch, infinite=True, **dataset):
     """The training loader of one of several processes."""
-    monkeypatch.setattr(sampling, 'get_dist_info', lambda: (rank, world))
+    for module in (sampling, loaders):
+        monkeypatch.setattr(module, 'get_dist_info', lambda: (rank, world))
     cfg = dict(
         batch_size=batch, num_workers=workers, collate_fn=dict(type='pseudo_collate'),
         dataset=dict(type='ShardImageDataset', chunk=8, pipeline=[dict(type='LoadImage')], **dataset),

@@ -48,6 +48,15 @@ def test_several_models_boxes_and_one_task(run, make_model, image, tmp_path):
     assert code == 0 and not (tmp_path / 'one/a_pose.jpg').exists() and (tmp_path / 'one/a_depth.png').exists()
 
 
+def test_nobody_found_is_said(run, make_model, image, tmp_path):
+    (tmp_path / 'boxes.json').write_text(json.dumps({image.name: []}))
+    nobody = ('--detector', f'file:{tmp_path / "boxes.json"}')
+    code, out, err = run('image_demo.py', image, *options(make_model('pose')), *nobody, '--out-dir', tmp_path / 'out')
+    assert code == 0 and '0 person(s)' in out and 'nobody was found in 1 of 1 image(s): say --detector whole' in err
+    code, out, err = run('image_demo.py', image, *options(make_model('depth')), *nobody, '--out-dir', tmp_path / 'out')
+    assert (code, err) == (0, '') and 'the whole image' in out, 'nobody was looked for'
+
+
 def test_three_bad_images_among_a_hundred(run, make_model, tmp_path):
     folder = tmp_path / 'photos'
     folder.mkdir()

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from sapiens.apis import Inferencer, load_model
 from sapiens.engine import SapiensRunner, precision
 from sapiens.engine.cli import prepare, set_precision
+from sapiens.engine.loaders import complete_loader
 from sapiens.engine.precision import choose_precision, complete_optimizer, precision_of
-from sapiens.engine.sampling import complete_loader
 from sapiens.errors import UserError
 from sapiens.structures import HumanDataSample
 

@@ -164,7 +164,7 @@ class BadSampleHook(Hook):
         self._seen = 0.0
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Collect what was skipped for this batch, see `sampling.Collate`."""
+        """Collect what was skipped for this batch, see `loaders.Collate`."""
         self.draws += batch_size_of(data_batch)
         for index, message in getattr(data_batch, 'skipped', ()):
             if message not in self._told:  # a damaged shard says it for many samples
