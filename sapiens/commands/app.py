@@ -42,4 +42,7 @@ def main() -> None:
     if not any(tasks.values()):
         raise UserError(f'none of these models does the task {" or ".join(args.task or ["of a person"])}')
     page = build_page(ModelShelf(makers, tasks), threshold=args.threshold)
-    page.launch(server_name=args.host, server_port=args.port or None, show_error=True, quiet=False)
+    try:
+        page.launch(server_name=args.host, server_port=args.port or None, show_error=True, quiet=False)
+    except (OSError, OverflowError):
+        raise UserError(f'--host {args.host} --port {args.port}: cannot be had; --port 0 takes a free one') from None
