@@ -103,7 +103,8 @@ def _run(main: Callable[[], int | None]) -> None:
             _fail(f'{where}the disk is full; free some space and run the same command again')
         if error.filename is None:
             raise
-        _fail(f'{error.filename}: {error.strerror}')
+        in_the_way = isinstance(error, (FileExistsError, NotADirectoryError))
+        _fail(f'{error.filename}: {"a file is in the way; give another folder" if in_the_way else error.strerror}')
     except CONFIG_ERRORS as error:
         message = explain_config_error(error)
         if message is None or os.environ.get('SAPIENS_TRACEBACK'):

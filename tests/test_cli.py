@@ -11,7 +11,9 @@ import torch
 
 import sapiens
 from sapiens import cli
+from sapiens.apis.cli import chosen_models
 from sapiens.commands.convert import LAYOUTS
+from sapiens.commands.options import add_inference_options, new_parser
 from sapiens.engine.convert import TARGETS
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +52,28 @@ def test_help_shows_an_example_and_every_option_is_explained(monkeypatch, capsys
     monkeypatch.setenv('COLUMNS', '200')
     code, out, _ = call(monkeypatch, capsys, name, '--help')
     assert code == 0 and out.startswith(f'usage: sapiens {name} ') and f'Example: sapiens {name}' in out
+
+
+@pytest.mark.parametrize('name', cli.COMMANDS)
+def test_help_says_every_default(monkeypatch, name):
+    parsers = []
+    monkeypatch.setattr('argparse.ArgumentParser.parse_args', lambda self: parsers.append(self) or sys.exit())
+    with pytest.raises(SystemExit):
+        importlib.import_module(f'sapiens.commands.{name.replace("-", "_")}').main()
+    for action in parsers[0]._actions:
+        if action.option_strings and action.nargs != 0 and action.default not in (None, [], {}, '==SUPPRESS=='):
+            assert 'default' in parsers[0]._get_formatter()._expand_help(action), action.option_strings
+
+
+@pytest.mark.parametrize('options', [[], ['--model', 'tiny']])
+def test_the_model_that_ships_has_its_detector_however_it_is_named(options):
+    parser = new_parser('')
+    add_inference_options(parser)
+    for boxes, detector in (([], 'tiny'), (['--bbox', '1,2,3,4'], None), (['--detector', 'whole'], 'whole')):
+        args = parser.parse_args([*options, *boxes])
+        assert chosen_models(args) == ['tiny'] and args.detector == detector
+    args = parser.parse_args(['--model', 'tiny', '--checkpoint', 'mine.pth'])
+    assert chosen_models(args) == ['tiny'] and args.detector is None
 
 
 @pytest.mark.parametrize('name', cli.COMMANDS)

@@ -43,7 +43,7 @@ def assemble(pending: PendingImage, origins: Mapping[str, dict[str, str]] | None
     result = ImageResult(frame.image, frame.name, frame.path, frame.index, frame.time)
     if persons is not None:
         result.boxes, result.box_scores = persons.boxes, persons.scores
-        result.tracked = persons.ids is not None
+        result.searched, result.tracked = True, persons.ids is not None
         ids = np.arange(len(persons.boxes)) if persons.ids is None else persons.ids
         result.instance_ids = ids.astype(np.int64)
     tasks = pending.vocabularies

@@ -23,9 +23,6 @@ def build_inferencer(args: argparse.Namespace) -> Inferencer:
         UserError: Options that do not go together, or models that cannot be loaded.
     """
     names = chosen_models(args)
-    if not names and not args.checkpoint:
-        # They ship.
-        names, args.detector = ['tiny'], args.detector or (None if args.bbox else 'tiny')
     return Inferencer(names or None, args.checkpoint or None, **settings_of(args))
 
 
@@ -37,7 +34,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def chosen_models(args: argparse.Namespace) -> list[str]:
-    """Names or configs of the models, as many as there are checkpoints where both are given.
+    """Names or configs of the models, as many as there are checkpoints where both are given; else what ships.
 
     Raises:
         UserError: Options that do not go together.
@@ -46,6 +43,9 @@ def chosen_models(args: argparse.Namespace) -> list[str]:
         if getattr(args, one) and getattr(args, other):
             raise UserError(f'give --{one} or --{other}, not both')
     names = args.model or args.config
+    if not args.checkpoint and names in ([], ['tiny']):
+        # They ship.
+        names, args.detector = ['tiny'], args.detector or (None if args.bbox else 'tiny')
     if args.checkpoint and names and len(names) != len(args.checkpoint):
         raise UserError(f'{len(names)} models and {len(args.checkpoint)} checkpoints: give one --checkpoint for each')
     return names

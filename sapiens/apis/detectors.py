@@ -151,7 +151,13 @@ class FixedBoxes:
             raise UserError(f'a box is x1,y1,x2,y2 with x2 > x1 and y2 > y1, not {self.boxes.tolist()}')
 
     def __call__(self, frame: Frame) -> Detections:
-        """The boxes."""
+        """The boxes.
+
+        Raises:
+            UserError: One shows nothing of the image.
+        """
+        if not _in_view(self.boxes, frame).all():
+            raise UserError(_unseen(frame))
         return Detections(self.boxes, np.ones(len(self.boxes), np.float32))
 
 
@@ -196,7 +202,23 @@ class BoxFile:
         if told:
             height, width = frame.image.shape[:2]
             check_size(told, (height, width), frame.data or b'', str(frame.path or frame.name))
-        return make_detections(self.boxes.boxes[key][:, :4], self.boxes.boxes[key][:, 4])
+        table = self.boxes.boxes[key]
+        seen = _in_view(table, frame)
+        if not seen.all():
+            print_log(f'{self.path}: {_unseen(frame)}', logger='current', level=logging.WARNING)
+        return make_detections(table[seen, :4], table[seen, 4])
+
+
+def _in_view(boxes: np.ndarray, frame: Frame) -> np.ndarray:
+    """Which boxes have two pixels of the image or more: others are in other units, or of another image."""
+    height, width = frame.image.shape[:2]
+    return (np.minimum(boxes[:, 2:4], [width, height]) - np.maximum(boxes[:, :2], 0) >= min(2, height, width)).all(1)
+
+
+def _unseen(frame: Frame) -> str:
+    height, width = frame.image.shape[:2]
+    where = frame.path or frame.name
+    return f'a box shows nothing of {where} (width {width}, height {height}); boxes are x1, y1, x2, y2 in pixels'
 
 
 @DETECTORS.register_module()

@@ -265,6 +265,7 @@ class ImageResult(_Short):
         boxes, box_scores, instance_ids: Persons: ``(N, 4)`` float32, ``(N,)`` float32, ``(N,)`` int64.
         keypoints, parts, depth, normals: Results of the tasks that ran, else None.
         origins: Task -> where its published weights are from, and their licence; other weights are left out.
+        searched: Whether persons were looked for; without, each image was taken as a whole.
         tracked: Whether ``instance_ids`` are a tracker's, -1 where it is not sure yet; else they count the persons.
     """
 
@@ -281,6 +282,7 @@ class ImageResult(_Short):
     depth: DepthMap | None = None
     normals: NormalMap | None = None
     origins: dict[str, dict[str, str]] = field(default_factory=dict)
+    searched: bool = False
     tracked: bool = False
 
     @property

@@ -29,8 +29,6 @@ def main() -> None:
     from ..apis.page import ModelShelf, build_page
 
     names = cli.chosen_models(args)
-    if not names and not args.checkpoint:
-        raise UserError('say which models: --model pose_308_0.3b, or --config CONFIG --checkpoint FILE')
     settings = cli.settings_of(args)
     makers: dict[str, Callable[[], Inferencer]] = {}
     tasks: dict[str, tuple[str, ...]] = {}
@@ -44,4 +42,7 @@ def main() -> None:
     if not any(tasks.values()):
         raise UserError(f'none of these models does the task {" or ".join(args.task or ["of a person"])}')
     page = build_page(ModelShelf(makers, tasks), threshold=args.threshold)
-    page.launch(server_name=args.host, server_port=args.port or None, show_error=True, quiet=False)
+    try:
+        page.launch(server_name=args.host, server_port=args.port or None, show_error=True, quiet=False)
+    except (OSError, OverflowError):
+        raise UserError(f'--host {args.host} --port {args.port}: cannot be had; --port 0 takes a free one') from None

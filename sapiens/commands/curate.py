@@ -21,7 +21,7 @@ from . import options
 def main() -> None:
     """Read the options and curate."""
     parser = options.new_parser(__doc__)
-    options.add_config_options(parser, 'config of the stages')
+    options.add_config_options(parser, 'config of the stages, e.g. configs/curation/humans_offline.py')
     parser.add_argument('source', help='folder, .txt, .tar or .parquet; patterns in quotes')
     parser.add_argument('out', type=Path, help='folder to fill')
     parser.add_argument('--address', help="Ray cluster: 'auto' or HOST:PORT; default: this machine alone")

@@ -10,10 +10,20 @@ from typing import Any
 
 def new_parser(description: str | None) -> argparse.ArgumentParser:
     """A parser whose help shows its command's docstring, with types ``'number'`` (0, 1, ...) and ``'count'``."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=_Help)
     parser.register('type', 'number', partial(_whole, 0))
     parser.register('type', 'count', partial(_whole, 1))
     return parser
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Says every default that the text of an option does not say itself."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ''
+        told = not action.option_strings or action.nargs == 0 or 'default' in text
+        told = told or action.default in (None, [], {}, argparse.SUPPRESS)
+        return text if told else f'{text}; default: %(default)s'.removeprefix('; ')
 
 
 def _whole(least: int, text: str) -> int:
@@ -36,9 +46,11 @@ class OptionsAction(argparse.Action):
         DictAction(self.option_strings, self.dest)(parser, namespace, values, option_string)
 
 
-def add_config_options(parser: argparse.ArgumentParser, what: str = 'config file') -> None:
+def add_config_options(
+    parser: argparse.ArgumentParser, what: str = 'config file, e.g. configs/pose/sapiens_tiny_133kpt.py'
+) -> None:
     """The config and what overrides it."""
-    parser.add_argument('config', help=f'{what}, e.g. configs/pose/sapiens_tiny_133kpt.py')
+    parser.add_argument('config', help=what)
     parser.add_argument(
         '--cfg-options', nargs='+', action=OptionsAction, default={}, metavar='KEY=VALUE', help='override the config'
     )
@@ -134,5 +146,4 @@ def add_video_options(parser: argparse.ArgumentParser) -> None:
     video = parser.add_argument_group('video')
     video.add_argument('--track', action='store_true', help='give persons ids that stay (ByteTrack)')
     video.add_argument('--smooth', action='store_true', help='smooth keypoints over time (One-Euro filter)')
-    video.add_argument('--no-audio', action='store_true', help='leave the sound out')
     video.add_argument('--max-frames', type='count', help='stop after this many')

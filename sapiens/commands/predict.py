@@ -39,13 +39,20 @@ def main() -> int:
     files = [file for paths, _ in found for file in paths]
     inferencer = cli.build_inferencer(args)
     alone = len(files) == 1 and files[0] == Path(args.source[0]).expanduser()
-    done, results = 0, inferencer(files[0] if alone else files, tasks=args.task, masks=args.masks)
+    done, empty, results = 0, 0, inferencer(files[0] if alone else files, tasks=args.task, masks=args.masks)
     results.notes += [note for _, note in found if note]
     saving = dict(arrays=args.arrays, threshold=args.threshold, image_ids=args.image_ids)
     with progress('frames', None if any(map(is_video, files)) else len(files), ' fps') as advance:
         for result, written in save_all(results, args.out_dir, **saving):
             done += 1
             advance()
-            print(f'{result.path or result.name}: {len(result.boxes)} person(s) -> {", ".join(map(str, written))}')
+            empty += result.searched and not len(result.boxes)
+            who = f'{len(result.boxes)} person(s)' if result.searched else 'the whole image'
+            print(f'{result.path or result.name}: {who} -> {", ".join(map(str, written))}')
+    if empty:
+        results.notes.append(
+            f'nobody was found in {empty} of {done} image(s): say --detector whole where one person fills the image, '
+            '--bbox x1,y1,x2,y2, or another --detector (docs/inference.md)'
+        )
     print(f'{done} image(s), results in {args.out_dir}')
     return cli.report(results.failures, results.notes, done)

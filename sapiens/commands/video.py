@@ -20,6 +20,7 @@ def main() -> int:
     parser = options.new_parser(__doc__)
     parser.add_argument('video', help='video file')
     parser.add_argument('--out', default='outputs/video.mp4', help='video to write; default: outputs/video.mp4')
+    parser.add_argument('--no-audio', action='store_true', help='leave the sound out')
     options.add_video_options(parser)
     options.add_inference_options(parser)
     args = parser.parse_args()

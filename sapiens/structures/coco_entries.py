@@ -177,6 +177,10 @@ def read_keypoints(entry: dict[str, Any], count: int, where: str) -> np.ndarray 
                 raise UserError(f'{where} has {length} in "{name}_kpts", a field of {end - start}; mend the file')
             joined.append(part.reshape(-1))
         points = np.concatenate(joined)
+    if points.size == 2 * count:
+        raise UserError(
+            f'{where} has x and y of {count} keypoints alone; write x, y, v of each (v: 0 unlabelled, 2 seen)'
+        )
     if points.size != 3 * count:
         raise UserError(f'{where} has {points.size / 3:g} keypoints, the vocabulary has {count}; '
                         'choose the keypoint_vocabulary of the file')  # fmt: skip

@@ -107,6 +107,7 @@ def read_coco_boxes(
                 add(person.image_id, as_corners(person.bbox), person.score)
     elif isinstance(document, dict):
         for name, boxes in document.items():
+            boxes = [] if boxes is None else boxes
             table = [as_numbers(box, -1) for box in boxes] if isinstance(boxes, list) else [None]
             good = [row for row in table if row is not None and len(row) in (4, 5)]
             if len(good) < len(table):

@@ -98,6 +98,18 @@ def test_a_box_file_that_is_of_other_images_says_so(tmp_path, monkeypatch):
             assert [note.partition(': ')[2] for note in said] == ['does not list a, so nobody is looked for there']
 
 
+@pytest.mark.parametrize('box', [[500, 500, 600, 600], [0.1, 0.2, 0.6, 0.9], [95, 5, 200, 60], [20, 20, 21, 90]])
+def test_boxes_that_show_nothing_of_the_image_are_named(tmp_path, monkeypatch, box):
+    said, good = [], [10, 10, 60, 100]
+    monkeypatch.setattr('sapiens.apis.detectors.print_log', lambda note, **_: said.append(note))
+    with pytest.raises(UserError, match=r'a box shows nothing of a \(width 90, height 120\); boxes are .* in pixels'):
+        build_detector([good, box])(FRAME)
+    (tmp_path / 'boxes.json').write_text(json.dumps({'a.jpg': [box, good], 'b.jpg': None}))
+    detector = build_detector(f'file:{tmp_path}/boxes.json')
+    assert detector(FRAME).boxes.tolist() == [good] and len(detector(Frame(FRAME.image, 'b')).boxes) == 0
+    assert len(said) == 1 and 'boxes.json: a box shows nothing of a' in said[0]
+
+
 PERSON = [dict(id=1, name='person')]
 PLAIN = {'clip1/000001.jpg': [[1, 2, 30, 40]], 'clip2/000001.jpg': [[5, 6, 50, 60]]}
 

@@ -4,6 +4,7 @@
 import importlib.util
 import json
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -46,6 +47,15 @@ def test_several_models_boxes_and_one_task(run, make_model, image, tmp_path):
     assert {p.name for p in (tmp_path / 'two').iterdir()} == {'a.json', 'a_coco.json', 'a_pose.jpg', 'a_depth.jpg'}
     code, _, _ = run('image_demo.py', image, *models, '--task', 'depth', '--out-dir', tmp_path / 'one')
     assert code == 0 and not (tmp_path / 'one/a_pose.jpg').exists() and (tmp_path / 'one/a_depth.png').exists()
+
+
+def test_nobody_found_is_said(run, make_model, image, tmp_path):
+    (tmp_path / 'boxes.json').write_text(json.dumps({image.name: []}))
+    nobody = ('--detector', f'file:{tmp_path / "boxes.json"}')
+    code, out, err = run('image_demo.py', image, *options(make_model('pose')), *nobody, '--out-dir', tmp_path / 'out')
+    assert code == 0 and '0 person(s)' in out and 'nobody was found in 1 of 1 image(s): say --detector whole' in err
+    code, out, err = run('image_demo.py', image, *options(make_model('depth')), *nobody, '--out-dir', tmp_path / 'out')
+    assert (code, err) == (0, '') and 'the whole image' in out, 'nobody was looked for'
 
 
 def test_three_bad_images_among_a_hundred(run, make_model, tmp_path):
@@ -261,3 +271,18 @@ def test_camera(run, make_model, tmp_path, monkeypatch):
     code, _, err = run('webcam_demo.py', 0, *options(make_model('pose')), '--no-window', *people)
     assert code == 0 and err == 'note: several persons in a frame are not smoothed without a tracker; add --track\n'
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize('deep', ['', 'deep'])
+def test_a_file_in_the_way_of_the_folder_is_named(run, image, make_model, tmp_path, deep):
+    (tmp_path / 'out').write_text('mine')
+    code, _, err = run('image_demo.py', image, *options(make_model('depth')), '--out-dir', tmp_path / 'out' / deep)
+    assert code == 1 and 'out' in err and err.splitlines()[-1].endswith('a file is in the way; give another folder')
+
+
+@pytest.mark.parametrize('refusal', [OSError('Cannot find empty port'), OverflowError('bind(): port must be 0-65535.')])
+def test_a_port_that_cannot_be_had_is_one_line(run, monkeypatch, refusal):
+    page = SimpleNamespace(launch=lambda **_: (_ for _ in ()).throw(refusal))
+    monkeypatch.setattr('sapiens.apis.page.build_page', lambda *_, **__: page)
+    code, _, err = run('app.py', '--device', 'cpu', '--port', 7860)
+    assert code == 1 and '--port 7860: cannot be had; --port 0 takes a free one' in err

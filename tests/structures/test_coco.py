@@ -209,6 +209,12 @@ def test_images_are_found_by_id_name_and_path(write):
         file.find_image('1.jpg')
 
 
+def test_points_without_a_third_number_are_told_from_other_points(write):
+    flat = POINTS[:, :2].ravel().tolist()
+    with pytest.raises(UserError, match='annotation 1 has x and y of 17 keypoints alone; write x, y, v'):
+        read_coco(write(person(keypoints=flat)), 'coco17')
+
+
 def test_boxes_in_three_formats_by_path(tmp_path, write):
     def boxes(document, **options):
         path = tmp_path / 'boxes.json'
