@@ -39,7 +39,11 @@ def complete_config(config: Config) -> Config:
     datasets = [leaf for loader in loaders if loader for leaf in _leaves(loader.get('dataset'))]
     backbone = (config.get('model') or {}).get('backbone')
     if config.get('input_size') is not None:
-        size = tuple(config.input_size)
+        given: Any = config.input_size
+        sides = list(given) if isinstance(given, (list, tuple)) else []
+        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+            raise UserError(f'input_size = {given!r}: give (H, W), two whole numbers of pixels')
+        size = tuple(sides)
         for dataset in datasets:
             if _takes(DATASETS, dataset, 'input_size'):
                 dataset.setdefault('input_size', size)

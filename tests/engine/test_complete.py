@@ -78,6 +78,12 @@ def test_the_input_size_stands_once(tmp_path):
     assert own.model.backbone.img_size == (64, 48) and own.train_dataloader.dataset.input_size == (256, 192)
 
 
+@pytest.mark.parametrize('size', [128, '128x96', (128,), (128, 0), (128.5, 96), [128, 96, 3]])
+def test_an_input_size_that_is_none_is_named(tmp_path, size):
+    with pytest.raises(UserError, match=r'input_size = .*: give \(H, W\), two whole numbers of pixels'):
+        derived(tmp_path, base('pose/sapiens_tiny_17kpt.py'), f'input_size = {size!r}')
+
+
 def test_testing_is_validation_but_for_what_it_says(tmp_path):
     text = "test_dataloader = dict(batch_size=3, dataset=dict(ann_file='annotations/test.json'))\n"
     text += "test_evaluator = dict(type='KeypointAP', common_points=True)"
