@@ -28,7 +28,9 @@ CONFIG_ERRORS = (TypeError, KeyError, ValueError, AttributeError, IndexError, As
 """What a wrong value in a config can raise where it is used first."""
 
 # Functions, of mmengine and ours, that build what a config describes.
-_BUILDER = re.compile(r'build_(from_cfg|(train_|val_|test_)?(dataloader|loop)|optim_wrapper|param_scheduler|evaluator)')
+_BUILDER = re.compile(
+    r'from_cfg|build_(from_cfg|(train_|val_|test_)?(dataloader|loop)|optim_wrapper|param_scheduler|evaluator)'
+)
 
 
 leave_at_once = False
@@ -157,6 +159,7 @@ def explain_config_error(error: Exception) -> str | None:
         hint = f"; did you mean '{near[0]}'?" if near else f'; it takes {", ".join(sorted(known))}'
         return f"config: {owner.__name__} has no argument '{wrong[2]}'{hint}"
     what = built.__name__ if inspect.isclass(built) else last.f_code.co_name.removeprefix('build_')
+    what = 'the runner' if what == 'from_cfg' else what
     return f'config: {what}: {type(error).__name__}: {error} (SAPIENS_TRACEBACK=1 shows where)'
 
 

@@ -402,10 +402,31 @@ def test_malformed_manifests_and_labels_are_named(run_script, people, break_it, 
         ),
         ('custom_hooks.0.type=BadSampelHook', "did you mean 'BadSampleHook'"),
         ('load_from=gone.pth', 'gone.pth: no such checkpoint'),
+        (
+            'train_dataloader=5',
+            r'train_dataloader is a dict in .*, not 5; set what is in it \(train_dataloader\.\w+=...',
+        ),
+        ('model.heads.pose=dict(type=PoseHead)', r'model\.heads\.pose is a dict in .* \(model\.heads\.pose=None\)'),
+        ('custom_hooks=EMAHook', r'custom_hooks is a list in .*\(custom_hooks\.0=...'),
+        ('optim_wrapper=AdamW', 'optim_wrapper is a dict'),
+        ('val_evaluator=None', 'config: the runner: ValueError: val_dataloader, val_cfg, and val_evaluator'),
+        ('train_cfg.val_interval=0', r'train_cfg\.val_interval = 0: give a whole number of at least 1'),
     ],
 )
 def test_wrong_options_are_named(run_script, people, option, message):
     fails(run_script(TRAIN, four_tasks(people), '--cfg-options', option), message)
+
+
+def test_a_dict_as_an_option(run_script, people):
+    result = run_script(TRAIN, four_tasks(people), '--cfg-options', "model.heads={'pose': (1, 2)}")
+    assert result.code == 2 and 'give numbers, names, [lists] and (tuples); no dicts' in result.err, result.err
+
+
+def test_a_work_directory_is_no_checkpoint(run_script, people, tmp_path):
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run/iter_3.pth').touch()
+    message = 'run: is a work directory; --work-dir .*run --resume continues'
+    fails(run_script(TRAIN, four_tasks(people), '--resume', tmp_path / 'run'), message)
 
 
 @pytest.mark.parametrize('script', [TRAIN, TEST, CHECK, BROWSE, 'tools/get_flops.py'])

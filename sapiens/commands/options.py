@@ -43,7 +43,10 @@ class OptionsAction(argparse.Action):
         for value in values:
             if '=' not in value:
                 parser.error(f"{option_string}: '{value}' is not of the form key=value")
-        DictAction(self.option_strings, self.dest)(parser, namespace, values, option_string)
+        try:
+            DictAction(self.option_strings, self.dest)(parser, namespace, values, option_string)
+        except RecursionError:  # its answer to what is a list of something else than plain values
+            parser.error(f'{option_string}: {" ".join(values)}: give numbers, names, [lists] and (tuples); no dicts')
 
 
 def add_config_options(

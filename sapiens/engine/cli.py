@@ -62,6 +62,8 @@ def choose_resume(config: Config, resume: str | None) -> None:
     if resume != 'auto':
         if not Path(resume).exists():
             raise UserError(f'--resume {resume}: no such checkpoint; leave the path out to continue the last one')
+        if checkpoints_of(resume):
+            raise UserError(f'--resume {resume}: is a work directory; --work-dir {resume} --resume continues its last')
         config.resume, config.load_from = True, resume
     elif checkpoints_of(config.work_dir):
         config.resume, config.load_from = True, None

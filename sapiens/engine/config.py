@@ -108,6 +108,22 @@ def _bases_of_yaml(path: Path, text: str) -> tuple[int, str | list[str]]:
     return 1, (document.get('_base_') or []) if isinstance(document, dict) else []
 
 
+def _check_kind(part: Any, key: str, value: Any, path: Path) -> None:
+    """A command line can leave a part of a config out or set what is in it, but not replace it by plain text."""
+    for name in key.split('.'):
+        known = isinstance(part, (list, tuple)) and name.isdecimal() and int(name) < len(part)
+        part = part[int(name)] if known else part.get(name) if isinstance(part, Mapping) else None
+    parts = isinstance(part, (list, tuple)) and any(isinstance(item, Mapping) for item in part)
+    # Some arguments are a name or a dict (``arch``); parts have a type, or parts in them, or stand on top.
+    whole = isinstance(part, Mapping) and (
+        'type' in part or '.' not in key or any(isinstance(item, Mapping) for item in part.values())
+    )
+    if value is not None and not isinstance(value, (Mapping, list, tuple)) and (parts or whole):
+        inner = f'{key}.0' if parts else f'{key}.{next(iter(part), "NAME")}'
+        raise ConfigError(f'--cfg-options: {key} is a {type(part).__name__.replace("ConfigDict", "dict")} in {path}, '
+                          f'not {value!r}; set what is in it ({inner}=...), or leave it out ({key}=None)')  # fmt: skip
+
+
 def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
     """Read a config and override parts of it.
 
@@ -139,6 +155,7 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
                 near = difflib.get_close_matches(first, {*config, *_KNOWN_KEYS}, n=1)
                 hint = f"; did you mean '{near[0]}'?" if near else ''
                 raise ConfigError(f"--cfg-options: '{first}' is no key of {path}{hint}")
+            _check_kind(config._cfg_dict, key, options[key], path)
         try:
             config.merge_from_dict(dict(options))
         except (KeyError, TypeError, IndexError, AttributeError) as error:

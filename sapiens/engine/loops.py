@@ -57,6 +57,12 @@ class _ExactSteps:
     runner: Any
     dataloader: Any
 
+    def check_interval(self) -> None:
+        """The remainder of a step by it says when to validate."""
+        if not isinstance(self.val_interval, int) or self.val_interval < 1:
+            raise UserError(f'train_cfg.val_interval = {self.val_interval!r}: give a whole number of at least 1; '
+                            'val_dataloader = None leaves validation out')  # fmt: skip
+
     def run_step(self, batch_idx: int, data_batch: Any) -> None:
         """Train on one batch.
 
@@ -123,6 +129,7 @@ class ExactIterLoop(_ExactSteps, IterBasedTrainLoop):
         loader = build_train_dataloader(dataloader, runner.seed, infinite=True)
         super().__init__(runner, _Unstarted(loader), max_iters, **kwargs)
         self.dataloader = loader
+        self.check_interval()
 
     def run(self) -> torch.nn.Module:
         """Train to the end, or until a hook stops it."""
@@ -168,6 +175,7 @@ class ExactEpochLoop(_ExactSteps, EpochBasedTrainLoop):
 
     def __init__(self, runner: Any, dataloader: dict, max_epochs: int, **kwargs: Any) -> None:
         super().__init__(runner, build_train_dataloader(dataloader, runner.seed, infinite=False), max_epochs, **kwargs)
+        self.check_interval()
 
     def run(self) -> torch.nn.Module:
         """Train to the end, or until a hook stops it."""
