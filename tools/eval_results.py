@@ -19,17 +19,15 @@ import numpy as np
 if __name__ == '__main__':
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from sapiens.commands import options
 from sapiens.datasets import Manifest
 from sapiens.datasets.label_files import decode_depth, decode_ids, decode_mask, decode_normals
 from sapiens.datasets.storage import read_bytes
 from sapiens.errors import UserError, run_cli
 from sapiens.evaluation import (
-    DepthMetric,
     EvaluationReport,
     HumanMetric,
     KeypointAP,
-    NormalMetric,
-    PartIoU,
     SavedMaps,
     print_report,
     write_confusion,
@@ -46,11 +44,19 @@ from sapiens.utils.json_files import as_numbers
 from sapiens.vocabularies import KeypointVocabulary, load_vocabulary
 
 _LABELS = {'seg': 'parts', 'depth': 'depth', 'normal': 'normals'}
+_METRICS = {'seg': 'PartIoU', 'depth': 'DepthMetric', 'normal': 'NormalMetric'}
+# What only some tasks have: a given option that would do nothing is an error.
+_OPTIONS = {
+    'pose': ('vocabulary', 'gt_vocabulary', 'category', 'points', 'nms', 'pck'),
+    'seg': ('vocabulary', 'label_map', 'pred_map', 'outlines', 'confusion'),
+    'depth': ('alignment', 'max_depth'),
+    'normal': (),
+}
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options.new_parser(__doc__)
     parser.add_argument('results', help='pose: COCO result file; others: folder of maps')
     parser.add_argument('--ann-file', required=True, help='COCO-style annotations (pose) or a manifest')
     parser.add_argument('--task', required=True, choices=('pose', 'seg', 'depth', 'normal'))
@@ -64,18 +70,23 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--label-map', help='seg: ids of the labels, "old=new,old=new,..."')
     parser.add_argument('--pred-map', help='seg: ids of the predictions, "old=new,..."')
     parser.add_argument('--outlines', action='store_true', help='seg: mBF too, the F-score of the outlines (slow)')
-    parser.add_argument('--alignment', choices=('scale_shift', 'median', 'none'), default='scale_shift', help='depth')
+    parser.add_argument('--alignment', choices=('scale_shift', 'median', 'none'), help='depth')
     parser.add_argument('--max-depth', type=float, help='depth: farthest label that counts, metres')
-    parser.add_argument('--bootstrap', type=int, default=0, metavar='N', help='resamples for confidence intervals')
+    parser.add_argument('--bootstrap', type='number', default=0, metavar='N', help='resamples for confidence intervals')
     parser.add_argument('--json', help='write figures, tables, protocol and notes')
     parser.add_argument('--csv', help='write the tables')
     parser.add_argument('--markdown', help='write the tables')
     parser.add_argument('--confusion', help='seg: write the confusion picture (PNG)')
-    parser.add_argument('--show-worst', type=int, default=0, metavar='N', help='draw the N worst images')
+    parser.add_argument('--show-worst', type='number', default=0, metavar='N', help='draw the N worst images')
     parser.add_argument('--show-dir', default='work_dirs/worst', help='where their pictures go')
     parser.add_argument('--image-root', help='folder of the images, for the pictures')
     parser.add_argument('--reference', help='JSON file with further published rows to show')
-    return parser.parse_args()
+    args = parser.parse_args()
+    for name in {name for names in _OPTIONS.values() for name in names} - set(_OPTIONS[args.task]):
+        if getattr(args, name) != parser.get_default(name):
+            tasks = ' and '.join(f'--task {task}' for task, names in _OPTIONS.items() if name in names)
+            raise UserError(f'--{name.replace("_", "-")} is for {tasks}, not for --task {args.task}')
+    return args
 
 
 def main() -> None:
@@ -93,7 +104,7 @@ def main() -> None:
         print_report(report)
     for path in filter(None, (args.json, args.csv, args.markdown)):
         print(f'written: {write_reports(reports, path)}')
-    if args.confusion and args.task == 'seg':
+    if args.confusion:
         print(f'written: {write_confusion(reports[0], args.confusion)}')
     if args.show_worst:
         pictures = write_worst(metrics[0], args.show_dir, args.image_root)
@@ -123,12 +134,19 @@ def score_pose(args: argparse.Namespace) -> list[HumanMetric]:
     metric.report.notes += [f'{args.results}: {note}' for note in notes]
     metrics: list[HumanMetric] = [metric]
     for name in filter(None, ('PCK' if args.pck else None, args.metric)):
-        options = dict(type=name, vocabulary=vocabulary, gt_vocabulary=ours, bootstrap=args.bootstrap)
-        metrics.append(METRICS.build(options))
+        metrics.append(build_metric(name, vocabulary=vocabulary, gt_vocabulary=ours, bootstrap=args.bootstrap))
         samples = list(paired_samples(labels, results, metric.convert))
         metrics[-1].process(None, samples)
         metrics[-1].evaluate(len(samples))
     return metrics
+
+
+def build_metric(name: str, **given: object) -> HumanMetric:
+    """A metric by its name; one that makes no report has nothing to show here."""
+    kind = METRICS.get(name)
+    if kind is not None and not (isinstance(kind, type) and issubclass(kind, HumanMetric)):
+        raise UserError(f'--metric {name}: is no HumanMetric; give it as test_evaluator of a config to sapiens test')
+    return METRICS.build(dict(type=name, **given))
 
 
 def paired_samples(labels: CocoFile, results: list[CocoResult], convert: PointConversion) -> Iterator[dict]:
@@ -191,21 +209,19 @@ def manifest_persons(path: str, vocabulary: KeypointVocabulary) -> CocoFile:
 def score_maps(args: argparse.Namespace) -> HumanMetric:
     """Figures of a folder of maps against a manifest."""
     saved = SavedMaps(args.results, args.task)
-    common = dict(bootstrap=args.bootstrap, keep_worst=args.show_worst)
-    if args.metric:
-        metric: HumanMetric = METRICS.build(dict(type=args.metric, **common))
-    elif args.task == 'seg':
-        metric = PartIoU(
-            vocabulary=args.vocabulary or saved.vocabulary or 'parts28',
+    given: dict = {}
+    if args.task == 'seg':
+        given = dict(
+            vocabulary=args.vocabulary or saved.vocabulary,
             label_map=_pairs(args.label_map, '--label-map'),
             pred_map=_pairs(args.pred_map, '--pred-map'),
-            boundary=args.outlines,
-            **common,
+            boundary=args.outlines or None,
         )
     elif args.task == 'depth':
-        metric = DepthMetric(alignment=args.alignment, max_depth=args.max_depth, **common)
-    else:
-        metric = NormalMetric(**common)
+        given = dict(alignment=args.alignment, max_depth=args.max_depth)
+    given = {name: value for name, value in given.items() if value is not None}
+    name = args.metric or _METRICS[args.task]
+    metric = build_metric(name, bootstrap=args.bootstrap, keep_worst=args.show_worst, **given)
     count = 0
     for sample in map_samples(Manifest(args.ann_file), saved, args.task):
         metric.process(None, [sample])

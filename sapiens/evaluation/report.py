@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,15 +88,25 @@ def print_report(report: EvaluationReport, console: Console | None = None) -> No
         console.print(line, highlight=False, markup=False)
 
 
-def to_markdown(report: EvaluationReport) -> str:
-    """The same as `print_report`, as Markdown."""
-    lines = [f'## {report.metric} ({report.task})', '']
+def numbered(names: Iterable[str]) -> list[str]:
+    """Names of metrics, told apart: from its second time on, a name gets a number (``PartIoU``, ``PartIoU_2``)."""
+    counts: Counter[str] = Counter()
+    found = []
+    for name in names:
+        counts[name] += 1
+        found.append(name if counts[name] == 1 else f'{name}_{counts[name]}')
+    return found
+
+
+def to_markdown(report: EvaluationReport, name: str | None = None) -> str:
+    """The same as `print_report`, as Markdown; ``name`` instead of the metric's in the heading."""
+    lines = [f'## {name or report.metric} ({report.task})', '']
     lines += [f'- {name}: {value}' for name, value in report.protocol.items()]
     for table in [*report.tables, *published_tables(report.task, report.metric)]:
         lines += ['', f'### {table.title}', '']
-        lines.append('| ' + ' | '.join(table.heading()) + ' |')
-        lines.append('|' + '|'.join([' --- '] + [' ---: '] * (len(table.columns) - 1)) + '|')
-        lines += ['| ' + ' | '.join(cells) + ' |' for cells in table.lines()]
+        rule = ['---'] + ['---:'] * (len(table.columns) - 1)
+        rows = [[cell.replace('|', r'\|') for cell in row] for row in [table.heading(), *table.lines()]]
+        lines += ['| ' + ' | '.join(cells) + ' |' for cells in [rows[0], rule, *rows[1:]]]
     footer = _footer(report)
     return '\n'.join(lines + ([''] + [f'> {line}  ' for line in footer] if footer else [])) + '\n'
 
@@ -105,14 +116,15 @@ def to_csv(reports: Iterable[EvaluationReport]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator='\n')
     writer.writerow(['metric', 'table', 'row', 'column', 'value', 'low_95', 'high_95'])
-    for report in reports:
+    reports = list(reports)
+    for name, report in zip(numbered(report.metric for report in reports), reports, strict=True):
         for table in report.tables:
             for row in table.rows:
                 for column, value in zip(table.columns[1:], row[1:], strict=True):
                     low, high = table.intervals.get((str(row[0]), column), ('', ''))
                     plain = plain_number(value)
                     plain = '' if plain is None else plain
-                    writer.writerow([report.metric, table.title, row[0], column, plain, low, high])
+                    writer.writerow([name, table.title, row[0], column, plain, low, high])
     return out.getvalue()
 
 
@@ -120,28 +132,28 @@ def write_reports(reports: Sequence[EvaluationReport], path: str | Path) -> Path
     """Write reports as ``.json``, ``.csv`` or ``.md`` (by the suffix), first under a temporary name.
 
     A JSON file of one report holds its figures at top level; of several, a list ``reports`` and the figures of all
-    at top level, as ``task/figure`` when there are several tasks.
+    at top level, as ``task/figure`` when there are several tasks, as ``metric_2/figure`` when the name is taken.
 
     Raises:
         UserError: Another suffix.
     """
-    path = Path(path)
+    path, names = Path(path), numbered(report.metric for report in reports)
     if path.suffix == '.json':
         if len(reports) == 1:
             content: dict = reports[0].to_json()
         else:
             several = len({report.task for report in reports}) > 1
-            content = {
-                f'{report.task}/{name}' if several else name: plain_number(value)
-                for report in reports
-                for name, value in report.metrics.items()
-            }
+            content = {}
+            for metric, report in zip(names, reports, strict=True):
+                for figure, value in report.metrics.items():
+                    key = f'{report.task}/{figure}' if several else figure
+                    content[f'{metric}/{figure}' if key in content else key] = plain_number(value)
             content['reports'] = [r.to_json() for r in reports]
         text = json.dumps(content, indent=1, allow_nan=False) + '\n'
     elif path.suffix == '.csv':
         text = to_csv(reports)
     elif path.suffix == '.md':
-        text = '\n'.join(to_markdown(report) for report in reports)
+        text = '\n'.join(map(to_markdown, reports, names))
     else:
         raise UserError(f'{path}: write results to a .json, .csv or .md file')
     write_atomic(path, text)

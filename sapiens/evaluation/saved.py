@@ -133,7 +133,7 @@ class SavedMaps:
     def __init__(self, path: str | Path, task: str) -> None:
         path = Path(path)
         self.task = task
-        self.folder = path if path.is_dir() else path.parent
+        self.folder = path.parent if path.name == 'results.json' else path
         index = self.folder / 'results.json'
         self.vocabulary: str | None = None
         if index.is_file():

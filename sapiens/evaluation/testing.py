@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..registry import METRICS
 from .analysis.pictures import write_confusion, write_worst
 from .base import HumanMetric
-from .report import print_report, write_reports
+from .report import numbered, print_report, write_reports
 from .saved import SavePredictions
 
 
@@ -96,12 +96,12 @@ def finish_test(
     written = []
     if out is not None and reports:
         written += [write_reports(reports, Path(out) / f'report.{kind}') for kind in ('json', 'csv', 'md')]
-        for report in reports:
-            if 'confusion' in report.extra:
-                written.append(write_confusion(report, Path(out) / 'confusion.png'))
-    for metric in ours:
+        confused = [report for report in reports if 'confusion' in report.extra]
+        for name, report in zip(numbered('confusion' for _ in confused), confused, strict=True):
+            written.append(write_confusion(report, Path(out) / f'{name}.png'))
+    for name, metric in zip(numbered(type(metric).__name__ for metric in ours), ours, strict=True):
         if worst_dir is not None and metric.worst:
-            written += write_worst(metric, Path(worst_dir) / type(metric).__name__)
+            written += write_worst(metric, Path(worst_dir) / name)
     return written
 
 

@@ -65,6 +65,18 @@ def test_json_has_figures_on_top_and_no_nan(report, tmp_path):
     assert not list(tmp_path.glob('*.tmp'))
 
 
+def test_two_metrics_of_one_kind_and_names_with_pipes_lose_nothing(report, tmp_path):
+    table = Table('Parts', ['Set', 'mIoU'], [['a|b, "c"', 0.25]], 'fraction')
+    other = EvaluationReport('PartIoU', 'seg', {'mIoU': 0.25}, {}, [table])
+    paths = [write_reports([report, other], tmp_path / f'a.{kind}') for kind in ('json', 'csv', 'md')]
+    document = json.loads(paths[0].read_text())
+    assert (document['mIoU'], document['PartIoU_2/mIoU']) == (0.5, 0.25)
+    row = list(csv.DictReader(io.StringIO(paths[1].read_text())))[-1]
+    assert (row['metric'], row['row'], row['value']) == ('PartIoU_2', 'a|b, "c"', '0.25')
+    text = paths[2].read_text()
+    assert r'| a\|b, "c" | 25.00 |' in text and '## PartIoU (seg)' in text and '## PartIoU_2 (seg)' in text
+
+
 def test_csv_and_markdown(report, tmp_path):
     rows = list(csv.DictReader(io.StringIO(write_reports([report], tmp_path / 'a.csv').read_text())))
     assert rows[0] == {

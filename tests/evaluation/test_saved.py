@@ -109,6 +109,31 @@ def test_maps_scored_again_equal_the_live_figures(scene, tmp_path, task):
     assert len(written['per_image']) == 4 and 'intervals_95' in written
 
 
+@pytest.mark.parametrize(
+    ('task', 'options', 'message'),
+    [
+        ('depth', ('--confusion', 'c.png'), '--confusion is for --task seg, not for --task depth'),
+        ('normal', ('--vocabulary', 'parts28'), '--vocabulary is for --task pose and --task seg, not for'),
+        ('seg', ('--pck',), '--pck is for --task pose'),
+        ('seg', ('--metric', 'PartIoU', '--vocabulary', 'coco17'), "'coco17' is a vocabulary of keypoints"),
+        ('seg', ('--metric', 'IoUMetric', '--pred-map', '3=99'), 'pred_map sends id 3 to 99'),
+        ('depth', ('--metric', 'DumpResults'), 'is no HumanMetric'),
+    ],
+)
+def test_no_option_is_passed_over(scene, tmp_path, task, options, message):
+    manifest, predictions = scene
+    out = save(predictions, tmp_path / 'results', task, 'parts20' if task == 'seg' else None)
+    failed = run(out, '--ann-file', manifest, '--task', task, *options)
+    assert failed.code == 1 and message in failed.error, failed.error
+
+
+def test_a_map_is_no_folder_of_maps(scene, tmp_path):
+    manifest, predictions = scene
+    out = save(predictions, tmp_path / 'results', 'seg', 'parts20')
+    failed = run(next(out.glob('*.png')), '--ann-file', manifest, '--task', 'seg')
+    assert failed.code == 1 and 'no such folder of results' in failed.error
+
+
 def test_ids_longer_than_file_names_may_be(scene, tmp_path):
     _, predictions = scene
     long = [{**sample, 'img_id': 'folder/' * 50 + f'{i}'} for i, sample in enumerate(predictions)]
