@@ -221,7 +221,7 @@ class _Reader:
         elif is_video(paths[0]):
             yield from self._video(paths[0])
         else:
-            yield _from_file(paths[0])
+            yield self._image(paths[0])
 
     def _files(self, paths: Iterable[Path]) -> Iterator[Frame]:
         for path in paths:
@@ -229,9 +229,16 @@ class _Reader:
                 if is_video(path) and not is_image_name(path.name):
                     yield from self._video(path)
                 else:
-                    yield _from_file(path)
+                    yield self._image(path)
             except UserError as error:
                 self._record(str(path), error)
+
+    def _image(self, path: Path) -> Frame:
+        data = read_file(path)
+        # A chunk near the beginning of PNG and WebP says so.
+        if (data[:4] == b'\x89PNG' and b'acTL' in data[:200]) or (data[8:12] == b'WEBP' and b'ANIM' in data[:64]):
+            self.notes.append(f'{path}: an animation, of which the first picture is read; convert it to .mp4 for all')
+        return _from_bytes(data, str(path), path.stem, path)
 
     def _video(self, path: Path) -> Iterator[Frame]:
         try:
@@ -273,10 +280,6 @@ class _Reader:
         elif values.dtype != torch.uint8:
             raise UserError(f'an image tensor is uint8 or float, not {values.dtype}')
         yield from self._array(values.movedim(-3, -1).contiguous().numpy(), 'rgb')
-
-
-def _from_file(path: Path) -> Frame:
-    return _from_bytes(read_file(path), str(path), path.stem, path)
 
 
 def _from_bytes(data: bytes, label: str, name: str = 'image', path: Path | None = None) -> Frame:

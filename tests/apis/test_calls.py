@@ -265,3 +265,18 @@ def test_heads_run_in_the_precision_of_the_encoder_but_for_their_last_layer(make
         assert {p.dtype for p in head.final_layer.parameters()} == {torch.float32}
     outputs = predictor.model.outputs(predictor.inputs_of([torch.zeros(3, 64, 48, dtype=torch.uint8)]))
     assert {output.dtype for output in outputs.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize('ending', ['png', 'webp'])
+@pytest.mark.parametrize('where', ['file', 'folder'])
+def test_of_an_animation_the_first_picture_is_read_and_that_is_said(pose, tmp_path, ending, where):
+    from PIL import Image
+
+    first, second = (Image.fromarray(np.full((40, 30, 3), value, np.uint8)) for value in (200, 10))
+    first.save(tmp_path / f'a.{ending}', save_all=True, append_images=[second])
+    results = pose(tmp_path / f'a.{ending}' if where == 'file' else tmp_path)
+    assert [int(result.image.mean()) for result in results] == [200]
+    assert len(results.notes) == 1 and f'a.{ending}: an animation, of which the first' in results.notes[0]
+    first.save(tmp_path / f'a.{ending}')
+    results = pose(tmp_path)
+    assert len(list(results)) == 1 and not results.notes
