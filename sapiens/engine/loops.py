@@ -56,6 +56,7 @@ class _ExactSteps:
 
     runner: Any
     dataloader: Any
+    val_interval: Any
 
     def check_interval(self) -> None:
         """The remainder of a step by it says when to validate."""
