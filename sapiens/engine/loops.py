@@ -188,9 +188,9 @@ class ExactEpochLoop(_ExactSteps, EpochBasedTrainLoop):
         here, length = self.draws(iteration), len(self.dataloader)
         if draws not in (None, here) or not epoch * length <= iteration <= (epoch + 1) * length:
             raise UserError(
-                f'resuming in epoch {epoch + 1}, iteration {iteration}: epochs of this run have {length} batches, those '
-                'of the checkpoint had not (batch size, processes or images have changed); keep them (--global-batch), '
-                'train by iterations (train_cfg.max_iters), or start from the weights (load_from)'
+                f'resuming in epoch {epoch + 1}, iteration {iteration}: epochs of this run have {length} batches, '
+                'those of the checkpoint had not (batch size, processes or images have changed); '
+                'keep them (--global-batch), train by iterations (train_cfg.max_iters), or start anew (load_from)'
             )
         super().restore(epoch, iteration, draws)
 
