@@ -146,7 +146,13 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
             # mmengine looks for the package of a `sapiens::` base with it.
             warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
             config = Config.fromfile(str(path))
-    except (ConfigParsingError, KeyError, NameError, TypeError, AttributeError, ImportError, ValueError) as error:
+    except ImportError as error:
+        cause: BaseException = error
+        while isinstance(cause.__cause__ or cause.__context__, ImportError):
+            cause = cause.__cause__ or cause.__context__ or cause
+        hint = '; modules of yours are found by PYTHONPATH, e.g. PYTHONPATH=. sapiens train ...'
+        raise ConfigError(f'{path}: {cause}{hint if "custom modules" in str(error) else ""}') from None
+    except (ConfigParsingError, KeyError, NameError, TypeError, AttributeError, ValueError) as error:
         raise ConfigError(f'{path}: {type(error).__name__}: {error}') from None
     if options:
         for key in options:
