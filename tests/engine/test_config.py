@@ -61,7 +61,9 @@ def test_a_config_in_another_encoding_is_one_line_that_names_the_mend(tmp_path, 
             "custom_imports = dict(imports=['not_here.loss'])",
             "No module named 'not_here'; .*PYTHONPATH=. sapiens train",
         ),
-        ('import not_here', "child.py: No module named 'not_here'$"),
+        ('import not_here', "child.py: No module named 'not_here'; "),
+        ('_base_ = []\nimport not_here', "child.py: No module named 'not_here'; "),
+        ('from torch import not_here', 'child.py: .*not_here'),
     ],
 )
 def test_a_module_that_is_not_found_is_named(tmp_path, line, message):
