@@ -23,7 +23,7 @@ from ..deploy.runner import is_exported, open_exported
 from ..engine.checkpoint import CoverageReport, fit_state_dict, read_checkpoint
 from ..engine.complete import complete_config
 from ..engine.config import load_config
-from ..engine.hub import SHIPPED, parse_reference, resolve_weights, weight_folders, weights_at_hand
+from ..engine.hub import SHIPPED, SUFFIXES, parse_reference, resolve_weights, weight_folders, weights_at_hand
 from ..engine.layouts import Layout, recognise
 from ..errors import UserError
 from ..models.backbones import ARCHS
@@ -206,7 +206,9 @@ def load_model(
     """
     if isinstance(model, Config):
         model, config = None, model
-    if is_exported(model) or (weights is None and Path(str(model)).suffix in ('.pth', '.pt', '.safetensors', '.ckpt')):
+    if is_exported(model) and weights is not None:
+        raise UserError(f'{model}: holds its weights; leave out those of {weights}')
+    if is_exported(model) or (weights is None and Path(str(model)).suffix in SUFFIXES):
         model, weights = None, model
     if weights is None:
         if model is None and config is None:

@@ -71,6 +71,10 @@ def build_jobs(args: argparse.Namespace) -> list:
         raise UserError(f'--num {args.num}: give at least 1')
     if not 0 <= args.val_fraction < 1:
         raise UserError(f'--val-fraction {args.val_fraction}: give a part from 0 to less than 1')
+    most = {'white_balance': 10, 'blur': 10, 'noise': 10, 'jpeg': 10, 'samples': 16, 'lights': 1024}
+    for name, limit in most.items():
+        if not 0 <= getattr(args, name) <= limit:
+            raise UserError(f'--{name.replace("_", "-")} {getattr(args, name)}: give a number from 0 to {limit}')
     changes = dict(PRESETS[args.preset]) if args.preset else {}
     if args.framing or not args.preset:
         framings = tuple((args.framing or ','.join(FRAMINGS)).split(','))

@@ -19,6 +19,7 @@ from ..utils.files import replace_when_done, write_atomic
 from ..vocabularies import load_keypoints, load_parts
 from .label_files import encode_depth, encode_ids, encode_image, encode_normals
 from .manifest import FORMAT, Manifest, parse_record
+from .shard_images import INDEX_NAME
 from .storage import list_lines, member_name, read_bytes, readable_name
 
 
@@ -182,7 +183,9 @@ class ManifestWriter:
 
 
 def pack_shards(source: str | Path, target: str | Path, samples_per_shard: int = 1000) -> list[Path]:
-    """Copy a manifest folder into webdataset-style tar shards; resumable, since finished shards are kept.
+    """Copy a manifest folder into webdataset-style tar shards; resumable, since shards of the same samples are kept.
+
+    What an earlier run packed otherwise is removed, with the index of it: who lists the folder would read it.
 
     Args:
         source: Folder with ``.jsonl`` files.
@@ -194,14 +197,32 @@ def pack_shards(source: str | Path, target: str | Path, samples_per_shard: int =
     manifest, target = Manifest(source), Path(target)
     entries = list(manifest.entries())
     (target / 'shards').mkdir(parents=True, exist_ok=True)
-    shards = []
-    for number, start in enumerate(range(0, len(entries), samples_per_shard)):
-        shards.append(target / 'shards' / f'{number:06d}.tar')
-        if not shards[-1].exists():
-            _pack(entries[start : start + samples_per_shard], shards[-1])
+    wanted = {
+        target / 'shards' / f'{number:06d}.tar': entries[start : start + samples_per_shard]
+        for number, start in enumerate(range(0, len(entries), samples_per_shard))
+    }
+    for path in (target / 'shards').glob('[0-9]' * 6 + '.tar'):
+        if path not in wanted or not _holds(path, wanted[path]):
+            (path.parent / INDEX_NAME).unlink(missing_ok=True)
+            path.unlink()
+    for path, inside in wanted.items():
+        if not path.exists():
+            _pack(inside, path)
+    shards = list(wanted)
     header = {**manifest.header, 'files': [f'shards/{s.name}' for s in shards]}
     write_atomic(target / 'manifest.json', _dump(header, indent=1))
     return shards
+
+
+def _holds(path: Path, entries: list[dict[str, Any]]) -> bool:
+    try:
+        with tarfile.open(path, 'r:') as tar:
+            names = [member.name for member in tar]
+    except tarfile.TarError:
+        return False
+    return [name for name in names if name.count('.') == 1 and name.endswith('.json')] == [
+        f'{entry["id"]}.json' for entry in entries
+    ]
 
 
 def _pack(entries: list[dict[str, Any]], path: Path) -> None:

@@ -146,7 +146,9 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
             # mmengine looks for the package of a `sapiens::` base with it.
             warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
             config = Config.fromfile(str(path))
-    except (ConfigParsingError, KeyError, NameError, TypeError, AttributeError, ImportError, ValueError) as error:
+    except ImportError as error:
+        raise _not_imported(path, error) from None
+    except (ConfigParsingError, KeyError, NameError, TypeError, AttributeError, ValueError) as error:
         raise ConfigError(f'{path}: {type(error).__name__}: {error}') from None
     if options:
         for key in options:
@@ -169,3 +171,14 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         return complete_config(config)
     except VocabularyError as error:
         raise ConfigError(f'{path}: {error}') from None
+    except ImportError as error:  # mmengine looks up what a file without _base_ imports when it is first read
+        raise _not_imported(path, error) from None
+
+
+def _not_imported(path: Path, error: ImportError) -> ConfigError:
+    cause: BaseException = error
+    while isinstance(cause.__cause__ or cause.__context__, ImportError):
+        cause = cause.__cause__ or cause.__context__ or cause
+    return ConfigError(
+        f'{path}: {cause}; modules of yours are found by PYTHONPATH, e.g. PYTHONPATH=. sapiens train ...'
+    )

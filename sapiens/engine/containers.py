@@ -124,7 +124,7 @@ def open_content(path: Path, file: BinaryIO) -> Content:
         elif len(head) > 8 and head[8:9] == b'{':
             _read_safetensors(content)
         else:
-            raise CheckpointError(f'{path}: {_explain(head)}')
+            raise CheckpointError(f'{path}: {_explain(head, Path(path).suffix)}')
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {error}' if str(path) not in str(error) else str(error)) from None
     except pickle.UnpicklingError as error:
@@ -145,7 +145,9 @@ def damaged(error: Exception) -> str:
     return f'damaged or truncated checkpoint ({reason}); copy or download it again'
 
 
-def _explain(head: bytes) -> str:
+def _explain(head: bytes, suffix: str) -> str:
+    if suffix in ('.onnx', '.xml', '.pte'):
+        return 'an exported model, which Inferencer and sapiens predict --model run; give the checkpoint that it is of'
     if head.startswith(b'version https://git-lfs'):
         return 'a Git LFS pointer, not the weights: run `git lfs pull`, or download the file itself'
     if re.match(rb'\s*<(!doctype|html|\?xml)', head, re.IGNORECASE):

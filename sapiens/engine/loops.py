@@ -183,6 +183,17 @@ class ExactEpochLoop(_ExactSteps, EpochBasedTrainLoop):
         with self._workers():
             return super().run()
 
+    def restore(self, epoch: int, iteration: int, draws: int | None = None) -> None:
+        """As for iterations; where an epoch begins depends on the batch."""
+        here, length = self.draws(iteration), len(self.dataloader)
+        if draws not in (None, here) or not epoch * length <= iteration <= (epoch + 1) * length:
+            raise UserError(
+                f'resuming in epoch {epoch + 1}, iteration {iteration}: epochs of this run have {length} batches, '
+                'those of the checkpoint had not (batch size, processes or images have changed); '
+                'keep them (--global-batch), train by iterations (train_cfg.max_iters), or start anew (load_from)'
+            )
+        super().restore(epoch, iteration, draws)
+
     def run_epoch(self) -> None:
         """Train one epoch, or the rest of it."""
         runner = self.runner

@@ -12,6 +12,7 @@ from sapiens.datasets import label_files as lf
 from sapiens.datasets import manifest as m
 from sapiens.datasets import manifest_writer as w
 from sapiens.datasets.image_files import IMAGE_EXTENSIONS
+from sapiens.datasets.shard_images import ShardImageDataset
 from sapiens.datasets.storage import list_tar, read_bytes
 from sapiens.errors import UserError
 from sapiens.utils.files import write_atomic
@@ -130,6 +131,25 @@ def test_write_read_and_pack(tmp_path):
             assert record == entry['fields'] and record['width'] == 16 and 'K' in record['camera']
             np.testing.assert_allclose(record['persons'][0]['keypoints'], sample['persons'][0]['keypoints'], atol=5e-4)
     assert len(list_tar(tmp_path / 'b/shards/000000.tar')) == 2 * 6
+
+
+@pytest.mark.parametrize(('size', 'more'), [(2, 1), (2, 0), (3, 0), (1, 2), (5, 4)])
+def test_shards_packed_again_hold_every_sample_once(tmp_path, size, more):
+    rng = np.random.default_rng(1)
+    with w.ManifestWriter(tmp_path / 'a', keypoints='coco17', parts='parts28') as writer:
+        for i in range(3):
+            writer.write(f'{i:06d}', **make_sample(rng))
+    w.pack_shards(tmp_path / 'a', tmp_path / 'b', samples_per_shard=2)
+    # An image and four maps each. It leaves its index.
+    assert len(ShardImageDataset(data_root=str(tmp_path / 'b/shards'))) == 5 * 3
+    kept = (tmp_path / 'b/shards/000000.tar').stat().st_mtime_ns
+    with w.ManifestWriter(tmp_path / 'a', keypoints='coco17', parts='parts28') as writer:
+        for i in range(3, 3 + more):
+            writer.write(f'{i:06d}', **make_sample(rng))
+    w.pack_shards(tmp_path / 'a', tmp_path / 'b', samples_per_shard=size)
+    assert [e['id'] for e in m.Manifest(tmp_path / 'b').entries()] == [f'{i:06d}' for i in range(3 + more)]
+    assert len(ShardImageDataset(data_root=str(tmp_path / 'b/shards'))) == 5 * (3 + more)
+    assert ((tmp_path / 'b/shards/000000.tar').stat().st_mtime_ns == kept) == (size == 2)
 
 
 def test_killed_writer_resumes_and_torn_files_never_show(tmp_path):

@@ -10,7 +10,9 @@ import torch
 from small_estimator import estimator
 
 from sapiens.apis import Inferencer
+from sapiens.apis.loading import load_model
 from sapiens.deploy import DeployGraph, export, export_model, facts, runner
+from sapiens.engine.checkpoint import read_checkpoint
 from sapiens.errors import UserError
 from sapiens.models import DepthHead
 from sapiens.structures import HumanDataSample
@@ -199,3 +201,19 @@ def test_what_cannot_be_exported_is_said(graph, tmp_path):
         with pytest.raises(UserError, match=r"'depth' \(OwnHead\)"):
             DeployGraph(model)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('suffix', ['.onnx', '.xml', '.pte'])
+def test_a_file_holds_its_weights_and_is_no_checkpoint(tmp_path, suffix):
+    file = tmp_path / f'small{suffix}'
+    file.write_bytes(b'<?xml version="1.0"?>' if suffix == '.xml' else b'\x08\x0a\x12\x07pytorch')
+    with pytest.raises(UserError, match='an exported model, which Inferencer and sapiens predict --model run'):
+        read_checkpoint(file)
+    with pytest.raises(UserError, match='holds its weights; leave out those of other.pth'):
+        load_model(str(file), weights='other.pth')
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.pt2', '.bin'])
+def test_every_file_of_weights_stands_for_its_model(tmp_path, suffix):
+    with pytest.raises(UserError, match=f'gone{suffix}: no such checkpoint'):
+        load_model(str(tmp_path / f'gone{suffix}'))

@@ -52,3 +52,21 @@ def test_a_config_in_another_encoding_is_one_line_that_names_the_mend(tmp_path, 
     (tmp_path / 'child.py').write_text("_base_ = 'odd.py'\n")
     with pytest.raises(ConfigError, match='odd.py: .*save it as UTF-8'):
         load_config(tmp_path / ('odd.py' if where == 'file' else 'child.py'))
+
+
+@pytest.mark.parametrize(
+    ('line', 'message'),
+    [
+        (
+            "custom_imports = dict(imports=['not_here.loss'])",
+            "No module named 'not_here'; .*PYTHONPATH=. sapiens train",
+        ),
+        ('import not_here', "child.py: No module named 'not_here'; "),
+        ('_base_ = []\nimport not_here', "child.py: No module named 'not_here'; "),
+        ('from torch import not_here', 'child.py: .*not_here'),
+    ],
+)
+def test_a_module_that_is_not_found_is_named(tmp_path, line, message):
+    (tmp_path / 'child.py').write_text(line + '\n')
+    with pytest.raises(ConfigError, match=message):
+        load_config(tmp_path / 'child.py')

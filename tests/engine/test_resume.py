@@ -6,6 +6,7 @@ import torch
 
 from sapiens.engine import CheckpointError
 from sapiens.engine.sampling import SeededSampler
+from sapiens.errors import UserError
 
 
 def variant(config, name):
@@ -81,6 +82,15 @@ def test_the_losses_are_those_of_an_uninterrupted_run(toy_config, train, name):
         assert any(
             not torch.equal(v, states[0]['ema_state_dict'][f'module.{k}']) for k, v in states[0]['state_dict'].items()
         )
+
+
+@pytest.mark.parametrize('batch', [2, 6])
+def test_epochs_of_another_length_are_not_passed_over(toy_config, train, batch):
+    config = variant(toy_config, 'epochs')
+    train(config, 'run', crash_at=8)
+    config.train_dataloader.batch_size = batch
+    with pytest.raises(UserError, match=r'epoch 1, iteration 6: .* keep them \(--global-batch\)'):
+        train(config, 'run', resume=True)
 
 
 def test_a_checkpoint_waits_for_pending_gradients(toy_config, train, tmp_path):
