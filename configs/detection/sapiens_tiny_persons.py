@@ -1,4 +1,4 @@
-# Where people are in a whole photograph, 256 x 256 (H x W): the detector that ships, 2 M parameters, see
+# Where people are in a whole photograph, 256 x 256 (H x W): the detector that ships, 3 M parameters, see
 # docs/model_zoo.md.
 _base_ = ['../_base_/zoo_runtime.py', '../_base_/datasets/zoo_crowds.py']
 input_size = (256, 256)
@@ -7,7 +7,7 @@ model = dict(
     data_preprocessor=dict(type='HumanDataPreprocessor'),
     backbone=dict(
         type='SapiensViT',
-        arch=dict(embed_dims=192, num_layers=3, num_heads=3, feedforward_channels=768),
+        arch=dict(embed_dims=192, num_layers=6, num_heads=3, feedforward_channels=768),
         img_size=input_size,
         stem='conv',
         out_stem=True,
