@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from ..errors import UserError
 from . import options
 
 if TYPE_CHECKING:
@@ -94,11 +95,19 @@ def largest_batch(config: Config, row: dict[str, Any], args: Any) -> int:
 def print_config(args: Any) -> None:
     """One config in all ways to use it."""
     from ..engine.config import load_config
+    from ..models.backbones import resolve_arch
 
     config = load_config(args.config, args.cfg_options)
-    pretraining = config.get('model', {}).get('type', '').endswith('MAEPretrainer')
-    rows = PRETRAINING if pretraining else ROWS
-    batch_size = args.batch_size or config.get('train_dataloader', {}).get('batch_size', 1)
+    model = config.get('model') or {}
+    if not isinstance(model.get('backbone'), dict):
+        raise UserError(f'{args.config}: has no model with a backbone')
+    rows = PRETRAINING if model.get('type', '').endswith('MAEPretrainer') else ROWS
+    arch = model['backbone'].get('arch')
+    if arch and resolve_arch(arch)['num_layers'] < LAST:
+        rows = {name: row for name, row in rows.items() if row.get('tune') != f'last:{LAST}'}
+    batch_size = args.batch_size or (config.get('train_dataloader') or {}).get('batch_size', 1)
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise UserError(f'{args.config}: train_dataloader.batch_size = {batch_size!r}: give a whole number above 0')
     shared = f', {args.fsdp} GPUs with FSDP' if args.fsdp > 1 else ''
     table = Table(title=f'{args.config}: GiB on each GPU, batch {batch_size}, {args.precision}{shared}')
     kinds = ('parameters', 'gradients', 'optimiser', 'weights in half precision', 'gathered', 'activations')

@@ -118,7 +118,16 @@ def test_the_command_prints_a_row_for_each_way_to_train(capsys, monkeypatch):
         assert text in shown
 
 
-@pytest.mark.parametrize('options', [[], ['x.py', '--grid'], ['x.py', '--fsdp', '0'], ['no_such.py']])
+TINY = 'configs/seg/sapiens_tiny_28cls.py'
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        [], ['x.py', '--grid'], ['x.py', '--fsdp', '0'], ['no_such.py'], ['configs/curation/humans.py'],
+        [TINY, '--cfg-options', 'train_dataloader.batch_size=0'],
+    ],
+)  # fmt: skip
 def test_wrong_options_are_one_line(options, monkeypatch, capsys):
     monkeypatch.setattr('sys.argv', ['', *options])
     with pytest.raises((SystemExit, UserError)):
