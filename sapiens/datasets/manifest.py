@@ -128,6 +128,24 @@ class Manifest:
         return parse_record(read_bytes(reference), readable_name(reference))
 
 
+def is_label(name: str) -> bool:
+    """Whether a member of a shard is the label of a sample (``000001.parts.png``), and no image of its own."""
+    kinds = name.rpartition('/')[2].lower().split('.')[1:]
+    return len(kinds) == 2 and kinds[0] in LABELS
+
+
+def labelled_images(folder: str | Path) -> list[str] | None:
+    """The images of a folder with a manifest, whose other pictures are their labels; None for any other folder."""
+    path = Path(folder) / 'manifest.json'
+    if not path.is_file():
+        return None
+    try:
+        ours = _object(path.read_bytes(), str(path)).get('format') == FORMAT
+    except UserError:
+        return None
+    return [entry['files']['image'] for entry in Manifest(path).entries(parse=False)] if ours else None
+
+
 def _object(data: bytes, name: str) -> dict[str, Any]:
     value = parse_json(data, name)
     if not isinstance(value, dict):

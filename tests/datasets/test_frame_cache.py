@@ -10,7 +10,14 @@ import pytest
 import torch
 from scenes import sphere
 
-from sapiens.datasets import HumanManifestDataset, Manifest, ManifestWriter
+from sapiens.datasets import (
+    HumanManifestDataset,
+    ImageFolderDataset,
+    Manifest,
+    ManifestWriter,
+    ShardImageDataset,
+    pack_shards,
+)
 from sapiens.datasets.label_files import encode_depth
 from sapiens.datasets.transforms import LoadLabels
 from sapiens.errors import UserError
@@ -65,6 +72,24 @@ def test_a_file_that_was_replaced_is_decoded_again(tmp_path, kind):
     (old,), (new,) = ((write(tmp_path / n, 1, offset=o) / kind).iterdir() for n, o in (('a', 0), ('b', 6)))
     os.replace(new, old)
     equal(cached[0], dataset(tmp_path / 'a')[0])
+
+
+def test_labels_are_no_photographs(tmp_path):
+    """Pretraining on a labelled set, in files or in shards, sees its images and not its part maps."""
+    folder, target = write(tmp_path / 'a', 3), tmp_path / 'packed'
+    pack_shards(folder, target, 2)
+    images = [data['img'] for data in map(dataset(folder, pipeline=[dict(type='LoadImage')]).__getitem__, range(3))]
+    options = dict(pipeline=[dict(type='LoadImage')])
+    for plain in (
+        ImageFolderDataset(data_root=str(folder), **options),
+        ImageFolderDataset(data_root=str(target), **options),
+        ShardImageDataset(data_root=str(target / 'shards'), **options),
+    ):
+        assert len(plain) == 3
+        for mine, image in zip(map(plain.__getitem__, range(3)), images, strict=True):
+            np.testing.assert_array_equal(mine['img'], image)
+    (folder / 'manifest.json').write_text('{"name": "of a web page"}')
+    assert len(ImageFolderDataset(data_root=str(folder))) > 3
 
 
 def test_a_cache_grows_with_its_set_and_notices_other_frames(tmp_path):
