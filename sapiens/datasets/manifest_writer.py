@@ -20,7 +20,7 @@ from ..vocabularies import load_keypoints, load_parts
 from .label_files import encode_depth, encode_ids, encode_image, encode_normals
 from .manifest import FORMAT, Manifest, parse_record
 from .shard_images import INDEX_NAME
-from .storage import list_lines, member_name, read_bytes, readable_name
+from .storage import list_lines, member_name, read_bytes, readable_name, walk_tar
 
 
 class ManifestWriter:
@@ -216,9 +216,8 @@ def pack_shards(source: str | Path, target: str | Path, samples_per_shard: int =
 
 def _holds(path: Path, entries: list[dict[str, Any]]) -> bool:
     try:
-        with tarfile.open(path, 'r:') as tar:
-            names = [member.name for member in tar]
-    except tarfile.TarError:
+        names = [name for name, _, _ in walk_tar(str(path))]
+    except UserError:  # damaged or cut off
         return False
     return [name for name in names if name.count('.') == 1 and name.endswith('.json')] == [
         f'{entry["id"]}.json' for entry in entries
