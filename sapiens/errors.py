@@ -142,8 +142,12 @@ def explain_config_error(error: Exception) -> str | None:
     if not builders:
         return None
     last = builders[-1]
+    files = (getattr(f.f_locals.get('cfg'), 'filename', None) for f in frames)
+    config = next(filter(None, files), 'config')
     if isinstance(error, KeyError) and 'must contain the key "type"' in str(error):
-        return f"config: a {last.f_locals['registry'].name} needs a 'type', this has none: {dict(last.f_locals['cfg'])}"
+        return (
+            f"{config}: a {last.f_locals['registry'].name} needs a 'type', this has none: {dict(last.f_locals['cfg'])}"
+        )
     wrong = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
     built = last.f_locals.get('obj_cls')
     inherits = wrong and inspect.isclass(built) and wrong[1] in {parent.__name__ for parent in built.__mro__}
@@ -157,10 +161,10 @@ def explain_config_error(error: Exception) -> str | None:
         } - {'args', 'kwargs'}
         near = difflib.get_close_matches(wrong[2], known, n=1, cutoff=0.5)
         hint = f"; did you mean '{near[0]}'?" if near else f'; it takes {", ".join(sorted(known))}'
-        return f"config: {owner.__name__} has no argument '{wrong[2]}'{hint}"
+        return f"{config}: {owner.__name__} has no argument '{wrong[2]}'{hint}"
     what = built.__name__ if inspect.isclass(built) else last.f_code.co_name.removeprefix('build_')
     what = 'the runner' if what == 'from_cfg' else what
-    return f'config: {what}: {type(error).__name__}: {error} (SAPIENS_TRACEBACK=1 shows where)'
+    return f'{config}: {what}: {type(error).__name__}: {error} (SAPIENS_TRACEBACK=1 shows where)'
 
 
 def _find_class(name: str, frames: list[FrameType]) -> type | None:

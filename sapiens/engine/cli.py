@@ -117,5 +117,5 @@ def check_compiler(config: Mapping) -> None:
 
 def build_runner(config: Config) -> Runner:
     """Build the runner; what the config asks for and does not exist is one line at the end of a command (`run_cli`)."""
-    init_default_scope(config.get('default_scope', 'sapiens'))
+    init_default_scope(config.default_scope)
     return RUNNERS.build(config) if 'runner_type' in config else SapiensRunner.from_cfg(config)

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import inspect
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.utils import get_object_from_string
 from torch import nn
 
 from ..datasets.concat import leaves_of
@@ -18,6 +21,26 @@ from ..registry import DATASETS, METRICS, MODELS, Registry
 from ..vocabularies import describe, load_vocabulary, vocabulary_difference
 
 _KINDS = {'keypoints': 'keypoint_vocabulary', 'parts': 'part_vocabulary'}
+# What a runner understands, by the kind of its values, with what is in it where we look into it.
+_VALUES: dict[str, tuple[tuple[type, ...], str]] = {
+    'a dict': ((dict,), 'model model.backbone model.heads train_dataloader val_dataloader test_dataloader '
+               'train_dataloader.dataset val_dataloader.dataset test_dataloader.dataset train_cfg val_cfg test_cfg '
+               'optim_wrapper optim_wrapper.optimizer optim_wrapper.paramwise_cfg default_hooks env_cfg log_processor '
+               'visualizer randomness auto_scale_lr model_wrapper_cfg custom_imports data_preprocessor'),
+    'a dict or a list of dicts': ((dict, list, tuple), 'param_scheduler val_evaluator test_evaluator'),
+    'a list of dicts': ((list, tuple), 'custom_hooks'),
+    'True, or a dict of options': ((bool, dict), 'compile fsdp'),
+    'True or False': ((bool,), 'find_unused_parameters from_scratch'),
+    'True or False (load_from names the file)': ((bool,), 'resume'),
+    'the path or the name of weights': ((str, PurePath), 'load_from'),
+    'the path of a folder': ((str, PurePath), 'work_dir'),
+    'text': ((str,), 'launcher default_scope experiment_name precision'),
+    'text or a number': ((str, int), 'log_level'),
+    'a name or a list of names': ((str, PurePath, list, tuple), 'load_skip vocabulary'),
+    '(H, W), two whole numbers of pixels': ((list, tuple), 'input_size'),
+}  # fmt: skip
+RUNNER_KEYS = {key for _, keys in _VALUES.values() for key in keys.split() if '.' not in key}
+"""What a runner understands beside the keys that a config already has."""
 
 
 def complete_config(config: Config) -> Config:
@@ -30,20 +53,19 @@ def complete_config(config: Config) -> Config:
     * ``model.heads.TASK = None`` leaves a task out, with its metrics.
 
     Raises:
-        UserError: An unknown vocabulary.
+        UserError: An unknown vocabulary, a value of another kind, or one that cannot be written into a checkpoint.
     """
-    _drop_markers(config._cfg_dict)
+    _tidy(config._cfg_dict)
+    _check_kinds(config)
     _copy_validation(config)
     _leave_out_tasks(config)
     loaders = [config.get(f'{phase}_dataloader') for phase in ('train', 'val', 'test')]
     datasets = [leaf for loader in loaders if loader for leaf in _leaves(loader.get('dataset'))]
     backbone = (config.get('model') or {}).get('backbone')
     if config.get('input_size') is not None:
-        given: Any = config.input_size
-        sides = list(given) if isinstance(given, (list, tuple)) else []
-        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-            raise UserError(f'input_size = {given!r}: give (H, W), two whole numbers of pixels')
-        size = tuple(sides)
+        size = tuple(config.input_size)
+        if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+            raise UserError(f'input_size = {config.input_size!r}: give (H, W), two whole numbers of pixels')
         for dataset in datasets:
             if _takes(DATASETS, dataset, 'input_size'):
                 dataset.setdefault('input_size', size)
@@ -55,12 +77,47 @@ def complete_config(config: Config) -> Config:
     return config
 
 
-def _drop_markers(part: Any) -> None:
-    """``_delete_`` is taken out where a base is merged; where it has no such part, nothing is left to delete."""
+def _tidy(part: Any, where: str = '') -> None:
+    """Bring a config into what can be written down, as it is beside the log and in checkpoints.
+
+    ``_delete_`` is taken out where a base is merged; where it has no such part, nothing is left to delete. A class as
+    ``type`` becomes its name; classes and modules that the file has imported are no part of the config.
+    """
     if isinstance(part, dict):
         part.pop('_delete_', None)
-    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, (list, tuple)) else ():
-        _drop_markers(inner)
+    items = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, (list, tuple)) else ()
+    for key, value in list(items):
+        name = f'{getattr(value, "__module__", "")}.{getattr(value, "__qualname__", "")}'
+        if isinstance(value, (dict, list, tuple)):
+            _tidy(value, f'{where}{key}.')
+        elif key == 'type' and hasattr(value, '__qualname__') and get_object_from_string(name) is value:
+            part[key] = name
+        elif not _is_plain(value):
+            if where:
+                raise UserError(f'{where}{key} = {value!r}: a config holds plain values; register a class of a module '
+                                "of yours, and give its name as a 'type'")  # fmt: skip
+            del part[key]
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        return value is None or isinstance(value, (str, int, float)) or bool(ast.parse(repr(value)))
+    except SyntaxError:
+        return False
+
+
+def _check_kinds(config: Config) -> None:
+    for key in ('default_scope', 'env_cfg', 'randomness', 'log_level'):  # None is no value of these
+        if config.get(key, key) is None:
+            del config._cfg_dict[key]
+    config.setdefault('default_scope', 'sapiens')
+    for wanted, (kinds, keys) in _VALUES.items():
+        for key in keys.split():
+            outer, _, inner = key.rpartition('.')
+            value = (config.get(outer) or {}).get(inner) if outer else config.get(key)
+            wrong = isinstance(value, bool) and bool not in kinds
+            if value is not None and (wrong or not isinstance(value, kinds)):
+                raise UserError(f'{key} = {value!r}: give {wanted}')
 
 
 def _copy_validation(config: Config) -> None:
@@ -149,7 +206,9 @@ def _class(registry: Registry, part: Mapping) -> Any:
     if not isinstance(kind, str):
         return kind
     scope, _, bare = kind.rpartition('.')
-    return registry.get(bare) if scope in ('', 'sapiens') and bare in registry else None
+    if scope in ('', 'sapiens'):
+        return registry.get(bare) if bare in registry else None
+    return get_object_from_string(kind) if scope.partition('.')[0] not in {*MODULE2PACKAGE} - {'sapiens'} else None
 
 
 def _takes(registry: Registry, part: Mapping, name: str) -> inspect.Parameter | None:

@@ -18,20 +18,10 @@ from mmengine.config.utils import MODULE2PACKAGE, ConfigParsingError
 
 from ..errors import UserError
 from ..utils.shipped import find_config_file, shipped_configs, shipped_root
-from ..vocabularies import VocabularyError
-from .complete import complete_config
+from .complete import RUNNER_KEYS, complete_config
 
 # `_base_ = 'sapiens::pose/sapiens_1b_308kpt.py'` in a config of the user's inherits ours, wherever it is installed.
 MODULE2PACKAGE.setdefault('sapiens', 'sapiens')
-# What a runner understands beside the keys that a config already has.
-_KNOWN_KEYS = (
-    *('model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg'),
-    *('optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks', 'custom_hooks'),
-    *('data_preprocessor', 'load_from', 'load_skip', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level'),
-    *('visualizer', 'default_scope', 'randomness', 'experiment_name', 'work_dir', 'auto_scale_lr', 'compile', 'fsdp'),
-    *('find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 'precision', 'input_size', 'vocabulary'),
-    'from_scratch',
-)
 
 
 class ConfigError(UserError):
@@ -153,8 +143,8 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     if options:
         for key in options:
             first = key.split('.')[0]
-            if first not in config and first not in _KNOWN_KEYS:
-                near = difflib.get_close_matches(first, {*config, *_KNOWN_KEYS}, n=1)
+            if first not in config and first not in RUNNER_KEYS:
+                near = difflib.get_close_matches(first, {*config, *RUNNER_KEYS}, n=1)
                 hint = f"; did you mean '{near[0]}'?" if near else ''
                 raise ConfigError(f"--cfg-options: '{first}' is no key of {path}{hint}")
             _check_kind(config._cfg_dict, key, options[key], path)
@@ -169,7 +159,7 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         config.vocabulary = str(path.parent / names)  # the config is used from another folder
     try:
         return complete_config(config)
-    except VocabularyError as error:
+    except UserError as error:
         raise ConfigError(f'{path}: {error}') from None
     except ImportError as error:  # mmengine looks up what a file without _base_ imports when it is first read
         raise _not_imported(path, error) from None

@@ -70,3 +70,45 @@ def test_a_module_that_is_not_found_is_named(tmp_path, line, message):
     (tmp_path / 'child.py').write_text(line + '\n')
     with pytest.raises(ConfigError, match=message):
         load_config(tmp_path / 'child.py')
+
+
+@pytest.mark.parametrize(
+    'line',
+    [
+        *('load_from = 5', 'resume = "a.pth"', 'work_dir = [1]', 'custom_hooks = 5', "custom_hooks = {'type': 'A'}"),
+        *('train_cfg = 100', 'model = "1b"', 'train_dataloader = [{}]', 'test_dataloader = 1.5', 'vocabulary = 17'),
+        *('optim_wrapper = "AdamW"', 'model = {"heads": [1]}', 'model = {"backbone": "SapiensViT"}', 'randomness = 0'),
+        *('val_evaluator = "PCK"', 'precision = {"a": 1}', 'fsdp = "yes"', 'default_scope = True', 'input_size = 128'),
+    ],
+)
+def test_a_value_of_another_kind_is_named_with_its_file(tmp_path, line):
+    (tmp_path / 'child.py').write_text(line + '\n')
+    key = line.partition(' ')[0]
+    with pytest.raises(ConfigError, match=rf'child.py: {key}[.\w]* = .*: give (a|the|text|True|\()') as error:
+        load_config(tmp_path / 'child.py')
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('base', ["'base.py'", "['base.py', 'more.py']", '[]'])
+def test_an_imported_class_is_a_type(tmp_path, base):
+    """mmengine could write no checkpoint of such a config, and not the config beside the log."""
+    (tmp_path / 'base.py').write_text("model = dict(type='HumanEstimator')\n")
+    (tmp_path / 'more.py').write_text("work_dir = 'runs'\n")
+    path = tmp_path / 'child.py'
+    path.write_text(
+        f'_base_ = {base}\nimport torch.nn as nn\nfrom sapiens.models.heads import PartHead\n'
+        "vocabulary = 'parts20'\nmodel = dict(heads=dict(seg=dict(type=PartHead)), layers=[dict(type=nn.ReLU)])\n"
+    )
+    config = load_config(path)
+    again = {}
+    exec(config.pretty_text, again)
+    assert again['model'] == config.model and 'PartHead' not in config
+    head, layer = config.model.heads.seg, config.model.layers[0]
+    assert (head.vocabulary, head.type, layer.type) == (
+        'parts20',
+        'sapiens.models.heads.part.PartHead',
+        'torch.nn.modules.activation.ReLU',
+    )
+    path.write_text(f'_base_ = {base}\nfrom torch import nn\nmodel = dict(neck=dict(act=nn.ReLU))\n')
+    with pytest.raises(ConfigError, match=r'child.py: model.neck.act = .*ReLU.*: a config holds plain values'):
+        load_config(path)
