@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import time
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -16,7 +18,15 @@ import cv2
 import numpy as np
 import torch
 
-from ..datasets.image_files import decode_image, find_images, is_image_name, is_jpeg, walk_files
+from ..datasets.image_files import (
+    count_pictures,
+    decode_image,
+    find_images,
+    is_image_name,
+    is_jpeg,
+    pictures_in,
+    walk_files,
+)
 from ..errors import UserError
 from ..utils.file_names import short_name
 from ..utils.json_files import read_file
@@ -124,32 +134,35 @@ class _Names:
 
     def __init__(self) -> None:
         self.used: set[str] = set()
-        self.videos: dict[Path | None, tuple[str, str]] = {}
+        self.frames: set[str] = set()
+        self.videos: dict[tuple[Path | None, str], tuple[str, int]] = {}
         self._take('results')  # of the whole source, see `save_all`
 
     def unique(self, frame: Frame) -> str:
         """The frame's name, shortened if it is too long for a file and with a number if it is taken."""
-        if frame.time is None or frame.path is None:
-            return self._take(frame.name) if frame.time is None else frame.name
-        # One name for a whole video, since an endless one has endless frames.
-        if frame.path not in self.videos:
-            self.videos[frame.path] = frame.path.stem, self._take(frame.path.stem)
-        stem, taken = self.videos[frame.path]
+        stem = frame.name.removesuffix(f'_{frame.index:06d}')
+        if frame.time is None or stem == frame.name:
+            return self._take(frame.name)
+        # One name for a whole video, since an endless one has endless frames; one that begins again is another one.
+        taken, last = self.videos.get((frame.path, stem), ('', frame.index))
+        taken = self._take(stem, video=True) if last >= frame.index else taken
+        self.videos[frame.path, stem] = taken, frame.index
         return taken + frame.name.removeprefix(stem)
 
-    def _take(self, name: str) -> str:
+    def _take(self, name: str, video: bool = False) -> str:
         name = short_name(name.replace('/', '_').replace('\\', '_').replace('\0', '_') or 'image')
         count, candidate = 0, name
-        while self.used & self._files(candidate):
+        while True:
+            # Stems of the JSON files of a result; some file systems take A for a, or other forms of letters for one.
+            own = unicodedata.normalize('NFC', candidate).casefold() + '_#' * video
+            files = {own, f'{own}_coco'}
+            frames = {re.sub(r'_\d{6,}(?=(_coco)?$)', '_#', file) for file in files}
+            if not self.used & (files | frames) and not (video and self.frames & files):
+                self.used |= files
+                self.frames |= frames
+                return candidate
             count += 1
             candidate = f'{name}_{count}'
-        self.used |= self._files(candidate)
-        return candidate
-
-    @staticmethod
-    def _files(name: str) -> set[str]:
-        """Stems of the JSON files of a result; some file systems take A for a."""
-        return {name.casefold(), f'{name}_coco'.casefold()}
 
 
 class _Reader:
@@ -157,6 +170,8 @@ class _Reader:
 
     def __init__(self, color: str | None, failures: list[Failure] | None, notes: list[str]) -> None:
         self.color, self.failures, self.notes = color, failures, notes
+        self.several: list[str] = []  # files of several pictures
+        self.note = ''
 
     def frames(self, source: Any) -> Iterator[Frame]:
         """Frames of any source."""
@@ -165,7 +180,7 @@ class _Reader:
         elif isinstance(source, (str, os.PathLike)):
             yield from self._path(os.fsdecode(source))
         elif isinstance(source, (bytes, bytearray, memoryview)):
-            yield _from_bytes(bytes(source), 'image')
+            yield self._from_bytes(bytes(source), 'image')
         elif isinstance(source, (int, np.integer)) and not isinstance(source, bool):
             yield from _from_camera(int(source))
         elif isinstance(source, np.ndarray):
@@ -173,12 +188,14 @@ class _Reader:
         elif isinstance(source, torch.Tensor):
             yield from self._tensor(source)
         elif type(source).__module__.partition('.')[0] == 'PIL' and hasattr(source, 'convert'):
-            yield _from_pil(source)
+            frame = _from_pil(source)
+            self._note_pictures(count_pictures(source), frame.name)
+            yield frame
         elif callable(getattr(source, 'read', None)):
             name, data = str(getattr(source, 'name', '')) or 'image', source.read()
             if not isinstance(data, bytes):
                 raise UserError(f"{name}: was opened as text; open it as open(path, 'rb')")
-            yield _from_bytes(data, name, Path(name).stem)
+            yield self._from_bytes(data, name, Path(name).stem)
         elif isinstance(source, Iterable) and not isinstance(source, dict):
             yield from self._many(source)
         else:
@@ -235,10 +252,22 @@ class _Reader:
 
     def _image(self, path: Path) -> Frame:
         data = read_file(path)
-        # A chunk near the beginning of PNG and WebP says so.
-        if (data[:4] == b'\x89PNG' and b'acTL' in data[:200]) or (data[8:12] == b'WEBP' and b'ANIM' in data[:64]):
-            self.notes.append(f'{path}: an animation, of which the first picture is read; convert it to .mp4 for all')
-        return _from_bytes(data, str(path), path.stem, path)
+        return self._from_bytes(data, str(path), path.stem, path)
+
+    def _from_bytes(self, data: bytes, label: str, name: str = 'image', path: Path | None = None) -> Frame:
+        image = decode_image(data, label)
+        self._note_pictures(pictures_in(data), label)
+        return Frame(image, name, path, data=data if is_jpeg(data) else None)
+
+    def _note_pictures(self, count: int, label: str) -> None:
+        """One note, however many such files there are."""
+        if count > 1:
+            self.several.append(label)
+            rest = f' and {len(self.several) - 1} other file(s)' if len(self.several) > 1 else ''
+            note = (f'{self.several[0]}{rest}: pages or an animation, of which the first picture is read; save the '
+                    'others as files of their own, an animation as .mp4')  # fmt: skip
+            self.notes[:] = [*(old for old in self.notes if old != self.note), note]
+            self.note = note
 
     def _video(self, path: Path) -> Iterator[Frame]:
         try:
@@ -249,7 +278,7 @@ class _Reader:
 
     def _array(self, array: np.ndarray, color: str | None = None) -> Iterator[Frame]:
         if array.dtype == np.uint8 and array.ndim == 1 and array.size:
-            yield _from_bytes(array.tobytes(), 'image')  # of a file, as OpenCV's imdecode takes it
+            yield self._from_bytes(array.tobytes(), 'image')  # of a file, as OpenCV's imdecode takes it
             return
         if array.dtype != np.uint8:
             raise UserError(f'an image array is uint8, not {array.dtype}; scale it to 0 .. 255 and convert it')
@@ -280,11 +309,6 @@ class _Reader:
         elif values.dtype != torch.uint8:
             raise UserError(f'an image tensor is uint8 or float, not {values.dtype}')
         yield from self._array(values.movedim(-3, -1).contiguous().numpy(), 'rgb')
-
-
-def _from_bytes(data: bytes, label: str, name: str = 'image', path: Path | None = None) -> Frame:
-    image = decode_image(data, label)
-    return Frame(image, name, path, data=data if is_jpeg(data) else None)
 
 
 def _from_camera(number: int) -> Iterator[Frame]:

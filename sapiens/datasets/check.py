@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -14,18 +15,16 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
-from ..structures.geometry import NORMAL_AXES, box_iou
+from ..structures.geometry import box_iou
 from ..utils.workers import start_worker
 from ..vocabularies import KeypointVocabulary, load_keypoints
 from .base import HumanDataset
+from .check_maps import check_depth, check_normals, farther_at_rim
 from .concat import leaves_of
+from .image_files import pictures_in
 from .label_files import read_array, read_label, vectors_of
 from .storage import exists, read_bytes, readable_name
 from .transforms.loading import KINDS, LoadImage, LoadLabels, check_size
-
-UNIT_TOLERANCE = 0.05
-"""A normal whose length differs more from 1 is not a unit vector (8-bit files err by 0.01)."""
-
 
 SMALL_BOX = 3.0
 """A box with a side of fewer pixels shows nobody."""
@@ -68,6 +67,9 @@ def check_dataset(dataset: Any, workers: int = 0) -> Iterator[list[Problem]]:
     if counts['corners'] > 0.8 * counts['persons']:
         last.append(Problem(-1, 'boxes are corners?', '', f'{counts["corners"]} of {counts["persons"]} boxes fit their '
                     'keypoints better as x1, y1, x2, y2 than as x, y, width, height'))  # fmt: skip
+    if counts['turned rims'] > 0.8 * counts['rims']:
+        last.append(Problem(-1, 'inverse depth?', '', f'in {counts["turned rims"]} of {counts["rims"]} images people '
+                    'are nearer at their outline than inside; save metres from the camera, no disparity'))  # fmt: skip
     for part in (leaf for leaf in leaves_of(dataset) if isinstance(leaf, HumanDataset)):
         last += [Problem(-1, 'unusable boxes', part.ann_file or part.data_root, note)
                  for note in part.notes if ' box' in note and 'area' not in note]  # fmt: skip
@@ -121,13 +123,15 @@ def check_sample(
     else:
         sample.update(ori_shape=size, img_shape=size, warp_mat=np.eye(3))
         facts['path'] = path
+        if problem:
+            yield 'several pictures', readable_name(path), problem
         if sample.get('file_size') is not None:
             try:
                 check_size(tuple(sample['file_size']), size, read_bytes(path), readable_name(path))
             except UserError as told:
                 yield 'size differs', readable_name(path), _line(told)
         for kind in KINDS:
-            yield from _check_label(kind, sample)
+            yield from _check_label(kind, sample, facts)
     name = f'{readable_name(path)}, person {sample.get("ann_id", index)}'
     found = [*(check_box(sample, size) if 'bbox' in sample else ())]
     if 'keypoints' in sample:
@@ -139,14 +143,15 @@ def check_sample(
 
 @lru_cache(maxsize=8)
 def _image_size(path: str, changed: float) -> tuple[tuple[int, int] | None, str]:
-    """Size of an image, or why it cannot be read; people in one image follow each other, so it is kept."""
+    """Size of an image, and what is wrong with it; people in one image follow each other, so it is kept."""
     try:
-        return LoadImage(reduce=False)({'img_path': path})['ori_shape'], ''
+        size, count = LoadImage(reduce=False)({'img_path': path})['ori_shape'], pictures_in(read_bytes(path))
+        return size, f'{count} pages or pictures, of which the first is read' if count > 1 else ''
     except UserError as error:
         return None, _line(error)
 
 
-def _check_label(kind: str, sample: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _check_label(kind: str, sample: dict[str, Any], facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     files = sample.get('label_files', {})
     reference = files.get(kind)
     if reference is None and not (kind == 'mask' and ({'parts', 'instances'} & set(files))):
@@ -172,6 +177,10 @@ def _check_label(kind: str, sample: dict[str, Any]) -> Iterator[tuple[str, str, 
     if kind == 'depth':
         raw, scale = read_array(read_bytes(reference), name), sample.get('depth_scale', 0.001)
         yield from ((found, name, detail) for found, detail in check_depth(raw, scale))
+        if {'mask', 'parts', 'instances'} & set(files):
+            with suppress(UserError):  # of the mask, which is reported as such
+                farther = farther_at_rim(out['depth'], LoadLabels(('mask',))(dict(sample))['mask'])
+                facts.update({'rims': 1, 'turned rims': int(farther < 0.35)} if farther is not None else {})
     if kind == 'normals':
         yield from (
             (found, name, detail)
@@ -180,49 +189,6 @@ def _check_label(kind: str, sample: dict[str, Any]) -> Iterator[tuple[str, str, 
                 sample.get('normal_axes', 'x-right y-up z-viewer'),
             )
         )
-
-
-def check_depth(raw: np.ndarray, depth_scale: float = 0.001) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with depth as its file has it, ``(H, W)`` of units of ``depth_scale`` metres or of metres."""
-    if raw.dtype.kind == 'f':
-        broken = ~np.isfinite(raw)
-        if broken.any():
-            yield 'NaN depth', f'{broken.mean():.2%} of the pixels are NaN or infinite; write 0 for unknown'
-        if (raw[~broken] < 0).any():
-            yield 'negative depth', f'{(raw[~broken] < 0).mean():.2%} of the pixels; write 0 for unknown'
-    if raw.dtype == np.uint8:
-        yield 'coarse depth', 'whole numbers of 8 bits, at most 255 steps: a picture of depth? Save 16 bits, or floats'
-    known = raw[np.isfinite(raw) & (raw > 0)]
-    if not known.size:
-        yield 'empty depth', 'no pixel has a depth above 0'
-        return
-    median = float(np.median(known)) * (1 if raw.dtype.kind == 'f' else depth_scale)
-    if not 0.02 < median < 100:
-        what = 'floats are metres' if raw.dtype.kind == 'f' else f'whole numbers are units of {depth_scale:g} m'
-        yield 'depth units?', f'the median is {median:g} m ({what}); save other units, or set depth_scale'
-
-
-def check_normals(normals: np.ndarray, axes: str = 'x-right y-up z-viewer') -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with ``(H, W, 3)`` normals, in those axes, that were not scaled to length 1 yet."""
-    if not np.isfinite(normals).all():
-        yield 'NaN normals', f'{(~np.isfinite(normals)).any(-1).mean():.2%} of the pixels; write (0, 0, 0) for unknown'
-        return
-    length = np.linalg.norm(normals, axis=-1)
-    known = length > 1e-6
-    if not known.any():
-        yield 'empty normals', 'no pixel has a normal'
-        return
-    wrong = np.abs(length[known] - 1) > UNIT_TOLERANCE
-    if wrong.mean() > 0.01:
-        lengths = np.percentile(length[known], [5, 95])
-        yield 'non-unit normals', f'{wrong.mean():.1%} of the normals; lengths {lengths[0]:.2f} to {lengths[1]:.2f}'
-    means = normals[known].mean(0)
-    away = (normals[..., 2][known] * NORMAL_AXES[axes][2] < -0.05).mean()
-    other = next(name for name in NORMAL_AXES if name != axes)
-    if means[0] > 0.35 and means[2] < 0.6 * means[0] and (normals[..., 0][known] > -0.05).mean() > 0.9:
-        yield 'normals in BGR order?', 'the first channel looks like z, to the viewer; save x, y, z as RGB'
-    elif away > 0.5:
-        yield 'normals point away', f"{away:.0%}, seen in '{axes}'; set normal_axes='{other}' or turn z to the viewer"
 
 
 def check_box(sample: dict[str, Any], size: tuple[int, int] | None) -> Iterator[tuple[str, str]]:

@@ -7,9 +7,11 @@ import io
 import logging
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -117,6 +119,40 @@ def upright_size(data: bytes) -> tuple[tuple[int, int], int] | None:
     if orientation not in range(1, 9):
         orientation = 1
     return ((width, height) if orientation >= 5 else (height, width)), orientation
+
+
+def pictures_in(data: bytes) -> int:
+    """How many pictures a file holds, of which `decode_image` reads the first: pages of a TIFF, an animation, views.
+
+    Smaller copies of the first do not count, nor what phones put behind a photo.
+    """
+    from PIL import Image
+
+    several = data[2:4] in (b'*\0', b'\0*', b'+\0', b'\0+') or data[:4] == b'\x89PNG' or data[8:12] == b'WEBP'
+    if several or (is_jpeg(data) and b'MPF\0' in data[: 1 << 16]):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')  # of damage, and of many pixels
+                return count_pictures(Image.open(io.BytesIO(data)))
+        except (OSError, ValueError, SyntaxError, EOFError, KeyError, Image.DecompressionBombError):
+            return 1  # it is the decoder's to say what is wrong
+    return 1
+
+
+def count_pictures(image: Any) -> int:
+    """`pictures_in` of an image that PIL has opened."""
+    count = getattr(image, 'n_frames', 1)
+    if count > 1 and image.format == 'MPO':
+        kinds = [str(entry['Attribute']['MPType']) for entry in image.mpinfo.get(0xB002, ())]
+        return max(1, sum(kind.startswith('Multi-Frame') for kind in kinds))
+    if count > 1 and image.format == 'TIFF':
+        place, full = image.tell(), 0
+        for page in range(count):
+            image.seek(page)
+            full += not image.tag_v2.get(254, 0) & 1
+        image.seek(place)
+        return full
+    return count
 
 
 def reduction_matrix(size: tuple[int, int], reduce: int, orientation: int = 1) -> np.ndarray:

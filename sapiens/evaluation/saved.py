@@ -176,11 +176,10 @@ class SavedMaps:
 
 def _file_stem(sample: dict) -> str:
     """A file name that no other sample of the set has."""
-    name = sample.get('img_id')
-    if name is None:
-        name = Path(str(sample.get('img_path', 'image'))).stem
+    known = sample.get('img_id') is not None
+    name = sample['img_id'] if known else Path(str(sample.get('img_path', 'image'))).stem
     stem = safe_stem(str(name))
-    if stem == str(name) and sample.get('ann_id') is None:
+    if known and stem == str(name) and sample.get('ann_id') is None:
         return stem
     return f'{stem}_{zlib.crc32(repr((name, sample.get("ann_id"), sample_key(sample))).encode()):08x}'
 

@@ -2,6 +2,8 @@
 """One call of an Inferencer: what it takes, what belongs to it, and one line for what is wrong."""
 
 import io
+import re
+import shutil
 import threading
 import time
 
@@ -13,6 +15,7 @@ from made_photos import photo
 
 from sapiens.apis import Detections, Inferencer, Predictor, load_model
 from sapiens.apis.background import WriteBehind, read_ahead
+from sapiens.datasets.image_files import pictures_in
 from sapiens.errors import UserError
 
 
@@ -267,16 +270,45 @@ def test_heads_run_in_the_precision_of_the_encoder_but_for_their_last_layer(make
     assert {output.dtype for output in outputs.values()} == {torch.float32}
 
 
-@pytest.mark.parametrize('ending', ['png', 'webp'])
-@pytest.mark.parametrize('where', ['file', 'folder'])
+@pytest.mark.parametrize('ending', ['png', 'webp', 'tif'])
+@pytest.mark.parametrize('where', ['file', 'folder', 'bytes', 'PIL'])
 def test_of_an_animation_the_first_picture_is_read_and_that_is_said(pose, tmp_path, ending, where):
     from PIL import Image
 
     first, second = (Image.fromarray(np.full((40, 30, 3), value, np.uint8)) for value in (200, 10))
     first.save(tmp_path / f'a.{ending}', save_all=True, append_images=[second])
-    results = pose(tmp_path / f'a.{ending}' if where == 'file' else tmp_path)
-    assert [int(result.image.mean()) for result in results] == [200]
-    assert len(results.notes) == 1 and f'a.{ending}: an animation, of which the first' in results.notes[0]
-    first.save(tmp_path / f'a.{ending}')
+    path = tmp_path / f'a.{ending}'
+    shutil.copy(path, tmp_path / f'b.{ending}')
+    source = {'file': path, 'folder': tmp_path, 'bytes': path.read_bytes()}
+    results = pose(Image.open(path) if where == 'PIL' else source[where])
+    assert {int(result.image.mean()) for result in results} == {200}
+    names = (
+        f'a.{ending} and 1 other file' if where == 'folder' else {'bytes': 'image', 'PIL': 'a'}.get(where, path.name)
+    )
+    assert len(results.notes) == 1 and re.search(
+        rf'{names}.*: pages or an animation, of which the first', results.notes[0]
+    )
+    first.save(path)
+    (tmp_path / f'b.{ending}').unlink()
     results = pose(tmp_path)
     assert len(list(results)) == 1 and not results.notes
+
+
+def test_smaller_copies_in_a_file_are_no_pictures():
+    """Of a pyramidal TIFF and of a phone's photo; two eyes of one camera are two."""
+    from PIL import Image, TiffImagePlugin
+
+    small = TiffImagePlugin.ImageFileDirectory_v2()
+    small[254] = 1
+    pages = [Image.new('RGB', size) for size in ((40, 30), (20, 15))]
+    pages[1].encoderinfo = {'tiffinfo': small}
+    for options, count in (({}, 1), ({'pages': [pages[0]]}, 2), ({'ending': 'MPO'}, 1)):
+        file = io.BytesIO()
+        pages[0].save(file, options.get('ending', 'TIFF'), save_all=True, append_images=options.get('pages', pages[1:]))
+        assert pictures_in(file.getvalue()) == count
+        assert pictures_in(file.getvalue()[:-40]) >= 1, 'a broken file is for the decoder to name'
+    stereo = bytearray(file.getvalue())
+    assert pictures_in(bytes(stereo)) == 1
+    place = stereo.rindex(b'\0\0\3\0', 0, 130)  # the type of the first in the index, 16 bytes before that of the second
+    stereo[place : place + 4] = stereo[place + 16 : place + 20] = b'\2\0\2\0'
+    assert pictures_in(bytes(stereo)) == 2

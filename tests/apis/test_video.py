@@ -5,6 +5,7 @@ import importlib.util
 import json
 import struct
 import sys
+import unicodedata
 from fractions import Fraction
 from pathlib import Path
 
@@ -49,6 +50,33 @@ def make_video(path, frames=30, size=(64, 80), audio=True, **options):
 @pytest.fixture
 def pose(make_model):
     return Inferencer(*make_model('pose'), device='cpu', flip_test=False)
+
+
+@pytest.mark.parametrize('turned', [False, True])
+def test_no_two_results_have_the_same_files(tmp_path, turned):
+    """A video that was given twice, or beside a folder of its frames, wrote over its results."""
+    files = []
+    for folder in ('a', 'b'):
+        (tmp_path / folder).mkdir()
+        writer = cv2.VideoWriter(str(tmp_path / folder / 'clip.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 25, (32, 24))
+        for _ in range(2):
+            writer.write(np.zeros((24, 32, 3), np.uint8))
+        writer.release()
+        files.append(tmp_path / folder / 'clip.avi')
+    pictures = ('photo.jpg', 'photo.png', 'PHOTO.png', 'photo_coco.png', 'clip_000001.png', 'clip_000000_coco.png',
+                'clip_1_000000.png', 'cafe\u0301.png', 'caf\u00e9.png', 'results.png', 'clip.png')  # fmt: skip
+    for name in pictures:
+        cv2.imwrite(str(tmp_path / 'a' / name), np.zeros((24, 32, 3), np.uint8))
+    sources = [*files, tmp_path / 'a', files[0], str(files[0])]
+    frames = [*open_frames(sources[::-1] if turned else sources)]
+    assert len(frames) == 8 + len(pictures)
+    stems = [stem for f in frames for stem in (f.name, f'{f.name}_coco')] + ['results', 'results_coco']
+    stems = [unicodedata.normalize('NFC', stem).casefold() for stem in stems]
+    assert len(set(stems)) == len(stems)
+    shots = [frame.name for frame in frames if frame.path == files[0]]
+    assert all(name.rpartition('_')[2] == f'{i % 2:06d}' for i, name in enumerate(shots))
+    given = [Frame(np.zeros((8, 8, 3), np.uint8), 'mine', time=0.0) for _ in range(2)]
+    assert [frame.name for frame in open_frames(given)] == ['mine', 'mine_1']
 
 
 @needs_av

@@ -18,12 +18,11 @@ from scenes import sphere
 from sapiens.datasets import CocoKeypointDataset, HumanManifestDataset, ManifestWriter, label_files
 from sapiens.datasets.check import (
     check_dataset,
-    check_depth,
     check_keypoints,
-    check_normals,
     check_sample,
     swapped_sides,
 )
+from sapiens.datasets.check_maps import check_depth, check_normals
 from sapiens.errors import run_cli
 from sapiens.structures.coco_entries import read_keypoints
 from sapiens.vocabularies import load_vocabulary
@@ -208,6 +207,34 @@ def test_normals_are_checked_in_the_axes_of_the_data_set():
         assert kind == 'normals point away' and f"seen in '{axes}'; set normal_axes='{other}" in text
     assert not [*check_normals(normals), *check_normals(turned, 'opencv')]
     assert [kind for kind, _ in check_depth(np.full((9, 9), 200, np.uint8))] == ['coarse depth']
+
+
+@pytest.mark.parametrize(
+    ('turn', 'found'),
+    [(lambda d: d, False), (lambda d: 1 / d, True), (lambda d: 4 - d, True), (lambda d: d * 0 + 2, False)],
+)
+@pytest.mark.parametrize('mask', ['mask', 'parts'])
+def test_inverse_depth_is_suspected_of_the_whole_set(folder, turn, found, mask):
+    depth = sphere()['depth']
+    turned = np.where(depth > 0, turn(np.maximum(depth, 1e-3)), 0).astype(np.float32)
+    for key in 'abcdef':
+        np.save(folder / f'depth/{key}.npy', turned)
+        rewrite(folder, key, depth=f'depth/{key}.npy', **({} if mask == 'mask' else {'mask': None}))
+    problems = [p for group in check_dataset(HumanManifestDataset(str(folder))) for p in group]
+    assert [(p.index, p.kind) for p in problems] == [(-1, 'inverse depth?')] * found, problems
+    assert not found or 'in 6 of 6 images people are nearer at their outline' in problems[0].detail
+
+
+def test_files_of_several_pictures_are_named(folder):
+    from PIL import Image
+
+    pages = [Image.fromarray(np.full((120, 90, 3), value, np.uint8)) for value in (200, 10)]
+    pages[0].save(folder / 'images/a.tif', save_all=True, append_images=pages[1:])
+    rewrite(folder, 'a', image='images/a.tif')
+    problems = [p for group in check_dataset(HumanManifestDataset(str(folder))) for p in group]
+    assert [(p.kind, p.detail) for p in problems] == [
+        ('several pictures', '2 pages or pictures, of which the first is read')
+    ]
 
 
 def test_wrapped_data_sets_are_checked_sample_by_sample(folder):
