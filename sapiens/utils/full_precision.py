@@ -38,8 +38,9 @@ def full_precision(function: Function) -> Function:
         device = next((item.device.type for item in tensors if isinstance(item, torch.Tensor)), None)
         args = tuple(at_least_float32(value) for value in args)
         kwargs = {name: at_least_float32(value) for name, value in kwargs.items()}
-        # Asked first, so that exported graphs hold no contexts that do nothing.
-        if device is None or not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        # Asked first, so that exported graphs hold no contexts that do nothing. Meta tensors know no autocast; to ask
+        # torch which kinds do would stop the compilers of torch 2.11 and before.
+        if device in (None, 'meta') or not torch.is_autocast_enabled(device):
             return function(*args, **kwargs)
         with torch.autocast(device, enabled=False):
             return function(*args, **kwargs)
