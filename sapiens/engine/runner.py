@@ -7,6 +7,7 @@ import copy
 import os
 import platform
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +28,7 @@ from .. import __version__
 from ..errors import UserError
 from ..openmmlab import prepare_torchvision
 from ..registry import RUNNERS
+from ..utils.files import only_writer
 from ..utils.workers import start_worker
 from .checkpointing import CheckpointRunner
 from .complete import check_agreement, complete_config
@@ -35,7 +37,7 @@ from .hooks.preemption import PreemptionHook
 from .loaders import complete_loader
 from .loops import ExactEpochLoop, ExactIterLoop
 from .precision import Precision, choose_precision, complete_optimizer, precision_of
-from .sharding import is_sharded, repeated_layers, shard_model
+from .sharding import is_sharded, on_main_process, repeated_layers, shard_model
 from .start import choose_start
 
 
@@ -160,9 +162,14 @@ class SapiensRunner(CheckpointRunner):
             unit.compile(**options)
 
     def train(self) -> nn.Module:
-        """Train; another process that hangs or has ended is one line. Afterwards signals mean what they did before."""
+        """Train; another process that hangs or has ended is one line. Afterwards signals mean what they did before.
+
+        Raises:
+            UserError: Another training is at work in the work directory, or a process was lost.
+        """
         try:
-            with lost_processes(self._timeout):
+            with lost_processes(self._timeout), ExitStack() as stack:
+                on_main_process(lambda: stack.enter_context(only_writer(self.work_dir)))
                 return super().train()
         finally:
             for hook in self.hooks:

@@ -8,9 +8,12 @@ import errno
 import os
 import re
 import shutil
+import socket
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from ..errors import UserError
 
 
 @contextlib.contextmanager
@@ -71,6 +74,37 @@ def write_atomic(path: str | Path, content: bytes | str | Iterable[bytes], *, sy
     pieces = [content.encode()] if isinstance(content, str) else [content] if isinstance(content, bytes) else content
     with replace_when_done(path, sync=sync) as temporary, open(temporary, 'wb') as file:
         file.writelines(pieces)
+
+
+@contextlib.contextmanager
+def only_writer(folder: str | Path) -> Iterator[None]:
+    """Be the only process that works in a folder. The system ends the lock with the process, however that ends.
+
+    Raises:
+        UserError: Another process is at work there.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    path = Path(folder) / '.in_use'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, 'a+', encoding='utf-8') as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, this lock is not of forked workers too
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                file.seek(0)
+                raise UserError(
+                    f'{folder}: process {file.read().strip() or "?"} is at work there; give another folder, or wait '
+                    f'for its end (should that machine be gone, remove {path})'
+                ) from None
+            # else a file system without locks
+        file.truncate(0)
+        file.write(f'{os.getpid()} of {socket.gethostname()}')
+        file.flush()
+        yield
 
 
 def _flush(file: Path) -> None:

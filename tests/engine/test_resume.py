@@ -1,6 +1,11 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """An interrupted run continues as if nothing had happened."""
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -170,3 +175,35 @@ def test_a_damaged_checkpoint_that_was_asked_for_names_another(toy_config, train
     spoil(tmp_path / 'run' / 'iter_6.pth', 'cut')
     with pytest.raises(CheckpointError, match='iter_6.pth.*iter_3.pth is there too'):
         train(toy_config, resume=True, load_from=str(tmp_path / 'run' / 'iter_6.pth'))
+
+
+HOLD = """import fcntl, os, sys, time
+file = open(sys.argv[1], 'a+')
+fcntl.lockf(file, fcntl.LOCK_EX)
+file.write('17 of there')
+file.flush()
+worker = os.fork()
+if worker:
+    print(worker, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='needs POSIX locks')
+def test_two_trainings_do_not_share_a_work_directory(toy_config, train, tmp_path):
+    """Each wrote over the other's checkpoints. A killed one leaves no lock, even while its workers live."""
+    toy_config.train_cfg.max_iters = 1
+    (tmp_path / 'run').mkdir()
+    other = subprocess.Popen([sys.executable, '-c', HOLD, tmp_path / 'run/.in_use'], stdout=subprocess.PIPE, text=True)
+    worker = int(other.stdout.readline())
+    try:
+        with pytest.raises(UserError, match='run: process 17 of there is at work there; give another folder') as error:
+            train(toy_config)
+        assert '\n' not in str(error.value) and not list(tmp_path.glob('run/*.pth'))
+        other.kill()
+        other.wait(20)
+        train(toy_config)
+        train(toy_config, resume=True)
+    finally:
+        other.kill()
+        os.kill(worker, signal.SIGKILL)
