@@ -18,8 +18,8 @@ from ..engine.hub import weight_folders
 from ..errors import UserError
 from ..utils.shipped import shipped_root
 from .detectors import WholeImage, build_detector, find_persons
-from .loading import LoadedModel
-from .predictor import Predictor, test_dataset
+from .loading import LoadedModel, test_dataset
+from .predictor import Predictor
 from .sources import open_frames
 
 SAMPLES = shipped_root() / 'demo' / 'images'

@@ -24,7 +24,7 @@ from ..engine.checkpoint import CoverageReport, fit_state_dict, read_checkpoint
 from ..engine.complete import complete_config
 from ..engine.config import load_config
 from ..engine.hub import SHIPPED, SUFFIXES, parse_reference, resolve_weights, weight_folders, weights_at_hand
-from ..engine.layouts import Layout, recognise
+from ..engine.layouts import Layout, noted_size, recognise
 from ..errors import UserError
 from ..models.backbones import ARCHS
 from ..registry import MODELS
@@ -225,10 +225,15 @@ def load_model(
     state, meta = read_checkpoint(weights)
     layout = recognise(state, str(weights), meta, task)
     guessed = config is None and model is None
+    given = config is not None or str(model).endswith('.py')
     if config is None:
         config = find_config(model if model is not None else name_of_layout(layout, str(weights)), layout)
     with _BUILDING:
         cfg = complete_config(copy.deepcopy(config)) if isinstance(config, Config) else load_config(config)
+    # A program has one size; other weights take that of a config which is given.
+    size = noted_size(meta, layout) if not given or 'container' in meta else None
+    if size and isinstance(cfg.model.get('backbone'), dict):
+        _set_size(cfg, size)
     network: Any = build_without_memory(cfg)
     if allow_partial and hasattr(network, 'heads'):
         for name in [n for n in network.heads if n not in layout.heads]:
@@ -259,3 +264,17 @@ def _size_of_weights(name: str) -> Layout | None:
         return None
     sizes = (size for size in reversed(ARCHS) if weights_at_hand(f'sapiens_{size}_{MODEL_NAMES[name][1]}'))
     return Layout(published=False, arch=next(sizes, '1b'), widths={})
+
+
+def test_dataset(config: Any) -> dict:
+    """The data set's config of the tests, inside of what wraps it."""
+    dataset = (config.get('test_dataloader') or {}).get('dataset') or {}
+    while 'pipeline' not in dataset and ('dataset' in dataset or dataset.get('datasets')):
+        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
+    return dataset
+
+
+def _set_size(config: Config, size: tuple[int, int]) -> None:
+    config.model.backbone.img_size = test_dataset(config)['input_size'] = size
+    for head in (config.model.get('heads') or {}).values():
+        (head.get('codec') or {}).pop('input_size', None)

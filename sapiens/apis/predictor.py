@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..registry import TRANSFORMS
 from ..structures import HumanDataSample
 from ..structures.geometry import covered_window
-from .loading import LoadedModel
+from .loading import LoadedModel, test_dataset
 from .results import Features
 from .sources import Frame
 
@@ -242,11 +242,3 @@ def _array(value: torch.Tensor) -> np.ndarray:
     if array.ndim == 3:
         array = array[0] if len(array) == 1 else np.ascontiguousarray(array.transpose(1, 2, 0))
     return array
-
-
-def test_dataset(config: Any) -> dict:
-    """The data set's config of the tests, inside of what wraps it."""
-    dataset = (config.get('test_dataloader') or {}).get('dataset') or {}
-    while 'pipeline' not in dataset and ('dataset' in dataset or dataset.get('datasets')):
-        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
-    return dataset

@@ -14,7 +14,7 @@ import torch
 from .. import TOOLKIT, __version__
 from .. import codecs as codecs  # fills the registries that names in a file are looked up in
 from ..datasets import transforms as transforms
-from ..engine.state import describe_vocabulary
+from ..engine.state import describe_model, describe_vocabulary
 from ..engine.unpickle import to_plain
 from ..errors import CONFIG_ERRORS, UserError
 from ..models.heads import PartHead, PoseHead
@@ -59,8 +59,7 @@ def describe(graph: DeployGraph, dataset: Mapping, dtype: str, licence: str) -> 
             toolkit=f'{TOOLKIT} {__version__}',
             input=dict(name='images', size=graph.input_size, layout='N3HW uint8 RGB, not normalised'),
             normalised_inside=dict(mean=preprocessor.mean.flatten(), std=preprocessor.std.flatten()),
-            patch_size=getattr(model.backbone, 'patch_size', None),
-            patch_padding=getattr(getattr(model.backbone, 'patch_embed', None), 'padding', None),
+            **{name: fact for name, fact in describe_model(model).items() if name != 'vocabularies'},
             tasks=tasks,
             flip_test=bool(model.test_cfg.get('flip_test', False)),
             pipeline=[step for step in pipeline if not str(step.get('type')).endswith(_OF_LABELS)],

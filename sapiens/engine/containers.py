@@ -222,6 +222,8 @@ def _read_zip(content: Content, archive: _Archive) -> None:
     if table:
         content.kind = 'torch.export program'
         content.data = _read_export(content, archive, json.loads(archive.read(table))['config'])
+        if 'extra/sapiens' in names:  # of sapiens export
+            content.meta['sapiens'] = json.loads(archive.read('extra/sapiens'))
     elif old_export:
         _read_zip(content, _entries(content.file, *archive.place(old_export)))
         content.kind = 'torch.export program'

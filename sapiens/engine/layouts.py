@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -213,17 +214,18 @@ def recognise(state: Mapping[str, torch.Tensor], source: str = '', meta: Mapping
             heads['pose'], published = shape[0], True
         elif name == 'decode_head.conv_seg.weight':
             heads[dense_task(shapes, source or 'state dict', task)], published = shape[0], True
-    notes = (meta or {}).get('sapiens')
-    notes = notes if isinstance(notes, Mapping) else {}
     facts = {task: PUBLISHED.get(task, {}).get(count, (None, None)) for task, count in heads.items()}
-    padding = {fact[1] for fact in facts.values()}
+    paddings = {fact[1] for fact in facts.values()}
+    padding = _noted(meta, 'patch_padding')
+    if padding is None and published and len(paddings) == 1:
+        padding = paddings.pop()
     return Layout(
         published=published,
         arch=SIZES.get((dims, layers)),
         widths=dict(embed_dims=dims, num_layers=layers, feedforward_channels=hidden),
         heads=heads,
         vocabularies={task: noted_vocabulary(meta, task).get('name') or fact[0] for task, fact in facts.items()},
-        patch_padding=notes.get('patch_padding', padding.pop() if published and len(padding) == 1 else None),
+        patch_padding=padding,
         cls_token=cls_token,
         decoder=any(name.startswith(('neck.decoder_', 'neck.mask_token')) for name in shapes),
         tokens=shapes['backbone.pos_embed'][1] - int(cls_token),
@@ -232,7 +234,20 @@ def recognise(state: Mapping[str, torch.Tensor], source: str = '', meta: Mapping
 
 def noted_vocabulary(meta: Mapping | None, task: str) -> Mapping:
     """The document of a head's vocabulary that a file holds beside its weights; empty where there is none."""
-    notes = (meta or {}).get('sapiens')
-    documents = notes.get('vocabularies') if isinstance(notes, Mapping) else None
-    document = (documents or {}).get(KINDS.get(task))
+    document = _noted(meta, 'vocabularies', KINDS.get(task)) or _noted(meta, 'tasks', task, 'vocabulary')
     return document if isinstance(document, Mapping) else {}
+
+
+def noted_size(meta: Mapping | None, layout: Layout) -> tuple[int, int] | None:
+    """The input size (H, W) that a file notes beside its weights, if its position embedding is of that size."""
+    size, patch = _noted(meta, 'img_size'), _noted(meta, 'patch_size') or 16
+    if not isinstance(size, (list, tuple)) or len(size) != 2 or not all(isinstance(n, int) for n in (*size, patch)):
+        return None
+    return (size[0], size[1]) if (size[0] // patch) * (size[1] // patch) == layout.tokens else None
+
+
+def _noted(meta: Any, *keys: Any) -> Any:
+    """An entry of our own notes in a file, which may hold anything."""
+    for key in ('sapiens', *keys):
+        meta = meta.get(key) if isinstance(meta, Mapping) else None
+    return meta

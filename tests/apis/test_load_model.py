@@ -10,10 +10,13 @@ from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from sapiens.apis import Inferencer
-from sapiens.apis.loading import load_model
+from sapiens.apis.loading import build_without_memory, find_config, load_model
 from sapiens.apis.saving import describe_result
 from sapiens.engine.adapters import to_published
+from sapiens.engine.config import load_config
 from sapiens.engine.convert import convert_checkpoint
+from sapiens.engine.files import save_weights
+from sapiens.engine.state import describe_model
 from sapiens.registry import MODELS
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
@@ -128,3 +131,21 @@ def test_two_inferencers_built_at_once_leave_torch_as_it_was(published):
     watcher.join()
     assert not failures
     assert nn.Module.register_parameter is register and not nn.Linear(2, 2).weight.is_meta
+
+
+def test_weights_by_name_are_of_the_size_that_they_were_trained_at(tmp_path):
+    config = load_config(find_config('seg_28_tiny'), {'input_size': (128, 96)})
+    network = build_without_memory(config)
+    state = {name: torch.zeros(tensor.shape) for name, tensor in network.state_dict().items()}
+    meta = describe_model(network)
+    for given, expected in (
+        (meta, (128, 96)),
+        ({**meta, 'img_size': (64, 64)}, (256, 192)),  # not what its position embedding says
+        ({'img_size': 5, 'patch_size': 'a', 'tasks': 3, 'vocabularies': 'b'}, (256, 192)),
+    ):
+        save_weights(state, {'sapiens': given}, tmp_path / 'own.safetensors')
+        for name in ('seg_28_tiny', None):
+            predictor = Inferencer(name, tmp_path / 'own.safetensors', device='cpu').predictors[0]
+            assert tuple(predictor.input_size) == tuple(predictor.model.backbone.img_size) == expected
+    predictor = Inferencer(str(find_config('seg_28_tiny')), tmp_path / 'own.safetensors', device='cpu').predictors[0]
+    assert tuple(predictor.input_size) == (256, 192), 'a config that is given says the size'

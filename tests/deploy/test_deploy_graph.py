@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from small_estimator import estimator
+from mmengine.config import Config
+from small_estimator import BACKBONE, HEADS, estimator
 
 from sapiens.apis import Inferencer
 from sapiens.apis.loading import load_model
@@ -47,8 +48,15 @@ def test_outputs_are_the_predictions_of_the_model(graph):
         assert torch.equal(found['parts'][i], sample.pred_part_map)
 
 
-def test_torch_export_takes_any_batch_and_decodes_its_own_maps(graph):
-    program = export.trace(graph).module()
+def test_torch_export_takes_any_batch_and_decodes_its_own_maps(graph, tmp_path):
+    exported = export.trace(graph)
+    text = facts.dumps(facts.describe(graph, DATASET, 'float32', 'mine'))
+    torch.export.save(exported, tmp_path / 'own.pt2', extra_files={facts.KEY: text})
+    model = dict(type='HumanEstimator', backbone={**BACKBONE, 'img_size': (128, 96)}, heads=HEADS)
+    other = Config(dict(model=model, test_dataloader=dict(dataset=dict(input_size=(128, 96)))))
+    own = Inferencer(other, str(tmp_path / 'own.pt2')).predictors[0]
+    assert own.input_size == own.model.backbone.img_size == (64, 48), 'a program has the size that it was made for'
+    program = exported.module()
     for batch in (1, 3):
         images = graph.example(batch)
         found, expected = by_name(graph, program(images)), by_name(graph, graph(images))
