@@ -55,6 +55,8 @@ class LayerDecayOptimWrapperConstructor:
     Args:
         optim_wrapper_cfg: Config of the wrapper with its ``optimizer``.
         paramwise_cfg: ``dict(layer_decay_rate=0.85)``; 1.0 turns the decay off and keeps the weight-decay rules.
+            ``custom_keys`` are mmengine's: a part of a parameter's name -> ``lr_mult``, ``decay_mult``, of which the
+            longest that fits multiplies what the rules give.
 
     Raises:
         UserError: Unknown key in ``paramwise_cfg``, a rate outside (0, 1], or a model without an encoder.
@@ -67,10 +69,20 @@ class LayerDecayOptimWrapperConstructor:
         options = dict(paramwise_cfg or {})
         self.rate = options.pop('layer_decay_rate', 0.85)
         self.num_layers = options.pop('num_layers', None)
-        if options:
-            raise UserError(
-                f"optim_wrapper.paramwise_cfg: unknown key '{next(iter(options))}'; known: layer_decay_rate"
-            )
+        self.custom_keys = options.pop('custom_keys', None) or {}
+        # What the rules do in any case.
+        same = {'norm_decay_mult': 0, 'bias_decay_mult': 0, 'flat_decay_mult': 0, 'bypass_duplicate': True}
+        for key, value in options.items():
+            if key not in same or value != same[key]:
+                raise UserError(
+                    f"optim_wrapper.paramwise_cfg: unknown key '{key}'; known: layer_decay_rate, custom_keys "
+                    "(constructor='DefaultOptimWrapperConstructor' takes all of mmengine's instead)"
+                )
+        for key, change in self.custom_keys.items():
+            # "decay_multi" stands in configs that others copy.
+            if not isinstance(change, dict) or not {*change} <= {'lr_mult', 'decay_mult', 'decay_multi'}:
+                raise UserError(f"optim_wrapper.paramwise_cfg.custom_keys['{key}'] is {change!r}; give "
+                                'dict(lr_mult=..., decay_mult=...)')  # fmt: skip
         if not 0 < self.rate <= 1:
             raise UserError(f'optim_wrapper.paramwise_cfg.layer_decay_rate is in (0, 1], not {self.rate}')
 
@@ -98,13 +110,16 @@ class LayerDecayOptimWrapperConstructor:
                     f"paramwise_cfg.num_layers is {self.num_layers}, but '{prefix}' has {len(encoder.layers)} layers; "
                     'leave it out, it is read from the encoder'
                 )
-        groups: dict[tuple[float, int, bool], dict] = {}
+        groups: dict[tuple[float, int, float], dict] = {}
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
             index, last = layer_id(name, encoders)
-            scale = self.rate ** (last - index)
-            decays = parameter.ndim > 1 and not name.endswith(('.bias', *NO_DECAY_NAMES))
+            key = max((key for key in sorted(self.custom_keys) if key in name), key=len, default='')
+            change = self.custom_keys.get(key, {})
+            scale = self.rate ** (last - index) * change.get('lr_mult', 1.0)
+            decays = float(parameter.ndim > 1 and not name.endswith(('.bias', *NO_DECAY_NAMES)))
+            decays *= change.get('decay_mult', change.get('decay_multi', 1.0))
             group = groups.setdefault(
                 (scale, index, decays),
                 dict(
@@ -112,7 +127,7 @@ class LayerDecayOptimWrapperConstructor:
                     param_names=[],
                     lr_scale=scale,
                     lr=lr * scale,
-                    weight_decay=weight_decay if decays else 0.0,
+                    weight_decay=weight_decay * decays,
                 ),
             )
             group['params'].append(parameter)

@@ -36,7 +36,8 @@ SEG_TRAIN = [
     dict(type='LoadAnnotations'),
     dict(type='Resize', scale=(80, 96)),
     dict(type='RandomCrop', crop_size=(96, 80), cat_max_ratio=0.9),
-    dict(type='RandomFlip', prob=0.0),
+    dict(type='RandomFlip', prob=0.0, direction=['horizontal']),
+    dict(type='RandomRotate', prob=0.9, degree=(10, 30), pad_val=0, seg_pad_val=255),
     dict(type='PackSegInputs'),
 ]
 SEG_TEST = [SEG_TRAIN[0], SEG_TRAIN[2], SEG_TRAIN[1], SEG_TRAIN[-1]]

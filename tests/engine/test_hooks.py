@@ -14,7 +14,7 @@ import torch
 from conftest import read_losses
 
 from sapiens.engine import SapiensRunner, load_config
-from sapiens.engine.hooks import SafeCheckpointHook, StragglerHook, TrainingDiverged
+from sapiens.engine.hooks import EMAHook, SafeCheckpointHook, StragglerHook, TrainingDiverged
 from sapiens.engine.logs import read_run
 from sapiens.engine.peaks import peak_flops
 from sapiens.errors import UserError
@@ -316,3 +316,27 @@ def test_a_schedule_that_is_longer_than_the_run_is_noticed(toy_config, train, ca
     out = capsys.readouterr().out
     assert ('but training ends' in out) == (noticed is not None)
     assert noticed is None or noticed in out
+
+
+@pytest.mark.parametrize('ema_type', ['ExponentialMovingAverage', 'MomentumAnnealingEMA', 'StochasticWeightAverage'])
+@pytest.mark.parametrize('begin_iter', [0, 3])
+def test_the_average_of_every_kind_is_that_of_mmengine(ema_type, begin_iter):
+    from mmengine.hooks import EMAHook as Theirs
+
+    model = torch.nn.Linear(3, 2)
+    runner = types.SimpleNamespace(model=model, bare_model=model, iter=0, epoch=0, _resume=False)
+    options = dict(ema_type=ema_type, begin_iter=begin_iter, update_buffers=True, strict_load=True)
+    options |= {} if ema_type == 'StochasticWeightAverage' else dict(momentum=0.1)
+    ours, theirs = EMAHook(**options), Theirs(**options)
+    ours.before_train(runner)
+    theirs.before_run(runner)
+    for runner.iter in range(6):
+        with torch.no_grad():
+            model.weight += runner.iter + 1
+        for hook in (ours, theirs):
+            hook.after_train_iter(runner, runner.iter)
+    torch.testing.assert_close(ours.average['weight'], theirs.ema_model.module.weight)
+    early = EMAHook(ema_type='ExpMomentumEMA', momentum=0.1).rule(0.1, 2000, 1)
+    assert early == pytest.approx(0.999, abs=1e-3)
+    with pytest.raises(UserError, match="ema_type 'Mean' is none of ExponentialMovingAverage.*mmengine.EMAHook"):
+        EMAHook(ema_type='Mean')

@@ -105,6 +105,8 @@ def test_frozen_parameters_are_left_out():
     ('paramwise', 'message'),
     [
         (dict(layer_decay_rat=0.8), "unknown key 'layer_decay_rat'"),
+        (dict(norm_decay_mult=0.5), "unknown key 'norm_decay_mult'.*constructor='DefaultOptimWrapperConstructor'"),
+        (dict(custom_keys={'head': 10}), r"custom_keys\['head'\] is 10; give dict\(lr_mult"),
         (dict(layer_decay_rate=1.5), 'is in'),
         (dict(layer_decay_rate=0.85, num_layers=24), "num_layers is 24, but '' has 2 layers"),
     ],
@@ -113,6 +115,26 @@ def test_wrong_settings_are_refused(paramwise, message):
     cfg = dict(optimizer=dict(type='AdamW', lr=1e-3))
     with pytest.raises(UserError, match=message):
         LayerDecayOptimWrapperConstructor(cfg, paramwise)(SapiensViT(TINY, (64, 48)))
+
+
+def test_custom_keys_are_those_of_mmengine():
+    """As in the configs that people port: the longest part of a name that fits decides."""
+    model = estimator('pose')
+    keys = {'head': dict(lr_mult=10.0), 'heads.pose.final': dict(lr_mult=2.0, decay_mult=0.5), 'ln': {}}
+    keys |= {'pos_embed': dict(decay_mult=0.0), 'bias': dict(decay_multi=0.0), 'projection': dict(decay_mult=3.0)}
+    config = optim_cfg(rate=1.0)
+    config['paramwise_cfg'].update(custom_keys=keys, norm_decay_mult=0.0, bypass_duplicate=True)
+    ours = settings(build_optim_wrapper(model, config))
+    theirs = copy.deepcopy(config)
+    del theirs['constructor'], theirs['paramwise_cfg']['layer_decay_rate']
+    theirs['paramwise_cfg'].update(bias_decay_mult=0.0, flat_decay_mult=0.0)
+    keys['bias'] = dict(decay_mult=0.0)
+    groups = {id(p): g for g in build_optim_wrapper(model, theirs).optimizer.param_groups for p in g['params']}
+    for name, parameter in model.named_parameters():
+        group = groups[id(parameter)]
+        if parameter.ndim > 1:
+            assert ours[name][1:] == (pytest.approx(group['lr']), pytest.approx(group['weight_decay'])), name
+    assert len({lr for _, lr, _ in ours.values()}) == 3 and ours['heads.pose.final_layer.bias'][2] == 0
 
 
 def test_the_config_stays_as_it_is_and_serves_again():

@@ -40,7 +40,7 @@ class RandomFlip(BaseTransform):
     """
 
     def __init__(self, prob: float = 0.5, direction: str = 'horizontal') -> None:
-        if direction != 'horizontal':
+        if direction not in ('horizontal', ['horizontal']):
             raise UserError(f"RandomFlip: direction is 'horizontal', not {direction!r}")
         self.prob = prob
 
@@ -145,6 +145,7 @@ class RandomCrop(SizedTransform):
 
 
 @TRANSFORMS.register_module()
+@accept(degree=('degrees',), pad_val=('pad_img',), seg_pad_val=('pad_part',))
 class RandomRotate(BaseTransform):
     """Turn the image around its centre, clockwise for positive angles; the size stays.
 

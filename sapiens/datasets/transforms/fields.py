@@ -78,11 +78,11 @@ def settle(pipeline: Any, **settings: Any) -> None:
             settle(transform, **settings)
 
 
-def accept(**theirs: tuple[str, Callable[[Any], Any]]) -> Callable[[Any], Any]:
+def accept(**theirs: tuple) -> Callable[[Any], Any]:
     """Let a transform take mmpose's and mmsegmentation's words for its arguments, so that pipelines port.
 
     Args:
-        **theirs: Their word -> ours, and what makes their value ours.
+        **theirs: Their word -> ours, and what makes their value ours where they differ.
     """
 
     def decorate(kind: Any) -> Any:
@@ -90,9 +90,10 @@ def accept(**theirs: tuple[str, Callable[[Any], Any]]) -> Callable[[Any], Any]:
 
         @functools.wraps(init)
         def translated(self: Any, *args: Any, **kwargs: Any) -> None:
-            for word, (ours, convert) in theirs.items():
+            for word, (ours, *convert) in theirs.items():
                 if word in kwargs:
-                    kwargs[ours] = convert(kwargs.pop(word))
+                    value = kwargs.pop(word)
+                    kwargs[ours] = convert[0](value) if convert else value
             init(self, *args, **kwargs)
 
         kind.__init__ = translated

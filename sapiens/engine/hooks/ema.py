@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,8 +12,17 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from torch.distributed.tensor import DTensor
 
+from ...errors import UserError
 from ...registry import HOOKS
 from ..sharding import from_main_process, set_whole_weights
+
+# momentum, gamma, steps so far -> part of the new weights.
+_RULES: dict[str, Callable[[float, int, int], float]] = {
+    'ExponentialMovingAverage': lambda momentum, gamma, count: momentum,
+    'ExpMomentumEMA': lambda momentum, gamma, count: momentum + (1 - momentum) * math.exp(-(1 + count) / gamma),
+    'MomentumAnnealingEMA': lambda momentum, gamma, count: max(momentum, gamma / (gamma + count)),
+    'StochasticWeightAverage': lambda momentum, gamma, count: 1 / (count + 1),
+}
 
 
 @HOOKS.register_module()
@@ -24,11 +35,29 @@ class EMAHook(Hook):
     Args:
         momentum: Part of the new weights in each step's average.
         begin_iter: Until this iteration the average is the weights.
+        ema_type: mmengine's or mmpose's name of a rule that makes ``momentum`` larger in the beginning (`_RULES`), by
+        gamma: steps: 100 of ``'MomentumAnnealingEMA'`` and 2000 of ``'ExpMomentumEMA'`` unless told.
+        update_buffers, strict_load: mmengine's words, without effect: buffers are averaged too.
+
+    Raises:
+        UserError: Another ``ema_type``.
     """
 
     priority = 'NORMAL'
 
-    def __init__(self, momentum: float = 0.0002, begin_iter: int = 0) -> None:
+    def __init__(
+        self,
+        momentum: float = 0.0002,
+        begin_iter: int = 0,
+        ema_type: str = 'ExponentialMovingAverage',
+        gamma: int | None = None,
+        update_buffers: bool = True,
+        strict_load: bool = False,
+    ) -> None:
+        if ema_type not in _RULES:
+            raise UserError(f"EMAHook: ema_type '{ema_type}' is none of {', '.join(_RULES)}; type='mmengine.EMAHook' "
+                            'takes any, on one process or with DDP')  # fmt: skip
+        self.rule, self.gamma = _RULES[ema_type], gamma or (2000 if ema_type == 'ExpMomentumEMA' else 100)
         self.momentum, self.begin_iter = momentum, begin_iter
         self.average: dict[str, torch.Tensor] = {}
 
@@ -40,7 +69,8 @@ class EMAHook(Hook):
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Move the average towards the weights."""
         weights = runner.bare_model.state_dict()
-        step = self.momentum if runner.iter + 1 >= self.begin_iter and runner.iter > 0 else 1.0
+        count = runner.iter - max(0, self.begin_iter - 1)
+        step = self.rule(self.momentum, self.gamma, count) if count > 0 else 1.0
         means = [v for v in self.average.values() if v.is_floating_point()]
         torch._foreach_lerp_(means, [weights[k] for k, v in self.average.items() if v.is_floating_point()], step)
         for name, value in self.average.items():
