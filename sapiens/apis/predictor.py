@@ -97,8 +97,8 @@ class Predictor:
         heads = getattr(self.model, 'heads', {}).items()
         self.heads = {name: head for name, head in heads if not getattr(head, 'makes_boxes', False)}
         self.tasks = tuple(self.heads)
-        if 'seg' in self.heads and part_scores:
-            self.heads['seg'].with_scores = True
+        for head in [self.heads['seg']] if 'seg' in self.heads else ():
+            head.outlines, head.with_scores = True, part_scores or getattr(head, 'with_scores', False)
         dataset = test_dataset(loaded.config)
         self.input_size = tuple(dataset.get('input_size') or self.model.backbone.img_size)
         self.vocabularies = {task: getattr(head, 'vocabulary', None) for task, head in self.heads.items()}

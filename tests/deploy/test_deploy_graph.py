@@ -106,7 +106,7 @@ def file(graph, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('flip_test', [False, True])
 @pytest.mark.parametrize('size', [(97, 61), (33, 120)])
-def test_a_file_runs_as_its_model_does(file, graph, flip_test, size):
+def test_a_file_runs_as_its_model_does(file, graph, flip_test, size, monkeypatch):
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
     ours = Inferencer(str(file), flip_test=flip_test)
     assert ours.predictors[0]._person.transforms[0].padding == 1.1
@@ -117,6 +117,9 @@ def test_a_file_runs_as_its_model_does(file, graph, flip_test, size):
         ours.predictors[0].prepare(_frame(image), [0, 0, size[1] - 1, size[0] - 1]),
     )
     inputs = graph.model.data_preprocessor({'inputs': [frame.inputs]})['inputs']
+    (scored,) = graph.model.predict(inputs, [HumanDataSample(metainfo=frame.sample.metainfo)])
+    assert 'pred_part_map' in scored and 'pred_person' not in scored, 'nobody but sapiens.apis reads it'
+    monkeypatch.setattr(graph.model.heads['seg'], 'outlines', True)
     expected = graph.model.predict(inputs, [frame.sample], flip_test=flip_test)[0]
     np.testing.assert_allclose(found.keypoints[0].xy, expected.pred_keypoints, atol=1e-3)
     predictor = ours.predictors[0]

@@ -38,8 +38,11 @@ class PartHead(DenseHead):
             background is taken for a person because of them.
         least_region: Regions of parts smaller than this share of the largest one are background in predictions: what
             lies apart from the person is seldom a part of it; 0 keeps all.
-        with_person: Also put out the log-odds of a person, by which `sapiens.apis` fits outlines to the image's edges:
-            a coarse map knows where somebody is, but not to the pixel where they end.
+        with_person: In `sapiens.apis`, also put out the log-odds of a person, by which it fits outlines to the image's
+            edges: a coarse map knows where somebody is, but not to the pixel where they end.
+
+    Attributes:
+        outlines: Somebody reads what ``with_person`` puts out; tests and validation do not.
 
     Raises:
         UserError: The vocabulary is not one of parts.
@@ -65,6 +68,7 @@ class PartHead(DenseHead):
         super().__init__(in_channels, vocabulary.num_classes, deconv_channels, conv_channels, dropout, init_cfg)
         self.vocabulary, self.with_scores = vocabulary, with_scores
         self.person_first, self.least_region, self.with_person = person_first, least_region, with_person
+        self.outlines = False
         loss = {'type': 'sapiens.WeightedCrossEntropy', **(loss or {})}
         kind = MODELS.get(loss['type']) if isinstance(loss['type'], str) else loss['type']
         if 'class_weight' in inspect.signature(kind).parameters:
@@ -141,7 +145,7 @@ class PartHead(DenseHead):
         if self.with_scores:
             best = values.softmax(0).amax(0, keepdim=True)
             fields['pred_part_scores'] = map_to_original(best, *frame)[0]
-        if self.with_person:
+        if self.with_person and self.outlines:
             person = values[1:].amax(0, keepdim=True) - values[:1]
             fields['pred_person'] = map_to_original(person, *frame)[0]
         return fields
