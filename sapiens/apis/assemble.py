@@ -12,8 +12,8 @@ import numpy as np
 from ..structures.geometry import align_scale_shift
 from .detectors import Detections
 from .outlines import BOX_MARGIN, fit_outline, in_box, nearest_parts
-from .predictor import Crop
-from .results import DepthMap, ImageResult, KeypointSet, NormalMap, PartMap
+from .predictor import Crop, own_maps
+from .results import TASKS, DepthMap, ImageResult, KeypointSet, NormalMap, PartMap
 from .sources import Frame
 
 
@@ -67,6 +67,11 @@ def assemble(pending: PendingImage, origins: Mapping[str, dict[str, str]] | None
         valid = (valid if people is None else valid & people) & (data != 0).any(-1)
         data[~valid] = 0
         result.normals = NormalMap(data, valid, source)
+    for task in [name for name in tasks if name not in TASKS]:
+        for crop in _paste_order(pending, task):
+            for name, values in own_maps(crop.sample).items():
+                whole = result.others.setdefault(name, np.zeros((*values.shape[:-2], *size), values.dtype))
+                whole[(..., *_window(crop.region))] = values
     return result
 
 

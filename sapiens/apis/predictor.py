@@ -191,8 +191,8 @@ class Predictor:
 
         Returns:
             In the image's frame, of the tasks that ran: ``keypoints (K, 2)``, ``keypoint_scores (K,)``,
-            ``parts (H, W)`` uint8, ``part_scores (H, W)``, ``depth (H, W)``, ``normals (H, W, 3)``; maps are 0 where
-            the network did not look.
+            ``parts (H, W)`` uint8, ``part_scores (H, W)``, ``depth (H, W)``, ``normals (H, W, 3)``, and maps of heads
+            of your own as they give them; maps are 0 where the network did not look.
         """
         return self.predict_batch([image], [box], tasks)[0]
 
@@ -208,7 +208,8 @@ class Predictor:
             crops.append(self.prepare(Frame(image, f'image_{i}', index=i), box, tasks))
         inputs = self.inputs_of([crop.inputs for crop in crops])
         samples = self.predict_tensor(inputs, [crop.sample for crop in crops], tasks)
-        return [{name: _array(s.get(field)) for field, name in _ARRAYS.items() if field in s} for s in samples]
+        known = [{name: _array(s.get(field)) for field, name in _ARRAYS.items() if field in s} for s in samples]
+        return [{**arrays, **own_maps(sample)} for arrays, sample in zip(known, samples, strict=True)]
 
     @torch.inference_mode()
     def features(self, frames: Sequence[Frame], layers: Sequence[int], cls: bool, pooled: bool) -> list[Features]:
@@ -234,6 +235,14 @@ class Predictor:
             Features(frame.name, {n: m[i] for n, m in zip(layers, maps, strict=True)}, tokens[i] if cls else None)
             for i, frame in enumerate(frames)
         ]
+
+
+def own_maps(sample: HumanDataSample) -> dict[str, np.ndarray]:
+    """Predicted maps ``(..., H, W)`` that no task of ours has, by their names without ``pred_``."""
+    size = tuple(sample.ori_shape[:2])
+    found = {name.removeprefix('pred_'): value for name, value in sample.items() if name.startswith('pred_')
+             and name not in (*_ARRAYS, 'pred_person') and isinstance(value, torch.Tensor)}  # fmt: skip
+    return {name: value.cpu().numpy() for name, value in found.items() if tuple(value.shape[-2:]) == size}
 
 
 def _array(value: torch.Tensor) -> np.ndarray:

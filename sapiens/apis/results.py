@@ -18,6 +18,8 @@ from ..errors import UserError
 from ..structures.geometry import NORMAL_AXES
 from ..vocabularies import KeypointVocabulary, PartVocabulary, convert_keypoints, load_keypoints
 
+TASKS = ('pose', 'seg', 'depth', 'normal')
+
 
 class _Short:
     """Arrays are told by their shapes: a result may hold hundreds of megabytes."""
@@ -264,6 +266,7 @@ class ImageResult(_Short):
         time: Seconds since the beginning of a video, else None.
         boxes, box_scores, instance_ids: Persons: ``(N, 4)`` float32, ``(N,)`` float32, ``(N,)`` int64.
         keypoints, parts, depth, normals: Results of the tasks that ran, else None.
+        others: Maps ``(..., H, W)`` of heads of your own: ``pred_matte`` as ``'matte'``.
         origins: Task -> where its published weights are from, and their licence; other weights are left out.
         searched: Whether persons were looked for; without, each image was taken as a whole.
         tracked: Whether ``instance_ids`` are a tracker's, -1 where it is not sure yet; else they count the persons.
@@ -281,6 +284,7 @@ class ImageResult(_Short):
     parts: PartMap | None = None
     depth: DepthMap | None = None
     normals: NormalMap | None = None
+    others: dict[str, np.ndarray] = field(default_factory=dict)
     origins: dict[str, dict[str, str]] = field(default_factory=dict)
     searched: bool = False
     tracked: bool = False

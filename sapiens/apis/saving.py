@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,11 +19,7 @@ from ..structures.coco_results import describe_person
 from ..utils.files import replace_when_done, write_atomic
 from ..visualization import draw_boxes, draw_depth, draw_keypoints, draw_normals, draw_parts, side_by_side
 from .background import WriteBehind
-
-if TYPE_CHECKING:
-    from .results import ImageResult
-
-TASKS = ('pose', 'seg', 'depth', 'normal')
+from .results import TASKS, ImageResult
 
 
 def present_tasks(result: ImageResult) -> list[str]:
@@ -141,7 +137,8 @@ def save_result(
     ``NAME.json`` (everything but maps), ``NAME_coco.json`` (persons in COCO's result format), ``NAME_seg.png`` (8-bit
     part ids), ``NAME_depth.png`` (16 bits: 1 = nearest valid, 65535 = farthest, 0 = invalid), ``NAME_normal.png``
     (16-bit RGB, value / 65535 * 2 - 1, (0, 0, 0) = invalid), a picture ``NAME_TASK.jpg`` per task, and with ``arrays``
-    ``NAME.npz`` (``part_ids``, ``depth``, ``depth_valid``, ``normals``, ``normals_valid`` at full precision).
+    ``NAME.npz`` (``part_ids``, ``depth``, ``depth_valid``, ``normals``, ``normals_valid`` at full precision). Maps of
+    heads of your own go into ``NAME.npz`` where the others are written as PNG.
 
     Args:
         folder: Made if it does not exist.
@@ -162,7 +159,8 @@ def save_result(
     write('.json', json.dumps(describe_result(result), indent=1))
     if result.keypoints is not None:
         write('_coco.json', json.dumps(coco_results(result, _read_ids(image_ids))))
-    if arrays and (maps := _maps(result)):
+    maps = {**(_maps(result) if arrays else {}), **({} if arrays is False else result.others)}
+    if maps:
         write('.npz', encode_npz(**maps))
     if arrays is not False:
         if result.parts is not None:

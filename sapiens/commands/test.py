@@ -44,6 +44,7 @@ def main() -> None:
     from ..engine.hub import resolve_weights
     from ..engine.unpickle import to_plain
     from ..evaluation import evaluator_for_test, finish_test, protocol_of_run
+    from ..evaluation.saved import FIELDS
     from ..evaluation.tables import plain_number
     from ..utils.files import write_atomic
 
@@ -60,8 +61,9 @@ def main() -> None:
         config[key] = None
     config.test_evaluator = evaluator_for_test(config.test_evaluator, args.out, args.bootstrap, args.show_worst)
     saved = any(metric['type'] == 'SavePredictions' for metric in config.test_evaluator)
-    # Predictions of metrics that are not ours are kept as arrays.
-    arrays = str(Path(args.out) / 'predictions') if args.out and not saved else None
+    own = {*(config.model.get('heads') or ())} - {'pose', *FIELDS}
+    # Predictions of metrics and heads that are not ours are kept as arrays.
+    arrays = str(Path(args.out) / 'predictions') if args.out and (own or not saved) else None
     hook = dict(type='ResultHook', out_dir=arrays, show_dir=args.show_dir)
     config.custom_hooks = [hook] if arrays or args.show_dir else []
     runner = cli.build_runner(config)

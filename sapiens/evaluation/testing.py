@@ -15,7 +15,7 @@ from ..registry import METRICS
 from .analysis.pictures import write_confusion, write_worst
 from .base import HumanMetric
 from .report import numbered, print_report, write_reports
-from .saved import SavePredictions
+from .saved import FIELDS, SavePredictions
 
 
 def evaluator_for_test(
@@ -49,7 +49,7 @@ def evaluator_for_test(
             metric['bootstrap'] = bootstrap
         if keep_worst:
             metric['keep_worst'] = keep_worst
-        if out is not None and kind.task and kind.task not in savers:
+        if out is not None and kind.task in ('pose', *FIELDS) and kind.task not in savers:
             savers[kind.task] = _saver(kind, metric, Path(out))
     return metrics + list(savers.values())
 

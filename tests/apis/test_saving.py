@@ -202,3 +202,19 @@ def test_short_words_about_results(every, photos):
     assert len(repr(features)) < 200
     (frame,) = open_frames(photos / '3.png')
     assert 'data' not in repr(frame)
+
+
+def test_maps_of_a_head_of_ones_own_come_out(make_model, photos, tmp_path):
+    """They were computed and dropped without a word."""
+    box = np.array([[20, 30, 70, 100]], np.float32)
+    for tasks, detector, inside in ((('matte',), None, 1.0), (('pose', 'matte'), box, None)):
+        model = Inferencer(*make_model(*tasks), device='cpu', detector=detector)
+        result = model.predict(photos / '0.png')
+        matte = result.others['matte']
+        assert {*result.others} == {'matte'} and matte.shape == (1, 120, 90) and matte.dtype == np.float32
+        assert inside is None or (matte > 0).all()
+        assert detector is None or ((matte > 0).mean() > 0.2 and matte[0, :10].max() == 0)
+        (array,) = [path for path in result.save(tmp_path / 'out') if path.suffix == '.npz']
+        assert np.array_equal(np.load(array)['matte'], matte)
+        assert not [path for path in result.save(tmp_path / 'out', arrays=False) if path.suffix == '.npz']
+    assert model.predictors[0].predict(result.image)['matte'].shape == (1, 120, 90)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from sapiens.models import PoseHead
+from sapiens.models import DepthHead, PoseHead
+from sapiens.models.heads.frames import map_to_original
 from sapiens.registry import MODELS
 
 
@@ -35,6 +36,15 @@ class ClearPoseHead(PoseHead):
         return score[..., None, None] * torch.exp(-distance / (2 * 1.5**2))
 
 
+@MODELS.register_module()
+class MatteHead(DepthHead):
+    """A task of somebody's own: a map that no part of the toolkit knows."""
+
+    def fields(self, values, *frame):
+        """``pred_matte`` (1, H, W), and a number of the image."""
+        return {'pred_matte': map_to_original(values.sigmoid(), *frame), 'pred_age': values.mean()}
+
+
 HEADS = dict(
     pose=dict(
         type='ClearPoseHead',
@@ -46,6 +56,7 @@ HEADS = dict(
     seg=dict(type='PartHead', vocabulary='parts28', deconv_channels=(16,), conv_channels=(16,)),
     depth=dict(type='DepthHead', deconv_channels=(8,), conv_channels=(8,)),
     normal=dict(type='NormalHead', deconv_channels=(8,), conv_channels=(8,)),
+    matte=dict(type='MatteHead', deconv_channels=(8,), conv_channels=(8,)),
 )
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
 

@@ -16,6 +16,8 @@ from test_normal import ball
 from sapiens.datasets import ManifestWriter
 from sapiens.errors import UserError
 from sapiens.evaluation import EvaluationReport, evaluator_for_test, finish_test
+from sapiens.evaluation.base import HumanMetric
+from sapiens.evaluation.tables import Table
 from sapiens.registry import METRICS, MODELS
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +63,25 @@ def test_files_of_a_test(tmp_path, capsys):
     assert json.loads((tmp_path / 'report.json').read_text())['AP'] > 0
     assert len(json.loads((tmp_path / 'results_pose.json').read_text())) == 12
     assert isinstance(evaluator.metrics[0].report, EvaluationReport)
+
+
+def test_a_metric_of_a_task_of_ones_own(tmp_path, capsys):
+    class Matte(HumanMetric):
+        task = 'matte'
+
+        def measure(self, sample):
+            return {'badness': sample['error']}
+
+        def summarize(self, records):
+            mean = float(np.mean([record['badness'] for record in records]))
+            return self.make_report({'error': mean}, {}, [Table('Matte', ['', 'error'], [['all', mean]])], [], {}, [])
+
+    (metric,) = evaluator_for_test(dict(type=Matte), tmp_path, keep_worst=1)
+    evaluator = Evaluator([Matte(keep_worst=metric['keep_worst'])])
+    evaluator.process([dict(error=0.1 * i, img_path=f'{i}.png', ori_shape=(40, 30)) for i in range(3)])
+    evaluator.evaluate(3)
+    (picture,) = [path for path in finish_test(evaluator, tmp_path, tmp_path / 'worst') if path.suffix == '.png']
+    assert picture.name == '001_2.png' and picture.stat().st_size
 
 
 CONFIG = """

@@ -42,7 +42,7 @@ def write_worst(metric: HumanMetric, folder: str | Path, image_root: str | Path 
         Paths of the pictures.
     """
     folder = Path(folder)
-    draw = {'pose': _pose, 'seg': _parts, 'depth': _depth, 'normal': _normals}[metric.task]
+    draw = {'pose': _pose, 'seg': _parts, 'depth': _depth, 'normal': _normals}.get(metric.task, _image)
     paths = []
     for number, (badness, sample) in enumerate(metric.worst, start=1):
         picture, caption = draw(metric, sample, badness, image_root)
@@ -149,6 +149,11 @@ def _normals(metric: HumanMetric, sample: dict, badness: float, root: str | Path
         shown.append(draw_normals(normals / np.maximum(np.linalg.norm(normals, axis=0), 1e-6), counted))
     caption = f'mean error {badness:.2f} degrees; error from 0 to 60'
     return _panels(image, *shown, _heat(error / 60, counted)), caption
+
+
+def _image(_: HumanMetric, sample: dict, badness: float, root: str | Path | None) -> tuple[np.ndarray, str]:
+    """Of a task that nothing here knows how to draw."""
+    return _read_image(sample, root, tuple(sample.get('ori_shape', (240, 320)))), f'{badness:.4g}'
 
 
 def _heat(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
