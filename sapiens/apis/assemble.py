@@ -69,9 +69,10 @@ def assemble(pending: PendingImage, origins: Mapping[str, dict[str, str]] | None
         result.normals = NormalMap(data, valid, source)
     for task in [name for name in tasks if name not in TASKS]:
         for crop in _paste_order(pending, task):
+            rows, columns = _window(crop.region)
             for name, values in own_maps(crop.sample).items():
                 whole = result.others.setdefault(name, np.zeros((*values.shape[:-2], *size), values.dtype))
-                whole[(..., *_window(crop.region))] = values
+                whole[..., rows, columns] = values
     return result
 
 

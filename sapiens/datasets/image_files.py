@@ -70,7 +70,19 @@ def decode_image(data: bytes, name: str, reduce: int = 1) -> np.ndarray:
     if whole is not None and whole.dtype.kind == 'f':  # of a TIFF
         raise UserError(f'{name}: holds floating-point numbers, whose white is not known; save it with 8 or 16 bits')
     image = image if _RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    if whole is not None and whole.dtype == np.uint8 and whole.shape[2:] == (4,):
+        image = _without_alpha(data, image)
     return image if orientation == 1 else _upright(image, orientation)
+
+
+def _without_alpha(data: bytes, image: np.ndarray) -> np.ndarray:
+    """A TIFF's colours, which libtiff has multiplied by their alpha, by another reader if that can."""
+    from PIL import Image, ImageOps
+
+    try:
+        return np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert('RGB'))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return image
 
 
 def read_image(reference: str | Path) -> np.ndarray:
@@ -112,7 +124,8 @@ def upright_size(data: bytes) -> tuple[tuple[int, int], int] | None:
 
     try:
         with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
+            tags = getattr(image, 'tag_v2', {})  # of a TIFF, whose size PIL gives as stored or upright by its version
+            width, height = tags.get(256, image.size[0]), tags.get(257, image.size[1])
             orientation = image.getexif().get(0x0112, 1)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None

@@ -2,7 +2,9 @@
 """Dense labels: only the pixels that are needed are converted, and a damaged file is one bad sample."""
 
 import io
+import struct
 import zipfile
+import zlib
 from functools import partial
 from pathlib import Path
 
@@ -223,3 +225,17 @@ def test_no_damaged_label_ends_in_a_traceback(recwarn):
                 assert 'label.npy' in str(error) and '\n' not in str(error)
                 refused += 1
     assert min(read, refused) > 30
+
+
+@pytest.mark.parametrize('bits', [1, 2, 4])
+def test_ids_of_few_bits_are_not_spread(bits):
+    """Editors write a map of few ids with few bits a pixel, and id 1 of two bits was read as 85."""
+    ids = (np.indices((6, 16)).sum(0) % 2**bits).astype(np.uint8)
+    packed = np.packbits(np.unpackbits(ids[..., None], axis=-1)[..., 8 - bits :].reshape(6, -1), axis=-1)
+    rows = zlib.compress(np.insert(packed, 0, 0, axis=1).tobytes())
+    chunks = [(b'IHDR', struct.pack('>IIBBBBB', 16, 6, bits, 0, 0, 0, 0)), (b'IDAT', rows), (b'IEND', b'')]
+    file = b'\x89PNG\r\n\x1a\n' + b''.join(
+        struct.pack('>I', len(d)) + kind + d + struct.pack('>I', zlib.crc32(kind + d)) for kind, d in chunks
+    )
+    assert np.array_equal(read_label('parts', file, 'a.png'), ids)
+    assert np.array_equal(read_label('instances', file, 'a.png'), ids)

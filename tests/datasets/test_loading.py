@@ -122,16 +122,22 @@ def test_jpegs_with_something_behind_them_are_whole(behind, progressive):
         decode_image(whole[:-2], 'x')
 
 
-@pytest.mark.parametrize('kind', ['PNG', 'WEBP', 'TIFF', 'JPEG'])
+@pytest.mark.parametrize(
+    'kind', ['PNG', 'WEBP', 'TIFF', 'JPEG', *(f'{kind} with alpha' for kind in ('PNG', 'WEBP', 'TIFF'))]
+)
 @pytest.mark.parametrize('orientation', range(1, 9))
 def test_orientation_is_applied_as_pil_does(kind, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = dict(lossless=True) if kind == 'WEBP' else dict(quality=98) if kind == 'JPEG' else {}
-    data = save(smooth_image(40, 64), kind, exif=exif, **options)
-    expected = np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    kind, _, alpha = kind.partition(' ')
+    options = dict(lossless=True, exact=True) if kind == 'WEBP' else dict(quality=98) if kind == 'JPEG' else {}
+    image = smooth_image(40, 64)
+    image = np.dstack([image, np.indices((40, 64)).sum(0).astype(np.uint8)]) if alpha else image
+    data = save(image, kind, exif=exif, **options)
+    expected = np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert('RGB'))
     found = decode_image(data, 'x')
     assert found.shape == expected.shape and np.abs(found.astype(int) - expected).mean() < 2
+    assert upright_size(data) == (found.shape[:2], orientation)
 
 
 def test_images_of_other_kinds_are_counted_and_named(tmp_path):
