@@ -296,5 +296,5 @@ def _decode(data: bytes, name: str) -> np.ndarray:
         exr = ' (OpenCV reads EXR only with OPENCV_IO_ENABLE_OPENEXR=1)' if data[:4] == b'v/1\x01' else ''
         raise UserError(f'{name}: not a readable image{exr}; replace the file')
     if data[:4] == b'\x89PNG' and data[25] == 0 and data[24] < 8 and image.ndim == 2:
-        image //= 255 // (2 ** data[24] - 1)  # numbers of 1, 2 or 4 bits are spread over 8
+        return np.floor_divide(image, 255 // (2 ** data[24] - 1))  # numbers of 1, 2 or 4 bits are spread over 8
     return image
