@@ -63,6 +63,9 @@ def run_cli(main: Callable[[], int | None]) -> None:
     Args:
         main: Returns the exit code (None is 0).
     """
+    for stream in (sys.stdout, sys.stderr):  # names of files may hold what a terminal cannot show
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk say, is no traceback
     main_thread = threading.current_thread() is threading.main_thread()
     numbers = {signal.SIGTERM, getattr(signal, 'SIGHUP', signal.SIGTERM)} if main_thread else set()

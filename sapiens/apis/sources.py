@@ -150,7 +150,8 @@ class _Names:
         return taken + frame.name.removeprefix(stem)
 
     def _take(self, name: str, video: bool = False) -> str:
-        name = short_name(name.replace('/', '_').replace('\\', '_').replace('\0', '_') or 'image')
+        # Separators, line breaks and their like, and bytes of file names that are no text.
+        name = short_name(re.sub(r'[/\\\0-\x1f\ud800-\udfff]', '_', name) or 'image')
         count, candidate = 0, name
         while True:
             # Stems of the JSON files of a result; some file systems take A for a, or other forms of letters for one.

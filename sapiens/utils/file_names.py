@@ -46,9 +46,8 @@ def _spellings(name: str) -> Iterator[str]:
 
 def short_name(name: str, most: int = 200) -> str:
     """A name of at most so many bytes, since files have 255 and endings come behind; a longer one gets a checksum."""
-    if len(name.encode()) <= most:
-        return name
-    return name.encode()[: most - 20].decode(errors='ignore') + f'_{zlib.crc32(name.encode()):08x}'
+    data = name.encode(errors='surrogateescape')
+    return name if len(data) <= most else data[: most - 20].decode(errors='ignore') + f'_{zlib.crc32(data):08x}'
 
 
 def safe_stem(text: str) -> str:

@@ -71,7 +71,9 @@ def write_atomic(path: str | Path, content: bytes | str | Iterable[bytes], *, sy
     Raises:
         OSError: The system refused; ``filename`` is ``path``.
     """
-    pieces = [content.encode()] if isinstance(content, str) else [content] if isinstance(content, bytes) else content
+    if isinstance(content, str):
+        content = content.encode(errors='surrogateescape')  # names of files in it may be of any bytes
+    pieces = [content] if isinstance(content, bytes) else content
     with replace_when_done(path, sync=sync) as temporary, open(temporary, 'wb') as file:
         file.writelines(pieces)
 

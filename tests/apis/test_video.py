@@ -3,6 +3,7 @@
 
 import importlib.util
 import json
+import os
 import struct
 import sys
 import unicodedata
@@ -64,15 +65,16 @@ def test_no_two_results_have_the_same_files(tmp_path, turned):
         writer.release()
         files.append(tmp_path / folder / 'clip.avi')
     pictures = ('photo.jpg', 'photo.png', 'PHOTO.png', 'photo_coco.png', 'clip_000001.png', 'clip_000000_coco.png',
-                'clip_1_000000.png', 'cafe\u0301.png', 'caf\u00e9.png', 'results.png', 'clip.png')  # fmt: skip
+                'clip_1_000000.png', 'cafe\u0301.png', 'caf\u00e9.png', 'results.png', 'clip.png', 'new\nline.png',
+                *([os.fsdecode(b'caf\xe9.png')] if sys.platform == 'linux' else []))  # fmt: skip
     for name in pictures:
-        cv2.imwrite(str(tmp_path / 'a' / name), np.zeros((24, 32, 3), np.uint8))
+        (tmp_path / 'a' / name).write_bytes(cv2.imencode('.png', np.zeros((24, 32, 3), np.uint8))[1].tobytes())
     sources = [*files, tmp_path / 'a', files[0], str(files[0])]
     frames = [*open_frames(sources[::-1] if turned else sources)]
     assert len(frames) == 8 + len(pictures)
     stems = [stem for f in frames for stem in (f.name, f'{f.name}_coco')] + ['results', 'results_coco']
     stems = [unicodedata.normalize('NFC', stem).casefold() for stem in stems]
-    assert len(set(stems)) == len(stems)
+    assert len(set(stems)) == len(stems) and all(stem.isprintable() for stem in stems)
     shots = [frame.name for frame in frames if frame.path == files[0]]
     assert all(name.rpartition('_')[2] == f'{i % 2:06d}' for i, name in enumerate(shots))
     given = [Frame(np.zeros((8, 8, 3), np.uint8), 'mine', time=0.0) for _ in range(2)]
