@@ -31,5 +31,8 @@ def main() -> None:
     from ..curation.curate import curate
     from ..engine.config import load_config
 
+    from ..utils.files import only_writer
+
     config = load_config(args.config, args.cfg_options)
-    curate(config.to_dict(), args.source, args.out, args.address, args.num_cpus, args.store_mb)
+    with only_writer(args.out):
+        curate(config.to_dict(), args.source, args.out, args.address, args.num_cpus, args.store_mb)
