@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from ..errors import UserError
-from ..structures.geometry import NORMAL_AXES
+from ..structures.geometry import NORMAL_AXES, OUR_AXES
 from ..vocabularies import KeypointVocabulary, PartVocabulary, convert_keypoints, load_keypoints
 
 TASKS = ('pose', 'seg', 'depth', 'normal')
@@ -190,7 +190,7 @@ class NormalMap(_Short):
     data: np.ndarray
     valid: np.ndarray
     mask_source: str
-    axes: str = 'x-right y-up z-viewer'
+    axes: str = OUR_AXES
 
     def to(self, axes: str) -> NormalMap:
         """The same normals in other axes: ``'opencv'`` is x right, y down, z away from the viewer."""
@@ -202,7 +202,7 @@ class NormalMap(_Short):
         signs = np.array(NORMAL_AXES[axes], np.float32) * np.array(NORMAL_AXES[self.axes], np.float32)
         return NormalMap(self.data * signs + 0.0, self.valid, self.mask_source, axes)
 
-    def __call__(self, to: str = 'x-right y-up z-viewer') -> np.ndarray:
+    def __call__(self, to: str = OUR_AXES) -> np.ndarray:
         """``(H, W, 3)`` in the axes asked for."""
         return self.to(to).data
 

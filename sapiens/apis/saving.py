@@ -16,6 +16,7 @@ from ..datasets.label_files import encode_ids, encode_image, encode_normals, enc
 from ..errors import UserError
 from ..structures.coco import CocoFile, read_coco
 from ..structures.coco_results import describe_person
+from ..structures.geometry import OUR_AXES
 from ..utils.files import replace_when_done, write_atomic
 from ..visualization import draw_boxes, draw_depth, draw_keypoints, draw_normals, draw_parts, side_by_side
 from .background import WriteBehind
@@ -49,7 +50,7 @@ def draw_result(result: ImageResult, task: str | None = None, threshold: float =
     if task == 'depth' and result.depth is not None:
         return draw_depth(result.depth.data, result.depth.valid)
     if task == 'normal' and result.normals is not None:
-        ours = result.normals.to('x-right y-up z-viewer')
+        ours = result.normals.to(OUR_AXES)
         return draw_normals(ours.data, ours.valid)
     raise UserError(f"{result.name}: has no result of task '{task}', but of {', '.join(present) or 'none'}")
 

@@ -30,7 +30,6 @@ def main() -> None:
     args = parser.parse_args()
     from ..curation.curate import curate
     from ..engine.config import load_config
-
     from ..utils.files import only_writer
 
     config = load_config(args.config, args.cfg_options)

@@ -15,7 +15,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
-from ..structures.geometry import box_iou
+from ..structures.geometry import OUR_AXES, box_iou
 from ..utils.workers import start_worker
 from ..vocabularies import KeypointVocabulary, load_keypoints
 from .base import HumanDataset
@@ -182,13 +182,9 @@ def _check_label(kind: str, sample: dict[str, Any], facts: dict[str, Any]) -> It
                 farther = farther_at_rim(out['depth'], LoadLabels(('mask',))(dict(sample))['mask'])
                 facts.update({'rims': 1, 'turned rims': int(farther < 0.35)} if farther is not None else {})
     if kind == 'normals':
-        yield from (
-            (found, name, detail)
-            for found, detail in check_normals(
-                vectors_of(read_label('normals', read_bytes(reference), name)),
-                sample.get('normal_axes', 'x-right y-up z-viewer'),
-            )
-        )
+        normals = vectors_of(read_label('normals', read_bytes(reference), name))
+        problems = check_normals(normals, sample.get('normal_axes', OUR_AXES))
+        yield from ((found, name, detail) for found, detail in problems)
 
 
 def check_box(sample: dict[str, Any], size: tuple[int, int] | None) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from ..structures.geometry import NORMAL_AXES
+from ..structures.geometry import NORMAL_AXES, OUR_AXES
 
 UNIT_TOLERANCE = 0.05
 """A normal whose length differs more from 1 is not a unit vector (8-bit files err by 0.01)."""
@@ -34,7 +34,7 @@ def check_depth(raw: np.ndarray, depth_scale: float = 0.001) -> Iterator[tuple[s
         yield 'depth units?', f'the median is {median:g} m ({what}); save other units, or set depth_scale'
 
 
-def check_normals(normals: np.ndarray, axes: str = 'x-right y-up z-viewer') -> Iterator[tuple[str, str]]:
+def check_normals(normals: np.ndarray, axes: str = OUR_AXES) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with ``(H, W, 3)`` normals, in those axes, that were not scaled to length 1 yet."""
     if not np.isfinite(normals).all():
         yield 'NaN normals', f'{(~np.isfinite(normals)).any(-1).mean():.2%} of the pixels; write (0, 0, 0) for unknown'

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..registry import DATASETS
+from ..structures.geometry import OUR_AXES
 from ..utils.json_files import read_names
 from .base import HumanDataset
 from .image_files import IMAGE_EXTENSIONS, list_images, walk_files
@@ -36,9 +37,7 @@ class ImageLabelFolderDataset(HumanDataset):
         UserError: A folder is missing, an image lacks a label, or two files have one name.
     """
 
-    def __init__(
-        self, *args: Any, depth_scale: float = 0.001, normal_axes: str = 'x-right y-up z-viewer', **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, depth_scale: float = 0.001, normal_axes: str = OUR_AXES, **kwargs: Any) -> None:
         self.units = {'depth_scale': depth_scale, 'normal_axes': normal_axes}
         super().__init__(*args, **kwargs)
 

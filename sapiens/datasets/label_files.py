@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 
 from ..errors import UserError
-from ..structures.geometry import NORMAL_AXES
+from ..structures.geometry import NORMAL_AXES, OUR_AXES
 from .image_files import png_is_whole
 from .png_files import decode_png
 
@@ -191,7 +191,7 @@ def decode_depth(data: bytes | np.ndarray, name: str, depth_scale: float = 0.001
     return depth
 
 
-def decode_normals(data: bytes | np.ndarray, name: str, axes: str = 'x-right y-up z-viewer') -> np.ndarray:
+def decode_normals(data: bytes | np.ndarray, name: str, axes: str = OUR_AXES) -> np.ndarray:
     """Decode normals.
 
     Args:

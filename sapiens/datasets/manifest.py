@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..structures.geometry import NORMAL_AXES
+from ..structures.geometry import NORMAL_AXES, OUR_AXES
 from ..utils.file_names import find_file
 from ..utils.json_files import parse_json
 from .image_files import IMAGE_EXTENSIONS
@@ -45,7 +45,7 @@ class Manifest:
             raise UserError(f"{self.path}: format is {header.get('format')!r}, this program reads '{FORMAT}'")
         self.header: dict[str, Any] = {
             'depth_scale': 0.001,
-            'normal_axes': 'x-right y-up z-viewer',
+            'normal_axes': OUR_AXES,
             'files': ['manifest.jsonl'],
             **header,
         }
@@ -110,15 +110,15 @@ class Manifest:
             # webdataset naming: the key ends at the first dot of the file name.
             folder, _, file = name.rpartition('/')
             key, _, kind = file.partition('.')
-            samples.setdefault(f'{folder}/{key}' if folder else key, {})['.' + kind.lower()] = reference
+            kind = label_of(name) or f'.{kind.lower()}'
+            samples.setdefault(f'{folder}/{key}' if folder else key, {})[kind] = reference
         for key, members in samples.items():
             image = next((members[e] for e in IMAGE_EXTENSIONS if e in members), None)
             if image is None or '.json' not in members:
                 raise UserError(
                     f"{path}: sample '{key}' lacks its {'.json' if image else 'image'}; pack the shard again"
                 )
-            files = {'image': image}
-            files.update({kind.split('.')[1]: r for kind, r in members.items() if kind.split('.')[1] in LABELS})
+            files = {'image': image, **{kind: members[kind] for kind in LABELS if kind in members}}
             fields = self.read_record(members['.json']) if parse else None
             yield {'id': key, 'record': members['.json'], 'files': files, 'fields': fields}
 
@@ -128,10 +128,10 @@ class Manifest:
         return parse_record(read_bytes(reference), readable_name(reference))
 
 
-def is_label(name: str) -> bool:
-    """Whether a member of a shard is the label of a sample (``000001.parts.png``), and no image of its own."""
+def label_of(name: str) -> str | None:
+    """Kind of the label that a member of a shard is (``000001.parts.png``); None for an image of its own."""
     kinds = name.rpartition('/')[2].lower().split('.')[1:]
-    return len(kinds) == 2 and kinds[0] in LABELS
+    return kinds[0] if len(kinds) == 2 and kinds[0] in LABELS else None
 
 
 def labelled_images(folder: str | Path) -> list[str] | None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..structures.geometry import OUR_AXES
 from ..utils.files import replace_when_done, write_atomic
 from ..vocabularies import load_keypoints, load_parts
 from .label_files import encode_depth, encode_ids, encode_image, encode_normals
@@ -61,7 +62,7 @@ class ManifestWriter:
         self.num_keypoints = load_keypoints(keypoints).num_keypoints if keypoints else None
         self.num_classes = load_parts(parts).num_classes if parts else None
         meaning = {'format': FORMAT, 'keypoints': keypoints, 'parts': parts, 'depth_scale': depth_scale,
-                   'normal_axes': 'x-right y-up z-viewer'}  # fmt: skip
+                   'normal_axes': OUR_AXES}  # fmt: skip
         path = self.folder / 'manifest.json'
         if path.exists():
             old = Manifest(path).header

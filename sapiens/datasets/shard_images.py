@@ -28,7 +28,7 @@ from ..utils.files import write_atomic
 from ..utils.json_files import parse_json
 from .base import HumanDataset
 from .image_files import is_image_name
-from .manifest import is_label
+from .manifest import label_of
 from .shard_order import ShardOrder, default_lanes, lanes_of_worker
 from .storage import is_remote, open_whole, readable_name, remote, walk_tar
 
@@ -218,7 +218,7 @@ class Shard:
         self._file.seek(0)
         try:
             for name, offset, size in walk_tar(path, self._file):
-                if is_image_name(Path(name).name) and not is_label(name) and offset + size <= end:
+                if is_image_name(Path(name).name) and not label_of(name) and offset + size <= end:
                     self.names.append(name)
                     self.offsets.append(offset)
                     self.sizes.append(size)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 import platform
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 from mmengine.visualization import Visualizer
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from .. import __version__
 from ..errors import UserError
@@ -103,10 +105,11 @@ class SapiensRunner(CheckpointRunner):
         if not self.distributed or model_wrapper_cfg is not None or is_model_wrapper(model):
             return super().wrap_model(model_wrapper_cfg, model)
         device = get_device()
+        newer = 'forward_sync_buffers' in inspect.signature(DistributedDataParallel).parameters
         return MMDistributedDataParallel(
             module=model.to(device),
             device_ids=[int(os.environ['LOCAL_RANK'])] if device == 'cuda' else None,
-            broadcast_buffers=False,
+            **{'forward_sync_buffers' if newer else 'broadcast_buffers': False},
             find_unused_parameters=self.cfg.get('find_unused_parameters', False),
             gradient_as_bucket_view=True,
         )

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..utils.on_device import to_numpy
 
-NORMAL_AXES = {'x-right y-up z-viewer': (1, 1, 1), 'opencv': (1, -1, -1)}
+OUR_AXES = 'x-right y-up z-viewer'
+NORMAL_AXES = {OUR_AXES: (1, 1, 1), 'opencv': (1, -1, -1)}
 """Conventions of normals: signs of x, y, z relative to ours (OpenCV: x right, y down, z away from the viewer)."""
 
 

@@ -13,6 +13,7 @@ from mmcv.transforms import BaseTransform
 
 from ...errors import UserError
 from ...registry import TRANSFORMS
+from ...structures.geometry import OUR_AXES
 from ...vocabularies import PartVocabulary, load_parts
 from ..image_files import decode_image, is_jpeg, reduction_matrix, upright_size
 from ..label_files import decode_depth, decode_mask, decode_normals, people_of, read_label
@@ -211,7 +212,7 @@ class LoadLabels(BaseTransform):
         if kind == 'depth':
             return array, partial(decode_depth, name=name, depth_scale=results.get('depth_scale', 0.001))
         if kind == 'normals':
-            return array, partial(decode_normals, name=name, axes=results.get('normal_axes', 'x-right y-up z-viewer'))
+            return array, partial(decode_normals, name=name, axes=results.get('normal_axes', OUR_AXES))
         if kind in ('mask', 'instances'):
             return array, decode_mask
         if results.get('label_map') is not None:

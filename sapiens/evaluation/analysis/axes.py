@@ -11,7 +11,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ...structures.geometry import NORMAL_AXES
+from ...structures.geometry import NORMAL_AXES, OUR_AXES
 
 # Name of a convention -> signs of (x, y, z) relative to x right, y up, z towards the viewer.
 CONVENTIONS = {
@@ -19,7 +19,6 @@ CONVENTIONS = {
     'x-right y-down z-viewer': (1, -1, 1),
     'x-left y-up z-viewer': (-1, 1, 1),
 }
-OURS = 'x-right y-up z-viewer'
 # Pixels from the outline that are looked at, and the side that large images are thinned to.
 _BAND = 6.0
 _SIDE = 640
@@ -68,7 +67,7 @@ def detect_axes(evidence: np.ndarray) -> tuple[int, int, int]:
     return (x, y, int(np.sign(z)) if abs(z) > 0.2 else 0)
 
 
-def describe_axes(evidence: np.ndarray, declared: str = OURS) -> str | None:
+def describe_axes(evidence: np.ndarray, declared: str = OUR_AXES) -> str | None:
     """One line saying what is wrong with normals declared to follow a convention; None when nothing is.
 
     Args:
