@@ -101,7 +101,7 @@ def find_files(text: str) -> tuple[list[Path], str]:
     path = Path(text).expanduser()
     if path.is_dir():
         images, note = find_images(path)
-        return list(map(Path, images)), note
+        return _without_results(map(Path, images), text, note)
     if path.exists():
         return [path], ''
     if any(c in text for c in '*?['):
@@ -113,10 +113,27 @@ def find_files(text: str) -> tuple[list[Path], str]:
         matches = sorted(p for p in found if p.is_file())
         if not matches:
             raise UserError(f'{text}: no file matches this pattern')
-        return matches, ''
+        return _without_results(matches, text)
     if '://' in text:
         raise UserError(f'{text}: is a URL; download the file first and give its path')
     raise UserError(f'{path}: no such file; check the path')
+
+
+def _without_results(paths: Iterable[Path], text: str, note: str = '') -> tuple[list[Path], str]:
+    """Leave out pictures and maps of earlier runs: `save_result` puts a JSON beside them that says so."""
+    images, results = [], []
+    for path in paths:
+        name, head = re.fullmatch(r'(.+)_(?:pose|seg|depth|normal)\.(?:jpg|png)', path.name), b''
+        if name and (told := path.with_name(f'{name[1]}.json')).is_file():
+            with open(told, 'rb') as file:
+                head = file.read(100)
+        (results if b'"sapiens-image-result/' in head else images).append(path)
+    if results:
+        left = f'left out {len(results)} results of an earlier run, e.g. {results[0]}'
+        if not images:
+            raise UserError(f'{text}: {left}; there is nothing else')
+        note = f'{text}: {left}' + (f'; {note}' if note else '')
+    return images, note
 
 
 def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:

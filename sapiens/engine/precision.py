@@ -126,7 +126,7 @@ def complete_optimizer(wrapper: Mapping, precision: Precision) -> dict:
     if known and (precision.is_half or precision.device == 'cuda'):
         wrapper.update(type='sapiens.MixedPrecisionOptimWrapper', dtype=str(precision.dtype).removeprefix('torch.'))
     optimizer = wrapper.get('optimizer') or {}
-    is_adam = optimizer.get('type') in ('Adam', 'AdamW')
+    is_adam = str(optimizer.get('type')).rpartition('.')[2] in ('Adam', 'AdamW')
     if is_adam and precision.device == 'cuda' and not {'fused', 'foreach'} & set(optimizer):
         # The default for GPUs keeps one more copy of all parameters while it steps.
         wrapper['optimizer'] = {**optimizer, 'fused': True}

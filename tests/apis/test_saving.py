@@ -218,3 +218,16 @@ def test_maps_of_a_head_of_ones_own_come_out(make_model, photos, tmp_path):
         assert np.array_equal(np.load(array)['matte'], matte)
         assert not [path for path in result.save(tmp_path / 'out', arrays=False) if path.suffix == '.npz']
     assert model.predictors[0].predict(result.image)['matte'].shape == (1, 120, 90)
+
+
+def test_results_are_no_images_of_the_next_run(every, photos):
+    """With results in a folder of the images, or beside them, each run took those of the last one for photos."""
+    cv2.imwrite(str(photos / 'my_pose.jpg'), photo(64, 48))
+    for out in (photos, photos / 'results'):
+        assert len([*save_all(every(photos), out)]) == 6
+    for source in (photos, str(photos / '*.[jp][pn]g'), str(photos / '**/*.*g')):
+        results = every(source)
+        assert {result.name for result in results} == {*'01234', 'my_pose'}
+        assert len(results.notes) == 1 and 'results of an earlier run' in results.notes[0]
+    with pytest.raises(UserError, match='results: left out 42 results of an earlier run, .*; there is nothing else'):
+        every.predict(photos / 'results')
