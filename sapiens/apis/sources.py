@@ -121,7 +121,8 @@ def find_files(text: str) -> tuple[list[Path], str]:
 
 def _without_results(paths: Iterable[Path], text: str, note: str = '') -> tuple[list[Path], str]:
     """Leave out pictures and maps of earlier runs: `save_result` puts a JSON beside them that says so."""
-    images, results = [], []
+    images: list[Path] = []
+    results: list[Path] = []
     for path in paths:
         name, head = re.fullmatch(r'(.+)_(?:pose|seg|depth|normal)\.(?:jpg|png)', path.name), b''
         if name and (told := path.with_name(f'{name[1]}.json')).is_file():
