@@ -50,12 +50,15 @@ def decode_text(data: bytes, name: str) -> str:
     """Text of UTF-8 or UTF-16 bytes, with or without a byte order mark.
 
     Raises:
-        UserError: Some other encoding, or no text at all.
+        UserError: Some other encoding, or no text at all, such as an archive.
     """
     try:
         text = data.decode(json.detect_encoding(data))
     except UnicodeDecodeError:
-        raise UserError(f'{name}: is not UTF-8 text; save it as UTF-8') from None
+        packed = data[:2] in (b'\x1f\x8b', b'PK', b'BZ')
+        raise UserError(
+            f'{name}: is {"compressed; unpack it" if packed else "not UTF-8 text; save it as UTF-8"}'
+        ) from None
     return text.removeprefix('\ufeff')
 
 
@@ -71,10 +74,9 @@ def parse_json(data: bytes, name: str) -> Any:
     """
     if not data.strip():
         raise UserError(f'{name}: not valid JSON (the file is empty); mend the file')
+    text = decode_text(data, name)
     try:
-        return json.loads(decode_text(data, name))
-    except UserError:
-        raise UserError(f'{name}: not valid JSON (no UTF-8 text); save it as UTF-8') from None
+        return json.loads(text)
     except RecursionError:
         raise UserError(f'{name}: not valid JSON (nested too deeply); mend the file') from None
     except ValueError as error:  # JSONDecodeError, and numbers of more digits than Python converts

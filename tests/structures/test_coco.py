@@ -1,5 +1,6 @@
 """The one reader of COCO-style files: obvious meanings are taken and counted, the rest is one line."""
 
+import gzip
 import json
 
 import numpy as np
@@ -197,6 +198,13 @@ def test_points_that_are_not_finite_are_unlabelled(write):
 def test_any_unicode_encoding(write, encoding):
     images = [{'id': 1, 'file_name': 'größe.jpg'}]
     assert read_coco(write(images=images, encoding=encoding)).images[1].file_name == 'größe.jpg'
+
+
+def test_a_compressed_file_is_named(tmp_path):
+    path = tmp_path / 'a.json.gz'
+    path.write_bytes(gzip.compress(b'{"images": [], "annotations": []}'))
+    with pytest.raises(UserError, match='a.json.gz: is compressed; unpack it$'):
+        read_coco(path)
 
 
 def test_images_are_found_by_id_name_and_path(write):
