@@ -17,6 +17,7 @@ from ..models.backbones.pos_embed import resize_grid
 from .adapters import adapt, check_facts
 from .containers import CheckpointError
 from .files import check_finite, find_state_dict, read_checkpoint
+from .layouts import noted
 
 
 @dataclass
@@ -128,7 +129,7 @@ def infer_grid(patches: torch.Tensor, target_grid: tuple[int, int]) -> tuple[int
     if not candidates:
         raise CheckpointError(
             f'cannot tell the grid of a position embedding with {count} patches: it is neither square nor 4:3 nor of '
-            f'the aspect of the model ({target_grid[0]}x{target_grid[1]}); give source_grid=(h, w)'
+            f'the aspect of the model ({target_grid[0]}x{target_grid[1]}); note it as sapiens.patch_grid in its meta'
         )
 
     def roughness(grid: tuple[int, int]) -> float:
@@ -173,7 +174,6 @@ def fit_state_dict(
     *,
     allow_partial: bool = False,
     skip: Sequence[str] = (),
-    source_grid: tuple[int, int] | None = None,
     source: str = 'state dict',
 ) -> tuple[dict[str, torch.Tensor], CoverageReport]:
     """Choose and resize the tensors that a model takes, and check that they cover it.
@@ -186,7 +186,7 @@ def fit_state_dict(
         allow_partial: Parts other than the encoder may be absent from the file as a whole (finetuning gives the
             model a new head). A part that is there must be there whole and fit.
         skip: Prefixes of names to leave at their initial values, e.g. ``('heads.pose.final_layer',)``.
-        source_grid: ``(h, w)`` patches of the file's position embedding, when neither file nor shape tells.
+        source: Named in messages; its name may tell what the shapes do not.
 
     Returns:
         ``(fitted, report)``; ``fitted`` holds only names of the model, with the model's shapes.
@@ -202,9 +202,8 @@ def fit_state_dict(
     elif not any(map(is_adapter, expected)):
         state = merge_adapters(state)
     state = _align_prefix(expected, adapt(state, expected, source))
-    notes = (meta or {}).get('sapiens')
-    stored = notes.get('patch_grid') if isinstance(notes, Mapping) else None
-    grid = source_grid or (tuple(stored) if stored else None)
+    stored = noted(meta, 'patch_grid')
+    grid = tuple(stored) if isinstance(stored, (list, tuple)) else None
 
     has_encoder = any(name.startswith('backbone.') for name in expected)
     report = CoverageReport(source=source)
@@ -274,18 +273,13 @@ def load_model_weights(
     model: nn.Module,
     path_or_state: str | Path | Mapping[str, torch.Tensor],
     allow_partial: bool = False,
-    *,
-    skip: Sequence[str] = (),
-    source_grid: tuple[int, int] | None = None,
-    meta: Mapping | None = None,
-    source: str = 'state dict',
+    **options: Any,
 ) -> CoverageReport:
     """Load weights into a model, or fail before anything is changed.
 
     Args:
         path_or_state: Checkpoint file (see `read_checkpoint`) or a state dict, in our layout or a published one.
-        meta: See `fit_state_dict`; a file brings its own.
-        source: Named in messages, for a state dict; its name may tell what the shapes do not.
+        allow_partial, **options: See `fit_state_dict`; a file brings its own ``meta`` and ``source``.
 
     Returns:
         What was loaded, resized, missing and unexpected.
@@ -294,18 +288,10 @@ def load_model_weights(
         CheckpointError: Missing, damaged or unsafe file, or one for another model.
     """
     if isinstance(path_or_state, (str, Path)):
-        source = str(path_or_state)
         state, meta = read_checkpoint(path_or_state)
+        options.update(meta=meta, source=str(path_or_state))
     else:
         state = find_state_dict(path_or_state)
-    fitted, report = fit_state_dict(
-        model,
-        state,
-        meta,
-        allow_partial=allow_partial,
-        skip=skip,
-        source_grid=source_grid,
-        source=source,
-    )
+    fitted, report = fit_state_dict(model, state, allow_partial=allow_partial, **options)
     model.load_state_dict(fitted, strict=False)
     return report

@@ -19,7 +19,7 @@ from .checkpoint import fit_state_dict
 from .config import load_config
 from .containers import CheckpointError
 from .files import check_finite, read_checkpoint, save_weights
-from .layouts import KINDS, Layout, recognise, unknown_wrappers
+from .layouts import KINDS, Layout, noted_vocabulary, recognise, unknown_wrappers
 from .state import describe_model, describe_vocabulary
 
 TARGETS = ('sapiens', 'reference', 'safetensors', 'mmpose', 'mmseg')
@@ -140,11 +140,8 @@ def save_converted(
         raise CheckpointError(f'{source}: {target} takes {kind}, this file has {", ".join(sorted(tasks)) or "no head"}')
     if target in ('reference', 'mmpose', 'mmseg'):
         state = to_published(state, source)
-    if target in ('mmpose', 'mmseg'):
-        documents = (meta.get('sapiens') or {}).get('vocabularies') or {}
-        document = next(iter(documents.values()), None)
-        if document:
-            meta['dataset_meta'] = vocabulary_note(parse_vocabulary(document, source))
+    if target in ('mmpose', 'mmseg') and (document := noted_vocabulary(meta, next(iter(tasks)))):
+        meta['dataset_meta'] = vocabulary_note(parse_vocabulary(document, source))
     save_weights(state, meta, path)
 
 

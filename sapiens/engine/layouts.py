@@ -216,7 +216,7 @@ def recognise(state: Mapping[str, torch.Tensor], source: str = '', meta: Mapping
             heads[dense_task(shapes, source or 'state dict', task)], published = shape[0], True
     facts = {task: PUBLISHED.get(task, {}).get(count, (None, None)) for task, count in heads.items()}
     paddings = {fact[1] for fact in facts.values()}
-    padding = _noted(meta, 'patch_padding')
+    padding = noted(meta, 'patch_padding')
     if padding is None and published and len(paddings) == 1:
         padding = paddings.pop()
     return Layout(
@@ -234,19 +234,19 @@ def recognise(state: Mapping[str, torch.Tensor], source: str = '', meta: Mapping
 
 def noted_vocabulary(meta: Mapping | None, task: str) -> Mapping:
     """The document of a head's vocabulary that a file holds beside its weights; empty where there is none."""
-    document = _noted(meta, 'vocabularies', KINDS.get(task)) or _noted(meta, 'tasks', task, 'vocabulary')
+    document = noted(meta, 'vocabularies', KINDS.get(task)) or noted(meta, 'tasks', task, 'vocabulary')
     return document if isinstance(document, Mapping) else {}
 
 
 def noted_size(meta: Mapping | None, layout: Layout) -> tuple[int, int] | None:
     """The input size (H, W) that a file notes beside its weights, if its position embedding is of that size."""
-    size, patch = _noted(meta, 'img_size'), _noted(meta, 'patch_size') or 16
+    size, patch = noted(meta, 'img_size'), noted(meta, 'patch_size') or 16
     if not isinstance(size, (list, tuple)) or len(size) != 2 or not all(isinstance(n, int) for n in (*size, patch)):
         return None
     return (size[0], size[1]) if (size[0] // patch) * (size[1] // patch) == layout.tokens else None
 
 
-def _noted(meta: Any, *keys: Any) -> Any:
+def noted(meta: Any, *keys: Any) -> Any:
     """An entry of our own notes in a file, which may hold anything."""
     for key in ('sapiens', *keys):
         meta = meta.get(key) if isinstance(meta, Mapping) else None

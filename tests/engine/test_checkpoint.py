@@ -192,7 +192,7 @@ def test_grid_is_found_without_being_told(grid, target):
         if target == (10, 20):
             assert infer_grid(patches, target) == (10, 20)
         else:
-            with pytest.raises(CheckpointError, match='source_grid'):
+            with pytest.raises(CheckpointError, match='patch_grid'):
                 infer_grid(patches, target)
 
 
