@@ -85,7 +85,7 @@ def test_missing_file_and_binary_file(tmp_path):
         load_vocabulary(tmp_path / 'none.json')
     path = tmp_path / 'binary.json'
     path.write_bytes(b'\xff\xfe\x00')
-    with pytest.raises(VocabularyError, match='not valid JSON'):
+    with pytest.raises(VocabularyError, match='not UTF-8 text'):
         load_vocabulary(path)
 
 
