@@ -27,9 +27,9 @@ if not hasattr(sys.modules[__package__], 'TOOLKIT'):
 CONFIG_ERRORS = (TypeError, KeyError, ValueError, AttributeError, IndexError, AssertionError)
 """What a wrong value in a config can raise where it is used first."""
 
-# Functions, of mmengine and ours, that build what a config describes.
+# Functions, of mmengine and ours, that build what a config describes, or hand its options on.
 _BUILDER = re.compile(
-    r'from_cfg|build_(from_cfg|(train_|val_|test_)?(dataloader|loop)|optim_wrapper|param_scheduler|evaluator)'
+    r'from_cfg|scale_lr|_maybe_compile|_clip_grad|build_(from_cfg|(train_|val_|test_)?(dataloader|loop)|optim_wrapper|param_scheduler|evaluator)'
 )
 
 
@@ -145,8 +145,8 @@ def explain_config_error(error: Exception) -> str | None:
     if not builders:
         return None
     last = builders[-1]
-    files = (getattr(f.f_locals.get('cfg'), 'filename', None) for f in frames)
-    config = next(filter(None, files), 'config')
+    configs = (c for f in frames for c in (f.f_locals.get('cfg'), getattr(f.f_locals.get('self'), 'cfg', None)))
+    config = next(filter(None, (getattr(c, 'filename', None) for c in configs)), 'config')
     if isinstance(error, KeyError) and 'must contain the key "type"' in str(error):
         return (
             f"{config}: a {last.f_locals['registry'].name} needs a 'type', this has none: {dict(last.f_locals['cfg'])}"
@@ -165,7 +165,7 @@ def explain_config_error(error: Exception) -> str | None:
         near = difflib.get_close_matches(wrong[2], known, n=1, cutoff=0.5)
         hint = f"; did you mean '{near[0]}'?" if near else f'; it takes {", ".join(sorted(known))}'
         return f"{config}: {owner.__name__} has no argument '{wrong[2]}'{hint}"
-    what = built.__name__ if inspect.isclass(built) else last.f_code.co_name.removeprefix('build_')
+    what = built.__name__ if inspect.isclass(built) else last.f_code.co_name.removeprefix('build_').strip('_')
     what = 'the runner' if what == 'from_cfg' else what
     return f'{config}: {what}: {type(error).__name__}: {error} (SAPIENS_TRACEBACK=1 shows where)'
 

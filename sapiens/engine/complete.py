@@ -36,6 +36,10 @@ _VALUES: dict[str, tuple[tuple[type, ...], str]] = {
     'the path of a folder': ((str, PurePath), 'work_dir'),
     'text': ((str,), 'launcher default_scope experiment_name precision'),
     'text or a number': ((str, int), 'log_level'),
+    'a whole number': ((int,), 'default_hooks.checkpoint.interval default_hooks.logger.interval randomness.seed '
+                       'log_processor.window_size auto_scale_lr.base_batch_size optim_wrapper.accumulative_counts '
+                       'train_dataloader.batch_size val_dataloader.batch_size test_dataloader.batch_size '
+                       'train_dataloader.num_workers val_dataloader.num_workers test_dataloader.num_workers'),
     'a name or a list of names': ((str, PurePath, list, tuple), 'load_skip vocabulary'),
     '(H, W), two whole numbers of pixels': ((list, tuple), 'input_size'),
 }  # fmt: skip
@@ -113,8 +117,9 @@ def _check_kinds(config: Config) -> None:
     config.setdefault('default_scope', 'sapiens')
     for wanted, (kinds, keys) in _VALUES.items():
         for key in keys.split():
-            outer, _, inner = key.rpartition('.')
-            value = (config.get(outer) or {}).get(inner) if outer else config.get(key)
+            value: Any = config
+            for name in key.split('.'):
+                value = value.get(name) if isinstance(value, (Config, dict)) else None
             wrong = isinstance(value, bool) and bool not in kinds
             if value is not None and (wrong or not isinstance(value, kinds)):
                 raise UserError(f'{key} = {value!r}: give {wanted}')

@@ -79,6 +79,8 @@ def test_a_module_that_is_not_found_is_named(tmp_path, line, message):
         *('train_cfg = 100', 'model = "1b"', 'train_dataloader = [{}]', 'test_dataloader = 1.5', 'vocabulary = 17'),
         *('optim_wrapper = "AdamW"', 'model = {"heads": [1]}', 'model = {"backbone": "SapiensViT"}', 'randomness = 0'),
         *('val_evaluator = "PCK"', 'precision = {"a": 1}', 'fsdp = "yes"', 'default_scope = True', 'input_size = 128'),
+        *('log_processor = {"window_size": "a"}', 'default_hooks = {"checkpoint": {"interval": "a"}}'),
+        *('train_dataloader = {"num_workers": 1.5}', 'randomness = {"seed": "a"}'),
     ],
 )
 def test_a_value_of_another_kind_is_named_with_its_file(tmp_path, line):

@@ -60,7 +60,7 @@ class SafeCheckpointHook(Hook):
     ) -> None:
         if rule not in (None, 'greater', 'less'):
             raise UserError(f"SafeCheckpointHook.rule is 'greater' or 'less', not '{rule}'")
-        self.interval, self.by_epoch = interval, by_epoch
+        self.interval, self.by_epoch = interval or -1, by_epoch
         self.max_keep_ckpts, self.save_last = max_keep_ckpts, save_last
         self.save_best, self.rule, self.save_optimizer, self.out_dir = save_best, rule, save_optimizer, out_dir
         self.filename_tmpl = filename_tmpl or ('epoch_{}.pth' if by_epoch else 'iter_{}.pth')
