@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import copy
-import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 from mmengine.device import get_device
 from mmengine.dist import get_dist_info
-from mmengine.logging import print_log
 from mmengine.registry import FUNCTIONS
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
@@ -20,6 +18,7 @@ from ..datasets.bad_samples import BAD_SAMPLE
 from ..errors import UserError
 from ..registry import DATA_SAMPLERS, DATASETS
 from ..utils.workers import start_worker
+from .batches import Collate
 from .sampling import ResumableBatchSampler, SeededSampler, seed_of, seeded
 
 # Samplers of mmengine whose order `SeededSampler` gives in a form that can be resumed at any point.
@@ -30,7 +29,7 @@ class SeededDataset(Dataset):
     """Any data set, whose randomness follows the draw number, and whose unreadable samples are skipped and reported.
 
     A sample that raises a `UserError` or an `OSError` is replaced by another one; which one follows the draw number
-    too. What was skipped goes with its batch to the main process, see `Collate`.
+    too. What was skipped goes with its batch to the main process, see `batches.Collate`.
 
     Args:
         dataset: Any map-style data set.
@@ -67,36 +66,6 @@ class SeededDataset(Dataset):
         near = getattr(self.dataset, 'replacement', None)
         for attempt in range(1, self.max_tries):
             yield near(index, attempt) if near else random.randrange(len(self.dataset))
-
-
-class Batch(dict):
-    """A collated batch; ``skipped`` are the index and the fault of each sample that was replaced to make it."""
-
-    skipped: Sequence[tuple[int, str]] = ()
-
-
-class Collate:
-    """Makes a `Batch` of samples; it works where the data set reads, in a worker process say.
-
-    Args:
-        dataset: Whose skipped samples are told.
-        function: Makes the batch; of one that is no dict, skipped samples are logged at once instead.
-    """
-
-    def __init__(self, dataset: SeededDataset, function: Callable[[list], Any]) -> None:
-        self.dataset, self.function = dataset, function
-
-    def __call__(self, samples: list) -> Any:
-        """Collate."""
-        batch, skipped = self.function(samples), self.dataset.skipped
-        self.dataset.skipped = []
-        if isinstance(batch, dict):
-            batch = Batch(batch)
-            batch.skipped = skipped
-        else:
-            for index, reason in skipped:
-                print_log(f'Sample {index} skipped: {reason}', logger='current', level=logging.WARNING)
-        return batch
 
 
 def _name(cfg: dict) -> str:
@@ -161,7 +130,7 @@ def build_train_dataloader(cfg: Any, seed: int, infinite: bool) -> DataLoader:
     return DataLoader(
         dataset=seeded_dataset,
         batch_sampler=ResumableBatchSampler(batches, sampler, batch_size),
-        collate_fn=Collate(seeded_dataset, collate),
+        collate_fn=Collate(seeded_dataset, collate, cfg.get('pin_memory', False)),
         worker_init_fn=partial(start_worker, cfg.pop('worker_init_fn', None)),
         **cfg,
     )

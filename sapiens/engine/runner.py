@@ -32,6 +32,7 @@ from ..openmmlab import prepare_torchvision
 from ..registry import RUNNERS
 from ..utils.files import only_writer
 from ..utils.workers import start_worker
+from .batches import Collate
 from .checkpointing import CheckpointRunner
 from .complete import check_agreement, complete_config
 from .distributed import init_distributed, lost_processes
@@ -219,6 +220,7 @@ class SapiensRunner(CheckpointRunner):
         """Any number of workers, 0 included; pinned memory where there is a GPU."""
         loader = Runner.build_dataloader(complete_loader(dataloader), *args, **kwargs)
         loader.worker_init_fn = partial(start_worker, loader.worker_init_fn)
+        loader.collate_fn = Collate(loader.dataset, loader.collate_fn, loader.pin_memory)
         return loader
 
     def build_param_scheduler(self, scheduler: Any) -> Any:

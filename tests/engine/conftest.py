@@ -44,6 +44,14 @@ def start(*command):
 
 
 @pytest.fixture
+def on_cpu(monkeypatch):
+    """Train on the CPU though there may be a GPU, whose sums come in another order every time."""
+    from mmengine.device import utils
+
+    monkeypatch.setattr(utils, 'DEVICE', 'cpu')
+
+
+@pytest.fixture
 def toy_config():
     """The toy config as an object to change."""
     from sapiens.engine import load_config

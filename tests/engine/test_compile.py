@@ -19,6 +19,7 @@ MAE = dict(
 
 
 @pytest.mark.parametrize(('kind', 'layers', 'deconvolutions'), [('mae', 5, 0), ('pose', 2, 4)])
+@pytest.mark.usefixtures('on_cpu')
 def test_the_compiled_graphs_hold_the_encoder(toy_config, train, kind, layers, deconvolutions):
     """The encoder of a masked autoencoder was left out, since its parts were called and not the whole."""
     calls = Counter()

@@ -203,6 +203,7 @@ def amp(dtype, model, **kwargs):
 
 
 @pytest.mark.parametrize('dtype', ['bf16', 'fp16'])
+@pytest.mark.usefixtures('on_cpu')
 def test_autocast_on_a_cpu_is_bf16_and_keeps_weights_in_fp32(dtype):
     model = nn.Linear(4, 4)
     wrapper = amp(dtype, model, clip_grad=dict(max_norm=1.0))

@@ -107,6 +107,7 @@ def test_the_wrapper_of_a_config_counts_and_an_option_wins():
 
 
 @pytest.mark.parametrize('name', ['bf16', 'auto'])
+@pytest.mark.usefixtures('on_cpu')
 def test_validation_and_testing_run_in_the_precision_of_training(toy_config, tmp_path, name):
     """Validation was fp32 under --amp, and testing always."""
     seen = {}

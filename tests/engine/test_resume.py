@@ -62,6 +62,7 @@ VARIANTS = ['iterations', 'epochs', 'workers', 'ema', 'bf16 and accumulation', '
 
 
 @pytest.mark.parametrize('name', VARIANTS)
+@pytest.mark.usefixtures('on_cpu')
 def test_the_losses_are_those_of_an_uninterrupted_run(toy_config, train, name):
     config = variant(toy_config, name)
     interrupted, before = train(config, 'interrupted', crash_at=8)

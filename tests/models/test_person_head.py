@@ -61,3 +61,14 @@ def test_samples_without_boxes_or_people_are_fine(samples):
     sum(losses.values()).backward()
     assert all(torch.isfinite(v) for v in losses.values()) and torch.isfinite(output.grad).all()
     assert 'gt_boxes' in samples[0] or (output.grad[0] == 0).all()  # unknown is not nobody
+
+
+def test_many_samples_at_once_have_the_losses_of_each():
+    head, output = PersonHead(8), torch.randn(4, 5, 16, 12, generator=torch.Generator().manual_seed(0))
+    rows = [sample(BOXES), sample(torch.zeros(0, 4)), sample(), sample(BOXES[:1] + 3)]
+    together = head.loss(output, rows)
+    each = [head.loss(output[i : i + 1], [row]) for i, row in enumerate(rows)]
+    for name, people in (('loss_centre', (2, 1, 0, 1)), ('loss_size', (2, 1, 0, 1))):
+        # A loss is a sum over the people of a batch, of whom it takes there to be one at least.
+        total = sum(loss[name] * number for loss, number in zip(each, people, strict=True))
+        torch.testing.assert_close(together[name], total / 3, rtol=1e-5, atol=1e-6)

@@ -62,21 +62,26 @@ class PersonHead(DeconvHead):
         size = output.shape[-2:]
         chosen = self.labelled(samples, 'gt_boxes')
         output = take(output, chosen)
-        heat = output[:, 0].new_zeros(output[:, 0].shape)
-        number, loss_size = 0, self.no_loss(output)
-        place = torch.arange(size[0] * size[1], device=output.device)
-        ys, xs = place // size[1], place % size[1]
-        for row, i in enumerate(chosen):
-            share = samples[i].gt_boxes.to(output) / constants([*samples[i].img_shape[::-1]] * 2, output)
-            if not len(share):
-                continue
-            heat[row], owner = centre_maps(share, size).max(0)
-            owner = owner.flatten()
+        numbers = [len(samples[i].gt_boxes) for i in chosen]
+        number, most = sum(numbers), max(numbers, default=0)
+        heat, loss_size = output[:, 0].new_zeros(output[:, 0].shape), self.no_loss(output)
+        if most:
+            # The boxes of all samples at once, (B, most, 4); what fills the rows is infinite.
+            share = torch.stack([F.pad(samples[i].gt_boxes.to(output), (0, 0, 0, most - n), value=torch.inf)
+                                 for i, n in zip(chosen, numbers, strict=True)])  # fmt: skip
+            real = share[..., 0].isfinite()
+            sides = constants([*samples[chosen[0]].img_shape[::-1]] * 2, output)
+            share = torch.where(real[..., None], share, 0) / sides
+            heat, owner = (centre_maps(share, size) * real[..., None, None]).max(1)
+            owner = owner.flatten(1)
             # All pixels, most of weight 0: to list those near a centre, the host would wait for the device.
-            weight = heat[row].flatten() * (heat[row].flatten() > 0.3)
-            weight = weight / weight.new_zeros(len(share)).index_add(0, owner, weight).clamp(min=1e-6)[owner]
-            error = 1 - giou(self._boxes(output[row, 1:].flatten(1).T, xs, ys, size), share[owner])
-            number, loss_size = number + len(share), loss_size + (weight * error).sum()
+            weight = heat.flatten(1) * (heat.flatten(1) > 0.3)
+            sums = weight.new_zeros(real.shape).scatter_add(1, owner, weight)
+            weight = weight / sums.clamp(min=1e-6).gather(1, owner)
+            place = torch.arange(size[0] * size[1], device=output.device)
+            boxes = self._boxes(output[:, 1:].flatten(2).mT, place % size[1], place // size[1], size)
+            error = 1 - giou(boxes, share.gather(1, owner[..., None].expand(-1, -1, 4)))
+            loss_size = loss_size + (weight * error).sum()
         count = balanced_count(constants([number], output)[0])
         probability = output[:, 0].sigmoid().clamp(1e-4, 1 - 1e-4)
         hit = (1 - probability) ** 2 * -probability.log() * (heat == 1)
@@ -85,10 +90,10 @@ class PersonHead(DeconvHead):
 
     @staticmethod
     def _boxes(logs: torch.Tensor, xs: torch.Tensor, ys: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-        """``(N, 4)`` logarithms of distances at pixels -> boxes as shares of the input."""
+        """``(..., N, 4)`` logarithms of distances at ``N`` pixels -> boxes as shares of the input."""
         distances = 0.15 * logs.clamp(max=4).exp()  # a person is about a third of the input's size
         centre = torch.stack([(xs + 0.5) / size[1], (ys + 0.5) / size[0]], -1)
-        return torch.cat([centre - distances[:, :2], centre + distances[:, 2:]], -1)
+        return torch.cat([centre - distances[..., :2], centre + distances[..., 2:]], -1)
 
     def detect(self, output: torch.Tensor, threshold: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Peaks of the centres: of each image boxes ``(N, 4)`` as shares of the input and scores ``(N,)``, on the CPU.
@@ -115,30 +120,30 @@ class PersonHead(DeconvHead):
 
 
 def giou(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """``(N,)`` generalised intersection over union of pairs of boxes ``(N, 4)`` (Rezatofighi et al., CVPR 2019)."""
-    low, high = torch.maximum(boxes[:, :2], others[:, :2]), torch.minimum(boxes[:, 2:], others[:, 2:])
-    common = (high - low).clamp(min=0).prod(1)
-    union = sum((b[:, 2:] - b[:, :2]).clamp(min=0).prod(1) for b in (boxes, others)) - common
-    low, high = torch.minimum(boxes[:, :2], others[:, :2]), torch.maximum(boxes[:, 2:], others[:, 2:])
-    around = (high - low).clamp(min=0).prod(1).clamp(min=1e-9)
+    """``(...)`` generalised intersection over union of pairs of boxes ``(..., 4)`` (Rezatofighi et al., CVPR 2019)."""
+    low, high = torch.maximum(boxes[..., :2], others[..., :2]), torch.minimum(boxes[..., 2:], others[..., 2:])
+    common = (high - low).clamp(min=0).prod(-1)
+    union = sum((b[..., 2:] - b[..., :2]).clamp(min=0).prod(-1) for b in (boxes, others)) - common
+    low, high = torch.minimum(boxes[..., :2], others[..., :2]), torch.maximum(boxes[..., 2:], others[..., 2:])
+    around = (high - low).clamp(min=0).prod(-1).clamp(min=1e-9)
     return common / union.clamp(min=1e-9) - (around - union) / around
 
 
 def centre_maps(boxes: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """``(N, h, w)``: 1 at the pixel of a box's centre, falling off with a seventh of the box's sides as deviation.
+    """``(..., h, w)``: 1 at the pixel of a box's centre, falling off with a seventh of the box's sides as deviation.
 
     Args:
-        boxes: ``(N, 4)`` as shares of the input.
+        boxes: ``(..., 4)`` as shares of the input.
         size: ``(h, w)``.
     """
     height, width = size
     scale = constants([width, height], boxes)
-    middle = ((boxes[:, :2] + boxes[:, 2:]) / 2 * scale).floor()
+    middle = ((boxes[..., :2] + boxes[..., 2:]) / 2 * scale).floor()
     middle = torch.minimum(middle.clamp(min=0), scale - 1)
-    deviation = ((boxes[:, 2:] - boxes[:, :2]) * scale / 7).clamp(min=0.5)
+    deviation = ((boxes[..., 2:] - boxes[..., :2]) * scale / 7).clamp(min=0.5)
 
     def fall(axis: int, length: int) -> torch.Tensor:
-        distance = torch.arange(length, device=boxes.device) - middle[:, axis, None]
-        return torch.exp(-(distance**2) / (2 * deviation[:, axis, None] ** 2))
+        distance = torch.arange(length, device=boxes.device) - middle[..., axis, None]
+        return torch.exp(-(distance**2) / (2 * deviation[..., axis, None] ** 2))
 
-    return fall(1, height)[:, :, None] * fall(0, width)[:, None, :]
+    return fall(1, height)[..., :, None] * fall(0, width)[..., None, :]
