@@ -111,9 +111,7 @@ def add_inference_options(parser: argparse.ArgumentParser) -> None:
     models.add_argument(
         '--checkpoint', action='append', default=[], help='weights, one for each --model or --config, in their order'
     )
-    models.add_argument(
-        '--task', nargs='+', choices=('pose', 'seg', 'depth', 'normal'), help='run only these of the models'
-    )
+    models.add_argument('--task', nargs='+', metavar='TASK', help='run only these of the models, e.g. pose seg')
     models.add_argument('--flip-test', action=argparse.BooleanOptionalAction, help='default: as the config says')
     models.add_argument('--device', default='auto', help='cuda, mps, cpu; default: the first of these there is')
     models.add_argument('--dtype', default='auto', help='float32, bfloat16 or float16; default: what is fastest here')

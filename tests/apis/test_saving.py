@@ -12,6 +12,7 @@ from made_photos import photo
 
 from sapiens.apis import DepthMap, ImageResult, Inferencer, KeypointSet, NormalMap, open_frames, save_all
 from sapiens.apis.saving import save_result
+from sapiens.commands import options
 from sapiens.errors import UserError
 from sapiens.structures.coco import read_coco
 from sapiens.structures.coco_results import read_coco_results
@@ -218,6 +219,9 @@ def test_maps_of_a_head_of_ones_own_come_out(make_model, photos, tmp_path):
         assert np.array_equal(np.load(array)['matte'], matte)
         assert not [path for path in result.save(tmp_path / 'out', arrays=False) if path.suffix == '.npz']
     assert model.predictors[0].predict(result.image)['matte'].shape == (1, 120, 90)
+    parser = options.new_parser('Predict.')
+    options.add_inference_options(parser)
+    assert parser.parse_args(['--task', 'matte']).task == ['matte']
 
 
 def test_results_are_no_images_of_the_next_run(every, photos):
