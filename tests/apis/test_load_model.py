@@ -138,14 +138,14 @@ def test_weights_by_name_are_of_the_size_that_they_were_trained_at(tmp_path):
     network = build_without_memory(config)
     state = {name: torch.zeros(tensor.shape) for name, tensor in network.state_dict().items()}
     meta = describe_model(network)
-    for given, expected in (
-        (meta, (128, 96)),
-        ({**meta, 'img_size': (64, 64)}, (256, 192)),  # not what its position embedding says
-        ({'img_size': 5, 'patch_size': 'a', 'tasks': 3, 'vocabularies': 'b'}, (256, 192)),
+    for given, name, expected in (
+        (meta, None, (128, 96)),
+        ({**meta, 'img_size': (64, 64)}, 'seg_28_tiny', (256, 192)),  # not what its position embedding says
+        ({'img_size': 5, 'patch_size': 'a', 'tasks': 3, 'vocabularies': 'b'}, 'seg_28_tiny', (256, 192)),
+        (meta, 'seg_28_tiny', (128, 96)),
     ):
         save_weights(state, {'sapiens': given}, tmp_path / 'own.safetensors')
-        for name in ('seg_28_tiny', None):
-            predictor = Inferencer(name, tmp_path / 'own.safetensors', device='cpu').predictors[0]
-            assert tuple(predictor.input_size) == tuple(predictor.model.backbone.img_size) == expected
+        predictor = Inferencer(name, tmp_path / 'own.safetensors', device='cpu').predictors[0]
+        assert tuple(predictor.input_size) == tuple(predictor.model.backbone.img_size) == expected
     predictor = Inferencer(str(find_config('seg_28_tiny')), tmp_path / 'own.safetensors', device='cpu').predictors[0]
     assert tuple(predictor.input_size) == (256, 192), 'a config that is given says the size'
