@@ -125,21 +125,14 @@ def add_inference_options(parser: argparse.ArgumentParser) -> None:
         'transformers[:NAME], mmdet:CONFIG,CHECKPOINT, ultralytics[:FILE]',
     )
     persons.add_argument(
-        '--bbox', action='append', type=parse_box, metavar='X1,Y1,X2,Y2', help='a person; may be given several times'
+        '--bbox',
+        action='append',
+        type=lambda text: text.split(','),
+        metavar='X1,Y1,X2,Y2',
+        help='a person; may be given several times',
     )
     persons.add_argument('--per-person', action='store_true', help='run dense models on each person, then paste')
     persons.add_argument('--threshold', type=float, default=0.3, help='keypoints with a lower score are not drawn')
-
-
-def parse_box(text: str) -> list[float]:
-    """``'10,20,200,400'`` -> four numbers."""
-    try:
-        box = [float(part) for part in text.split(',')]
-    except ValueError:
-        box = []
-    if len(box) != 4 or box[2] <= box[0] or box[3] <= box[1]:
-        raise argparse.ArgumentTypeError(f"'{text}' is not x1,y1,x2,y2 with x2 > x1 and y2 > y1")
-    return box
 
 
 def add_video_options(parser: argparse.ArgumentParser) -> None:

@@ -117,13 +117,7 @@ class CheckpointRunner(Runner):
         set_whole_weights(self.bare_model, checkpoint['state_dict'])
         return checkpoint
 
-    def resume(
-        self,
-        filename: str | None = None,
-        resume_optimizer: bool = True,
-        resume_param_scheduler: bool = True,
-        **_: Any,
-    ) -> None:
+    def resume(self, filename: str | None = None) -> None:
         """Continue an interrupted run. The main process alone reads, on the CPU; every process must call it.
 
         Args:
@@ -150,28 +144,25 @@ class CheckpointRunner(Runner):
             loop._epoch, loop._iter = meta['epoch'], meta['iter']
         self._resume_seed(meta.get('seed'))
         restore_message_hub(self.message_hub, checkpoint.get('message_hub', {}))
-        if resume_optimizer:
-            self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+        self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
         if checkpoint.get('in_parts'):
-            self._read_parts(checkpoint, resume_optimizer)
-        elif resume_optimizer:
+            self._read_parts(checkpoint)
+        else:
             state, names = checkpoint.get('optimizer'), checkpoint.get('optimizer_names')
             set_whole_optimizer(self.optim_wrapper, self.bare_model, state, names)
-        if resume_param_scheduler and 'param_schedulers' in checkpoint and self.param_schedulers is not None:
+        if 'param_schedulers' in checkpoint and self.param_schedulers is not None:
             self._resume_schedules(checkpoint['param_schedulers'])
         self._has_loaded = True
         self.logger.info(f'Resumed {checkpoint["path"]} at epoch {self.epoch}, iteration {self.iter}')
 
-    def _read_parts(self, checkpoint: dict, resume_optimizer: bool) -> None:
+    def _read_parts(self, checkpoint: dict) -> None:
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         averages = [hook for hook in self.hooks if isinstance(hook, EMAHook)]
         for hook in averages:
             hook.before_train(self)
-        wrapper = self.optim_wrapper if resume_optimizer else None
-        average = averages[0].average if averages else None
-        read_shards(Path(checkpoint['path']), self.bare_model, wrapper and wrapper.optimizer, average)
-        if wrapper:
-            set_optimizer_settings(wrapper, self.bare_model, checkpoint['optimizer'], checkpoint['optimizer_names'])
+        average, wrapper = averages[0].average if averages else None, self.optim_wrapper
+        read_shards(Path(checkpoint['path']), self.bare_model, wrapper.optimizer, average)
+        set_optimizer_settings(wrapper, self.bare_model, checkpoint['optimizer'], checkpoint['optimizer_names'])
 
     def _resume_seed(self, seed: int | None) -> None:
         if seed is None or seed == self.seed:

@@ -108,13 +108,12 @@ def read_plain(folder: Path) -> dict[str, Any]:
     return load_plain(folder / _PLAIN)
 
 
-def read_shards(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, average: dict | None) -> None:
+def read_shards(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: dict | None) -> None:
     """Fill a model, its optimiser and its moving average, sharded in whatever way; every process must call it.
 
     Args:
         folder: The checkpoint.
         model: Of the same config.
-        optimizer: None: leave it alone.
         average: Name -> tensor, filled in place; None: there is none.
 
     Raises:
@@ -130,16 +129,13 @@ def read_shards(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
         # As in files: `state_dict` is the average, and the weights that were trained are the other one.
         mine = {name: average[name] if average else torch.empty_like(value) for name, value in weights.items()}
         tensors = {'state_dict': mine, 'ema_state_dict': {f'module.{name}': value for name, value in weights.items()}}
-    state = None
-    if optimizer is not None:
-        state = get_optimizer_state_dict(model, optimizer)
-        tensors['optimizer'] = state['state']
+    state = get_optimizer_state_dict(model, optimizer)
+    tensors['optimizer'] = state['state']
     missing = sorted(f'state_dict.{name}' for name in weights if f'state_dict.{name}' not in known)
     if missing:
         raise CheckpointError(f'{folder}: is for another model: {missing[0].partition(".")[2]} is not in it')
     _load(tensors, reader, folder, no_dist=not dist.is_initialized())
-    if optimizer is not None and state is not None:
-        set_optimizer_state_dict(model, optimizer, state)
+    set_optimizer_state_dict(model, optimizer, state)
 
 
 def read_whole(folder: Path) -> tuple[dict[str, torch.Tensor], dict]:

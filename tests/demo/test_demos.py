@@ -156,9 +156,9 @@ def test_model_name_without_weights(run, image, monkeypatch):
     assert code == 1 and "model 'normal_1b': there is no sapiens_1b_normal" in err
 
 
-def test_wrong_box_is_a_usage_error(run, image):
+def test_a_wrong_box_is_one_line(run, image):
     code, _, err = run('image_demo.py', image, '--bbox', '9,9,3,3')
-    assert code == 2 and "'9,9,3,3' is not x1,y1,x2,y2" in err
+    assert code == 1 and 'a box is x1,y1,x2,y2 with x2 > x1 and y2 > y1, not [[9.0, 9.0, 3.0, 3.0]]' in err
 
 
 # ---------------------------------------------------------------- MAE
