@@ -30,6 +30,7 @@ _INTERPOLATION = {'linear': cv2.INTER_LINEAR, 'area': cv2.INTER_AREA, 'cubic': c
 
 
 @TRANSFORMS.register_module()
+@accept(flip_ratio=('prob',))
 class RandomFlip(BaseTransform):
     """Mirror left to right: pixels, points and vectors move, left and right parts and points exchange names.
 
