@@ -1,7 +1,7 @@
-# Where people are in a whole photograph, 256 x 256 (H x W): the detector that ships, 3 M parameters, see
+# Where people are in a whole photograph, 384 x 384 (H x W): the detector that ships, 3 M parameters, see
 # docs/model_zoo.md.
 _base_ = ['../_base_/zoo_runtime.py', '../_base_/datasets/zoo_crowds.py']
-input_size = (256, 256)
+input_size = (384, 384)
 model = dict(
     type='HumanEstimator',
     data_preprocessor=dict(type='HumanDataPreprocessor'),

@@ -2,7 +2,8 @@
 # Train the detector of people on data/zoo and export it. Usage: BACKGROUNDS=FOLDER tools/zoo/detector.sh [MINUTES]
 # BACKGROUNDS is a folder of photographs without people. After tools/zoo/train.sh with PEOPLE, half of the time sees
 # people of photographs too. Run it again to go on after an interruption.
-# PYTHON (python), ZOO (data/zoo), WORK (work_dirs/zoo) and FROM (the model whose first layers it begins with) may be set.
+# PYTHON (python), ZOO (data/zoo), WORK (work_dirs/zoo), for a GPU BATCH and WORKERS, and FROM (the model whose first layers it
+# begins with) may be set.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-python} ZOO=${ZOO:-data/zoo} WORK=${WORK:-work_dirs/zoo} CONFIG=configs/detection/sapiens_tiny_persons.py

@@ -2,7 +2,8 @@
 # Train a small model of all tasks on data/zoo and export it. Usage: tools/zoo/train.sh [MINUTES] [tiny|small]
 # The first parts of the time see smaller pictures. Run it again to go on after an interruption.
 # Then: tools/zoo/evaluate.sh. To go on from weights with more data: FROM=weights.safetensors tools/zoo/train.sh ...
-# PYTHON (python), ZOO (data/zoo), WORK (work_dirs/zoo), PROCESSES (1), BACKGROUNDS (a folder of photographs without
+# PYTHON (python), ZOO (data/zoo), WORK (work_dirs/zoo), PROCESSES (1), for a GPU BATCH, WORKERS and, with FROM, RATE
+# (the batch's size, processes that read, the learning rate to begin with), BACKGROUNDS (a folder of photographs without
 # people) and, for a last stage of tiny with photographs among the renders, PEOPLE (COCO annotations with outlines), IMAGES
 # (their folder) and FRAMES (a folder of frames of one person each) may be set.
 set -euo pipefail
@@ -10,7 +11,7 @@ cd "$(dirname "$0")/../.."
 MINUTES=${1:-240} SIZE=${2:-tiny}
 PYTHON=${PYTHON:-python} ZOO=${ZOO:-data/zoo} WORK=${WORK:-work_dirs/zoo}
 export PYTHON
-[ -z "${PEOPLE:-}" ] || [ -n "${IMAGES:-}" ] && [ "$SIZE" = tiny ] || { sed -n 2,7p "$0"; exit 2; }
+[ -z "${PEOPLE:-}" ] || [ -n "${IMAGES:-}" ] && [ "$SIZE" = tiny ] || { sed -n 2,8p "$0"; exit 2; }
 
 . tools/zoo/stage.sh
 
@@ -18,7 +19,7 @@ MAIN=configs/multitask/sapiens_${SIZE}_4tasks.py DATA=train_dataloader.dataset D
 VAL=val_dataloader.dataset.data_root=$ZOO/val/
 mapfile -t STAGES < <(ls "${MAIN%.py}"_*x*.py | sort -V)
 STAGES+=("$MAIN")
-PART=$((MINUTES / (${#STAGES[@]} + ${PEOPLE:+1}+0))) RATE=${FROM:+1e-3}
+PART=$((MINUTES / (${#STAGES[@]} + ${PEOPLE:+1}+0))) RATE=${RATE:-${FROM:+1e-3}}
 for config in "${STAGES[@]}"; do
     name=$(basename "$config" .py)
     stage "$WORK/$name" "$config" "$PART" $DATA $VAL ${DONE:+load_from="$DONE"} ${RATE:+optim_wrapper.optimizer.lr="$RATE"} \

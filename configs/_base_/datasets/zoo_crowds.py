@@ -8,7 +8,7 @@ after = [
     dict(type='RandomCamera', low_resolution_prob=0.15, low_resolution=(1.2, 2.5)),
     dict(type='PackHumanInputs'),
 ]
-train_pipeline = [dict(type='ComposeCrowd', height=(0.15, 1.0)), *after]
+train_pipeline = [dict(type='ComposeCrowd'), *after]
 # Of people of photographs, who are few: half of the pictures are what was photographed.
-photo_pipeline = [dict(type='ComposeCrowd', height=(0.15, 1.0), whole_prob=0.5, cut_prob=0.5), *after]
+photo_pipeline = [dict(type='ComposeCrowd', whole_prob=0.5, cut_prob=0.5), *after]
 train_dataloader = dict(batch_size=16, dataset=dict(labels=['parts'], pipeline=train_pipeline))
