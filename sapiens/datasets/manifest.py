@@ -8,7 +8,9 @@ folders with the same vocabularies and units. `manifest_writer` writes what is r
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ from ..utils.file_names import find_file
 from ..utils.json_files import parse_json
 from .image_files import IMAGE_EXTENSIONS
 from .storage import list_lines, list_tar, read_bytes, readable_name
+
+# The extra [fast]; not by an import statement, whose type would depend on what is installed.
+orjson: Any = importlib.import_module('orjson') if importlib.util.find_spec('orjson') else None
 
 FORMAT = 'sapiens-manifest/1'
 LABELS = ('parts', 'depth', 'normals', 'mask', 'instances')
@@ -101,7 +106,7 @@ class Manifest:
             if wrong:
                 raise UserError(f'{name}: "{wrong[0]}" must be the path of a file; mend the line')
             files = {kind: find_file(str(self.folder), file) for kind, file in files.items()}
-            sample_id = fields.get('id', Path(fields['image']).stem)
+            sample_id = fields['id'] if 'id' in fields else Path(fields['image']).stem
             yield {'id': sample_id, 'record': reference, 'files': files, 'fields': fields}
 
     def _from_shard(self, path: Path, parse: bool) -> Iterator[dict[str, Any]]:
@@ -155,7 +160,12 @@ def _object(data: bytes, name: str) -> dict[str, Any]:
 
 def parse_record(data: bytes, name: str) -> dict[str, Any]:
     """A sample's record, with ``persons`` that are a list of objects."""
-    record = _object(data, name)
+    record: Any = None
+    if orjson:
+        with suppress(ValueError):  # `parse_json` says what is wrong, or takes it
+            record = orjson.loads(data)
+    if not isinstance(record, dict) or isinstance(record.get('id'), float):  # an id beyond 64 bits was rounded
+        record = _object(data, name)
     persons = record.get('persons') or []
     if not isinstance(persons, list) or not all(isinstance(person, dict) for person in persons):
         raise UserError(f'{name}: "persons" must be a list of {{...}}; mend the line')

@@ -9,12 +9,15 @@ import os
 import re
 import warnings
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 from mmengine.config import Config
+from mmengine.config import config as mmengine_config
 from mmengine.config.utils import MODULE2PACKAGE, ConfigParsingError
+from yapf.yapflib.yapf_api import FormatCode
 
 from ..errors import UserError
 from ..utils.shipped import find_config_file, shipped_configs, shipped_root
@@ -22,6 +25,17 @@ from .complete import RUNNER_KEYS, complete_config
 
 # `_base_ = 'sapiens::pose/sapiens_1b_308kpt.py'` in a config of the user's inherits ours, wherever it is installed.
 MODULE2PACKAGE.setdefault('sapiens', 'sapiens')
+
+
+@lru_cache(maxsize=8)
+def _formatted(code: str, *options: tuple[str, Any]) -> Any:
+    return FormatCode(code, **{key: dict(value) if key == 'style_config' else value for key, value in options})
+
+
+# A runner writes its config five times as it starts, and into each checkpoint; to format one takes seconds.
+mmengine_config.FormatCode = lambda code, style_config, **options: _formatted(
+    code, ('style_config', tuple(style_config.items())), *options.items()
+)
 
 
 class ConfigError(UserError):

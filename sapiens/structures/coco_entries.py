@@ -190,14 +190,14 @@ def read_keypoints(entry: dict[str, Any], count: int, where: str) -> np.ndarray 
 def clean_keypoints(points: np.ndarray, valid: dict[str, bool], notes: Notes, where: Hashable) -> np.ndarray:
     """``(K, 3)`` float32 with v of 0, 1 or 2; points that are no numbers or invalid are not labelled."""
     labelled = points[:, 2] > 0
-    broken = labelled & ~(np.abs(points[:, :2]) < FAR).all(-1)
-    if broken.any():
+    near = (np.abs(points[:, 0]) < FAR) & (np.abs(points[:, 1]) < FAR)
+    if (labelled & ~near).any():
         notes.add('persons with keypoints that are not finite, taken as unlabelled', where)
     # Some tools write confidences for v: anything above 0 is labelled.
-    points[:, 2] = np.where(labelled & ~broken, np.where(points[:, 2] > 1, 2, 1), 0)
+    points[:, 2] = np.where(labelled & near, np.where(points[:, 2] > 1, 2, 1), 0)
     if len(points) == 133:
         for name, (start, end) in WHOLEBODY_FIELDS.items():
             if not valid.get(name, True):
                 points[start:end, 2] = 0
-    points[~(np.abs(points[:, :2]) < FAR).all(-1), :2] = 0
+    points[~near, :2] = 0
     return points.astype(np.float32)

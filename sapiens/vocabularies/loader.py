@@ -125,7 +125,7 @@ def load_vocabulary(name: str | Path | KeypointVocabulary | PartVocabulary) -> K
             f"unknown vocabulary '{text}': {hint}known are {', '.join(available_vocabularies())}, "
             'or give the path of a .json file'
         )
-    return _load_file(str(_FOLDER / f'{text}.json'))
+    return _load_file(os.path.join(_FOLDER, f'{text}.json'))
 
 
 def load_keypoints(name: str | Path | KeypointVocabulary | PartVocabulary) -> KeypointVocabulary:

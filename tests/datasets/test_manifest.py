@@ -261,3 +261,18 @@ def test_shards_are_those_of_webdataset(tmp_path):
     assert [sorted(e['files']) for e in entries] == [['depth', 'image']] * 2
     back = lf.decode_depth(read_bytes(entries[1]['files']['depth']), '')
     np.testing.assert_allclose(back, samples['b']['depth'], atol=0.000501)
+
+
+@pytest.mark.parametrize('parser', ['orjson', 'json'])
+def test_a_record_is_the_same_by_either_parser(parser, monkeypatch):
+    if parser == 'json':
+        monkeypatch.setattr(m, 'orjson', None)
+    elif m.orjson is None:
+        pytest.skip('needs the extra [fast]')
+    read = m.parse_record
+    assert read(b'{"id": 123456789012345678901, "persons": null}', 'a')['id'] == 123456789012345678901
+    assert read('\ufeff{"id": "\u00e9"}'.encode('utf-16'), 'a') == {'id': '\u00e9', 'persons': []}
+    assert np.isnan(read(b'{"persons": [{"bbox": [NaN]}]}', 'a')['persons'][0]['bbox'][0])
+    for broken in (b'{"id": 1.5}', b'[]', b'', b'{"id": 1', b'{"persons": [1]}', b'\xff{}'):
+        with pytest.raises(UserError, match='^a: '):
+            read(broken, 'a')

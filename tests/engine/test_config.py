@@ -2,7 +2,9 @@
 """Reading configs: what a file may do, and what is said when it is wrong."""
 
 import pytest
+from mmengine.config import Config
 
+from sapiens.engine import config as config_module
 from sapiens.engine.config import ConfigError, load_config
 
 EVIL = [
@@ -114,3 +116,12 @@ def test_an_imported_class_is_a_type(tmp_path, base):
     path.write_text(f'_base_ = {base}\nfrom torch import nn\nmodel = dict(neck=dict(act=nn.ReLU))\n')
     with pytest.raises(ConfigError, match=r'child.py: model.neck.act = .*ReLU.*: a config holds plain values'):
         load_config(path)
+
+
+def test_a_config_is_formatted_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(config_module, 'FormatCode', lambda code, **_: calls.append(code) or (code, True))
+    config = Config(dict(a_key_of_this_test=1))
+    assert config.pretty_text == config.copy().pretty_text == calls[0]
+    config.a_key_of_this_test = 2
+    assert config.pretty_text != calls[0] and len(calls) == 2
