@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..deploy.runner import is_exported, open_exported
 from ..engine.checkpoint import CoverageReport, fit_state_dict, read_checkpoint
-from ..engine.complete import complete_config
+from ..engine.complete import complete_config, heads_of
 from ..engine.config import load_config
 from ..engine.hub import SHIPPED, SUFFIXES, parse_reference, resolve_weights, weight_folders, weights_at_hand
 from ..engine.layouts import Layout, noted_size, recognise
@@ -276,5 +276,5 @@ def test_dataset(config: Any) -> dict:
 
 def _set_size(config: Config, size: tuple[int, int]) -> None:
     config.model.backbone.img_size = test_dataset(config)['input_size'] = size
-    for head in (config.model.get('heads') or {}).values():
+    for head in heads_of(config).values():
         (head.get('codec') or {}).pop('input_size', None)

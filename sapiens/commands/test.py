@@ -40,6 +40,7 @@ def main() -> None:
     from mmengine.dist import is_main_process
 
     from ..engine import cli
+    from ..engine.complete import heads_of
     from ..engine.files import check_file
     from ..engine.hub import resolve_weights
     from ..engine.unpickle import to_plain
@@ -61,7 +62,7 @@ def main() -> None:
         config[key] = None
     config.test_evaluator = evaluator_for_test(config.test_evaluator, args.out, args.bootstrap, args.show_worst)
     saved = any(metric['type'] == 'SavePredictions' for metric in config.test_evaluator)
-    own = {*(config.model.get('heads') or ())} - {'pose', *FIELDS}
+    own = {*heads_of(config)} - {'pose', *FIELDS}
     # Predictions of metrics and heads that are not ours are kept as arrays.
     arrays = str(Path(args.out) / 'predictions') if args.out and (own or not saved) else None
     hook = dict(type='ResultHook', out_dir=arrays, show_dir=args.show_dir)

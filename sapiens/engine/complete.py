@@ -41,9 +41,8 @@ _VALUES: dict[str, tuple[tuple[type, ...], str]] = {
                        'train_dataloader.batch_size val_dataloader.batch_size test_dataloader.batch_size '
                        'train_dataloader.num_workers val_dataloader.num_workers test_dataloader.num_workers'),
     'a name or a list of names': ((str, PurePath, list, tuple), 'load_skip vocabulary'),
-    '(H, W), two whole numbers of pixels': ((list, tuple), 'input_size'),
 }  # fmt: skip
-RUNNER_KEYS = {key for _, keys in _VALUES.values() for key in keys.split() if '.' not in key}
+RUNNER_KEYS = {'input_size', *(key for _, keys in _VALUES.values() for key in keys.split() if '.' not in key)}
 """What a runner understands beside the keys that a config already has."""
 
 
@@ -66,15 +65,16 @@ def complete_config(config: Config) -> Config:
     loaders = [config.get(f'{phase}_dataloader') for phase in ('train', 'val', 'test')]
     datasets = [leaf for loader in loaders if loader for leaf in _leaves(loader.get('dataset'))]
     backbone = (config.get('model') or {}).get('backbone')
-    if config.get('input_size') is not None:
-        size = tuple(config.input_size)
-        if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-            raise UserError(f'input_size = {config.input_size!r}: give (H, W), two whole numbers of pixels')
-        for dataset in datasets:
-            if _takes(DATASETS, dataset, 'input_size'):
-                dataset.setdefault('input_size', size)
-        if isinstance(backbone, dict) and _takes(MODELS, backbone, 'img_size'):
-            backbone.setdefault('img_size', size)
+    size = config.get('input_size')
+    takers = [(dataset, 'input_size') for dataset in datasets if _takes(DATASETS, dataset, 'input_size')]
+    if isinstance(backbone, dict) and _takes(MODELS, backbone, 'img_size'):
+        takers.append((backbone, 'img_size'))
+    if size is not None and takers:
+        sides = size if isinstance(size, (list, tuple)) else ()
+        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+            raise UserError(f'input_size = {size!r}: give (H, W), two whole numbers of pixels')
+        for part, name in takers:
+            part.setdefault(name, tuple(size))
     _fill_vocabularies(config, datasets)
     for phase in ('val', 'test'):
         _fill_annotations(config.get(f'{phase}_evaluator'), config.get(f'{phase}_dataloader'))
@@ -115,8 +115,12 @@ def _check_kinds(config: Config) -> None:
         if config.get(key, key) is None:
             del config._cfg_dict[key]
     config.setdefault('default_scope', 'sapiens')
+    model = config.get('model')
+    ours = isinstance(model, dict) and getattr(_class(MODELS, model), '__module__', '').startswith('sapiens.')
     for wanted, (kinds, keys) in _VALUES.items():
         for key in keys.split():
+            if key.startswith('model.') and not ours:  # another model may mean something else by them
+                continue
             value: Any = config
             for name in key.split('.'):
                 value = value.get(name) if isinstance(value, (Config, dict)) else None
@@ -149,7 +153,7 @@ def _copy_validation(config: Config) -> None:
 
 
 def _leave_out_tasks(config: Config) -> None:
-    heads = (config.get('model') or {}).get('heads') or {}
+    heads = heads_of(config)
     unwanted = [task for task, head in heads.items() if head is None]
     if unwanted and len(unwanted) == len(heads):
         raise UserError('model.heads: every task is None; leave one in')
@@ -158,6 +162,12 @@ def _leave_out_tasks(config: Config) -> None:
         for name in ('val_evaluator', 'test_evaluator'):
             if isinstance(config.get(name), list):
                 config[name] = [m for m in config[name] if getattr(_class(METRICS, m), 'task', '') != task]
+
+
+def heads_of(config: Config) -> dict:
+    """Task -> config of its head; empty for a model that has none by such names."""
+    heads = (config.get('model') or {}).get('heads')
+    return heads if isinstance(heads, dict) else {}
 
 
 def _fill_annotations(evaluator: Any, loader: Any) -> None:
@@ -171,14 +181,13 @@ def _fill_vocabularies(config: Config, datasets: list[dict]) -> None:
     names = config.get('vocabulary')
     if not names:
         return
-    model = config.get('model') or {}
     metrics = [m for phase in ('val', 'test') for m in _metrics(config.get(f'{phase}_evaluator'))]
     for name in [names] if isinstance(names, (str, Path)) else names:
         kind = load_vocabulary(name).kind
         for dataset in datasets:
             if _takes(DATASETS, dataset, _KINDS[kind]):
                 dataset.setdefault(_KINDS[kind], name)
-        for registry, parts in ((MODELS, (model.get('heads') or {}).values()), (METRICS, metrics)):
+        for registry, parts in ((MODELS, heads_of(config).values()), (METRICS, metrics)):
             for part in parts:
                 parameter = _takes(registry, part, 'vocabulary')
                 # The annotation says which kind: `KeypointVocabulary` or `PartVocabulary`.

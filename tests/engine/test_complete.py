@@ -1,6 +1,7 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """What a config says once; parts that disagree; what training starts from."""
 
+import copy
 import json
 
 import pytest
@@ -82,6 +83,12 @@ def test_the_input_size_stands_once(tmp_path):
 def test_an_input_size_that_is_none_is_named(tmp_path, size):
     with pytest.raises(UserError, match=r'input_size = .*: give \(H, W\), two whole numbers of pixels'):
         derived(tmp_path, base('pose/sapiens_tiny_17kpt.py'), f'input_size = {size!r}')
+
+
+def test_words_that_mean_something_else_to_other_models_stay():
+    foreign = dict(type='mmdet.SingleStageDetector', backbone='vgg16', heads=[dict(type='mmdet.SSDHead')])
+    config = dict(model=foreign, input_size=300, vocabulary='coco17')
+    assert complete_config(Config(copy.deepcopy(config))).model == foreign
 
 
 def test_testing_is_validation_but_for_what_it_says(tmp_path):

@@ -79,8 +79,13 @@ def test_a_module_that_is_not_found_is_named(tmp_path, line, message):
     [
         *('load_from = 5', 'resume = "a.pth"', 'work_dir = [1]', 'custom_hooks = 5', "custom_hooks = {'type': 'A'}"),
         *('train_cfg = 100', 'model = "1b"', 'train_dataloader = [{}]', 'test_dataloader = 1.5', 'vocabulary = 17'),
-        *('optim_wrapper = "AdamW"', 'model = {"heads": [1]}', 'model = {"backbone": "SapiensViT"}', 'randomness = 0'),
-        *('val_evaluator = "PCK"', 'precision = {"a": 1}', 'fsdp = "yes"', 'default_scope = True', 'input_size = 128'),
+        *(
+            'optim_wrapper = "AdamW"',
+            'model = {"type": "HumanEstimator", "heads": [1]}',
+            'model = {"type": "HumanEstimator", "backbone": "SapiensViT"}',
+            'randomness = 0',
+        ),
+        *('val_evaluator = "PCK"', 'precision = {"a": 1}', 'fsdp = "yes"', 'default_scope = True'),
         *('log_processor = {"window_size": "a"}', 'default_hooks = {"checkpoint": {"interval": "a"}}'),
         *('train_dataloader = {"num_workers": 1.5}', 'randomness = {"seed": "a"}'),
     ],
