@@ -146,7 +146,7 @@ def explain_config_error(error: Exception) -> str | None:
         return None
     last = builders[-1]
     configs = (c for f in frames for c in (f.f_locals.get('cfg'), getattr(f.f_locals.get('self'), 'cfg', None)))
-    config = next((c.filename for c in configs if type(c).__name__ == 'Config' and c.filename), 'config')
+    config = next((c.filename for c in configs if c and type(c).__name__ == 'Config' and c.filename), 'config')
     if isinstance(error, KeyError) and 'must contain the key "type"' in str(error):
         return (
             f"{config}: a {last.f_locals['registry'].name} needs a 'type', this has none: {dict(last.f_locals['cfg'])}"
