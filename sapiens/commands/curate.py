@@ -30,8 +30,6 @@ def main() -> None:
     args = parser.parse_args()
     from ..curation.curate import curate
     from ..engine.config import load_config
-    from ..utils.files import only_writer
 
     config = load_config(args.config, args.cfg_options)
-    with only_writer(args.out):
-        curate(config.to_dict(), args.source, args.out, args.address, args.num_cpus, args.store_mb)
+    curate(config.to_dict(), args.source, args.out, args.address, args.num_cpus, args.store_mb)

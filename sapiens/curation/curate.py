@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from ..errors import UserError
-from ..utils.files import write_atomic
+from ..utils.files import only_writer, write_atomic
 from .cluster import Cluster, plain_errors
 from .duplicates import find_duplicates
 from .packing import run_packing
@@ -43,33 +43,35 @@ def curate(
         ``images``, ``kept``, ``shards`` and ``lost``.
 
     Raises:
-        UserError: A wrong config, source or folder, a model that cannot be had, a cluster that is too small.
+        UserError: A wrong config, source or folder, one that another process works in, a model that cannot be had, a
+            cluster that is too small.
     """
     if 'stages' not in config:
         raise UserError('config: has no stages; see configs/curation/humans.py')
     config = {**config, 'stages': {name: part for name, part in config['stages'].items() if part is not None}}
     stages, console, out = build_stages(config), Console(), Path(out).resolve()
     need('ray.data'), need('pyarrow')
-    asked = json.loads(json.dumps({name: scoring_of(part) for name, part in config['stages'].items()}, default=str))
-    _same_scores(out / 'scores' / 'stages.json', asked)
-    listed = write_list(source, out / 'list', config.get('part_size', 1_000_000), config.get('block', 1000))
-    console.print(f'{source}: {listed["images"]} images in {len(listed["parts"])} parts')
-    parts = listed['parts']
-    cluster = Cluster(stages, address, num_cpus, store_mb, console)
-    try:
-        with plain_errors():
-            run_scoring(config, cluster, out, parts)
-            searched = {k: v for k, v in config.get('duplicates', {}).items() if not k.startswith(('max_', 'min_'))}
-            if _changed(out / 'pairs.json', searched):
-                find_duplicates(out, len(parts), config, cluster)
-                write_atomic(out / 'pairs.json', json.dumps(searched))
-            result = run_packing(config, cluster, out, parts)
-    finally:
-        cluster.close()
-    page = write_report(stages, source, out, parts, result['lost'])
-    kept = f'{result["kept"]} of {listed["images"]} images kept, in {result["shards"]} shards'
-    console.print(f'{out}: {kept}; the report is {page}')
-    return {'images': listed['images'], **result}
+    with only_writer(out):
+        asked = json.loads(json.dumps({name: scoring_of(part) for name, part in config['stages'].items()}, default=str))
+        _same_scores(out / 'scores' / 'stages.json', asked)
+        listed = write_list(source, out / 'list', config.get('part_size', 1_000_000), config.get('block', 1000))
+        console.print(f'{source}: {listed["images"]} images in {len(listed["parts"])} parts')
+        parts = listed['parts']
+        cluster = Cluster(stages, address, num_cpus, store_mb, console)
+        try:
+            with plain_errors():
+                run_scoring(config, cluster, out, parts)
+                searched = {k: v for k, v in config.get('duplicates', {}).items() if not k.startswith(('max_', 'min_'))}
+                if _changed(out / 'pairs.json', searched):
+                    find_duplicates(out, len(parts), config, cluster)
+                    write_atomic(out / 'pairs.json', json.dumps(searched))
+                result = run_packing(config, cluster, out, parts)
+        finally:
+            cluster.close()
+        page = write_report(stages, source, out, parts, result['lost'])
+        kept = f'{result["kept"]} of {listed["images"]} images kept, in {result["shards"]} shards'
+        console.print(f'{out}: {kept}; the report is {page}')
+        return {'images': listed['images'], **result}
 
 
 def scoring_of(stage: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,14 +85,17 @@ def only_writer(folder: str | Path) -> Iterator[None]:
     Raises:
         UserError: Another process is at work there.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
     path = Path(folder) / '.in_use'
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, 'a+', encoding='utf-8') as file:
+    file = None
+    with contextlib.suppress(ImportError, PermissionError):  # Windows; one that another user has left there
+        import fcntl
+
+        file = open(path, 'a+', encoding='utf-8')  # noqa: SIM115
+    if file is None:
+        yield
+        return
+    with file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, this lock is not of forked workers too
         except OSError as error:

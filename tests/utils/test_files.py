@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sapiens.utils.files import replace_when_done, write_atomic
+from sapiens.utils import files
+from sapiens.utils.files import only_writer, replace_when_done, write_atomic
 
 # Each writer puts 800 kB into a process that may write files of 100 kB: to it, the disk is full.
 WRITERS = {
@@ -28,7 +29,8 @@ import torch
 from safetensors.torch import save_file
 from sapiens.engine.files import save_plain
 from sapiens.errors import run_cli
-from sapiens.utils.files import replace_when_done, write_atomic
+from sapiens.utils import files
+from sapiens.utils.files import only_writer, replace_when_done, write_atomic
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))
 writers = {writers!r}
@@ -115,3 +117,14 @@ def test_a_read_only_disk_is_named_by_the_file_itself(tmp_path, monkeypatch):
     with pytest.raises(OSError, match='Read-only') as error, replace_when_done(tmp_path / 'a') as temporary:
         refuse(temporary)
     assert error.value.filename == str(tmp_path / 'a')
+
+
+def test_a_lock_that_another_user_has_left_stops_nobody(tmp_path, monkeypatch):
+    """A folder of several people: each may write there, and none into the files of the others."""
+
+    def refuse(path, *_, **__):
+        raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+
+    monkeypatch.setattr(files, 'open', refuse, raising=False)
+    with only_writer(tmp_path / 'run'):
+        assert (tmp_path / 'run').is_dir()
