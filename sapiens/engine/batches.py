@@ -98,7 +98,7 @@ class Collate:
             self.dataset.skipped = []
         if isinstance(batch, dict):
             batch = Batch(batch)
-            batch.skipped, batch.pinned = skipped, self.pinned
+            batch.skipped, batch.pinned = tuple(skipped), self.pinned
         else:
             for index, reason in skipped:
                 print_log(f'Sample {index} skipped: {reason}', logger='current', level=logging.WARNING)

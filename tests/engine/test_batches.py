@@ -48,7 +48,7 @@ def test_a_batch_arrives_as_it_was_in_one_piece(moved):
     sent = collate(samples())
     moved.clear()
     came = send(sent)
-    assert type(came) is Batch and came.skipped == [(4, 'cut off')] and collate.dataset.skipped == []
+    assert type(came) is Batch and came.skipped == ((4, 'cut off'),) and collate.dataset.skipped == []
     assert len(moved) == 1
     for one, other in zip(sent['inputs'], came['inputs'], strict=True):
         assert torch.equal(one, other) and other.dtype == torch.uint8
