@@ -47,16 +47,8 @@ def main() -> int:
     format = args.format or {v: k for k, v in SUFFIXES.items()}.get(Path(args.out).suffix)
     if format is None:
         raise UserError(f'{args.out}: say --format, or end the name in one of {", ".join(SUFFIXES.values())}')
-    done = export(
-        load_model(args.model, args.checkpoint),
-        args.out,
-        format,
-        args.dtype,
-        args.task and tuple(args.task),
-        args.calibration,
-        args.check,
-        args.licence,
-    )
+    choices = (args.dtype, args.task and tuple(args.task), args.calibration, args.check, args.licence)
+    done = export(load_model(args.model, args.checkpoint), args.out, format, *choices)
     beside = {'openvino': done.path.with_suffix('.bin'), 'onnx': done.path.with_name(f'{done.path.name}.data')}
     files = [done.path, *(file for kind, file in beside.items() if kind == format and file.is_file())]
     sizes = [sum(f.stat().st_size for f in (file, *file.rglob('*')) if f.is_file()) for file in files]

@@ -174,9 +174,9 @@ def _check_label(kind: str, sample: dict[str, Any], facts: dict[str, Any]) -> It
         ignored = parts is not None and (parts == 255).any() and set(np.unique(parts)) <= {0, 255}
         hint = ': every labelled pixel is 255, which is ignored; label_map={255: 1} makes it class 1' if ignored else ''
         yield 'empty mask', name, f'no pixel is a person{hint}'
+    problems: Iterator[tuple[str, str]] = iter(())
     if kind == 'depth':
-        raw, scale = read_array(read_bytes(reference), name), sample.get('depth_scale', 0.001)
-        yield from ((found, name, detail) for found, detail in check_depth(raw, scale))
+        problems = check_depth(read_array(read_bytes(reference), name), sample.get('depth_scale', 0.001))
         if {'mask', 'parts', 'instances'} & set(files):
             with suppress(UserError):  # of the mask, which is reported as such
                 farther = farther_at_rim(out['depth'], LoadLabels(('mask',))(dict(sample))['mask'])
@@ -184,7 +184,7 @@ def _check_label(kind: str, sample: dict[str, Any], facts: dict[str, Any]) -> It
     if kind == 'normals':
         normals = vectors_of(read_label('normals', read_bytes(reference), name))
         problems = check_normals(normals, sample.get('normal_axes', OUR_AXES))
-        yield from ((found, name, detail) for found, detail in problems)
+    yield from ((found, name, detail) for found, detail in problems)
 
 
 def check_box(sample: dict[str, Any], size: tuple[int, int] | None) -> Iterator[tuple[str, str]]:

@@ -120,12 +120,10 @@ def build_train_dataloader(cfg: Any, seed: int, infinite: bool) -> DataLoader:
         batches = BatchSampler(sampler, batch_size, drop_last)
     else:
         batches = DATA_SAMPLERS.build(batch_sampler_cfg, default_args=dict(sampler=sampler, batch_size=batch_size))
-    collate_cfg = cfg.pop('collate_fn', dict(type='pseudo_collate'))
-    collate = collate_cfg
-    if isinstance(collate_cfg, dict):
-        collate_cfg = dict(collate_cfg)
-        kind = collate_cfg.pop('type')
-        collate = partial(FUNCTIONS.get(kind) if isinstance(kind, str) else kind, **collate_cfg)
+    collate = cfg.pop('collate_fn', dict(type='pseudo_collate'))
+    if isinstance(collate, dict):
+        kind = collate.pop('type')
+        collate = partial(FUNCTIONS.get(kind) if isinstance(kind, str) else kind, **collate)
     seeded_dataset = SeededDataset(dataset, seed)
     return DataLoader(
         dataset=seeded_dataset,

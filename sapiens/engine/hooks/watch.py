@@ -127,9 +127,7 @@ class ThroughputHook(Hook):
         """Start the clock."""
         self._last = time.perf_counter()
 
-    def after_val(self, runner: Any) -> None:
-        """Validation does not count."""
-        self._last = time.perf_counter()
+    after_val = before_train_epoch  # validation does not count
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Log the speed of this step."""
