@@ -6,6 +6,7 @@ from test_hooks import build
 
 from sapiens.engine.hooks import TimeBudgetHook
 from sapiens.engine.hooks import budget as module
+from sapiens.errors import UserError
 
 
 class Clock:
@@ -54,3 +55,11 @@ def test_iterations_may_end_first(toy_config, tmp_path):
     runner.train()
     group = runner.optim_wrapper.param_groups[0]
     assert runner.iter == 6 and group['lr'] < 0.1 * group['initial_lr']
+
+
+@pytest.mark.parametrize(
+    'wrong', [dict(minutes=0), dict(minutes=-1), dict(minutes=1, warmup=1), dict(minutes=1, interval=0)]
+)
+def test_times_that_make_no_sense_are_named(wrong):
+    with pytest.raises(UserError, match='TimeBudgetHook: minutes='):
+        TimeBudgetHook(**wrong)

@@ -6,7 +6,7 @@
 # and SCALE (1; 0.01 makes hundredths of the sets) may be set.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-PYTHON=${PYTHON:-python} ZOO=${ZOO:-data/zoo} WORKERS=${WORKERS:-$(nproc)} ASSETS=${ASSETS:-data/assets}
+PYTHON=${PYTHON:-python} ZOO=${ZOO:-data/zoo} WORKERS=${WORKERS:-$(OMP_NUM_THREADS= nproc)} ASSETS=${ASSETS:-data/assets}
 END=$(($(date +%s) + ${1:-100000} * 60))
 export OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 

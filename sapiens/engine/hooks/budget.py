@@ -11,6 +11,7 @@ import torch
 from mmengine.dist import broadcast
 from mmengine.hooks import Hook
 
+from ...errors import UserError
 from ...registry import HOOKS
 
 
@@ -26,11 +27,17 @@ class TimeBudgetHook(Hook):
         warmup: Share of the training with a linearly growing learning rate.
         final: Factor on the learning rate at the end.
         interval: Iterations between two looks at the clock.
+
+    Raises:
+        UserError: A number that makes no sense.
     """
 
     priority = 'VERY_HIGH'
 
     def __init__(self, minutes: float, warmup: float = 0.02, final: float = 0.0, interval: int = 10) -> None:
+        if not (minutes > 0 and 0 <= warmup < 1 and interval >= 1):
+            raise UserError(f'TimeBudgetHook: minutes={minutes:g}, warmup={warmup:g}, interval={interval}: minutes are '
+                            'above 0, warmup from 0 to below 1, interval at least 1')  # fmt: skip
         self.minutes, self.warmup, self.final, self.interval = minutes, warmup, final, interval
         self.spent = self.last = 0.0
 
