@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ..utils.on_device import to_numpy
+from .coco_entries import AREA_OF_BOX
 from .geometry import covered_window, to_original
 
 _MAPS = {
@@ -109,8 +110,7 @@ def _annotation(
         'image_id': sample.get('img_id'),
         'category_id': 1,
         'bbox': [float(box[0]), float(box[1]), width, height],
-        # COCO's tools take this share of the box for the area when a file gives none.
-        'area': width * height * 0.53 if area is None else float(area),
+        'area': width * height * AREA_OF_BOX if area is None else float(area),
         'iscrowd': 0,
         'num_keypoints': int((visible > 0).sum()),
         'keypoints': triplets.reshape(-1).tolist(),
