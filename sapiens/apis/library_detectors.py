@@ -71,7 +71,8 @@ class TorchvisionDetector(LibraryDetector):
         threshold: float = 0.5,
         device: str = 'auto',
     ) -> None:
-        prepare_torchvision()
+        if importlib.util.find_spec('torchvision') is not None:
+            prepare_torchvision()
         models = _library('torchvision.models.detection')
         if not callable(getattr(models, name, None)):
             raise UserError(f"torchvision has no detector '{name}', e.g. fasterrcnn_resnet50_fpn_v2")
@@ -110,7 +111,8 @@ def load_transformers(
         MissingPackageError: transformers is not installed.
         UserError: The model cannot be had: no such name, no network, files that are damaged or do not fit.
     """
-    prepare_torchvision()
+    if importlib.util.find_spec('torchvision') is not None:
+        prepare_torchvision()
     library = need('transformers', f"the model '{name}'", package='transformers')
     try:
         tool = getattr(library, processor).from_pretrained(name)
