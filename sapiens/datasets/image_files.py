@@ -58,21 +58,25 @@ def decode_image(data: bytes, name: str, reduce: int = 1) -> np.ndarray:
     flags = _REDUCED[reduce] & ~1 | _RGB if _RGB else _REDUCED[reduce]
     if orientation > 1:
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        image = None
+    # Asked first: OpenCV 5 reads no floats as colours.
+    is_tiff = data[2:4] in (b'*\0', b'\0*')
+    whole = _imdecode(data, cv2.IMREAD_UNCHANGED) if is_tiff else None
+    if whole is not None and whole.dtype.kind == 'f':
+        raise UserError(f'{name}: holds floating-point numbers, whose white is not known; save it with 8 or 16 bits')
+    image = _imdecode(data, flags)
     if image is None:
         raise UserError(f'{name}: is {_kind(data)}; replace it by a JPEG, PNG, WebP, TIFF or BMP')
-    whole = (
-        cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data[2:4] in (b'*\0', b'\0*') else image
-    )
-    if whole is not None and whole.dtype.kind == 'f':  # of a TIFF
-        raise UserError(f'{name}: holds floating-point numbers, whose white is not known; save it with 8 or 16 bits')
     image = image if _RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     if whole is not None and whole.dtype == np.uint8 and whole.shape[2:] == (4,):
         image = _without_alpha(data, image)
     return image if orientation == 1 else _upright(image, orientation)
+
+
+def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
 
 
 def _without_alpha(data: bytes, image: np.ndarray) -> np.ndarray:
