@@ -145,7 +145,9 @@ def check_sample(
 def _image_size(path: str, changed: float) -> tuple[tuple[int, int] | None, str]:
     """Size of an image, and what is wrong with it; people in one image follow each other, so it is kept."""
     try:
-        size, count = LoadImage(reduce=False)({'img_path': path})['ori_shape'], pictures_in(read_bytes(path))
+        data = read_bytes(path)
+        size = LoadImage(reduce=False)({'img_path': path, 'img_bytes': data})['ori_shape']
+        count = pictures_in(data)
         return size, f'{count} pages or pictures, of which the first is read' if count > 1 else ''
     except UserError as error:
         return None, _line(error)
