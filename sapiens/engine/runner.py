@@ -178,11 +178,11 @@ class SapiensRunner(CheckpointRunner):
                 on_main_process(lambda: stack.enter_context(only_writer(self.work_dir)))
                 return super().train()
         finally:
-            for hook in self.hooks:
-                if isinstance(hook, PreemptionHook):
-                    hook.after_train(self)
             if isinstance(self._train_loop, BaseLoop):
                 vars(self._train_loop.dataloader).update(_iterator=None)
+            for hook in self.hooks:  # last: launchers repeat a signal while workers end
+                if isinstance(hook, PreemptionHook):
+                    hook.after_train(self)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """``by_epoch`` chooses our loops; a ``type`` chooses any."""

@@ -70,7 +70,6 @@ class PreemptionHook(Hook):
             path = checkpoints[0].save(runner, runner.epoch, runner.iter + 1, f'iter_{runner.iter + 1}.pth')
             checkpoints[0].wait(runner)
             runner.logger.warning(f'Saved {path}; continue with --resume. Exit code {EXIT_REQUEUE}')
-        self.after_train(runner)
         raise Preempted
 
     def _agreed(self) -> bool:
