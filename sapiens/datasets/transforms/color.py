@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -17,6 +18,7 @@ from .fields import Sample, accept
 @TRANSFORMS.register_module(name=['PhotometricDistortion', 'PhotoMetricDistortion'])
 @accept(brightness_delta=('brightness', float), contrast_range=('contrast', tuple),
         saturation_range=('saturation', tuple), hue_delta=('hue', int))  # fmt: skip
+@dataclass(eq=False)
 class PhotometricDistortion(BaseTransform):
     """Random brightness, contrast, saturation and hue, each with probability 1/2; contrast before or after the colours.
 
@@ -28,16 +30,11 @@ class PhotometricDistortion(BaseTransform):
         swap_prob: Probability of a random order of the channels.
     """
 
-    def __init__(
-        self,
-        brightness: float = 32,
-        contrast: Sequence[float] = (0.5, 1.5),
-        saturation: Sequence[float] = (0.5, 1.5),
-        hue: int = 18,
-        swap_prob: float = 0.0,
-    ) -> None:
-        self.brightness, self.hue, self.swap_prob = brightness, hue, swap_prob
-        self.contrast, self.saturation = (contrast[0], contrast[1]), (saturation[0], saturation[1])
+    brightness: float = 32
+    contrast: tuple[float, float] = (0.5, 1.5)
+    saturation: tuple[float, float] = (0.5, 1.5)
+    hue: int = 18
+    swap_prob: float = 0.0
 
     def transform(self, results: Sample) -> Sample:
         """Replace ``img``."""
@@ -92,6 +89,7 @@ def _scale(values: np.ndarray, factor: float, offset: float = 0.0) -> np.ndarray
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class RandomBlur(BaseTransform):
     """Blur by a Gaussian or, as a moving camera does, along a line.
 
@@ -101,10 +99,10 @@ class RandomBlur(BaseTransform):
         motion: Largest length of the line in pixels.
     """
 
-    def __init__(
-        self, prob: float = 0.1, sigma: Sequence[float] = (0.5, 3.0), motion_prob: float = 0.3, motion: int = 15
-    ) -> None:
-        self.prob, self.sigma, self.motion_prob, self.motion = prob, (sigma[0], sigma[1]), motion_prob, motion
+    prob: float = 0.1
+    sigma: tuple[float, float] = (0.5, 3.0)
+    motion_prob: float = 0.3
+    motion: int = 15
 
     def transform(self, results: Sample) -> Sample:
         """Blur ``img`` with the given probability."""
@@ -130,6 +128,7 @@ def line_kernel(length: int, degrees: float) -> np.ndarray:
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class CoarseDropout(BaseTransform):
     """Cover rectangles with one colour, as if something stood in front; labels stay, so the model learns to guess.
 
@@ -139,14 +138,10 @@ class CoarseDropout(BaseTransform):
         fill: Colour, or None for a random one each.
     """
 
-    def __init__(
-        self,
-        prob: float = 0.1,
-        holes: Sequence[int] = (1, 3),
-        size: Sequence[float] = (0.1, 0.4),
-        fill: Sequence[int] | None = (0, 0, 0),
-    ) -> None:
-        self.prob, self.holes, self.size, self.fill = prob, (holes[0], holes[1]), (size[0], size[1]), fill
+    prob: float = 0.1
+    holes: tuple[int, int] = (1, 3)
+    size: tuple[float, float] = (0.1, 0.4)
+    fill: Sequence[int] | None = (0, 0, 0)
 
     def transform(self, results: Sample) -> Sample:
         """Cover parts of ``img`` with the given probability."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from .fields import Sample
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class RandomConvolution(BaseTransform):
     """Mix the picture with its convolution by a random kernel over space and colours.
 
@@ -26,8 +28,9 @@ class RandomConvolution(BaseTransform):
         mix: Range of the convolved picture's share.
     """
 
-    def __init__(self, prob: float = 0.3, sizes: Sequence[int] = (1, 3, 5), mix: Sequence[float] = (0.0, 1.0)) -> None:
-        self.prob, self.sizes, self.mix = prob, tuple(sizes), (mix[0], mix[1])
+    prob: float = 0.3
+    sizes: Sequence[int] = (1, 3, 5)
+    mix: tuple[float, float] = (0.0, 1.0)
 
     def transform(self, results: Sample) -> Sample:
         """Replace ``img`` with the given probability."""
@@ -65,6 +68,7 @@ def convolve(image: np.ndarray, kernels: np.ndarray, share: float) -> np.ndarray
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class RandomLight(BaseTransform):
     """Light that is not the same everywhere: a smooth random gain, with a little colour.
 
@@ -73,8 +77,9 @@ class RandomLight(BaseTransform):
         colour: Standard deviation of its difference between channels.
     """
 
-    def __init__(self, prob: float = 0.3, spread: float = 0.35, colour: float = 0.1) -> None:
-        self.prob, self.spread, self.colour = prob, spread, colour
+    prob: float = 0.3
+    spread: float = 0.35
+    colour: float = 0.1
 
     def transform(self, results: Sample) -> Sample:
         """Replace ``img`` with the given probability."""
