@@ -16,7 +16,6 @@ from ..datasets.label_files import encode_image
 from ..datasets.manifest import Manifest
 from ..datasets.storage import read_bytes
 from ..errors import UserError
-from ..synthesis.environment import Environment
 from ..utils.files import write_atomic
 from ..utils.json_files import read_json
 from .stage import need
@@ -232,14 +231,18 @@ class _Backgrounds:
             panorama = cv2.imread(path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
             if panorama is None:
                 raise UserError(f'{path}: not a readable panorama; take it out of the folder')
-            self.read = path, Environment(panorama[..., ::-1])
+            self.read = path, panorama[..., ::-1]
+        panorama = self.read[1]
         height, width = (int(v) for v in rng.choice([[1024, 768], [768, 1024], [900, 900]]))
         y, x = np.mgrid[:height, :width]
         half = np.tan(np.radians(rng.uniform(25, 40)))
         rays = np.stack([(x / width * 2 - 1) * half, (1 - y / height * 2) * half * height / width, np.ones_like(x)], -1)
         pitch, yaw = np.radians(rng.uniform(-25, 20)), rng.uniform(0, 2 * np.pi)
-        up, around = (cv2.Rodrigues(np.array(turn))[0] for turn in ([-pitch, 0, 0], [0, yaw, 0]))
-        view = self.read[1].along(rays / np.linalg.norm(rays, axis=-1, keepdims=True) @ up.T @ around.T)
+        up = np.array([[1, 0, 0], [0, np.cos(pitch), np.sin(pitch)], [0, -np.sin(pitch), np.cos(pitch)]])
+        rays = rays / np.linalg.norm(rays, axis=-1, keepdims=True) @ up.T
+        columns = ((np.arctan2(rays[..., 0], rays[..., 2]) + yaw) / (2 * np.pi) % 1) * (panorama.shape[1] - 1)
+        rows = (0.5 - np.arcsin(np.clip(rays[..., 1], -1, 1)) / np.pi) * (panorama.shape[0] - 1)
+        view = cv2.remap(panorama, columns.astype(np.float32), rows.astype(np.float32), cv2.INTER_CUBIC)
         view = np.clip(view / max(np.percentile(view, 85), 1e-6) * 0.7, 0, 1) ** (1 / 2.2)
         return _enlarge((view * 255).astype(np.uint8), rng)
 
