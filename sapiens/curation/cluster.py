@@ -1,5 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Ray, on this machine or on a cluster: what it has, how far a job is, and its errors in one line."""
+"""Ray, on this machine or on a cluster: what it has, and its errors in one line."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ import logging
 import math
 import os
 import re
-import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..errors import UserError
 from .stage import Stage, need
@@ -109,23 +106,7 @@ class Cluster:
             needs = {'num_cpus': wants['num_cpus'], 'num_gpus': gpus, 'batch_size': wants.get('batch_size', 16)}
             self.groups.append((needs, names, low, high))
 
-    @contextlib.contextmanager
-    def progress(self, name: str, total: int) -> Iterator[_Bar]:
-        """A bar with rate and time left."""
-        columns = (
-            TextColumn('{task.description}'),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn('{task.fields[rate]}'),
-        )
-        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console) as progress:
-            bar = _Bar(progress, progress.add_task(name, total=total, rate=''))
-            try:
-                yield bar
-            finally:
-                bar.stop()
-
-    def run(self, function: Callable, calls: list[tuple], bar: _Bar | None = None) -> list[Any]:
+    def run(self, function: Callable, calls: list[tuple], advance: Callable[[], None] = lambda: None) -> list[Any]:
         """Run a function with each of the arguments, a few more at once than there are CPUs; results in their order."""
         remote = self.ray.remote(function).options(num_cpus=1)
         results: dict[int, Any] = {}
@@ -135,54 +116,12 @@ class Cluster:
             while waiting and (len(waiting) >= self.cpus + 2 or number == len(calls) - 1):
                 for ready in self.ray.wait(list(waiting))[0]:
                     results[waiting.pop(ready)] = self.ray.get(ready)
-                    if bar is not None:
-                        bar.advance_to(len(results))
+                    advance()
         return [results[number] for number in range(len(calls))]
 
     def close(self) -> None:
         """Leave the cluster, or end the one that was started."""
         self.ray.shutdown()
-
-
-class _Bar:
-    """A progress bar that can follow the files which Ray writes."""
-
-    def __init__(self, progress: Progress, task: Any) -> None:
-        self.progress, self.task, self.base = progress, task, 0
-        self.folder: Path | None = None
-        self.counted: dict[Path, int] = {}
-        self.ended = threading.Event()
-        self.thread = threading.Thread(target=self._follow, daemon=True)
-        self.thread.start()
-
-    def watch(self, folder: Path) -> None:
-        """Count the rows of the parquet files in a folder from now on."""
-        self.counted, self.folder = {}, folder
-
-    def advance_to(self, value: int) -> None:
-        """So many are done."""
-        self.folder, self.base = None, value
-        self._show(value)
-
-    def stop(self) -> None:
-        """No more."""
-        self.ended.set()
-        self.thread.join()
-
-    def _show(self, value: int) -> None:
-        speed = self.progress.tasks[0].speed
-        self.progress.update(self.task, completed=value, rate=f'{speed:.1f}/s' if speed else '')
-
-    def _follow(self) -> None:
-        parquet = need('pyarrow.parquet')
-        while not self.ended.wait(1):
-            folder = self.folder
-            if folder is None or not folder.is_dir():
-                continue
-            for path in set(folder.glob('*.parquet')) - set(self.counted):
-                with contextlib.suppress(OSError, ValueError):  # not yet whole
-                    self.counted[path] = parquet.read_metadata(path).num_rows
-            self._show(self.base + sum(self.counted.values()))
 
 
 @contextlib.contextmanager

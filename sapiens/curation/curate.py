@@ -49,12 +49,13 @@ def curate(
     if 'stages' not in config:
         raise UserError('config: has no stages; see configs/curation/humans.py')
     config = {**config, 'stages': {name: part for name, part in config['stages'].items() if part is not None}}
+    check_settings(config)
     stages, console, out = build_stages(config), Console(), Path(out).resolve()
     need('ray.data'), need('pyarrow')
     with only_writer(out):
+        listed = write_list(source, out / 'list', config.get('part_size', 1_000_000), config.get('block', 1000))
         asked = json.loads(json.dumps({name: scoring_of(part) for name, part in config['stages'].items()}, default=str))
         _same_scores(out / 'scores' / 'stages.json', asked)
-        listed = write_list(source, out / 'list', config.get('part_size', 1_000_000), config.get('block', 1000))
         console.print(f'{source}: {listed["images"]} images in {len(listed["parts"])} parts')
         parts = listed['parts']
         cluster = Cluster(stages, address, num_cpus, store_mb, console)
@@ -72,6 +73,34 @@ def curate(
         kept = f'{result["kept"]} of {listed["images"]} images kept, in {result["shards"]} shards'
         console.print(f'{out}: {kept}; the report is {page}')
         return {'images': listed['images'], **result}
+
+
+_SETTINGS: dict[str, dict[str, type]] = {
+    'config': dict(view=int, max_pixels=float, max_failed=float, block_mb=float, part_size=int, block=int),
+    'duplicates': dict(search_bits=int, search_cosine=float, neighbours=int, index=str, max_bits=int, min_cosine=float),
+    'pack': dict(samples=int, short_side=int, quality=int, shuffle=bool, seed=int),
+}
+_WORDS = {int: 'a whole number', float: 'a number', str: 'a text', bool: 'True or False'}
+
+
+def check_settings(config: Mapping[str, Any]) -> None:
+    """What stands beside the stages is checked before hours of scoring, not after.
+
+    Raises:
+        UserError: A value of another type, or a name in ``duplicates`` or ``pack`` that nobody reads.
+    """
+    for place, known in _SETTINGS.items():
+        given = config if place == 'config' else config.get(place, {})
+        if not isinstance(given, Mapping) or (given is not config and set(given) - set(known)):
+            raise UserError(f'config: {place} is {given!r}; it takes {", ".join(known)}')
+        for name in known.keys() & given.keys():
+            value, kind = given[name], known[name]
+            if value is None and name in ('index', 'short_side'):
+                continue
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise UserError(f'config: {name} in {place} is {value!r}, not {_WORDS[kind]}')
+            if name in ('part_size', 'block', 'samples', 'neighbours', 'view') and value < 1:
+                raise UserError(f'config: {name} in {place} is {value!r}, and must be at least 1')
 
 
 def scoring_of(stage: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from ..utils.files import replace_when_done
+from ..utils.progress import progress
 from .cluster import Cluster
-from .scoring import read_scores
+from .scoring import read_part
 from .stage import need
 
 EXACT = 200_000
@@ -35,16 +36,16 @@ def find_duplicates(out: Path, parts: int, config: Mapping[str, Any], cluster: C
     """
     pa, parquet = need('pyarrow'), need('pyarrow.parquet')
     settings = dict(config.get('duplicates', {}))
-    with cluster.progress('duplicates', 2) as bar:
+    with progress('duplicates', 2, console=cluster.console) as advance:
         pairs = [_pairs([], [], [], 'same')]
         if (hashes := _column(out, parts, 'phash')) is not None:
             mirrors = _column(out, parts, 'phash_mirror')
             pairs += hash_pairs(hashes[0], hashes[1], mirrors[1], settings.get('search_bits', 8))
-        bar.advance_to(1)
+        advance()
         if (vectors := _column(out, parts, 'embedding')) is not None:
             pairs.append(embedding_pairs(*vectors, settings.get('search_cosine', 0.9), settings.get('neighbours', 32),
                                          settings.get('index')))  # fmt: skip
-        bar.advance_to(2)
+        advance()
     schema = dict(a=pa.int64(), b=pa.int64(), kind=pa.string(), distance=pa.float32())
     table = pa.concat_tables([pa.table(p, pa.schema(schema)) for p in pairs])
     with replace_when_done(out / 'pairs.parquet') as temporary:
@@ -59,7 +60,7 @@ def _column(out: Path, parts: int, name: str) -> tuple[np.ndarray, np.ndarray] |
         first = next(folder.glob('*.parquet'))
         if name not in need('pyarrow.parquet').read_schema(first).names:
             return None
-        table = read_scores(folder, ['id', name])
+        table = read_part(out, 'scores', part, ['id', name])
         table = table.filter(need('pyarrow.compute').is_valid(table[name]))
         ids.append(table['id'].to_numpy())
         column = table[name].combine_chunks()

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from ..datasets.image_files import decode_image, list_images
+from ..datasets.label_files import encode_image
 from ..datasets.manifest import Manifest
 from ..datasets.storage import read_bytes
 from ..errors import UserError
@@ -125,8 +126,7 @@ def _enlarge(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _jpeg(image: np.ndarray, rng: np.random.Generator) -> bytes:
-    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(80, 96))]
-    return cv2.imencode('.jpg', np.ascontiguousarray(image[..., ::-1]), quality)[1].tobytes()
+    return encode_image(image, '.jpg', int(rng.integers(80, 96)))
 
 
 def _words(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -279,8 +279,7 @@ def _copy(image: np.ndarray, how: str, rng: np.random.Generator) -> bytes:
         image = image[cut[0] : -cut[2], cut[1] : -cut[3]]
     else:
         image = cv2.convertScaleAbs(image, alpha=float(rng.uniform(0.8, 1.2)), beta=float(rng.uniform(-15, 15)))
-    image = np.ascontiguousarray(image[..., ::-1])
-    return cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    return encode_image(image, '.jpg', quality)
 
 
 def _break(data: bytes, number: int) -> bytes:

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,10 +21,12 @@ import numpy as np
 
 from ..datasets.bad_samples import BAD_SAMPLE
 from ..datasets.image_files import decode_image
+from ..datasets.label_files import encode_image
 from ..utils.files import replace_when_done, write_atomic
+from ..utils.progress import progress
 from .cluster import Cluster
 from .duplicates import choose
-from .scoring import read_scores
+from .scoring import read_part
 from .sources import read_image, suffix_of
 from .stage import Stage, build_stages, need
 
@@ -47,29 +50,31 @@ def reasons_of(row: Mapping[str, Any], stages: list[Stage]) -> list[str]:
     return found
 
 
-def decide_part(config: Mapping[str, Any], out: Path, part: int) -> None:
-    """Write the decisions on a part as they are without duplicates: ``id, name, ref, reason, reasons, value``."""
+def decide_part(config: Mapping[str, Any], out: Path, part: int) -> tuple[np.ndarray, np.ndarray]:
+    """Write the decisions on a part as they are without duplicates: ``id, name, ref, error, reason, reasons``.
+
+    Returns:
+        Which of its images pass, ``(N,)`` bool, and the value of each beside its copies, ``(N,)`` float64.
+    """
     pa, parquet = need('pyarrow'), need('pyarrow.parquet')
     stages = build_stages(config)
     columns = ['id', 'name', 'error'] + [c for s in stages for c in s.columns if s.columns[c] != 'halfs']
     whole = {c for s in stages for c in s.columns if s.columns[c] == 'halfs'}
-    scores = read_scores(out / 'scores' / f'{part:05d}', [*columns, *whole])
+    scores = read_part(out, 'scores', part, [*columns, *whole])
     for name in whole:  # whether they are there is all that counts
         present = need('pyarrow.compute').is_valid(scores[name]).to_pylist()
         scores = scores.drop_columns([name]).append_column(name, pa.array([True if p else None for p in present]))
-    scores = scores.sort_by('id')
     rows = scores.to_pylist()
     reasons = [reasons_of(row, stages) for row in rows]
-    references = read_scores(out / 'list' / f'{part:05d}', ['id', 'ref']).sort_by('id')['ref']
     table = pa.table({
-        'id': scores['id'], 'name': scores['name'], 'ref': references, 'error': scores['error'],
-        'reason': pa.array([r[0] if r else None for r in reasons], pa.string()),
+        'id': scores['id'], 'name': scores['name'], 'ref': read_part(out, 'list', part, ['id', 'ref'])['ref'],
+        'error': scores['error'], 'reason': pa.array([r[0] if r else None for r in reasons], pa.string()),
         'reasons': pa.array(reasons, pa.list_(pa.string())),
-        'value': pa.array([_value(row) for row in rows], pa.float64()),
     })  # fmt: skip
     path = out / 'decisions' / f'{part:05d}.parquet'
     with replace_when_done(path, sync=False) as temporary:
         parquet.write_table(table, temporary)
+    return np.array([not r for r in reasons], bool), np.array([_value(row) for row in rows], float)
 
 
 def _value(row: Mapping[str, Any]) -> float:
@@ -99,9 +104,7 @@ def pack_shard(out: Path, target: Path, part: int, number: int, settings: Mappin
     path = target / f'{part:05d}-{number:05d}.tar'
     if path.is_file():
         return []
-    table = need('pyarrow.parquet').read_table(
-        out / 'decisions' / f'{part:05d}.parquet', columns=['id', 'ref', 'reason']
-    )
+    table = read_part(out, 'decisions', part, ['id', 'ref', 'reason'])
     table = table.filter(need('pyarrow.compute').is_null(table['reason']))
     order = np.arange(len(table))
     if settings.get('shuffle', True):
@@ -135,10 +138,9 @@ def _shrink(data: bytes, suffix: str, name: str, settings: Mapping[str, Any]) ->
     scale = settings['short_side'] / min(image.shape[:2])
     if scale >= 1:
         return data, suffix
-    quality = [cv2.IMWRITE_JPEG_QUALITY, settings.get('quality', 90)]
     size = [round(scale * side) for side in image.shape[1::-1]]
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return cv2.imencode('.jpg', image[..., ::-1], quality)[1].tobytes(), '.jpg'
+    return encode_image(image, '.jpg', settings.get('quality', 90)), '.jpg'
 
 
 def run_packing(config: Mapping[str, Any], cluster: Cluster, out: Path, parts: list[int]) -> dict[str, Any]:
@@ -149,16 +151,10 @@ def run_packing(config: Mapping[str, Any], cluster: Cluster, out: Path, parts: l
     Returns:
         ``kept``, ``shards`` and ``lost`` (images that could not be read any more).
     """
-    parquet, settings = need('pyarrow.parquet'), dict(config.get('pack', {}))
-    duplicates = dict(config.get('duplicates', {}))
-    cluster.run(decide_part, [(dict(config), out, part) for part in range(len(parts))])
-    tables = [
-        parquet.read_table(out / 'decisions' / f'{part:05d}.parquet', columns=['reason', 'value'])
-        for part in range(len(parts))
-    ]
-    passing = np.concatenate([t['reason'].is_null().to_numpy() for t in tables])
-    value = np.concatenate([t['value'].to_numpy() for t in tables])
-    table = parquet.read_table(out / 'pairs.parquet')
+    settings, duplicates = dict(config.get('pack', {})), dict(config.get('duplicates', {}))
+    decided = cluster.run(decide_part, [(dict(config), out, part) for part in range(len(parts))])
+    passing, value = map(np.concatenate, zip(*decided, strict=True))
+    table = need('pyarrow.parquet').read_table(out / 'pairs.parquet')
     pairs = {name: table[name].to_numpy() for name in table.column_names}
     original = choose(
         sum(parts), passing, value, pairs, duplicates.get('max_bits', 4), duplicates.get('min_cosine', 0.95)
@@ -173,17 +169,15 @@ def run_packing(config: Mapping[str, Any], cluster: Cluster, out: Path, parts: l
     if record.is_file() and (known := json.loads(record.read_text()))['state'] == state:
         return known
     calls = [(out, target, part, n, settings) for part, count in enumerate(shards) for n in range(count)]
-    with cluster.progress('pack', max(len(calls), 1)) as bar:
-        lost = [pair for found in cluster.run(pack_shard, calls, bar) for pair in found]
+    with progress('pack', len(calls), console=cluster.console) as advance:
+        lost = [pair for found in cluster.run(pack_shard, calls, advance) for pair in found]
     target.mkdir(parents=True, exist_ok=True)
     known = dict(state=state, kept=sum(kept), shards=sum(shards), lost=lost)
     write_atomic(target / RECORD, json.dumps(known))
     if final.is_dir():
         os.replace(final, old := out / f'.shards-{json.loads(record.read_text())["state"]}')
         os.replace(target, final)
-        for path in old.iterdir():
-            path.unlink()
-        old.rmdir()
+        shutil.rmtree(old)
     else:
         os.replace(target, final)
     return known

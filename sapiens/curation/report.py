@@ -1,27 +1,33 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""What was kept and why the rest was not, for people: pictures and tables, as an HTML page and as markdown."""
+"""What was kept and why the rest was not, for people: pictures and tables, as markdown and the HTML page of it."""
 
 from __future__ import annotations
 
-import html
 import inspect
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
+from markdown_it import MarkdownIt  # rich brings it
 
 from ..datasets.bad_samples import BAD_SAMPLE
 from ..datasets.image_files import decode_image
+from ..datasets.label_files import encode_image
+from ..utils.file_names import safe_stem
 from ..utils.files import replace_when_done, write_atomic
+from ..visualization import side_by_side
 from .packing import FAILED, UNREADABLE
 from .persons import Boxes
-from .scoring import read_scores
+from .scoring import read_part
 from .sources import read_image
 from .stage import Stage, need
 
 KEPT = 'kept'
+HEAD = (
+    '<!DOCTYPE html><meta charset="utf-8"><title>Curation</title><style>body{font-family:sans-serif;margin:2em auto;'
+    'max-width:1700px}td,th{padding:.2em 1em;text-align:left}</style>'
+)
 
 
 def write_report(stages: list[Stage], source: str, out: Path, parts: list[int], lost: list[tuple[str, str]]) -> Path:
@@ -39,7 +45,7 @@ def write_report(stages: list[Stage], source: str, out: Path, parts: list[int], 
     """
     reasons, also, failed, samples = Counter(), Counter(), list(lost), defaultdict(list)
     for part in range(len(parts)):
-        table = need('pyarrow.parquet').read_table(out / 'decisions' / f'{part:05d}.parquet').to_pylist()
+        table = read_part(out, 'decisions', part).to_pylist()
         order = np.random.default_rng(part).permutation(len(table))
         for row in (table[i] for i in order):
             reason = row['reason'] or KEPT
@@ -52,33 +58,31 @@ def write_report(stages: list[Stage], source: str, out: Path, parts: list[int], 
     write_atomic(out / 'failed.txt', ''.join(f'{name}\t{" ".join(error.split())}\n' for name, error in failed))
     total, folder = sum(parts), out / 'report'
     with replace_when_done(folder, folder=True, sync=False) as temporary:
-        page = [('text', f'{total:,} images of `{source}`: {reasons[KEPT]:,} kept ({reasons[KEPT] / total:.1%}).')]
         rows = [
             [r, f'{n:,}', f'{n / total:.1%}', f'{also[r]:,}' if r != KEPT else ''] for r, n in reasons.most_common()
         ]
-        page += [
-            ('title', 'Why images went'),
-            ('table', [['reason', 'images', 'share', 'had this reason, among others'], *rows]),
-            ('picture', _bars(temporary / 'reasons.png', reasons, 'images', flat=True)),
+        page = [
+            '# Curation',
+            f'{total:,} images of `{source}`: {reasons[KEPT]:,} kept ({reasons[KEPT] / total:.1%}).',
+            '## Why images went',
+            _table([['reason', 'images', 'share', 'had this reason, among others'], *rows]),
+            _bars(temporary / 'reasons.png', reasons, 'images', flat=True),
         ]
         for stage in stages:
             if isinstance(stage, Boxes):
-                counts = _counts(out, len(parts), stage)
-                what = f'{stage.column} in an image'
-                page += [('title', f'{stage.column.capitalize()} in the images kept')]
-                page += [('picture', _bars(temporary / f'{stage.column}.png', counts, 'images', what))]
-        page += [('title', 'What a stage costs'), ('table', _costs(out, len(parts), stages))]
+                counts, what = _counts(out, len(parts), stage), f'{stage.column} in an image'
+                page += [f'## {stage.column.capitalize()} in the images kept']
+                page += [_bars(temporary / f'{stage.column}.png', counts, 'images', what)]
+        page += ['## What a stage costs', _table(_costs(out, len(parts), stages))]
         for reason in [KEPT, *sorted(samples.keys() - {KEPT})]:
-            sheet = _sheet(temporary / f'sheet_{reason.replace(" ", "_")}.jpg', samples[reason])
-            if sheet:
-                page += [('title', reason.capitalize()), ('picture', sheet)]
+            sheet = _sheet(temporary / f'sheet_{safe_stem(reason)}.jpg', samples[reason])
+            page += [f'## {reason.capitalize()}', sheet] if sheet else []
         if reasons[UNREADABLE] + reasons[FAILED] + len(lost):
-            page += [
-                ('title', 'Failed'),
-                ('text', f'{len(failed):,} images could not be used; `failed.txt` lists them.'),
-            ]
-        write_atomic(temporary / 'report.md', _markdown(page))
-        write_atomic(temporary / 'report.html', _html(page))
+            page += ['## Failed', f'{len(failed):,} images could not be used; `failed.txt` lists them.']
+        text = '\n\n'.join(page) + '\n'
+        write_atomic(temporary / 'report.md', text)
+        body = MarkdownIt('commonmark', {'html': False}).enable('table').render(text)
+        write_atomic(temporary / 'report.html', HEAD + body)
     return folder / 'report.html'
 
 
@@ -88,12 +92,8 @@ def _counts(out: Path, parts: int, stage: Boxes) -> Counter:
     least = stage.thresholds.get('min_score', default)
     counts: Counter = Counter()
     for part in range(parts):
-        decided = (
-            need('pyarrow.parquet')
-            .read_table(out / 'decisions' / f'{part:05d}.parquet', columns=['id', 'reason'])
-            .sort_by('id')
-        )
-        found = read_scores(out / 'scores' / f'{part:05d}', ['id', stage.column]).sort_by('id')[stage.column]
+        decided = read_part(out, 'decisions', part, ['id', 'reason'])
+        found = read_part(out, 'scores', part, ['id', stage.column])[stage.column]
         for boxes, reason in zip(found.to_pylist(), decided['reason'].to_pylist(), strict=True):
             if reason is None:
                 counts[sum(score > least for score in boxes[4::5])] += 1
@@ -105,7 +105,7 @@ def _costs(out: Path, parts: int, stages: list[Stage]) -> list[list[str]]:
     rows = [['stage', 'images seen', 'seconds an image', 'images an hour and process']]
     compute = need('pyarrow.compute')
     names = [f'seconds_{stage.name}' for stage in stages]
-    tables = [read_scores(out / 'scores' / f'{part:05d}', names) for part in range(parts)]
+    tables = [read_part(out, 'scores', part, names) for part in range(parts)]
     for stage, name in zip(stages, names, strict=True):
         seen = sum(len(t) - t[name].null_count for t in tables)
         seconds = sum(compute.sum(t[name]).as_py() or 0 for t in tables) / max(seen, 1)
@@ -128,7 +128,7 @@ def _bars(path: Path, counts: Counter, ylabel: str, xlabel: str = '', flat: bool
         axes.bar(keys, [counts[k] for k in keys], color='#4c9f70')
         axes.set(xlabel=xlabel, ylabel=ylabel)
     figure.savefig(path, dpi=110)
-    return path.name
+    return f'![{ylabel}]({path.name})'
 
 
 def _sheet(path: Path, references: list[str], side: int = 160, columns: int = 10) -> str | None:
@@ -146,32 +146,10 @@ def _sheet(path: Path, references: list[str], side: int = 160, columns: int = 10
         tiles.append(tile)
     if not tiles:
         return None
-    columns = min(columns, len(tiles))
-    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
-    rows = [np.concatenate(tiles[i : i + columns], 1) for i in range(0, len(tiles), columns)]
-    write_atomic(path, cv2.imencode('.jpg', np.concatenate(rows)[..., ::-1])[1].tobytes())
-    return path.name
+    write_atomic(path, encode_image(side_by_side(tiles, columns=min(columns, len(tiles)), gap=0)))
+    return f'![{len(tiles)} images]({path.name})'
 
 
-def _markdown(page: list[tuple[str, Any]]) -> str:
-    lines = ['# Curation']
-    for kind, value in page:
-        if kind == 'table':
-            head, *rows = value
-            lines += ['', *(f'| {" | ".join(row)} |' for row in (head, ['---'] * len(head), *rows))]
-        else:
-            lines += ['', {'title': '## {}', 'picture': '![]({})', 'text': '{}'}[kind].format(value)]
-    return '\n'.join(lines) + '\n'
-
-
-def _html(page: list[tuple[str, Any]]) -> str:
-    style = 'body{font-family:sans-serif;margin:2em auto;max-width:1700px}td,th{padding:.2em 1em;text-align:left}'
-    parts = [f'<!DOCTYPE html><meta charset="utf-8"><title>Curation</title><style>{style}</style><h1>Curation</h1>']
-    for kind, value in page:
-        if kind == 'table':
-            rows = [''.join(f'<td>{html.escape(cell)}</td>' for cell in row) for row in value]
-            parts.append(f'<table>{"".join(f"<tr>{row}</tr>" for row in rows)}</table>')
-        else:
-            form = {'title': '<h2>{}</h2>', 'picture': '<img src="{}">', 'text': '<p>{}</p>'}[kind]
-            parts.append(form.format(html.escape(value)))
-    return '\n'.join(parts) + '\n'
+def _table(rows: list[list[str]]) -> str:
+    head, *rest = ([cell.replace('|', r'\|') for cell in row] for row in rows)
+    return '\n'.join(f'| {" | ".join(row)} |' for row in (head, ['---'] * len(head), *rest))

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import torch
 from ..datasets.bad_samples import BAD_SAMPLE
 from ..errors import UserError
 from ..utils.files import write_atomic
+from ..utils.progress import progress
 from .cluster import Cluster
 from .sources import read_image
 from .stage import Item, Stage, build_stages, need, open_item
@@ -190,16 +193,38 @@ def run_scoring(config: Mapping[str, Any], cluster: Cluster, out: Path, parts: l
     Raises:
         UserError: A model cannot be loaded, or a stage fails on too many images.
     """
-    done_of = [out / 'scores' / f'{part:05d}.done' for part in range(len(parts))]
-    with cluster.progress('score', sum(parts)) as bar:
-        for part, count in enumerate(parts):
-            target = out / 'scores' / f'{part:05d}'
-            if not done_of[part].is_file():
-                bar.watch(target)
+    done_of = {part: out / 'scores' / f'{part:05d}.done' for part in range(len(parts))}
+    missing = [part for part, done in done_of.items() if not done.is_file()]
+    if not missing:
+        return
+    with progress('score', sum(parts[part] for part in missing), console=cluster.console) as advance:
+        for part in missing:
+            with _counting(out / 'scores' / f'{part:05d}', parts[part], advance):
                 _score_part(config, cluster, out, part)
-                write_atomic(done_of[part], json.dumps({'images': count}))
-                shutil.rmtree(out / 'checkpoint', ignore_errors=True)
-            bar.advance_to(sum(parts[: part + 1]))
+            write_atomic(done_of[part], json.dumps({'images': parts[part]}))
+            shutil.rmtree(out / 'checkpoint', ignore_errors=True)
+
+
+@contextmanager
+def _counting(folder: Path, total: int, advance: Callable[..., None]) -> Iterator[None]:
+    """Let a bar advance by the rows of the parquet files that appear in a folder, in the end by ``total``."""
+    parquet, ended, rows = need('pyarrow.parquet'), threading.Event(), dict[Path, int]()
+
+    def follow() -> None:
+        while not ended.wait(1):
+            for path in set(folder.glob('*.parquet')) - set(rows):
+                with suppress(OSError, ValueError):  # not yet whole
+                    rows[path] = parquet.read_metadata(path).num_rows
+                    advance(count=rows[path])
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    advance(count=total - sum(rows.values()))
 
 
 def _score_part(config: Mapping[str, Any], cluster: Cluster, out: Path, part: int) -> None:
@@ -224,7 +249,9 @@ def _score_part(config: Mapping[str, Any], cluster: Cluster, out: Path, part: in
     data.write_parquet(str(out / 'scores' / f'{part:05d}'))
 
 
-def read_scores(folder: Path, columns: list[str] | None = None) -> Any:
-    """Scores of a part as an Arrow table, by id."""
-    files = sorted(str(p) for p in folder.glob('*.parquet'))
-    return need('pyarrow.dataset').dataset(files).to_table(columns=columns)
+def read_part(out: Path, what: str, part: int, columns: list[str] | None = None) -> Any:
+    """Arrow table of a part's ``'list'``, ``'scores'`` or ``'decisions'``, by id if that is among the columns."""
+    folder = out / what / f'{part:05d}'
+    files = sorted(map(str, folder.glob('*.parquet'))) or [f'{folder}.parquet']
+    table = need('pyarrow.dataset').dataset(files).to_table(columns=columns)
+    return table.sort_by('id') if 'id' in table.column_names else table

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from inspect import Parameter, signature
 from typing import Any, ClassVar
 
 import numpy as np
@@ -84,7 +86,14 @@ class Stage:
         self, name: str, reject: dict | None = None, gate: dict | None = None, resources: dict | None = None
     ) -> None:
         self.name, self.thresholds, self.gate, self.resources = name, dict(reject or {}), gate, dict(resources or {})
+        known = signature(self.reason).parameters
+        any_name = next((p.annotation for p in known.values() if p.kind is Parameter.VAR_KEYWORD), '')
         for given in (self.thresholds, gate or {}):
+            for key, value in given.items():
+                kind = str(known[key].annotation if key in known else any_name)
+                fits = type(value) in (int, float) or (value is None and 'None' in kind)
+                if re.search('int|float', kind) and not fits:
+                    raise UserError(f"config: stage '{name}' ({type(self).__name__}): {key} is {value!r}, not a number")
             try:
                 self.reason({}, **given)
             except KeyError:

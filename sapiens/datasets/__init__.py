@@ -5,9 +5,8 @@ from . import transforms
 from .base import HumanDataset
 from .coco_keypoints import CocoKeypointDataset
 from .concat import ConcatDataset
+from .folders import ImageFolderDataset, ImageLabelFolderDataset
 from .human_manifest import HumanManifestDataset
-from .image_folder import ImageFolderDataset
-from .image_label_folder import ImageLabelFolderDataset
 from .litdata_images import LitdataImageDataset
 from .manifest import Manifest
 from .manifest_writer import ManifestWriter, pack_shards

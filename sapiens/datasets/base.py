@@ -63,7 +63,7 @@ class HumanDataset(BaseDataset):
         labels: Sequence[str] | None = None,
         keypoint_vocabulary: str | KeypointVocabulary | None = None,
         part_vocabulary: str | PartVocabulary | None = None,
-        label_map: dict[int, int] | Sequence[int] | None = None,
+        label_map: Mapping[int, int] | Sequence[int] | None = None,
         background: str | None = None,
         test_mode: bool = False,
         **kwargs: Any,
@@ -196,16 +196,28 @@ class HumanDataset(BaseDataset):
                 gc.enable()
 
 
-def lookup_table(label_map: dict[int, int] | Sequence[int]) -> np.ndarray:
+def lookup_table(
+    label_map: Mapping[int, int] | Sequence[int], classes: int = 255, name: str = 'label_map'
+) -> np.ndarray:
     """A map of part ids as a ``(256,)`` uint8 table; ids that the map does not name stay.
 
+    Args:
+        label_map: Old ids to new ones, or the new ones in the order of the old ones.
+        classes: What new ids must be below, if they are not 255.
+        name: What to call it in messages.
+
     Raises:
-        UserError: An id outside 0..255.
+        UserError: An old or a new id that is none.
     """
-    pairs = label_map.items() if isinstance(label_map, dict) else enumerate(label_map)
     table = np.arange(256, dtype=np.uint8)
-    for source, target in pairs:
-        if not (0 <= int(source) <= 255 and 0 <= int(target) <= 255):
-            raise UserError(f'label_map {source} -> {target}: ids lie in 0..255')
-        table[int(source)] = target
+    for old, new in label_map.items() if isinstance(label_map, Mapping) else enumerate(label_map):
+        try:
+            source, target = int(old), int(new)
+        except (TypeError, ValueError):
+            source = target = -1
+        if not (0 <= source <= 255 and (0 <= target < classes or target == 255)):
+            raise UserError(
+                f'{name} sends id {old} to {new}; ids are numbers from 0 to 255, new ones below {classes} or 255'
+            )
+        table[source] = target
     return table

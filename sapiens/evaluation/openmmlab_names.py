@@ -7,9 +7,10 @@ Figures are ours (fractions in [0, 1]) under the prefix of the original, so that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..datasets.transforms.fields import accept
 from ..errors import UserError
 from ..registry import METRICS
 from ..structures.coco_entries import AREA_OF_BOX
@@ -19,17 +20,17 @@ from .pck import PCK
 
 
 @METRICS.register_module()
+@accept(keypoint_score_thr=('keypoint_threshold',), nms_thr=('nms_threshold',))
 class CocoMetric(KeypointAP):
     """`KeypointAP` with mmpose's arguments.
 
     Args:
-        ann_file, score_mode: As in `KeypointAP`.
+        ann_file: As in `KeypointAP`.
         use_area: False takes 0.53 of the box for every person's area.
         iou_type: Only ``'keypoints'``.
-        keypoint_score_thr: ``keypoint_threshold``.
         nms_mode: ``'oks_nms'`` or ``'none'``.
-        nms_thr: ``nms_threshold``.
-        kwargs: Further arguments of `KeypointAP` (``vocabulary``, ...).
+        kwargs: Of `KeypointAP`; ``keypoint_score_thr`` is its ``keypoint_threshold``, ``nms_thr`` its
+            ``nms_threshold``.
     """
 
     default_prefix = 'coco'
@@ -39,23 +40,16 @@ class CocoMetric(KeypointAP):
         ann_file: str | None = None,
         use_area: bool = True,
         iou_type: str = 'keypoints',
-        score_mode: str = 'bbox_keypoint',
-        keypoint_score_thr: float = 0.2,
         nms_mode: str = 'oks_nms',
-        nms_thr: float = 0.9,
         **kwargs: Any,
     ) -> None:
         name = type(self).__name__
         if iou_type != 'keypoints' or nms_mode not in ('oks_nms', 'none'):
             raise UserError(f"{name}: takes iou_type='keypoints' and nms_mode='oks_nms' or 'none', not '{iou_type}' "
                             f"and '{nms_mode}'; type='mmpose.{name}' has the rest")  # fmt: skip
-        super().__init__(
-            ann_file,
-            score_mode=score_mode,
-            keypoint_threshold=keypoint_score_thr,
-            nms_threshold=None if nms_mode == 'none' else nms_thr,
-            **kwargs,
-        )
+        super().__init__(ann_file, **kwargs)
+        if nms_mode == 'none':
+            self.nms_threshold = None
         if not use_area and self.labels is not None:
             for person in self.labels.persons:
                 person.area = 0.0 if person.bbox is None else float(person.bbox[2:].prod()) * AREA_OF_BOX
@@ -106,5 +100,7 @@ class IoUMetric(PartIoU):
             raise UserError(f"IoUMetric: iou_metrics are ['mIoU'], not {list(iou_metrics)}; "
                             "type='mmseg.IoUMetric' has the rest")  # fmt: skip
         if ignore_index != IGNORE:
-            kwargs['label_map'] = {**dict(kwargs.get('label_map') or {}), ignore_index: IGNORE}
+            given = kwargs.get('label_map') or {}
+            given = given if isinstance(given, Mapping) else dict(enumerate(given))
+            kwargs['label_map'] = {**given, ignore_index: IGNORE}
         super().__init__(**kwargs)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..datasets.base import lookup_table
 from ..errors import UserError
 from ..registry import METRICS
 from ..vocabularies import PartVocabulary, load_parts
@@ -59,8 +60,13 @@ class PartIoU(HumanMetric):
         super().__init__(**kwargs)
         self.vocabulary = load_parts(vocabulary)
         count = self.vocabulary.num_classes
-        self.label_table = lookup_table(label_map, count, 'label_map')
-        self.pred_table = lookup_table(pred_map, count, 'pred_map')
+        # Class, 255 = ignore, or -1 = not allowed.
+        self.label_table, self.pred_table = (
+            lookup_table({} if given is None else given, count, f'PartIoU: {name}').astype(np.int16)
+            for given, name in ((label_map, 'label_map'), (pred_map, 'pred_map'))
+        )
+        for table in (self.label_table, self.pred_table):
+            table[(table >= count) & (table != IGNORE)] = -1
         self.ignored = []
         for entry in ignore:
             known = entry in self.vocabulary.names if isinstance(entry, str) else 0 <= entry < count
@@ -236,29 +242,6 @@ def count_pairs(label: np.ndarray, prediction: np.ndarray, counted: np.ndarray |
         pairs = label[rows].astype(np.uint16) * np.uint16(256) + prediction[rows]
         counts += np.bincount((pairs if counted is None else pairs[counted[rows]]).reshape(-1), minlength=counts.size)
     return counts.reshape(256, 256)
-
-
-def lookup_table(mapping: Sequence[int] | Mapping[int, int] | None, num_classes: int, name: str) -> np.ndarray:
-    """``(256,)`` int16 table of ids: class, 255 = ignore, -1 = not allowed.
-
-    Raises:
-        UserError: A target is neither a class nor 255, or a source is not in 0 to 255.
-    """
-    table = np.full(256, -1, np.int16)
-    table[:num_classes] = np.arange(num_classes)
-    table[IGNORE] = IGNORE
-    if mapping is None:
-        return table
-    pairs = mapping.items() if isinstance(mapping, Mapping) else enumerate(mapping)
-    for old, new in pairs:
-        old, new = int(old), int(new)
-        if not 0 <= old <= 255 or not (0 <= new < num_classes or new == IGNORE):
-            raise UserError(
-                f'PartIoU: {name} sends id {old} to {new}; ids are 0 to 255, targets 0 to {num_classes - 1} '
-                'or 255 = ignore'
-            )
-        table[old] = new
-    return table
 
 
 def _mean(values: np.ndarray) -> float:

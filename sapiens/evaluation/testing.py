@@ -111,7 +111,7 @@ def _saver(kind: type[HumanMetric], metric: dict, out: Path) -> dict:
     signatures = [inspect.signature(parent).parameters for parent in kind.__mro__ if parent is not object]
     default = next((s['vocabulary'].default for s in signatures if 'vocabulary' in s), None)
     saver['vocabulary'] = metric.get('vocabulary', default)
-    for name in ('score_mode', 'keypoint_threshold'):
+    for name in ('score_mode', 'keypoint_threshold', 'keypoint_score_thr'):
         if name in metric:
-            saver[name] = metric[name]
+            saver[name.replace('score_thr', 'threshold')] = metric[name]
     return saver

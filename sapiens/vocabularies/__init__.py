@@ -1,7 +1,6 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Keypoint and part vocabularies: the only place that knows their numbers."""
 
-from .compare import describe, vocabulary_difference
 from .convert import convert_keypoints, keypoint_map
 from .loader import (
     KeypointVocabulary,
@@ -13,6 +12,7 @@ from .loader import (
     load_vocabulary,
     parse_vocabulary,
 )
+from .names import describe, vocabulary_difference
 
 __all__ = [
     'KeypointVocabulary',

@@ -273,6 +273,15 @@ def test_without_the_extra_it_says_how_to_get_it(crawl, tmp_path):
     assert not (tmp_path / 'out').exists()
 
 
+@needs('ray', 'pyarrow')
+def test_a_source_that_is_not_there_leaves_no_scores(tmp_path):
+    from sapiens.curation.curate import curate
+
+    with pytest.raises(UserError, match=r'missing: is no folder, .txt, .tar or .parquet'):
+        curate(CONFIG, str(tmp_path / 'missing'), tmp_path / 'out')
+    assert not (tmp_path / 'out/scores').exists()
+
+
 def test_the_configs_name_stages_and_thresholds_that_exist():
     from sapiens.engine.config import load_config
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sapiens.apis.detectors import make_detections
+from sapiens.curation.curate import curate
 from sapiens.curation.labels import PixelStatistics, Probe, fit_probe
 from sapiens.curation.persons import fit_calibration
 from sapiens.curation.scoring import CrashNotes
@@ -179,12 +180,36 @@ def test_hashes_of_copies_are_near_and_those_of_mirrors_and_others_far():
         (dict(a=dict(type='ImageSiz')), "did you mean 'ImageSize'"),
         (dict(a=dict(type='ImageSize', reject=dict(min_sid=3))), "stage 'a' .ImageSize.*min_sid"),
         (dict(a=dict(type='Quality', gate=dict(min_side=3))), "stage 'a' .Quality.*min_side"),
+        (
+            dict(a=dict(type='ImageSize', reject=dict(min_side='abc'))),
+            "stage 'a' .ImageSize.: min_side is 'abc', not a n",
+        ),
+        (dict(a=dict(type='ImageSize', gate=dict(max_aspect=None))), 'max_aspect is None, not a number'),
+        (dict(a=dict(type='Persons', detector='whole', reject=dict(max_count='2'))), "max_count is '2', not a number"),
+        (dict(a=dict(type='Labels', labels=['art'], model=print, reject=dict(art=[1]))), r'art is \[1\], not a number'),
         (dict(a=dict(type='ImageSize'), b=dict(type='ImageSize')), "'a' and 'b' both write the column 'height'"),
     ],
 )
 def test_a_wrong_config_is_one_line(stages, words):
     with pytest.raises(UserError, match=words):
         build_stages({'stages': stages})
+
+
+@pytest.mark.parametrize(
+    ('settings', 'words'),
+    [
+        (dict(duplicates=dict(min_cosine='abc')), "config: min_cosine in duplicates is 'abc', not a number"),
+        (dict(duplicates=dict(max_bits=True)), 'config: max_bits in duplicates is True, not a whole number'),
+        (dict(duplicates=None), 'config: duplicates is None; it takes search_bits, '),
+        (dict(pack=dict(sample=10)), "config: pack is {'sample': 10}; it takes samples, "),
+        (dict(pack=dict(samples=0)), 'config: samples in pack is 0, and must be at least 1'),
+        (dict(part_size=1e6), 'config: part_size in config is 1000000.0, not a whole number'),
+    ],
+)
+def test_settings_are_checked_before_anything_is_done(settings, words, tmp_path):
+    with pytest.raises(UserError, match=words):
+        curate({'stages': {'a': dict(type='ImageSize')}, **settings}, str(tmp_path), tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
 
 
 def test_images_that_claim_too_many_pixels_are_not_decoded():

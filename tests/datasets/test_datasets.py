@@ -191,6 +191,8 @@ def test_label_map_renames_ids(tmp_path):
     assert lookup_table([0, 3, 2]).tolist()[:4] == [0, 3, 2, 3]
     with pytest.raises(UserError, match='300'):
         lookup_table({1: 300})
+    with pytest.raises(UserError, match='label_map sends id skin to 2'):
+        lookup_table({'skin': 2})
 
 
 def test_image_folder_and_list(tmp_path):

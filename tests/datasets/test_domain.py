@@ -7,7 +7,7 @@ import pytest
 
 from sapiens.datasets.transforms import RandomConvolution, RandomDecoy, RandomLight, RandomOccluder, RandomTexture
 from sapiens.datasets.transforms.clothes import dye, fabric, sewn
-from sapiens.datasets.transforms.domain import convolve
+from sapiens.datasets.transforms.color import convolve
 from sapiens.datasets.transforms.pieces import hide, random_outline
 from sapiens.errors import UserError
 

@@ -99,7 +99,7 @@ def test_words_of_older_configs():
     flip = TRANSFORMS.build(dict(type='RandomFlip', flip_ratio=0.3, direction=['horizontal']))
     assert flip.prob == 0.3
     rotate = TRANSFORMS.build(dict(type='RandomRotate', prob=1.0, degree=20, pad_val=3, seg_pad_val=7))
-    assert (rotate.degrees, rotate.pad_img, rotate.pad_part) == ((-20, 20), 3, 7)
+    assert (rotate.degrees, rotate.pad_img, rotate.pad_part) == (20, 3, 7)
 
 
 @pytest.mark.parametrize('turned', [False, True])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sapiens.apis.sources import find_files
+from sapiens.datasets.folders import ImageLabelFolderDataset
 from sapiens.datasets.image_files import find_images, list_images
-from sapiens.datasets.image_label_folder import ImageLabelFolderDataset
 
 
 @pytest.fixture

@@ -33,6 +33,8 @@ def test_names_and_prefixes(tmp_path):
     assert {'coco-wholebody/AP', 'coco-wholebody/face_AP'} <= set(found)
     maps = [{'img_id': 0, 'gt_part_map': [[0, 1, 7]], 'pred_part_map': [[0, 1, 3]]}]
     assert evaluate(dict(type='IoUMetric', ignore_index=7, vocabulary='parts20'), maps)['mIoU'] == 1
+    ported = dict(type='IoUMetric', ignore_index=7, vocabulary='parts20', label_map=list(range(8)))
+    assert evaluate(ported, maps)['mIoU'] == 1
     assert evaluate(PartIoU(vocabulary='parts20'), maps)['seg/aAcc'] == pytest.approx(2 / 3)
     assert evaluate(dict(type='PCKAccuracy', thr=0.5), samples_of(read_coco()))['PCK'] == 1
 

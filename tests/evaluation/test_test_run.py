@@ -31,6 +31,8 @@ def test_options_reach_our_metrics_only(tmp_path):
     # One file of keypoints, in the first metric's vocabulary and with its scores.
     assert len(found) == 4 and found[3]['vocabulary'] == 'wholebody133' and found[3]['score_mode'] == 'bbox'
     assert 'bootstrap' not in config[0]
+    (_, saver) = evaluator_for_test(dict(type='CocoMetric', keypoint_score_thr=0.3), tmp_path)
+    assert saver['keypoint_threshold'] == 0.3
     assert evaluator_for_test(dict(type='PartIoU')) == [dict(type='PartIoU')]
     for whole in (dict(type='Evaluator', metrics=config), dict(metrics=config), dict(metrics=config[0])):
         expected = config if isinstance(whole['metrics'], list) else config[:1]

@@ -5,10 +5,9 @@ from .background import RandomBackground
 from .bridge import FromOpenMMLab, GenerateTarget, LoadAnnotations, LoadImageFromFile
 from .camera import RandomCamera
 from .clothes import RandomTexture
-from .color import CoarseDropout, PhotometricDistortion, RandomBlur
+from .color import CoarseDropout, PhotometricDistortion, RandomBlur, RandomConvolution, RandomLight
 from .crowd import ComposeCrowd
 from .dense import Pad, RandomAffine, RandomCrop, RandomFlip, RandomResizedCrop, RandomRotate, Resize
-from .domain import RandomConvolution, RandomLight
 from .loading import LoadImage, LoadLabels
 from .pack import PackHumanInputs
 from .pieces import RandomDecoy, RandomOccluder

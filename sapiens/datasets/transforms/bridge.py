@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from .loading import LoadImage, LoadLabels
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class FromOpenMMLab(BaseTransform):
     """Turn a record of an mmpose top-down, mmseg or mmpretrain data set into our sample; put it first in the pipeline.
 
@@ -29,8 +31,8 @@ class FromOpenMMLab(BaseTransform):
         UserError: The record has another number of points than the vocabulary, or several people.
     """
 
-    def __init__(self, keypoint_vocabulary: str | None = None, part_vocabulary: str | None = None) -> None:
-        self.keypoint_vocabulary, self.part_vocabulary = keypoint_vocabulary, part_vocabulary
+    keypoint_vocabulary: str | None = None
+    part_vocabulary: str | None = None
 
     def transform(self, record: Sample) -> Sample:
         """Convert; fields that we do not know are left out."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -14,6 +14,7 @@ from .fields import Sample
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class RandomCamera(BaseTransform):
     """Each effect with its own probability, in the order in which a picture meets them; labels stay.
 
@@ -31,25 +32,17 @@ class RandomCamera(BaseTransform):
         jpeg: this range.
     """
 
-    def __init__(
-        self,
-        white_balance_prob: float = 0.3,
-        white_balance: float = 0.15,
-        gamma_prob: float = 0.3,
-        gamma: float = 0.3,
-        grey_prob: float = 0.08,
-        low_resolution_prob: float = 0.25,
-        low_resolution: Sequence[float] = (1.3, 4.0),
-        noise_prob: float = 0.2,
-        noise: float = 15.0,
-        jpeg_prob: float = 0.2,
-        jpeg: Sequence[int] = (15, 85),
-    ) -> None:
-        self.white_balance_prob, self.white_balance = white_balance_prob, white_balance
-        self.gamma_prob, self.gamma, self.grey_prob = gamma_prob, gamma, grey_prob
-        self.low_resolution_prob, self.low_resolution = low_resolution_prob, (low_resolution[0], low_resolution[1])
-        self.noise_prob, self.noise = noise_prob, noise
-        self.jpeg_prob, self.jpeg = jpeg_prob, (jpeg[0], jpeg[1])
+    white_balance_prob: float = 0.3
+    white_balance: float = 0.15
+    gamma_prob: float = 0.3
+    gamma: float = 0.3
+    grey_prob: float = 0.08
+    low_resolution_prob: float = 0.25
+    low_resolution: tuple[float, float] = (1.3, 4.0)
+    noise_prob: float = 0.2
+    noise: float = 15.0
+    jpeg_prob: float = 0.2
+    jpeg: tuple[int, int] = (15, 85)
 
     def transform(self, results: Sample) -> Sample:
         """Replace ``img``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ _CLOTHES = re.compile(r'cloth|shoe|sock|apparel', re.IGNORECASE)
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class RandomTexture(BaseTransform):
     """Give rendered clothes, and now and then skin and hair, a drawn fabric or the texture of a photo; shading stays.
 
@@ -35,17 +37,12 @@ class RandomTexture(BaseTransform):
         background: Folder of the photos; None takes the data set's.
     """
 
-    def __init__(
-        self,
-        prob: float = 0.5,
-        clothes_prob: float = 0.7,
-        body_prob: float = 0.15,
-        strength: tuple[float, float] = (0.4, 1.0),
-        fabric_prob: float = 0.5,
-        background: str | None = None,
-    ) -> None:
-        self.prob, self.strength, self.background = prob, (strength[0], strength[1]), background
-        self.clothes_prob, self.body_prob, self.fabric_prob = clothes_prob, body_prob, fabric_prob
+    prob: float = 0.5
+    clothes_prob: float = 0.7
+    body_prob: float = 0.15
+    strength: tuple[float, float] = (0.4, 1.0)
+    fabric_prob: float = 0.5
+    background: str | None = None
 
     def transform(self, results: Sample) -> Sample:
         """Change ``img`` with the given probability."""

@@ -1,9 +1,10 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""What changes pixels and leaves labels alone: photometric distortion, blur, dropout."""
+"""What changes pixels and leaves labels alone: distortion of colours, blur, dropout, random convolutions and light."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -17,6 +18,7 @@ from .fields import Sample, accept
 @TRANSFORMS.register_module(name=['PhotometricDistortion', 'PhotoMetricDistortion'])
 @accept(brightness_delta=('brightness', float), contrast_range=('contrast', tuple),
         saturation_range=('saturation', tuple), hue_delta=('hue', int))  # fmt: skip
+@dataclass(eq=False)
 class PhotometricDistortion(BaseTransform):
     """Random brightness, contrast, saturation and hue, each with probability 1/2; contrast before or after the colours.
 
@@ -28,16 +30,11 @@ class PhotometricDistortion(BaseTransform):
         swap_prob: Probability of a random order of the channels.
     """
 
-    def __init__(
-        self,
-        brightness: float = 32,
-        contrast: Sequence[float] = (0.5, 1.5),
-        saturation: Sequence[float] = (0.5, 1.5),
-        hue: int = 18,
-        swap_prob: float = 0.0,
-    ) -> None:
-        self.brightness, self.hue, self.swap_prob = brightness, hue, swap_prob
-        self.contrast, self.saturation = (contrast[0], contrast[1]), (saturation[0], saturation[1])
+    brightness: float = 32
+    contrast: tuple[float, float] = (0.5, 1.5)
+    saturation: tuple[float, float] = (0.5, 1.5)
+    hue: int = 18
+    swap_prob: float = 0.0
 
     def transform(self, results: Sample) -> Sample:
         """Replace ``img``."""
@@ -92,6 +89,7 @@ def _scale(values: np.ndarray, factor: float, offset: float = 0.0) -> np.ndarray
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class RandomBlur(BaseTransform):
     """Blur by a Gaussian or, as a moving camera does, along a line.
 
@@ -101,10 +99,10 @@ class RandomBlur(BaseTransform):
         motion: Largest length of the line in pixels.
     """
 
-    def __init__(
-        self, prob: float = 0.1, sigma: Sequence[float] = (0.5, 3.0), motion_prob: float = 0.3, motion: int = 15
-    ) -> None:
-        self.prob, self.sigma, self.motion_prob, self.motion = prob, (sigma[0], sigma[1]), motion_prob, motion
+    prob: float = 0.1
+    sigma: tuple[float, float] = (0.5, 3.0)
+    motion_prob: float = 0.3
+    motion: int = 15
 
     def transform(self, results: Sample) -> Sample:
         """Blur ``img`` with the given probability."""
@@ -130,6 +128,7 @@ def line_kernel(length: int, degrees: float) -> np.ndarray:
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class CoarseDropout(BaseTransform):
     """Cover rectangles with one colour, as if something stood in front; labels stay, so the model learns to guess.
 
@@ -139,14 +138,10 @@ class CoarseDropout(BaseTransform):
         fill: Colour, or None for a random one each.
     """
 
-    def __init__(
-        self,
-        prob: float = 0.1,
-        holes: Sequence[int] = (1, 3),
-        size: Sequence[float] = (0.1, 0.4),
-        fill: Sequence[int] | None = (0, 0, 0),
-    ) -> None:
-        self.prob, self.holes, self.size, self.fill = prob, (holes[0], holes[1]), (size[0], size[1]), fill
+    prob: float = 0.1
+    holes: tuple[int, int] = (1, 3)
+    size: tuple[float, float] = (0.1, 0.4)
+    fill: Sequence[int] | None = (0, 0, 0)
 
     def transform(self, results: Sample) -> Sample:
         """Cover parts of ``img`` with the given probability."""
@@ -159,4 +154,82 @@ class CoarseDropout(BaseTransform):
             y, x = np.random.randint(height - h + 1), np.random.randint(width - w + 1)
             image[y : y + h, x : x + w] = np.random.randint(0, 256, 3) if self.fill is None else self.fill
         results['img'] = image
+        return results
+
+
+@TRANSFORMS.register_module()
+@dataclass(eq=False)
+class RandomConvolution(BaseTransform):
+    """Mix the picture with its convolution by a random kernel over space and colours.
+
+    A random layer keeps shapes and changes colours and fine texture, so a network that learns from it looks less at
+    how renders or photographs look (Xu et al., "Robust and Generalizable Visual Representation Learning via Random
+    Convolutions", ICLR 2021).
+
+    Args:
+        sizes: Side of the kernel, one is drawn.
+        mix: Range of the convolved picture's share.
+    """
+
+    prob: float = 0.3
+    sizes: Sequence[int] = (1, 3, 5)
+    mix: tuple[float, float] = (0.0, 1.0)
+
+    def transform(self, results: Sample) -> Sample:
+        """Replace ``img`` with the given probability."""
+        if np.random.rand() >= self.prob:
+            return results
+        size = int(np.random.choice(self.sizes))
+        kernels = np.random.normal(0, 1 / np.sqrt(3 * size * size), (3, 3, size, size)).astype(np.float32)
+        results['img'] = convolve(results['img'], kernels, np.random.uniform(*self.mix))
+        return results
+
+
+def convolve(image: np.ndarray, kernels: np.ndarray, share: float) -> np.ndarray:
+    """Mix an image with its convolution, which is given the image's mean and spread.
+
+    Args:
+        image: ``(H, W, 3)`` uint8.
+        kernels: ``(3, 3, k, k)``: from each channel (second) to each (first).
+        share: Of the convolved picture.
+
+    Returns:
+        ``(H, W, 3)`` uint8.
+    """
+    plain = image.astype(np.float32)
+    mean, spread = plain.mean(), plain.std()
+    plain -= mean
+    if kernels.shape[-1] == 1:
+        mixed = cv2.transform(plain, np.ascontiguousarray(kernels[..., 0, 0]))
+    else:
+        channels = cv2.split(plain)
+        mixed = np.stack(
+            [sum(cv2.filter2D(c, -1, k) for c, k in zip(channels, row, strict=True)) for row in kernels], -1
+        )
+    mixed = (mixed - mixed.mean()) * (spread / max(float(mixed.std()), 1e-3))
+    return np.clip(plain + share * (mixed - plain) + (mean + 0.5), 0, 255).astype(np.uint8)
+
+
+@TRANSFORMS.register_module()
+@dataclass(eq=False)
+class RandomLight(BaseTransform):
+    """Light that is not the same everywhere: a smooth random gain, with a little colour.
+
+    Args:
+        spread: Standard deviation of the gain's logarithm.
+        colour: Standard deviation of its difference between channels.
+    """
+
+    prob: float = 0.3
+    spread: float = 0.35
+    colour: float = 0.1
+
+    def transform(self, results: Sample) -> Sample:
+        """Replace ``img`` with the given probability."""
+        if np.random.rand() >= self.prob:
+            return results
+        image = results['img']
+        grid = np.random.normal(0, self.spread, (4, 3, 1)) + np.random.normal(0, self.colour, (4, 3, 3))
+        gain = cv2.resize(np.exp(grid).astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        results['img'] = np.clip(image * gain + 0.5, 0, 255).astype(np.uint8)
         return results

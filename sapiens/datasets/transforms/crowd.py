@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from .loading import LoadImage, LoadLabels
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class ComposeCrowd(SizedTransform):
     """Paste the people of several samples into a photograph without people, far ones first.
 
@@ -44,30 +46,24 @@ class ComposeCrowd(SizedTransform):
         UserError: The sample has no instances, or the data set no ``background``.
     """
 
-    def __init__(
-        self,
-        input_size: Sequence[int] | None = None,
-        groups: int = 3,
-        empty_prob: float = 0.1,
-        whole_prob: float = 0.15,
-        cut_prob: float = 0.12,
-        height: tuple[float, float] = (0.1, 1.0),
-        pieces: tuple[int, float] = (3, 0.2),
-        texture_prob: float = 0.4,
-        least: float = 0.2,
-        least_height: int = 8,
-    ) -> None:
-        self.input_size, self.groups = input_size, groups
-        self.empty_prob, self.whole_prob, self.cut_prob = empty_prob, whole_prob, cut_prob
-        self.height, self.pieces = height, pieces
-        self.least, self.least_height = least, least_height
+    groups: int = 3
+    empty_prob: float = 0.1
+    whole_prob: float = 0.15
+    cut_prob: float = 0.12
+    height: tuple[float, float] = (0.1, 1.0)
+    pieces: tuple[int, float] = (3, 0.2)
+    texture_prob: float = 0.4
+    least: float = 0.2
+    least_height: int = 8
+
+    def __post_init__(self) -> None:
         self.whole: dict[str, bool] = {}
         """Image -> whether everybody in it is seen whole, as far as known."""
         self.background: str | None = None
         self.draw: Callable[[], Sample] | None = None
         """Gives another random sample; the data set sets both, see `settle`."""
         labels = LoadLabels(kinds=['parts', 'mask'], optional=True)
-        self.transforms = Compose([LoadImage(reduce=False), labels, RandomTexture(prob=texture_prob)])
+        self.transforms = Compose([LoadImage(reduce=False), labels, RandomTexture(prob=self.texture_prob)])
 
     def transform(self, results: Sample) -> Sample:
         """Replace everything by ``img`` at the input's size and ``boxes``, what is seen of each person."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -31,6 +32,7 @@ _INTERPOLATION = {'linear': cv2.INTER_LINEAR, 'area': cv2.INTER_AREA, 'cubic': c
 
 @TRANSFORMS.register_module()
 @accept(flip_ratio=('prob',))
+@dataclass(eq=False)
 class RandomFlip(BaseTransform):
     """Mirror left to right: pixels, points and vectors move, left and right parts and points exchange names.
 
@@ -40,10 +42,12 @@ class RandomFlip(BaseTransform):
         direction: Only ``'horizontal'``, as configs of OpenMMLab have it: people stand upright.
     """
 
-    def __init__(self, prob: float = 0.5, direction: str = 'horizontal') -> None:
-        if direction not in ('horizontal', ['horizontal']):
-            raise UserError(f"RandomFlip: direction is 'horizontal', not {direction!r}")
-        self.prob = prob
+    prob: float = 0.5
+    direction: str = 'horizontal'
+
+    def __post_init__(self) -> None:
+        if self.direction not in ('horizontal', ['horizontal']):
+            raise UserError(f"RandomFlip: direction is 'horizontal', not {self.direction!r}")
 
     def transform(self, results: Sample) -> Sample:
         """Mirror with the given probability."""
@@ -51,6 +55,7 @@ class RandomFlip(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class Resize(SizedTransform):
     """Resize to ``(H, W)``.
 
@@ -63,16 +68,10 @@ class Resize(SizedTransform):
             lies. ``RandomResize`` and ``RandomChoiceResize`` set it each time.
     """
 
-    def __init__(
-        self,
-        input_size: Sequence[int] | None = None,
-        keep_ratio: bool = False,
-        interpolation: str = 'linear',
-        depth_scale_compensation: bool = False,
-        scale: Any = None,
-    ) -> None:
-        self.input_size, self.keep_ratio, self.scale = tuple(scale)[::-1] if scale else input_size, keep_ratio, scale
-        self.interpolation, self.depth_scale_compensation = interpolation, depth_scale_compensation
+    keep_ratio: bool = False
+    interpolation: str = 'linear'
+    depth_scale_compensation: bool = False
+    scale: Any = None
 
     def transform(self, results: Sample) -> Sample:
         """Resize every field."""
@@ -86,6 +85,7 @@ class Resize(SizedTransform):
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class Pad(SizedTransform):
     """Pad to at least ``(H, W)``, with the image in the middle or in the upper left corner.
 
@@ -95,15 +95,9 @@ class Pad(SizedTransform):
         pad_img, pad_part: Values outside.
     """
 
-    def __init__(
-        self,
-        input_size: Sequence[int] | None = None,
-        center: bool = True,
-        pad_img: int | tuple = 0,
-        pad_part: int = IGNORE,
-    ) -> None:
-        self.input_size, self.center = input_size, center
-        self.pad_img, self.pad_part = pad_img, pad_part
+    center: bool = True
+    pad_img: int | tuple = 0
+    pad_part: int = IGNORE
 
     def transform(self, results: Sample) -> Sample:
         """Pad every field; an image that is large enough stays as it is."""
@@ -117,6 +111,7 @@ class Pad(SizedTransform):
 
 @TRANSFORMS.register_module()
 @accept(crop_size=('input_size', tuple), cat_max_ratio=('max_share', float))
+@dataclass(eq=False)
 class RandomCrop(SizedTransform):
     """Cut out a window of ``(H, W)``, or of the whole side where the image is smaller.
 
@@ -126,8 +121,7 @@ class RandomCrop(SizedTransform):
             pixels, so that windows of nothing but background stay rare.
     """
 
-    def __init__(self, input_size: Sequence[int] | None = None, max_share: float = 1.0) -> None:
-        self.input_size, self.max_share = input_size, max_share
+    max_share: float = 1.0
 
     def transform(self, results: Sample) -> Sample:
         """Crop every field."""
@@ -147,6 +141,7 @@ class RandomCrop(SizedTransform):
 
 @TRANSFORMS.register_module()
 @accept(degree=('degrees',), pad_val=('pad_img',), seg_pad_val=('pad_part',))
+@dataclass(eq=False)
 class RandomRotate(BaseTransform):
     """Turn the image around its centre, clockwise for positive angles; the size stays.
 
@@ -155,26 +150,22 @@ class RandomRotate(BaseTransform):
         pad_img, pad_part: Values outside.
     """
 
-    def __init__(
-        self,
-        degrees: float | Sequence[float] = 20.0,
-        prob: float = 0.5,
-        pad_img: int | tuple = 0,
-        pad_part: int = IGNORE,
-    ) -> None:
-        low, high = degrees if isinstance(degrees, Sequence) else (-degrees, degrees)
-        self.degrees = (low, high)
-        self.prob, self.pad_img, self.pad_part = prob, pad_img, pad_part
+    degrees: float | Sequence[float] = 20.0
+    prob: float = 0.5
+    pad_img: int | tuple = 0
+    pad_part: int = IGNORE
 
     def transform(self, results: Sample) -> Sample:
         """Rotate every field with the given probability."""
         if np.random.rand() >= self.prob:
             return results
-        matrix = rotation_matrix(results['img_shape'], np.random.uniform(*self.degrees))
+        low, high = self.degrees if isinstance(self.degrees, Sequence) else (-self.degrees, self.degrees)
+        matrix = rotation_matrix(results['img_shape'], np.random.uniform(low, high))
         return warp_sample(results, matrix, results['img_shape'], self.pad_img, self.pad_part)
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class RandomAffine(SizedTransform):
     """Scale, rotate, shift and crop to the network's input in one warp, so that pixels are interpolated once.
 
@@ -193,25 +184,15 @@ class RandomAffine(SizedTransform):
         depth_scale_compensation: See `warp_sample`.
     """
 
-    def __init__(
-        self,
-        input_size: Sequence[int] | None = None,
-        scale: Sequence[float] = (0.75, 2.0),
-        rotate: float = 20.0,
-        rotate_prob: float = 0.5,
-        shift: float = 0.1,
-        keep_ratio: bool = False,
-        focus_prob: float = 0.5,
-        pad_img: int | tuple = 0,
-        pad_part: int = IGNORE,
-        depth_scale_compensation: bool = False,
-    ) -> None:
-        self.input_size, self.scale = input_size, (scale[0], scale[1])
-        self.rotate, self.rotate_prob, self.shift = rotate, rotate_prob, shift
-        self.keep_ratio, self.focus_prob = keep_ratio, focus_prob
-        self.options: dict[str, Any] = dict(
-            pad_img=pad_img, pad_part=pad_part, depth_scale_compensation=depth_scale_compensation
-        )
+    scale: tuple[float, float] = (0.75, 2.0)
+    rotate: float = 20.0
+    rotate_prob: float = 0.5
+    shift: float = 0.1
+    keep_ratio: bool = False
+    focus_prob: float = 0.5
+    pad_img: int | tuple = 0
+    pad_part: int = IGNORE
+    depth_scale_compensation: bool = False
 
     def transform(self, results: Sample) -> Sample:
         """Warp every field."""
@@ -227,7 +208,7 @@ class RandomAffine(SizedTransform):
         target = (np.array(size[::-1]) - 1) / 2 + offset
         turn = rotation_matrix(size, angle, zoom, np.zeros(2))
         matrix = translation(*target) @ turn @ translation(*-warp_points(focus, fit).astype(np.float64)) @ fit
-        return warp_sample(results, matrix, size, **self.options)
+        return warp_sample(results, matrix, size, self.pad_img, self.pad_part, self.depth_scale_compensation)
 
     def _focus(self, results: Sample) -> np.ndarray:
         """A random pixel of a person, or the middle."""
@@ -246,6 +227,7 @@ class RandomAffine(SizedTransform):
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class RandomResizedCrop(SizedTransform):
     """Cut out a window of random area and aspect and resize it (pretraining).
 
@@ -256,15 +238,9 @@ class RandomResizedCrop(SizedTransform):
         interpolation: As in `Resize`; shrinking always averages.
     """
 
-    def __init__(
-        self,
-        input_size: Sequence[int] | None = None,
-        area: Sequence[float] = (0.2, 1.0),
-        aspect: Sequence[float] = (3 / 4, 4 / 3),
-        interpolation: str = 'cubic',
-    ) -> None:
-        self.input_size, self.interpolation = input_size, interpolation
-        self.area, self.aspect = (area[0], area[1]), (aspect[0], aspect[1])
+    area: tuple[float, float] = (0.2, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    interpolation: str = 'cubic'
 
     def transform(self, results: Sample) -> Sample:
         """Crop and resize every field."""

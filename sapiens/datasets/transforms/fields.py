@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -28,6 +29,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from ...errors import UserError
+from ...structures.geometry import covered_window
 from ...vocabularies import load_vocabulary
 from ..label_files import unit
 
@@ -43,6 +45,7 @@ _NORMAL_STEP = 0.25
 _WARPED = tuple(np.dtype(name) for name in ('u1', 'u2', 'i2', 'f4', 'f8'))
 
 
+@dataclass(eq=False)
 class SizedTransform(BaseTransform):
     """A transform whose result has the size of the network's input: its own ``input_size``, else the data set's."""
 
@@ -240,14 +243,11 @@ def magnification(matrix: np.ndarray) -> float:
 
 def _window(matrix: np.ndarray, size: tuple[int, int], shape: Sequence[int]) -> tuple[slice, slice]:
     """Rows and columns of an ``(H, W)`` map that a warp to ``size`` looks at, their neighbours included."""
-    height, width = size
-    corners = np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], np.float64)
-    inverse = _inverse(matrix)
-    corners = corners @ inverse[:, :2].T + inverse[:, 2]
-    low = np.clip(np.floor(corners.min(0)) - 4, 0, None).astype(int)
-    high = np.clip(np.ceil(corners.max(0)) + 5, low + 1, None).astype(int)
-    low = np.minimum(low, [shape[1] - 1, shape[0] - 1])
-    return slice(low[1], min(max(high[1], low[1] + 1), shape[0])), slice(low[0], min(high[0], shape[1]))
+    box = warp_boxes(np.array([[0, 0, size[1] - 1, size[0] - 1]]), cv2.invertAffineTransform(matrix[:2]))[0]
+    end = np.array([shape[1], shape[0]])
+    low = np.clip(np.floor(box[:2]) - 4, 0, end - 1).astype(int)
+    high = np.clip(np.ceil(box[2:]) + 5, low + 1, end).astype(int)
+    return slice(low[1], high[1]), slice(low[0], high[0])
 
 
 def _warp_smooth(
@@ -283,17 +283,9 @@ def _warp(
     # A view with negative strides costs ten times more inside OpenCV than its copy.
     array = np.ascontiguousarray(array)
     border = dict(borderMode=cv2.BORDER_REPLICATE) if value is None else dict(borderValue=value)
-    inverse = _inverse(matrix) - np.array([[0, 0, origin[0]], [0, 0, origin[1]]])
+    # Not left to OpenCV, for the origin; the same numbers, so that ties fall as they do there.
+    inverse = cv2.invertAffineTransform(matrix[:2]) - np.array([[0, 0, origin[0]], [0, 0, origin[1]]])
     return cv2.warpAffine(array, inverse, (size[1], size[0]), flags=flags | cv2.WARP_INVERSE_MAP, **border)
-
-
-def _inverse(matrix: np.ndarray) -> np.ndarray:
-    """``(2, 3)`` inverse of an affine map by OpenCV's own order of operations, so that ties fall as they do there."""
-    (a, b, c), (d, e, f) = matrix[:2].tolist()
-    scale = a * e - b * d
-    scale = 1.0 / scale if scale else 0.0
-    a, b, d, e = e * scale, b * -scale, d * -scale, a * scale
-    return np.array([[a, b, -a * c - b * f], [d, e, -d * c - e * f]], np.float64)
 
 
 def _turn(normals: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -318,12 +310,10 @@ def swap_parts(results: Sample) -> None:
 
 def inside_image(results: Sample) -> np.ndarray:
     """``(H, W)`` bool: the pixels that lie in the file's image, not in padding."""
-    inverse = _inverse(as_matrix(results['warp_mat']))
-    x, y = np.arange(results['img_shape'][1]), np.arange(results['img_shape'][0])
-    inside = np.ones(results['img_shape'], bool)
-    for (across, down, shift), length in zip(inverse, results['ori_shape'][::-1], strict=True):
-        place = across * x[None] + (down * y[:, None] + shift)
-        inside &= (place > -0.5) & (place < length - 0.5)
+    inverse = cv2.invertAffineTransform(as_matrix(results['warp_mat'])[:2])
+    window, shown = covered_window(inverse, results['ori_shape'], results['img_shape'])
+    inside = np.zeros(results['img_shape'], bool)
+    inside[window] = True if shown is None else shown
     return inside
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from ...vocabularies import PartVocabulary, load_parts
 from ..image_files import decode_image, is_jpeg, reduction_matrix, upright_size
 from ..label_files import decode_depth, decode_mask, decode_normals, people_of, read_label
 from ..storage import read_bytes, readable_name
-from .fields import IGNORE, Sample, as_matrix, swap_parts, warp_map
+from .fields import IGNORE, Sample, as_matrix, swap_parts, warp_map, warp_points
 from .topdown import fit_aspect
 
 KINDS = ('parts', 'depth', 'normals', 'mask')
@@ -26,6 +27,7 @@ _FIELD = {'parts': 'part_map', 'depth': 'depth', 'normals': 'normals', 'mask': '
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class LoadImage(BaseTransform):
     """Read ``img_path`` as upright RGB, decoding a large JPEG at 1/2, 1/4 or 1/8 where the crop to come allows it.
 
@@ -47,16 +49,15 @@ class LoadImage(BaseTransform):
         UserError: Missing, empty, truncated or no image; the message names the file.
     """
 
-    def __init__(
-        self,
-        input_size: Sequence[int] | None = None,
-        max_zoom: float = 1.0,
-        reduce: bool = True,
-        backend_args: Mapping[str, Any] | None = None,
-    ) -> None:
-        if backend_args and backend_args.get('backend') not in (None, 'local', 'disk'):
-            raise UserError(f'LoadImage: reads local files, not those of {backend_args["backend"]}; copy them first')
-        self.input_size, self.max_zoom, self.reduce = input_size, max_zoom, reduce
+    input_size: Sequence[int] | None = None
+    max_zoom: float = 1.0
+    reduce: bool = True
+    backend_args: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        backend = (self.backend_args or {}).get('backend')
+        if backend not in (None, 'local', 'disk'):
+            raise UserError(f'LoadImage: reads local files, not those of {backend}; copy them first')
 
     def transform(self, results: Sample) -> Sample:
         """Load ``results['img_path']``, or take ``results['img']`` as it is when there.
@@ -87,7 +88,7 @@ class LoadImage(BaseTransform):
         results['warp_mat'] = matrix
         results.setdefault('flipped', False)
         if 'keypoints' in results:
-            results['keypoints'] = (results['keypoints'] @ matrix[:2, :2].T + matrix[:2, 2]).astype(np.float32)
+            results['keypoints'] = warp_points(results['keypoints'], matrix)
         return results
 
     def _reduction(self, results: Sample, size: tuple[int, int], input_size: Sequence[int]) -> int:
@@ -127,6 +128,7 @@ def check_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class LoadLabels(BaseTransform):
     """Read the labels that are asked for and bring them into the current frame.
 
@@ -148,16 +150,18 @@ class LoadLabels(BaseTransform):
         UserError: A label is missing, unreadable, of another size than the image, or has ids outside the vocabulary.
     """
 
-    def __init__(
-        self, kinds: Sequence[str] | None = None, optional: bool = False, stride: int = 1, frame: str = 'current'
-    ) -> None:
-        if frame not in ('current', 'original'):
-            raise UserError(f"LoadLabels: frame '{frame}' is neither 'current' nor 'original'")
-        self.kinds = None if kinds is None else check_kinds(kinds)
+    kinds: Sequence[str] | None = None
+    optional: bool = False
+    stride: int = 1
+    frame: str = 'current'
+
+    def __post_init__(self) -> None:
+        if self.frame not in ('current', 'original'):
+            raise UserError(f"LoadLabels: frame '{self.frame}' is neither 'current' nor 'original'")
+        self.kinds = None if self.kinds is None else check_kinds(self.kinds)
         self.labels: tuple[str, ...] | None = None  # the data set's, see `settle`
-        if stride > 1 and frame == 'original':
+        if self.stride > 1 and self.frame == 'original':
             raise UserError("LoadLabels: stride is for labels of training; with frame='original' leave it out")
-        self.optional, self.stride, self.frame = optional, stride, frame
 
     def transform(self, results: Sample) -> Sample:
         """Add ``part_map``, ``depth``, ``normals`` and ``mask`` as asked; what is there already stays."""

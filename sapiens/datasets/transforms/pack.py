@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ META_KEYS = (
 
 
 @TRANSFORMS.register_module(name=['PackHumanInputs', 'PackPoseInputs', 'PackSegInputs'])
+@dataclass(eq=False)
 class PackHumanInputs(BaseTransform):
     """Sample dict -> ``dict(inputs=(3, H, W) uint8 RGB tensor, data_samples=HumanDataSample)``.
 
@@ -41,8 +43,7 @@ class PackHumanInputs(BaseTransform):
         meta_keys: Fields to keep as meta information, where present.
     """
 
-    def __init__(self, meta_keys: Sequence[str] = META_KEYS) -> None:
-        self.meta_keys = tuple(meta_keys)
+    meta_keys: Sequence[str] = META_KEYS
 
     def transform(self, results: Sample) -> dict[str, Any]:
         """Pack."""

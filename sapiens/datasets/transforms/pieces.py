@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from .fields import Sample
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class RandomOccluder(BaseTransform):
     """Put things in front of people: blobs, boxes, poles, and tables that hide all below them.
 
@@ -32,17 +34,12 @@ class RandomOccluder(BaseTransform):
         background: Folder of the photos; None takes the data set's.
     """
 
-    def __init__(
-        self,
-        prob: float = 0.3,
-        pieces: tuple[int, int] = (1, 2),
-        size: tuple[float, float] = (0.1, 0.5),
-        fabric_prob: float = 0.3,
-        hidden: float = 0.6,
-        background: str | None = None,
-    ) -> None:
-        self.prob, self.pieces, self.size = prob, (pieces[0], pieces[1]), (size[0], size[1])
-        self.fabric_prob, self.hidden, self.background = fabric_prob, hidden, background
+    prob: float = 0.3
+    pieces: tuple[int, int] = (1, 2)
+    size: tuple[float, float] = (0.1, 0.5)
+    fabric_prob: float = 0.3
+    hidden: float = 0.6
+    background: str | None = None
 
     def transform(self, results: Sample) -> Sample:
         """Change ``img`` and all labels with the given probability."""
@@ -64,6 +61,7 @@ class RandomOccluder(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class RandomDecoy(BaseTransform):
     """Put things behind people, of photographs or of cloth such as people wear: neither texture nor outline is enough.
 
@@ -73,16 +71,11 @@ class RandomDecoy(BaseTransform):
         pieces, size, fabric_prob, background: As of `RandomOccluder`.
     """
 
-    def __init__(
-        self,
-        prob: float = 0.3,
-        pieces: tuple[int, int] = (1, 3),
-        size: tuple[float, float] = (0.15, 0.7),
-        fabric_prob: float = 0.5,
-        background: str | None = None,
-    ) -> None:
-        self.prob, self.pieces, self.size = prob, (pieces[0], pieces[1]), (size[0], size[1])
-        self.fabric_prob, self.background = fabric_prob, background
+    prob: float = 0.3
+    pieces: tuple[int, int] = (1, 3)
+    size: tuple[float, float] = (0.15, 0.7)
+    fabric_prob: float = 0.5
+    background: str | None = None
 
     def transform(self, results: Sample) -> Sample:
         """Replace ``img`` with the given probability."""

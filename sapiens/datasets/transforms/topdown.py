@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -22,6 +22,7 @@ _LOWER = re.compile(r'hip|knee|ankle|foot|toe|heel', re.IGNORECASE)
 
 
 @TRANSFORMS.register_module(name=['PersonBox', 'GetBBoxCenterScale'])
+@dataclass(eq=False)
 class PersonBox(BaseTransform):
     """Box ``x1, y1, x2, y2`` -> ``bbox_center`` (2,), ``bbox_scale`` (2,) width and height, ``bbox_rotation`` degrees.
 
@@ -29,8 +30,7 @@ class PersonBox(BaseTransform):
         padding: Factor on width and height.
     """
 
-    def __init__(self, padding: float = 1.25) -> None:
-        self.padding = padding
+    padding: float = 1.25
 
     def transform(self, results: Sample) -> Sample:
         """Add the three fields, in pixels of the original image."""
@@ -46,6 +46,7 @@ class PersonBox(BaseTransform):
 
 @TRANSFORMS.register_module()
 @accept(min_total_keypoints=('min_total', int), upper_prioritized_prob=('upper_prob', float))
+@dataclass(eq=False)
 class RandomHalfBody(BaseTransform):
     """Now and then look at the upper or the lower half of the body alone.
 
@@ -59,16 +60,11 @@ class RandomHalfBody(BaseTransform):
         upper_prob: Probability of the upper half.
     """
 
-    def __init__(
-        self,
-        prob: float = 0.3,
-        min_total: int = 9,
-        min_half: int = 3,
-        padding: float = 1.5,
-        upper_prob: float = 0.7,
-    ) -> None:
-        self.prob, self.padding, self.upper_prob = prob, padding, upper_prob
-        self.min_total, self.min_half = min_total, min_half
+    prob: float = 0.3
+    min_total: int = 9
+    min_half: int = 3
+    padding: float = 1.5
+    upper_prob: float = 0.7
 
     def transform(self, results: Sample) -> Sample:
         """Replace ``bbox_center`` and ``bbox_scale``."""
@@ -93,6 +89,7 @@ class RandomHalfBody(BaseTransform):
 @accept(
     shift_factor=('shift', lambda factor: factor / 2), scale_factor=('scale', tuple), rotate_factor=('rotate', float)
 )
+@dataclass(eq=False)
 class RandomBox(BaseTransform):
     """Shift, scale and rotate the crop. Works before `LoadImage`.
 
@@ -105,17 +102,12 @@ class RandomBox(BaseTransform):
         rotate_prob: its probability.
     """
 
-    def __init__(
-        self,
-        shift: float = 0.08,
-        shift_prob: float = 0.3,
-        scale: Sequence[float] = (0.5, 1.5),
-        scale_prob: float = 1.0,
-        rotate: float = 80.0,
-        rotate_prob: float = 0.6,
-    ) -> None:
-        self.shift, self.scale, self.rotate = shift, tuple(scale), rotate
-        self.shift_prob, self.scale_prob, self.rotate_prob = shift_prob, scale_prob, rotate_prob
+    shift: float = 0.08
+    shift_prob: float = 0.3
+    scale: tuple[float, float] = (0.5, 1.5)
+    scale_prob: float = 1.0
+    rotate: float = 80.0
+    rotate_prob: float = 0.6
 
     def transform(self, results: Sample) -> Sample:
         """Change ``bbox_center``, ``bbox_scale`` and ``bbox_rotation``."""
@@ -132,6 +124,7 @@ class RandomBox(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class TopdownAffine(SizedTransform):
     """Warp the box to the network's input in one go, in the unbiased (UDP) convention.
 
@@ -149,20 +142,16 @@ class TopdownAffine(SizedTransform):
         UserError: ``use_udp=False``, which models of this toolkit do not know.
     """
 
-    def __init__(
-        self,
-        input_size: Sequence[int] | None = None,
-        pad_img: int | tuple[int, int, int] = 0,
-        pad_part: int = IGNORE,
-        depth_scale_compensation: bool = False,
-        use_udp: bool | None = None,
-    ) -> None:
-        if use_udp is False:
+    pad_img: int | tuple[int, int, int] = 0
+    pad_part: int = IGNORE
+    depth_scale_compensation: bool = False
+    use_udp: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.use_udp is False:
             raise UserError("TopdownAffine: is always unbiased (UDP); type='mmpose.TopdownAffine' has the other one")
-        self.input_size = input_size[::-1] if use_udp and input_size is not None else input_size
-        self.options: dict[str, Any] = dict(
-            pad_img=pad_img, pad_part=pad_part, depth_scale_compensation=depth_scale_compensation
-        )
+        if self.use_udp and self.input_size is not None:
+            self.input_size = self.input_size[::-1]
 
     def transform(self, results: Sample) -> Sample:
         """Warp every field; ``warp_mat`` becomes the map from the original image to the input."""
@@ -170,7 +159,7 @@ class TopdownAffine(SizedTransform):
         results['bbox_scale'] = fit_aspect(results['bbox_scale'], size)
         matrix = udp_matrix(results['bbox_center'], results['bbox_scale'], size, results.get('bbox_rotation', 0.0))
         step = matrix @ np.linalg.inv(as_matrix(results['warp_mat']))
-        return warp_sample(results, step, size, **self.options)
+        return warp_sample(results, step, size, self.pad_img, self.pad_part, self.depth_scale_compensation)
 
 
 def fit_aspect(scale: np.ndarray, input_size: Sequence[int]) -> np.ndarray:
