@@ -136,8 +136,9 @@ def build_train_dataloader(cfg: Any, seed: int, infinite: bool) -> DataLoader:
 
 def reseed(loader: DataLoader, seed: int) -> None:
     """Give a loader, not yet iterated, the seed of the run that is resumed."""
-    sampler: Any = getattr(loader.batch_sampler, 'sampler', None)
-    for part in (loader.dataset, sampler, getattr(sampler, 'order', None)):
+    sampler = getattr(loader.batch_sampler, 'sampler', None)
+    parts: tuple[Any, ...] = loader.dataset, sampler, getattr(sampler, 'order', None)
+    for part in parts:
         if hasattr(part, 'seed'):
             part.seed = seed
 
