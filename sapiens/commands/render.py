@@ -16,9 +16,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from ..errors import UserError
 from ..utils.optional import need
 from . import options
@@ -136,33 +133,26 @@ def main() -> None:
     args = parser.parse_args()
     need('numba', 'rendering', extra='synthesis')
     from ..datasets import pack_shards
-    from ..synthesis.job import run
+    from ..synthesis.job import name, open_writer, run
+    from ..utils.progress import progress
 
     jobs = build_jobs(args)
-    console = Console()
-    total: Counter = Counter()
-    with Progress(
-        TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-        TextColumn('{task.fields[again]} draws again'), console=console,
-    ) as bar:  # fmt: skip
-        tasks = {job.folder: bar.add_task(job.folder, total=job.num, again=0) for job in jobs}
-        drawn: Counter = Counter()
+    missing: Counter = Counter()
+    for job in jobs:
+        writer = open_writer(job)
+        missing[job.folder] = sum(name(i) not in writer for i in range(job.num))
+    rejected: Counter = Counter()
+    with progress('pictures', missing.total()) as advance:
 
-        def done(job: Any, index: int, rejected: Counter) -> None:
-            total.update(rejected)
-            drawn[job.folder] += 1
-            bar.update(tasks[job.folder], advance=1, again=sum(total.values()))
+        def done(job: Any, index: int, reasons: Counter) -> None:
+            rejected.update(reasons)
+            advance(f'{rejected.total()} draws again')
 
-        from ..synthesis.job import name, open_writer
-
-        for job in jobs:
-            writer = open_writer(job)
-            bar.update(tasks[job.folder], completed=sum(name(i) in writer for i in range(job.num)))
         run(jobs, args.workers, done)
     for job in jobs:
-        console.print(f'{job.folder}: {job.num} samples, {drawn[job.folder]} of them new')
+        print(f'{job.folder}: {job.num} samples, {missing[job.folder]} of them new')
         if args.shard_size:
             shards = pack_shards(job.folder, f'{job.folder.rstrip("/")}-shards', args.shard_size)
-            console.print(f'{shards[0].parent}: {len(shards)} shards')
-    for reason, count in total.most_common():
-        console.print(f'drawn again: {reason}: {count}', style='dim')
+            print(f'{shards[0].parent}: {len(shards)} shards')
+    for reason, count in rejected.most_common():
+        print(f'drawn again: {reason}: {count}')
