@@ -64,8 +64,6 @@ def build_jobs(args: argparse.Namespace) -> list:
     from ..synthesis.scene import FRAMINGS, PRESETS, Recipe, background_files, with_options
     from ..synthesis.sensor import Sensor
 
-    if args.num < 1:
-        raise UserError(f'--num {args.num}: give at least 1')
     if not 0 <= args.val_fraction < 1:
         raise UserError(f'--val-fraction {args.val_fraction}: give a part from 0 to less than 1')
     most = {'white_balance': 10, 'blur': 10, 'noise': 10, 'jpeg': 10, 'samples': 16, 'lights': 1024}
@@ -103,7 +101,7 @@ def main() -> None:
     """Render."""
     parser = options.new_parser(__doc__)
     parser.add_argument('--out', required=True, help='folder to fill')
-    parser.add_argument('--num', type=int, required=True, help='number of pictures, train and val together')
+    parser.add_argument('--num', type='count', required=True, help='number of pictures, train and val together')
     parser.add_argument('--size', default='1024x768', help='HEIGHTxWIDTH in pixels')
     parser.add_argument('--framing', help='of full, upper and face, with commas; default all')
     parser.add_argument('--persons', help='number of people, e.g. 1 or 1-4 (default)')
