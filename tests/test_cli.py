@@ -124,6 +124,13 @@ def test_numbers_that_make_no_sense_are_said_before_anything_begins(monkeypatch,
     assert code == 2 and f'is no whole number of at least {least}' in err.splitlines()[-1]
 
 
+@pytest.mark.parametrize('amount', ['nan', 'inf', '-1', 'much'])
+@pytest.mark.parametrize('command', ['estimate-memory c.py --gpu-memory', 'predict a.jpg --threshold'])
+def test_amounts_that_make_no_sense_are_said_before_anything_begins(monkeypatch, capsys, command, amount):
+    code, _, err = call(monkeypatch, capsys, *command.split(), amount)
+    assert code == 2 and f"'{amount}' is no number of at least 0" in err.splitlines()[-1]
+
+
 def test_info(monkeypatch, capsys, tmp_path):
     code, out, _ = call(monkeypatch, capsys, 'info')
     assert code == 0 and f'sapiens-toolkit: {sapiens.__version__} in ' in out and f'torch {version("torch")}' in out

@@ -86,7 +86,7 @@ class CheckpointRunner(Runner):
 
         def read() -> dict:
             state, meta = read_checkpoint(filename)
-            skip = tuple(self.cfg.get('load_skip') or ())
+            skip = self.cfg.get('load_skip') or ()
             fitted, report = fit_state_dict(
                 self.bare_model, state, meta, source=str(filename), allow_partial=training and not strict, skip=skip
             )

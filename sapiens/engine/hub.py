@@ -312,7 +312,8 @@ class _Download:
         here = [name for name in known if name in files]
         if len(here) == 1:
             return here[0]
-        stem, suffixes = '', SUFFIXES
+        stem = ''
+        suffixes: tuple[str, ...] = SUFFIXES
         if len(known) == 1:  # of another revision, it may have another figure behind its stem
             stem, suffixes = Path(known[0]).name.rpartition('_')[0], (Path(known[0]).suffix, *SUFFIXES)
         for suffix in suffixes:

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument('--negative', required=True, nargs='+', help='folders of others')
     parser.add_argument('--out', required=True, help='.npz to write')
     parser.add_argument('--features', default='PixelStatistics', help='PixelStatistics, SapiensEncoder, ...')
-    parser.add_argument('--decay', type=float, default=1.0, help='strength of the penalty on the weights')
+    parser.add_argument('--decay', type='amount', default=1.0, help='strength of the penalty on the weights')
     args = parser.parse_args()
     features = {'type': args.features}
     run = build_model(features)

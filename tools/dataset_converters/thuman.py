@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument('--normal-dir', default='normal_F')
     parser.add_argument('--depth-dir', default='depth_F')
     parser.add_argument('--mask-dir', help='folder of masks; default: the transparency of the renders')
-    parser.add_argument('--depth-unit', type=float, help='metres per unit of 16-bit depth files')
+    parser.add_argument('--depth-unit', type='amount', help='metres per unit of 16-bit depth files')
     parser.add_argument('--views', type=numbers, help='names of the views to take, e.g. 0,90,180,270; default: all')
     add_normal_options(parser)
     args = parser.parse_args()

@@ -53,7 +53,7 @@ def main() -> None:
     parser = new_parser(__doc__)
     parser.add_argument('--out', required=True, help='folder for the pictures')
     parser.add_argument('--assets', default='data/assets', help="folder made by prepare_assets.py, or 'fixture'")
-    parser.add_argument('--open-mouth', type=float, default=0.0, help='0 to 1')
+    parser.add_argument('--open-mouth', type='amount', default=0.0, help='0 to 1')
     parser.add_argument('--seed', type='number', default=0, help='which fixture person')
     args = parser.parse_args()
     from sapiens.synthesis.inspection import VIEWS, draw_view
