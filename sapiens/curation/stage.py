@@ -26,8 +26,6 @@ class Item:
     """One image on its way through the stages.
 
     Attributes:
-        name: What to call it.
-        data: The file.
         size: ``(H, W)`` of the whole upright image.
         image: ``(h, w, 3)`` uint8 RGB, decoded at a fraction of its size where it is large.
     """
@@ -47,8 +45,6 @@ def open_item(name: str, data: bytes, view: int, max_pixels: float) -> Item:
     """Decode a file for the stages.
 
     Args:
-        name: What to call it.
-        data: The file.
         view: Larger JPEGs are decoded at 1/2, 1/4 or 1/8, but not below this length of the longer side.
         max_pixels: What claims more is not decoded.
 

@@ -26,7 +26,6 @@ class ImageSize(Stage):
         """Too small or too long.
 
         Args:
-            row: The scores.
             min_side: Least shorter side in pixels.
             max_aspect: Most of longer over shorter side.
         """

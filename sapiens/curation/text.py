@@ -19,10 +19,8 @@ class Text(Stage):
     usual filters and comes last. Words that shine through a photo are not found: they are a matter for `Labels`.
 
     Args:
-        name: The stage's key in the config.
         engine: Callable ``(image) -> (boxes (N, 4, 2), scores (N,), texts)``; None = RapidOCR.
         threads: Threads of its sessions.
-        **kwargs: See `Stage`.
     """
 
     columns = {'text': 'str', 'text_boxes': 'floats'}
@@ -51,7 +49,6 @@ class Text(Stage):
         """More text than allowed.
 
         Args:
-            row: The scores.
             min_score: Words read less surely do not count.
             max_share: Most that all words may cover of the image.
             max_letters: Most letters and digits in all.

@@ -204,7 +204,6 @@ def lookup_table(
     Args:
         label_map: Old ids to new ones, or the new ones in the order of the old ones.
         classes: What new ids must be below, if they are not 255.
-        name: What to call it in messages.
 
     Raises:
         UserError: An old or a new id that is none.

@@ -134,7 +134,6 @@ class ShardImageDataset(HumanDataset):
         """The order for training, see `ShardOrder`; None for a part of the images, which any order will do for.
 
         Args:
-            seed: Of the run.
             batch: Samples of a step over all processes.
             processes: That share a batch.
             workers: Of the loader of each.
@@ -201,7 +200,6 @@ class Shard:
     """An open tar file and the images in it, up to where it is damaged.
 
     Attributes:
-        path: Of the file.
         names: Of the images.
         offsets: Of their bytes in the file.
         sizes: Number of their bytes.

@@ -77,7 +77,6 @@ def walk_tar(path: str, file: BinaryIO | None = None) -> Iterator[tuple[str, int
     """Name, offset and size of every regular file in a tar shard; takes no more memory for more files.
 
     Args:
-        path: Of the shard.
         file: It, where it is open already.
 
     Raises:

@@ -42,7 +42,6 @@ class KeypointAP(KeypointMetric):
         category: Name or id of the category of ``ann_file`` that is a person; None goes by the file's names.
         score_mode: Score of a person: ``'bbox_keypoint'`` = box score x mean of the keypoint scores above
             ``keypoint_threshold``; ``'keypoint'`` = mean of all keypoint scores; ``'bbox'`` = box score.
-        keypoint_threshold: In [0, 1].
         nms_threshold: OKS above which the worse of two persons is a duplicate; None suppresses none.
     """
 

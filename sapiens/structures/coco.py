@@ -93,7 +93,6 @@ class CocoFile:
         images: By id, in the file's order; also those without persons.
         persons: In the file's order; those of other categories are left out.
         person_ids: Ids of the categories that are persons; None = every annotation is one.
-        notes: What was dropped or assumed.
     """
 
     path: str

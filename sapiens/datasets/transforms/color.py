@@ -191,7 +191,6 @@ def convolve(image: np.ndarray, kernels: np.ndarray, share: float) -> np.ndarray
     Args:
         image: ``(H, W, 3)`` uint8.
         kernels: ``(3, 3, k, k)``: from each channel (second) to each (first).
-        share: Of the convolved picture.
 
     Returns:
         ``(H, W, 3)`` uint8.
