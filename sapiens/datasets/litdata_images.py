@@ -13,7 +13,7 @@ from ..registry import DATASETS
 from ..utils.json_files import parse_json
 from ..utils.optional import need
 from .shard_images import ShardImageDataset
-from .storage import is_remote, read_bytes, remote
+from .storage import read_bytes
 
 
 @DATASETS.register_module()
@@ -41,11 +41,7 @@ class LitdataImageDataset(ShardImageDataset):
 
     def _find(self) -> None:
         path = f'{self.data_root.rstrip("/")}/index.json'
-        if is_remote(path):
-            system, inner = remote(path)
-            document = parse_json(system.cat_file(inner), path)
-        else:
-            document = parse_json(read_bytes(path), path)
+        document = parse_json(read_bytes(path), path)
         try:
             chunks = [(str(chunk['filename']), int(chunk['chunk_size'])) for chunk in document['chunks']]
         except (TypeError, KeyError, ValueError) as error:

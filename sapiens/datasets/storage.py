@@ -41,16 +41,20 @@ def exists(reference: str) -> bool:
 
 
 def read_bytes(reference: str) -> bytes:
-    """Read a file or a part of one.
+    """Read a file or a part of one; of an object store whole files.
 
     Args:
-        reference: A path, or ``FILE#NAME@OFFSET+SIZE`` as `list_tar` and `list_lines` give it.
+        reference: A path, a URL, or ``FILE#NAME@OFFSET+SIZE`` as `list_tar` and `list_lines` give it.
 
     Raises:
         UserError: The file is missing, is not readable, or is cut off within the part.
     """
     match = _PART.match(reference)
     path = match['file'] if match else reference
+    if is_remote(path):
+        system, inner = remote(path)
+        with reading(path, 'file', _ROOT):
+            return system.cat_file(inner)
     with reading(path, 'file', _ROOT), open(path, 'rb') as file:
         if not match:
             return file.read()

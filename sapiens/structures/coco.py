@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +250,7 @@ def read_order(
         return None, count
     if len(names) == 17 and count == 133:
         # COCO-WholeBody names only the points of the body.
-        body = keypoint_order(names, _first(vocabulary, 17), where)
+        body = keypoint_order(names, replace(vocabulary, names=vocabulary.names[:17]), where)
         order = None if body is None else np.concatenate([body, np.arange(17, 133)])
         listed = count
     else:
@@ -259,11 +259,6 @@ def read_order(
         what = 'reordered' if listed == count else f'taken from the {listed} of the file'
         notes.add(f"lists of keypoints {what} by name to match '{vocabulary.name}'", where.removeprefix(f'{path}: '))
     return order, listed
-
-
-def _first(vocabulary: KeypointVocabulary, count: int) -> KeypointVocabulary:
-    short = dict(vars(vocabulary), names=vocabulary.names[:count])
-    return KeypointVocabulary(**short)
 
 
 def _read_person(
