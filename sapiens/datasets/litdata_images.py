@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,7 +57,8 @@ class LitdataImageDataset(ShardImageDataset):
         self._stream = None
 
     def _read(self, number: int, place: int) -> tuple[str, bytes]:
-        self._start_anew_in_a_worker()
+        if self._reader != os.getpid():
+            self._forget()
         if self._stream is None:
             self._stream = need('litdata', 'LitdataImageDataset', extra='streaming').StreamingDataset(self.data_root)
         name = f'{self.shards[number]}#{place}'

@@ -51,7 +51,7 @@ class PhotometricDistortion(BaseTransform):
             chosen['contrast'] = np.random.uniform(*self.contrast)
         if np.random.randint(2):
             chosen['saturation'] = np.random.uniform(*self.saturation)
-        if np.random.randint(2):
+        if self.hue and np.random.randint(2):
             chosen['hue'] = np.random.randint(-self.hue, self.hue)
         if not contrast_first and np.random.randint(2):
             chosen['contrast'] = np.random.uniform(*self.contrast)

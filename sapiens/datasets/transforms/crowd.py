@@ -67,9 +67,8 @@ class ComposeCrowd(SizedTransform):
 
     def transform(self, results: Sample) -> Sample:
         """Replace everything by ``img`` at the input's size and ``boxes``, what is seen of each person."""
-        if self.background is None or 'instances' not in results.get('label_files', {}):
-            raise UserError(f'{results["img_path"]}: ComposeCrowd needs samples with instances and the data set '
-                            'background=FOLDER of photos without people')  # fmt: skip
+        if self.background is None:
+            raise UserError('ComposeCrowd needs the data set to have background=FOLDER of photos without people')
         size = self.size
         photos = photos_of(self.background)
         if np.random.rand() < self.empty_prob:
@@ -121,7 +120,9 @@ class ComposeCrowd(SizedTransform):
 
     @staticmethod
     def _ids(sample: Sample) -> np.ndarray:
-        name = sample['label_files']['instances']
+        name = sample.get('label_files', {}).get('instances')
+        if name is None:
+            raise UserError(f'{sample["img_path"]}: has no instances, which ComposeCrowd needs')
         return read_label('instances', read_bytes(name), readable_name(name))
 
     def _read(self, sample: Sample, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
