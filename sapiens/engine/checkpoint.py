@@ -236,32 +236,28 @@ def fit_state_dict(
         fitted[name] = tensor
         report.loaded.append(name)
     report.unexpected = [name for name in state if name not in expected]
-    _check_coverage(report, set(expected), allow_partial)
+    _check_coverage(report, has_encoder, allow_partial)
     check_finite(fitted, source)
     return fitted, report
 
 
-def _check_coverage(report: CoverageReport, expected: set[str], allow_partial: bool) -> None:
-    if not report.missing:
-        return
-    if not report.loaded:
+def _check_coverage(report: CoverageReport, has_encoder: bool, allow_partial: bool) -> None:
+    if report.missing and not report.loaded:
         raise CheckpointError(
             f'{report.source}: none of its parameters belongs to this model (it has e.g. '
             f"'{next(iter(report.unexpected), 'nothing')}', the model expects e.g. '{report.missing[0]}')"
         )
-    has_encoder = any(name.startswith('backbone.') for name in expected)
-    whole = {module_of(name) for name in expected} if has_encoder else {''}
-    for part in sorted(whole):
-        missing = [name for name in report.missing if not part or module_of(name) == part]
-        present = [name for name in report.loaded if not part or module_of(name) == part]
-        if not missing or (allow_partial and part not in ('', 'backbone') and not present):
+    part_of = module_of if has_encoder else (lambda name: '')
+    for part in sorted(set(map(part_of, report.missing))):
+        missing = [name for name in report.missing if part_of(name) == part]
+        present = [name for name in report.loaded if part_of(name) == part]
+        is_head = part not in ('', 'backbone')
+        if is_head and allow_partial and not present:
             continue
         where = f' of {part}' if part else ''
-        mend = (
-            'give a checkpoint that has it'
-            if allow_partial or part in ('', 'backbone')
-            else 'give a checkpoint trained for this task, or allow partial loading to train it'
-        )
+        mend = 'give a checkpoint that has it'
+        if is_head and not allow_partial:
+            mend = 'give a checkpoint trained for this task, or allow partial loading to train it'
         near = [name for name in report.unexpected if name.rpartition('.')[2] == missing[0].rpartition('.')[2]]
         raise CheckpointError(
             f'{report.source}: {len(missing)} of {len(missing) + len(present)} parameters{where} are missing: expected '

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -81,14 +79,6 @@ class _ExactSteps:
         runner.call_hook('after_train_iter', batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
 
-    @contextmanager
-    def _workers(self) -> Iterator[None]:
-        """End persistent worker processes with the loop, in good order, rather than with the interpreter."""
-        try:
-            yield
-        finally:
-            self.dataloader._iterator = None
-
     def restore(self, epoch: int, iteration: int, draws: int | None = None) -> None:
         """Continue after ``iteration`` finished steps, in epoch ``epoch`` (both from 0).
 
@@ -134,10 +124,6 @@ class ExactIterLoop(_ExactSteps, IterBasedTrainLoop):
 
     def run(self) -> torch.nn.Module:
         """Train to the end, or until a hook stops it."""
-        with self._workers():
-            return self._run()
-
-    def _run(self) -> torch.nn.Module:
         runner = self.runner
         runner.call_hook('before_train')
         runner.call_hook('before_train_epoch')
@@ -178,11 +164,6 @@ class ExactEpochLoop(_ExactSteps, EpochBasedTrainLoop):
         super().__init__(runner, build_train_dataloader(dataloader, runner.seed, infinite=False), max_epochs, **kwargs)
         self.check_interval()
 
-    def run(self) -> torch.nn.Module:
-        """Train to the end, or until a hook stops it."""
-        with self._workers():
-            return super().run()
-
     def restore(self, epoch: int, iteration: int, draws: int | None = None) -> None:
         """As for iterations; where an epoch begins depends on the batch."""
         here, length = self.draws(iteration), len(self.dataloader)
@@ -195,7 +176,7 @@ class ExactEpochLoop(_ExactSteps, EpochBasedTrainLoop):
         super().restore(epoch, iteration, draws)
 
     def run_epoch(self) -> None:
-        """Train one epoch, or the rest of it."""
+        """Train one epoch, or the rest of it, or until a hook stops it."""
         runner = self.runner
         runner.call_hook('before_train_epoch')
         runner.model.train()
@@ -204,6 +185,8 @@ class ExactEpochLoop(_ExactSteps, EpochBasedTrainLoop):
             self._skip(done)
             for index, data_batch in enumerate(self.dataloader, start=done):
                 self.run_step(index, data_batch)
+                if self.stop_training:
+                    return
         runner.call_hook('after_train_epoch')
         self._epoch += 1
 

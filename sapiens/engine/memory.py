@@ -92,41 +92,35 @@ def estimate_memory(
     gc.collect()
     with FakeTensorMode(allow_non_fake_inputs=True), patch.object(transformer, 'FEW_TOKENS', few):
         model.to_empty(device='cpu')
-        layers = _training_step(model, config, memory, precision, batch_size, shape) if training else None
-        if not training:
-            inputs = example_batch(model, batch_size, shape)['inputs']
-            with memory.watch(model), memory, torch.no_grad():
-                model(model.data_preprocessor({'inputs': inputs}, False)['inputs'].to(precision.dtype))
+        data, layers = example_batch(model, batch_size, shape), {}
+        with memory.watch(model), memory:
+            if training:
+                layers = _training_step(model, data, config.get('optim_wrapper'), memory, precision)
+            else:
+                with torch.no_grad():
+                    model(model.data_preprocessor({'inputs': data['inputs']}, False)['inputs'].to(precision.dtype))
     parts = {name: memory.at_peak[name] for name in _STATE if memory.at_peak.get(name)}
     parts['activations'] = memory.peak - sum(parts.values())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) if training else 0
     if fsdp > 1:
         parts['gathered'] = _gathered(model, precision, training)
-    return MemoryEstimate(parts, layers or {}, trainable, total)
+    return MemoryEstimate(parts, layers, trainable, total)
 
 
 def _training_step(
-    model: Any,
-    config: Mapping,
-    memory: LiveMemory,
-    precision: Precision,
-    batch_size: int,
-    shape: tuple[int, int] | None,
+    model: Any, data: dict, wrapper: Mapping | None, memory: LiveMemory, precision: Precision
 ) -> dict[str, float]:
-    data = example_batch(model, batch_size, shape)
-    with memory.watch(model), memory:
-        trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        # The state exists from the second step on, when gradients and activations come on top of it.
-        state = torch.empty(int(trainable * _state_bytes(config.get('optim_wrapper'))), dtype=torch.uint8)
-        memory.add(state, 'optimiser')
-        with precision.autocast():
-            data = model.data_preprocessor(data, True)
-            losses = model(**data, mode='loss')
-            total, _ = model.parse_losses(losses)
-        layers = {name: size for name, size in memory.by_part.items() if name not in _STATE and size > 0}
-        memory.part = 'backward'
-        del losses
-        total.backward()
+    """Run it; what each module left for the backward pass."""
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    # The state exists from the second step on, when gradients and activations come on top of it.
+    state = torch.empty(int(trainable * _state_bytes(wrapper)), dtype=torch.uint8)
+    memory.add(state, 'optimiser')
+    with precision.autocast():
+        data = model.data_preprocessor(data, True)  # alive until the end, as in training
+        total, _ = model.parse_losses(model(**data, mode='loss'))
+    layers = {name: size for name, size in memory.by_part.items() if name not in _STATE and size > 0}
+    memory.part = 'backward'
+    total.backward()
     return layers
 
 

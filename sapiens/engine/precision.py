@@ -7,11 +7,11 @@ metrics and decoding are float32 in any case, see `sapiens.utils.full_precision`
 
 from __future__ import annotations
 
-import time
+import timeit
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -143,12 +143,7 @@ def bf16_is_faster_here() -> bool:
     with torch.inference_mode():
         for dtype in (torch.float32, torch.bfloat16):
             layer, x = nn.Linear(1024, 1024).to(dtype), torch.ones(128, 1024, dtype=dtype)
-            best = float('inf')
-            for _ in range(4):
-                start = time.perf_counter()
-                layer(x)
-                best = min(best, time.perf_counter() - start)
-            times.append(best)
+            times.append(min(timeit.repeat(partial(layer, x), number=1, repeat=4)))
     return times[1] < 0.8 * times[0]
 
 

@@ -166,7 +166,9 @@ class SapiensRunner(CheckpointRunner):
             unit.compile(**options)
 
     def train(self) -> nn.Module:
-        """Train; another process that hangs or has ended is one line. Afterwards signals mean what they did before.
+        """Train; another process that hangs or has ended is one line.
+
+        Afterwards signals mean what they did before, and no worker is left that would end with the interpreter.
 
         Raises:
             UserError: Another training is at work in the work directory, or a process was lost.
@@ -176,9 +178,11 @@ class SapiensRunner(CheckpointRunner):
                 on_main_process(lambda: stack.enter_context(only_writer(self.work_dir)))
                 return super().train()
         finally:
-            for hook in self.hooks:
+            if isinstance(self._train_loop, BaseLoop):
+                vars(self._train_loop.dataloader).update(_iterator=None)
+            for hook in self.hooks:  # last: launchers repeat a signal while workers end
                 if isinstance(hook, PreemptionHook):
-                    hook.stop_listening()
+                    hook.after_train(self)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """``by_epoch`` chooses our loops; a ``type`` chooses any."""

@@ -114,15 +114,6 @@ class SeededSampler(Sampler):
         self.epoch = 0
         self._skip = 0
 
-    @property
-    def seed(self) -> int:
-        """Of the order."""
-        return self.order.seed
-
-    @seed.setter
-    def seed(self, seed: int) -> None:
-        self.order.seed = seed
-
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of a finite sampler."""
         self.epoch = epoch

@@ -40,6 +40,12 @@ def describe_vocabulary(vocabulary: KeypointVocabulary | PartVocabulary) -> dict
     return to_plain({**document, 'keypoints': entries, 'skeleton': skeleton, 'maps': vocabulary.maps})
 
 
+def vocabularies_of(model: nn.Module) -> dict[str, KeypointVocabulary | PartVocabulary]:
+    """Vocabularies of a model's heads by their kind, ``'keypoints'`` or ``'parts'``."""
+    found = (getattr(module, 'vocabulary', None) for module in model.modules())
+    return {v.kind: v for v in found if isinstance(v, (KeypointVocabulary, PartVocabulary))}
+
+
 def describe_model(model: nn.Module) -> dict:
     """What the shapes of a model do not tell: patch padding, grid, image size, vocabularies.
 
@@ -53,13 +59,7 @@ def describe_model(model: nn.Module) -> dict:
         for name in ('patch_grid', 'img_size', 'patch_size'):
             facts[name] = getattr(encoder, name, None)
         facts['with_cls_token'] = getattr(encoder, 'cls_token', None) is not None
-    vocabularies = {}
-    for module in model.modules():
-        vocabulary = getattr(module, 'vocabulary', None)
-        if isinstance(vocabulary, (KeypointVocabulary, PartVocabulary)):
-            vocabularies[vocabulary.kind] = describe_vocabulary(vocabulary)
-    if vocabularies:
-        facts['vocabularies'] = vocabularies
+    facts['vocabularies'] = {kind: describe_vocabulary(v) for kind, v in vocabularies_of(model).items()} or None
     return to_plain({key: value for key, value in facts.items() if value is not None})
 
 

@@ -149,12 +149,12 @@ class Unpickler(pickle._Unpickler):
             'torch._tensor._rebuild_from_type_v2': self._subclass,
             'torch.nn.parameter.Parameter': self._first,
             'torch.Size': tuple,
-            'torch.device': self._text,
+            'torch.device': lambda *parts: ':'.join(map(str, parts)),
             'numpy.ndarray': _Array,
             'numpy.dtype': _DType,
             '_codecs.encode': self._encode,
             'mmengine.logging.history_buffer.HistoryBuffer': ForeignHistory,
-            **{f'numpy.{core}.multiarray._reconstruct': self._array for core in ('core', '_core')},
+            **{f'numpy.{core}.multiarray._reconstruct': lambda *_: _Array() for core in ('core', '_core')},
             **{f'numpy.{core}.multiarray.scalar': self._scalar for core in ('core', '_core')},
             **{f'numpy.{core}.numeric._frombuffer': self._from_buffer for core in ('core', '_core')},
             **{f'torch.jit._pickle.build_{kind}list': self._first for kind in ('int', 'double', 'bool', 'tensor')},
@@ -219,18 +219,10 @@ class Unpickler(pickle._Unpickler):
         return thing
 
     @staticmethod
-    def _text(*parts: Any) -> str:
-        return ':'.join(map(str, parts))
-
-    @staticmethod
     def _encode(text: str, encoding: str) -> bytes:
         if encoding != 'latin1':
             raise pickle.UnpicklingError(f'encodes bytes as {encoding}')
         return text.encode('latin1')
-
-    @staticmethod
-    def _array(*_: Any) -> _Array:
-        return _Array()
 
     @staticmethod
     def _scalar(dtype: _DType, raw: Any) -> Any:

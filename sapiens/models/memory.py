@@ -6,14 +6,13 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-
-_CASTS = (torch.ops.aten._to_copy.default,)
 
 
 class LiveMemory(TorchDispatchMode):
@@ -73,7 +72,7 @@ class LiveMemory(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         """Run the operation and count what it made."""
         result = func(*args, **(kwargs or {}))
-        cast = func in _CASTS and self.part_of(args[0]) == 'parameters'
+        cast = func is torch.ops.aten._to_copy.default and self.part_of(args[0]) == 'parameters'
         self.add(result, 'weights in half precision' if cast and self.part_of(result) is None else None)
         return result
 
@@ -85,28 +84,22 @@ class LiveMemory(TorchDispatchMode):
         """
         self.add([*model.parameters()], 'parameters')
         self.add([*model.buffers()], 'buffers')
-        handles = ExitStack()
-        for name, module in model.named_modules():
-            listed = isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.Sequential))
-            if name and not listed and name.count('.') < 3:
-                handles.callback(self._watch(name, module).close)
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                hook = parameter.register_post_accumulate_grad_hook(lambda p: self.add(p.grad, 'gradients'))
-                handles.callback(hook.remove)
-        return handles
+        handles, outer = ExitStack(), list[str]()
 
-    def _watch(self, name: str, module: nn.Module) -> ExitStack:
-        outer: list[str] = []
-
-        def enter(*_: Any) -> None:
+        def enter(name: str, *_: Any) -> None:
             outer.append(self.part)
             self.part = name
 
         def leave(*_: Any) -> None:
             self.part = outer.pop()
 
-        stack = ExitStack()
-        stack.callback(module.register_forward_pre_hook(enter).remove)
-        stack.callback(module.register_forward_hook(leave, always_call=True).remove)
-        return stack
+        for name, module in model.named_modules():
+            listed = isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.Sequential))
+            if name and not listed and name.count('.') < 3:
+                handles.callback(module.register_forward_pre_hook(partial(enter, name)).remove)
+                handles.callback(module.register_forward_hook(leave, always_call=True).remove)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                hook = parameter.register_post_accumulate_grad_hook(lambda p: self.add(p.grad, 'gradients'))
+                handles.callback(hook.remove)
+        return handles

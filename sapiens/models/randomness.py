@@ -29,19 +29,28 @@ class ChannelDropout(nn.Module):
         p: Probability of setting a channel of a sample to zero; the others are scaled by 1 / (1 - p).
     """
 
+    axes = 2  # the first axes of the input, along which it draws
+
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
         if not 0 <= p < 1:
-            raise ValueError(f'the dropout probability must lie in [0, 1), not {p}')
+            raise ValueError(f'the probability of {type(self).__name__} must lie in [0, 1), not {p}')
         self.p = p
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(B, C, H, W)`` -> ``(B, C, H, W)``; the identity in eval mode and at p = 0."""
+        """``(B, C, ...)`` -> ``(B, C, ...)``; in eval mode and at p = 0 the identity, which draws no numbers."""
         if not self.training or self.p == 0:
             return x
-        keep = rand_per_sample((*x.shape[:2], 1, 1), x.device) >= self.p
-        return x * keep.to(x.dtype) / (1 - self.p)
+        # The draw is in float32 whatever x is: 1 - p need not be representable in bf16.
+        shape = *x.shape[: self.axes], *[1] * (x.ndim - self.axes)
+        return x * (rand_per_sample(shape, x.device) >= self.p).to(x.dtype) / (1 - self.p)
 
     def extra_repr(self) -> str:
-        """For printing."""
+        """Shown by ``print(model)``."""
         return f'p={self.p}'
+
+
+class DropPath(ChannelDropout):
+    """Drops the residual branch ``(B, ...)`` of whole samples."""
+
+    axes = 1

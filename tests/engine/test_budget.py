@@ -47,6 +47,23 @@ def test_training_ends_with_its_time_is_saved_and_goes_on_where_it_was(toy_confi
     assert done + 6 <= again.iter <= done + 9
 
 
+def test_a_time_that_ends_within_an_epoch_ends_training_there_and_is_saved(toy_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, 'time', Clock(30.0))
+    toy_config.param_scheduler = None
+    toy_config.train_cfg = dict(by_epoch=True, max_epochs=3, val_interval=3)
+    toy_config.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=True)
+    toy_config.default_hooks.budget = dict(type='TimeBudgetHook', minutes=1.4, interval=1)
+    toy_config.default_hooks.checkpoint.update(interval=2, by_epoch=True)
+    runner = build(toy_config, tmp_path)
+    runner.train()
+    assert (runner.epoch, runner.iter) == (0, 3), 'of six batches an epoch'
+    assert (tmp_path / 'last_checkpoint').read_text().endswith('epoch_0.pth')
+    toy_config.default_hooks.budget.minutes = 3.4
+    again = build(toy_config, tmp_path, resume=True)
+    again.train()
+    assert (again.epoch, again.iter) == (1, 7)
+
+
 def test_iterations_may_end_first(toy_config, tmp_path):
     toy_config.param_scheduler = None
     toy_config.train_cfg.update(max_iters=6, val_interval=6)

@@ -91,15 +91,15 @@ class SafeCheckpointHook(Hook):
         self._due = self._due or self.every_n_train_iters(runner, self.interval)
         last = self.save_last and self.is_last_train_iter(runner)
         if (self._due and at_update(runner)) or last:
-            self.save(runner, self.filename_tmpl.format(runner.iter + 1), runner.epoch, runner.iter + 1)
+            self.save(runner, runner.epoch, runner.iter + 1)
             self._due = False
         elif self._writing and is_main_process() and runner.shards.is_done():
             self._settle(runner)
 
     def after_train(self, runner: Any) -> None:
-        """Save what a hook has stopped before its last iteration."""
-        if self.save_last and not self.by_epoch and runner.train_loop.stop_training:
-            self.save(runner, self.filename_tmpl.format(runner.iter), runner.epoch, runner.iter)
+        """Save what a hook has stopped before its end."""
+        if self.save_last and runner.train_loop.stop_training:
+            self.save(runner, runner.epoch, runner.iter)
         self.wait(runner)
 
     def after_train_epoch(self, runner: Any) -> None:
@@ -107,15 +107,17 @@ class SafeCheckpointHook(Hook):
         if not self.by_epoch:
             return
         if self.every_n_epochs(runner, self.interval) or (self.save_last and self.is_last_train_epoch(runner)):
-            self.save(runner, self.filename_tmpl.format(runner.epoch + 1), runner.epoch + 1, runner.iter)
+            self.save(runner, runner.epoch + 1, runner.iter)
 
-    def save(self, runner: Any, name: str, epoch: int, iteration: int) -> Path:
+    def save(self, runner: Any, epoch: int, iteration: int, name: str = '') -> Path:
         """Write a checkpoint, point to it, then delete surplus ones. Every process must call it.
 
         Args:
             epoch: Finished epochs.
             iteration: Finished iterations.
+            name: Of the file; by default as ``filename_tmpl`` says.
         """
+        name = name or self.filename_tmpl.format(epoch if self.by_epoch else iteration)
         if self.sharded and is_distributed():
             name = Path(name).with_suffix(SUFFIX).name
             self._settle(runner)
@@ -182,8 +184,8 @@ class SafeCheckpointHook(Hook):
         rule = self.rule or ('less' if any(word in key.lower() for word in _LESS_IS_BETTER) else 'greater')
         if self.best and (score <= self.best['score'] if rule == 'greater' else score >= self.best['score']):
             return
-        name = f'best_{key.replace("/", "_")}_{"epoch" if self.by_epoch else "iter"}_'
-        name += f'{runner.epoch if self.by_epoch else runner.iter}.pth'
+        step = f'epoch_{runner.epoch}' if self.by_epoch else f'iter_{runner.iter}'
+        name = f'best_{key.replace("/", "_")}_{step}.pth'
         old, self.best = self.best.get('file'), dict(metric=key, score=float(score), file=name)
         runner.save_checkpoint(
             str(self.folder),

@@ -78,7 +78,7 @@ class EMAHook(Hook):
                 value.copy_(weights[name])
 
     @torch.no_grad()
-    def exchange(self, runner: Any) -> None:
+    def exchange(self, runner: Any, metrics: dict | None = None) -> None:
         """Put the average into the model, and the weights in its place; called again, put them back."""
         for name, value in runner.bare_model.state_dict().items():
             if name in self.average:
@@ -86,13 +86,7 @@ class EMAHook(Hook):
                 value.copy_(self.average[name])
                 self.average[name].copy_(kept)
 
-    before_val_epoch = before_test_epoch = exchange
-
-    def after_val_epoch(self, runner: Any, metrics: dict | None = None) -> None:
-        """Go on with the weights."""
-        self.exchange(runner)
-
-    after_test_epoch = after_val_epoch
+    before_val_epoch = after_val_epoch = before_test_epoch = after_test_epoch = exchange
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Add the average, whole or in parts as the weights are."""

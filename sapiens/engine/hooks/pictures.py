@@ -24,9 +24,9 @@ from ...registry import HOOKS
 from ...utils.file_names import safe_stem
 from ...utils.files import write_atomic
 from ...visualization import HumanVisualizer, side_by_side
-from ...vocabularies import KeypointVocabulary, PartVocabulary
 from ..sampling import seeded
 from ..sharding import is_sharded
+from ..state import vocabularies_of
 
 
 @contextmanager
@@ -42,14 +42,8 @@ def _evaluating(model: nn.Module) -> Iterator[Any]:
 
 
 def _painter(model: nn.Module) -> HumanVisualizer:
-    painter = HumanVisualizer('pictures')
-    for module in model.modules():
-        vocabulary = getattr(module, 'vocabulary', None)
-        if isinstance(vocabulary, KeypointVocabulary):
-            painter.keypoint_vocabulary = vocabulary
-        elif isinstance(vocabulary, PartVocabulary):
-            painter.part_vocabulary = vocabulary
-    return painter
+    known: Any = vocabularies_of(model)
+    return HumanVisualizer('pictures', keypoint_vocabulary=known.get('keypoints'), part_vocabulary=known.get('parts'))
 
 
 def _first(data_batch: dict, count: int) -> dict:

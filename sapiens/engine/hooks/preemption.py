@@ -54,11 +54,7 @@ class PreemptionHook(Hook):
             self._before = {number: signal.signal(number, lambda *_: stop_asked.set()) for number in self.signals}
 
     def after_train(self, runner: Any) -> None:
-        """Stop listening."""
-        self.stop_listening()
-
-    def stop_listening(self) -> None:
-        """Let the signals mean what they meant before."""
+        """Let the signals mean what they meant before; again does nothing."""
         stop_asked.clear()
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -71,10 +67,9 @@ class PreemptionHook(Hook):
         runner.logger.warning('Asked to stop: saving')
         checkpoints = [hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)]
         if checkpoints:
-            path = checkpoints[0].save(runner, f'iter_{runner.iter + 1}.pth', runner.epoch, runner.iter + 1)
+            path = checkpoints[0].save(runner, runner.epoch, runner.iter + 1, f'iter_{runner.iter + 1}.pth')
             checkpoints[0].wait(runner)
             runner.logger.warning(f'Saved {path}; continue with --resume. Exit code {EXIT_REQUEUE}')
-        self.stop_listening()
         raise Preempted
 
     def _agreed(self) -> bool:

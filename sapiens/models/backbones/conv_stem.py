@@ -10,6 +10,12 @@ import torch.nn.functional as F
 from torch import nn
 
 
+def whole_patches(x: torch.Tensor, patch_size: int) -> torch.Tensor:
+    """Images ``(B, 3, H, W)`` whose sides are padded, right and bottom, up to multiples of the patch."""
+    bottom, right = (-n % patch_size for n in x.shape[-2:])
+    return F.pad(x, (0, right, 0, bottom)) if bottom or right else x
+
+
 class ChannelNorm(nn.LayerNorm):
     """LayerNorm over the channels of each pixel of ``(B, C, H, W)``; fast where channels lie last in memory."""
 
@@ -52,10 +58,7 @@ class ConvStem(nn.Module):
 
     def maps(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Outputs of the stages, at strides 2, 4, 8 and 16; sides are padded up to a multiple of 16."""
-        bottom, right = (-n % self.patch_size for n in x.shape[-2:])
-        if bottom or right:
-            x = F.pad(x, (0, right, 0, bottom))
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = whole_patches(x, self.patch_size).contiguous(memory_format=torch.channels_last)
         maps = []
         for stage in self.stages:
             x = stage(x)

@@ -6,13 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import nn
 
 from ...errors import UserError
 from ...registry import MODELS
-from .conv_stem import ConvStem
+from .conv_stem import ConvStem, whole_patches
 from .low_rank import add_adapters
 from .pos_embed import resize_grid, sincos_pos_embed
 from .transformer import TransformerLayer, init_transformer_weights, run_layer
@@ -71,9 +70,7 @@ class PatchEmbed(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(B, 3, H, W)`` -> ``(B, h * w, C)``."""
         if not self.padding:
-            bottom, right = (-n % self.patch_size for n in x.shape[-2:])
-            if bottom or right:
-                x = F.pad(x, (0, right, 0, bottom))
+            x = whole_patches(x, self.patch_size)
         return self.projection(x).flatten(2).transpose(1, 2)
 
 
@@ -161,7 +158,9 @@ class SapiensViT(BaseModule):
         )
         self.ln1 = nn.LayerNorm(self.embed_dims, eps=1e-6) if final_norm else nn.Identity()
         self._init_parameters()
-        self._freeze()
+        for part in (self.pos_embed, self.cls_token, *self._frozen_modules()) if self.frozen_layers >= 0 else ():
+            if part is not None:
+                part.requires_grad_(False)
         if rank:
             add_adapters(self.layers, rank)
 
@@ -193,15 +192,6 @@ class SapiensViT(BaseModule):
         nn.init.zeros_(self.patch_embed.projection.bias)
         if self.cls_token is not None:
             nn.init.normal_(self.cls_token, std=0.02)
-
-    def _freeze(self) -> None:
-        if self.frozen_layers < 0:
-            return
-        self.pos_embed.requires_grad_(False)
-        if self.cls_token is not None:
-            self.cls_token.requires_grad_(False)
-        for module in self._frozen_modules():
-            module.requires_grad_(False)
 
     def _frozen_modules(self) -> list[nn.Module]:
         if self.frozen_layers < 0:
@@ -236,8 +226,9 @@ class SapiensViT(BaseModule):
         grid: tuple[int, int],
         indices: Sequence[int],
         ids_keep: torch.Tensor | None = None,
+        norm: bool = False,
     ) -> dict[int, torch.Tensor]:
-        """Tokens ``(B, (1 +) N, C)`` behind the layers of these indices, without the final norm."""
+        """Tokens ``(B, (1 +) N, C)`` behind the layers of these indices; all pass the final norm, or the last alone."""
         tokens = embedded + self.position(grid)
         if ids_keep is not None:
             tokens = tokens.gather(1, ids_keep[..., None].expand(-1, -1, tokens.shape[2]))
@@ -248,7 +239,7 @@ class SapiensViT(BaseModule):
         for index, layer in enumerate(self.layers[: max(indices) + 1]):
             tokens = run_layer(layer, tokens, index, self.with_cp)
             if index in indices:
-                outputs[index] = tokens
+                outputs[index] = self.ln1(tokens) if norm or index == self.num_layers - 1 else tokens
         return outputs
 
     def grid(self, x: torch.Tensor) -> tuple[int, int]:
@@ -269,10 +260,7 @@ class SapiensViT(BaseModule):
         stem_maps = self.patch_embed.maps(x) if self.out_stem else ()
         embedded = self.patch_embed.tokens(stem_maps[-1]) if self.out_stem else self.patch_embed(x)
         outputs = self._run(embedded, self.grid(x), self.out_indices, ids_keep)
-        last = self.num_layers - 1
-        feats = (
-            self._format(self.ln1(outputs[i]) if i == last else outputs[i], self.grid(x)) for i in self.out_indices
-        )
+        feats = (self._format(outputs[index], self.out_type, self.grid(x)) for index in self.out_indices)
         return (*stem_maps[1:3], *feats)
 
     def get_intermediate_layers(
@@ -302,20 +290,17 @@ class SapiensViT(BaseModule):
         if return_class_token and self.cls_token is None:
             raise UserError('this encoder has no cls token (only pretrained encoders have): leave it out')
         indices = self._check_indices(range(-n, 0) if isinstance(n, int) else n)
-        results = []
-        outputs = self._run(self.patch_embed(x), self.grid(x), indices)
-        for index in indices:
-            tokens = self.ln1(outputs[index]) if norm or index == self.num_layers - 1 else outputs[index]
-            patches = tokens[:, self.num_extra_tokens :]
-            if reshape:
-                patches = patches.transpose(1, 2).reshape(tokens.shape[0], -1, *self.grid(x))
-            results.append((patches, tokens[:, 0]) if return_class_token else patches)
-        return tuple(results)
+        outputs = self._run(self.patch_embed(x), self.grid(x), indices, norm=norm)
+        kind = 'featmap' if reshape else 'patches'
+        patches = [self._format(outputs[index], kind, self.grid(x)) for index in indices]
+        if not return_class_token:
+            return tuple(patches)
+        return tuple((patch, outputs[index][:, 0]) for patch, index in zip(patches, indices, strict=True))
 
-    def _format(self, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        if self.out_type == 'cls_token':
+    def _format(self, tokens: torch.Tensor, kind: str, grid: tuple[int, int]) -> torch.Tensor:
+        if kind == 'cls_token':
             return tokens[:, 0]
-        if self.out_type == 'raw':
+        if kind == 'raw':
             return tokens
         patches = tokens[:, self.num_extra_tokens :]
-        return patches.transpose(1, 2).reshape(tokens.shape[0], -1, *grid)
+        return patches.transpose(1, 2).reshape(tokens.shape[0], -1, *grid) if kind == 'featmap' else patches

@@ -8,35 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from ..randomness import rand_per_sample
+from ..randomness import DropPath
 
 FEW_TOKENS = 512
 """Up to this many tokens a CPU trains with attention written out; its maps then still fit the caches."""
-
-
-class DropPath(nn.Module):
-    """Drop the residual branch of whole samples with probability p, rescaling the rest by 1 / (1 - p).
-
-    At p = 0 or in eval mode it is the identity and draws no random numbers.
-    """
-
-    def __init__(self, p: float = 0.0) -> None:
-        super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f'drop path rate must lie in [0, 1), not {p}')
-        self.p = p
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(B, ...)`` -> ``(B, ...)``."""
-        if self.p == 0 or not self.training:
-            return x
-        # The draw is in float32 whatever x is: 1 - p need not be representable in bf16.
-        keep = rand_per_sample((x.shape[0], *[1] * (x.ndim - 1)), x.device) >= self.p
-        return x * keep.to(x.dtype) / (1 - self.p)
-
-    def extra_repr(self) -> str:
-        """Shown by ``print(model)``."""
-        return f'p={self.p}'
 
 
 class Attention(nn.Module):

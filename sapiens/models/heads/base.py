@@ -55,6 +55,7 @@ class DeconvHead(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         self.in_channels, self.out_channels = in_channels, out_channels
+        self.register_buffer('swap', None, persistent=False)
         self.upsampling = 2 ** len(deconv_channels)
         layers, width = [], in_channels
         for channels in deconv_channels:
@@ -107,10 +108,13 @@ class DeconvHead(BaseModule):
         return self
 
     loss_module: Any
+    swap: torch.Tensor | None  # channel -> its partner on the other side, of heads that know left and right
 
+    @full_precision
     def flip_back(self, output: torch.Tensor) -> torch.Tensor:
-        """Turn the output of a mirrored image into that of the image itself."""
-        raise NotImplementedError
+        """Turn the output ``(B, C, h, w)`` of a mirrored image into that of the image itself."""
+        output = output.flip(-1)
+        return output if self.swap is None else output[:, self.swap]
 
     def losses(self, hidden: torch.Tensor, samples: list[HumanDataSample]) -> dict[str, torch.Tensor]:
         """As `loss`, from what comes before the last layer."""

@@ -41,10 +41,6 @@ class DepthHead(DenseHead):
         torch.nn.init.constant_(self.final_layer.bias, 0.1)
         self.loss_module = MODELS.build(loss or dict(type='sapiens.SiLogLoss'))
 
-    def flip_back(self, output: torch.Tensor) -> torch.Tensor:
-        """Mirror ``(B, 1, h, w)``."""
-        return output.flip(-1)
-
     def loss(self, output: torch.Tensor, samples: list[HumanDataSample]) -> dict[str, torch.Tensor]:
         """``loss_silog`` against each image's human depth normalised to [0, 1]."""
         chosen = self.labelled(samples, 'gt_depth')

@@ -66,10 +66,6 @@ def points_to_original(points: torch.Tensor, warp: torch.Tensor) -> torch.Tensor
     return moved.float()
 
 
-def _is_resize(warp: torch.Tensor, input_shape: tuple, ori_shape: tuple) -> bool:
-    return np.allclose(warp.cpu(), resize_matrix(ori_shape, input_shape)[:2], atol=1e-4, rtol=0)
-
-
 def _exact(device: torch.device) -> torch.dtype:
     """The finest float type of a device: MPS has no float64 (and float32 is right to 1e-3 pixels of a 4K image)."""
     return torch.float32 if device.type == 'mps' else torch.float64
@@ -95,8 +91,8 @@ def map_to_original(values: torch.Tensor, warp: torch.Tensor, ori_shape: tuple[i
         ``(C, H', W')`` float32; 0 where the original lies outside the input.
     """
     values = values.float()
-    height, width = values.shape[-2:]
-    if _is_resize(warp, (height, width), ori_shape):
+    resize = resize_matrix(ori_shape, tuple(values.shape[-2:]))
+    if np.allclose(warp.cpu(), resize[:2], atol=1e-4, rtol=0):
         return F.interpolate(values[None], size=ori_shape, mode='bilinear', align_corners=False)[0]
     out = values.new_empty(values.shape[0], *ori_shape)
     for rows, stripe, inside in _stripes(values, warp, ori_shape, STRIPE):
@@ -121,8 +117,11 @@ def argmax_to_original(
     Returns:
         ``(H', W')`` uint8.
     """
-    if logits.device.type != 'cpu':
-        return _argmax_of_all(logits, warp, ori_shape, outside)
+    out = torch.empty(ori_shape, dtype=torch.uint8, device=logits.device)
+    if logits.device.type != 'cpu':  # a GPU interpolates every pixel faster than it can find the borders
+        for some, stripe, inside in _stripes(logits.float(), warp, ori_shape, 2**26):
+            out[some] = torch.where(inside, stripe.argmax(0), outside).to(torch.uint8)
+        return out
     height, width = logits.shape[-2:]
     labels = _classes(logits)
     # mixed[y, x]: the cell with corners (y, x) .. (y + 1, x + 1) has several classes
@@ -140,7 +139,6 @@ def argmax_to_original(
     pixels = logits.flatten(1).index_select(1, kept).T.contiguous()
     place = torch.zeros(height * width, dtype=torch.int32, device=logits.device)
     place[kept] = torch.arange(len(kept), dtype=torch.int32, device=logits.device)
-    out = torch.empty(ori_shape, dtype=torch.uint8, device=logits.device)
     upright = bool((warp[0, 1] == 0) & (warp[1, 0] == 0))
     step = max(1, STRIPE // (8 * ori_shape[1]))
     exact = _exact(logits.device)
@@ -176,14 +174,6 @@ def _classes(logits: torch.Tensor) -> torch.Tensor:
         labels.masked_fill_(logits[number] > best, number)
         torch.maximum(best, logits[number], out=best)
     return labels
-
-
-def _argmax_of_all(logits: torch.Tensor, warp: torch.Tensor, ori_shape: tuple[int, int], outside: int) -> torch.Tensor:
-    """As `argmax_to_original`, with every pixel interpolated: a GPU does that faster than it can find the borders."""
-    out = torch.empty(ori_shape, dtype=torch.uint8, device=logits.device)
-    for rows, stripe, inside in _stripes(logits.float(), warp, ori_shape, 2**26):
-        out[rows] = torch.where(inside, stripe.argmax(0), outside).to(torch.uint8)
-    return out
 
 
 def _stripes(

@@ -75,7 +75,7 @@ class PartHead(DenseHead):
             loss.setdefault('class_weight', vocabulary.weights.tolist())
         self.loss_module = MODELS.build(loss)
         self.ignore = getattr(self.loss_module, 'ignore_index', 255)
-        self.register_buffer('swap', torch.from_numpy(vocabulary.swap.copy()), persistent=False)
+        self.swap = torch.from_numpy(vocabulary.swap.copy())
 
     def forward(self, feats: Sequence[torch.Tensor] | torch.Tensor, last: bool = True) -> torch.Tensor:
         """As `DeconvHead.forward`; a ``person_first`` head weakens the background of predictions, see there."""
@@ -85,10 +85,6 @@ class PartHead(DenseHead):
         parts = output[:, 1:]
         background = output[:, :1] - parts.logsumexp(1, keepdim=True) + parts.amax(1, keepdim=True)
         return torch.cat([background, parts], 1)
-
-    def flip_back(self, output: torch.Tensor) -> torch.Tensor:
-        """Mirror ``(B, C, h, w)`` logits and exchange left and right classes."""
-        return output.flip(-1)[:, self.swap]
 
     def loss(self, output: torch.Tensor, samples: list[HumanDataSample]) -> dict[str, torch.Tensor]:
         """``loss_ce`` at the labels' resolution (logits are upsampled bilinearly) and ``acc_seg`` in percent.

@@ -42,12 +42,10 @@ class PersonHead(DeconvHead):
     ) -> None:
         super().__init__(in_channels, 5, deconv_channels, conv_channels, dropout, init_cfg)
         self.size_weight, self.limit = size_weight, limit
+        # The distances to the left and the right side.
+        self.swap = torch.tensor([0, 3, 2, 1, 4])
         with torch.no_grad():
             self.final_layer.bias[0] = -4.0  # few pixels are centres
-
-    def flip_back(self, output: torch.Tensor) -> torch.Tensor:
-        """Mirror ``(B, 5, h, w)`` and exchange the distances to the left and the right side."""
-        return output.flip(-1)[:, [0, 3, 2, 1, 4]]
 
     def loss(self, output: torch.Tensor, samples: list[HumanDataSample]) -> dict[str, torch.Tensor]:
         """``loss_centre`` (focal) and ``loss_size`` (1 - GIoU of the boxes around the centres) of ``gt_boxes``.

@@ -75,7 +75,7 @@ class PoseHead(DeconvHead):
                                 f'{", ".join(vocabulary.groups)}')  # fmt: skip
             weights[torch.from_numpy(vocabulary.groups[group])] = weight
         self.register_buffer('point_weights', weights, persistent=False)
-        self.register_buffer('swap', torch.from_numpy(vocabulary.swap.copy()), persistent=False)
+        self.swap = torch.from_numpy(vocabulary.swap.copy())
 
     def forward(self, feats: Sequence[torch.Tensor] | torch.Tensor, last: bool = True) -> torch.Tensor:
         """Heatmaps ``(B, K, h, w)``; in training with a loss of probabilities, their logits."""
@@ -84,10 +84,6 @@ class PoseHead(DeconvHead):
             return output
         peak = 2 * math.pi * self.codec.sigma**2
         return (output.flatten(2).softmax(-1) * peak).unflatten(2, output.shape[-2:])
-
-    def flip_back(self, output: torch.Tensor) -> torch.Tensor:
-        """Mirror ``(B, K, h, w)`` heatmaps and exchange left and right; no shift, since UDP aligns the centres."""
-        return output.flip(-1)[:, self.swap]
 
     def loss(self, output: torch.Tensor, samples: list[HumanDataSample]) -> dict[str, torch.Tensor]:
         """``loss_kpt`` and ``acc_pose`` (PCK at 5 % of a tenth of the heatmap, see `pose_accuracy`)."""
@@ -143,15 +139,11 @@ class PoseHead(DeconvHead):
         loss = self.loss_module.reduce(torch.cat(values), weights * self.point_weights)
         losses = self.by_name(loss, 'loss_kpt', len(chosen) / len(samples))
         if with_accuracy:
-            losses['acc_pose'] = self._accuracy(torch.cat(index), gx, gy, weights > 0)
+            at, width = torch.cat(index), gx.shape[-1]
+            points = torch.stack([at % width, at // width], -1).float()
+            target = torch.stack([gx.argmax(-1), gy.argmax(-1)], -1).float()
+            losses['acc_pose'] = pose_accuracy(points, target, weights > 0, self.codec.heatmap_size)
         return losses
-
-    @staticmethod
-    def _accuracy(index: torch.Tensor, gx: torch.Tensor, gy: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        size = gy.shape[-1], gx.shape[-1]
-        points = torch.stack([index % size[1], index // size[1]], -1).float()
-        target = torch.stack([gx.argmax(-1), gy.argmax(-1)], -1).float()
-        return pose_accuracy(points, target, valid, size)
 
     def predict(self, output: torch.Tensor, samples: list[HumanDataSample]) -> None:
         """Write ``pred_keypoints`` (K, 2) in original pixels and ``pred_keypoint_scores`` (K,)."""
