@@ -20,6 +20,8 @@ from ..utils import optional
 
 need = partial(optional.need, purpose='curation', extra='curation')
 
+RESOURCES = ('batch_size', 'num_cpus', 'num_gpus', 'workers')
+
 
 @dataclass
 class Item:
@@ -82,6 +84,11 @@ class Stage:
         self, name: str, reject: dict | None = None, gate: dict | None = None, resources: dict | None = None
     ) -> None:
         self.name, self.thresholds, self.gate, self.resources = name, dict(reject or {}), gate, dict(resources or {})
+        for key, value in self.resources.items():
+            least_most = value if key == 'workers' and isinstance(value, (list, tuple)) and len(value) == 2 else [value]
+            if key not in RESOURCES or not all(type(number) in (int, float) and number >= 0 for number in least_most):
+                raise UserError(f"config: stage '{name}': resources are numbers, {', '.join(RESOURCES)} (or a range of "
+                                f'workers), not {key} = {value!r}')  # fmt: skip
         known = signature(self.reason).parameters
         any_name = next((p.annotation for p in known.values() if p.kind is Parameter.VAR_KEYWORD), '')
         for given in (self.thresholds, gate or {}):
