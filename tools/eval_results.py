@@ -35,7 +35,7 @@ from sapiens.evaluation import (
     write_worst,
 )
 from sapiens.evaluation.persons import PointConversion
-from sapiens.evaluation.references import add_reference_file
+from sapiens.evaluation.tables import add_reference_file
 from sapiens.registry import METRICS
 from sapiens.structures.coco import CocoFile, CocoImage, CocoPerson, read_coco
 from sapiens.structures.coco_entries import AREA_OF_BOX, Notes, box_problem, id_key, read_box, read_keypoints

@@ -48,11 +48,9 @@ class Cluster:
     """A running Ray.
 
     Args:
-        stages: What will run.
         address: Of a cluster, ``'auto'`` for the one that this machine belongs to; None starts one here.
         num_cpus: CPUs to use of this machine, where one is started; None = all.
         store_mb: Memory for objects of the one that is started; None = Ray's choice (30 % of the memory).
-        console: Where progress is shown.
 
     Raises:
         MissingPackageError: Ray is not installed.

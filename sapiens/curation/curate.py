@@ -54,7 +54,12 @@ def curate(
     need('ray.data'), need('pyarrow')
     with only_writer(out):
         listed = write_list(source, out / 'list', config.get('part_size', 1_000_000), config.get('block', 1000))
-        asked = json.loads(json.dumps({name: scoring_of(part) for name, part in config['stages'].items()}, default=str))
+        # What scores depend on.
+        asked = {
+            name: {key: value for key, value in part.items() if key not in ('reject', 'resources')}
+            for name, part in config['stages'].items()
+        }
+        asked = json.loads(json.dumps(asked, default=str))
         _same_scores(out / 'scores' / 'stages.json', asked)
         console.print(f'{source}: {listed["images"]} images in {len(listed["parts"])} parts')
         parts = listed['parts']
@@ -101,11 +106,6 @@ def check_settings(config: Mapping[str, Any]) -> None:
                 raise UserError(f'config: {name} in {place} is {value!r}, not {_WORDS[kind]}')
             if name in ('part_size', 'block', 'samples', 'neighbours', 'view') and value < 1:
                 raise UserError(f'config: {name} in {place} is {value!r}, and must be at least 1')
-
-
-def scoring_of(stage: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a stage's config that its scores depend on."""
-    return {key: value for key, value in stage.items() if key not in ('reject', 'resources')}
 
 
 def _same_scores(path: Path, asked: dict[str, Any]) -> None:

@@ -21,9 +21,7 @@ class Embedding(Stage):
     """A unit vector an image; the second job looks for pairs of high cosine.
 
     Args:
-        name: The stage's key in the config.
         model: Of `CURATION_MODELS`, or a callable: images -> ``(N, D)``.
-        **kwargs: See `Stage`.
     """
 
     columns = {'embedding': 'halfs'}

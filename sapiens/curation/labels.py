@@ -26,7 +26,6 @@ class Labels(Stage):
     """Probabilities of labels by a model; an image with one above its threshold is dropped with the label as reason.
 
     Args:
-        name: The stage's key in the config.
         labels: Which of the model's labels to store, as columns ``NAME_LABEL``.
         model: Of `CURATION_MODELS`, or a callable with ``labels``: images -> ``(N, L)``.
         **kwargs: See `Stage`. ``reject`` and ``gate`` map labels to the highest probability that stays.
@@ -203,7 +202,6 @@ def fit_probe(
     """Fit a `Probe` by logistic regression and write it.
 
     Args:
-        path: Where to, an ``.npz``.
         label: What it will call its positive examples.
         features: Config of the model of the features.
         values: ``(N, D)`` features of the examples.

@@ -74,12 +74,9 @@ def decide_part(config: Mapping[str, Any], out: Path, part: int) -> tuple[np.nda
     path = out / 'decisions' / f'{part:05d}.parquet'
     with replace_when_done(path, sync=False) as temporary:
         parquet.write_table(table, temporary)
-    return np.array([not r for r in reasons], bool), np.array([_value(row) for row in rows], float)
-
-
-def _value(row: Mapping[str, Any]) -> float:
-    """Of copies the largest is the best, then that of the most bytes."""
-    return (row.get('height') or 0) * (row.get('width') or 0) + (row.get('bytes') or 0) / 2**40
+    # Of copies the largest is the best, then that of the most bytes.
+    sides = [[row.get(name) or 0 for name in ('height', 'width', 'bytes')] for row in rows]
+    return np.array([not r for r in reasons], bool), np.array([h * w + size / 2**40 for h, w, size in sides], float)
 
 
 def finish_part(out: Path, part: int, original: np.ndarray) -> int:

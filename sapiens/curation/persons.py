@@ -21,11 +21,9 @@ class Boxes(Stage):
     """Boxes of a detector of `sapiens.apis.detectors` or of any callable like those, 5 numbers each in one list.
 
     Args:
-        name: The stage's key in the config.
         detector: See `build_detector`.
         calibration: ``[[raw score, calibrated score], ...]``, rising; between them scores are interpolated. Scores of
             detectors differ: calibrated, a score is the share of such boxes that are right (`fit_calibration`).
-        **kwargs: See `Stage`.
     """
 
     def __init__(
@@ -78,7 +76,6 @@ class Persons(Boxes):
         """Too few or too many persons.
 
         Args:
-            row: The scores.
             min_score: What a calibrated score must exceed.
             min_side: What a box must exceed, in pixels.
             side: Which side of it: long or short. The paper does not say.

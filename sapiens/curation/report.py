@@ -34,8 +34,6 @@ def write_report(stages: list[Stage], source: str, out: Path, parts: list[int], 
     """Write ``OUT/report/report.html``, ``.md`` and their pictures, and ``OUT/failed.txt``.
 
     Args:
-        stages: As the config says.
-        source: What was curated.
         out: Folder of the curation, complete.
         parts: Images in each part.
         lost: Images that could not be read again when they were packed, and why.

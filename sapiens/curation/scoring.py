@@ -66,7 +66,6 @@ class Worker:
     (the stage whose gate closed, so that later ones have nothing) and ``seconds_STAGE``.
 
     Args:
-        config: The whole config.
         names: Which stages.
         last: None follow, so the bytes of the images are no longer needed.
         notes: Folder of the `CrashNotes`.
@@ -185,8 +184,6 @@ def run_scoring(config: Mapping[str, Any], cluster: Cluster, out: Path, parts: l
     """Score all parts that are not done.
 
     Args:
-        config: The whole config.
-        cluster: Where to.
         out: Folder of the curation, with its list.
         parts: Images in each part.
 

@@ -128,7 +128,6 @@ def write_list(source: str, folder: Path, part_size: int, block: int) -> dict[st
 
     Args:
         source: See `find_images_of`.
-        folder: Where to.
         part_size: Images in a part, which is one run of Ray Data.
         block: Images in a file, which Ray hands out as one.
 

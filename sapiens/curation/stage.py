@@ -20,14 +20,14 @@ from ..utils import optional
 
 need = partial(optional.need, purpose='curation', extra='curation')
 
+RESOURCES = ('batch_size', 'num_cpus', 'num_gpus', 'workers')
+
 
 @dataclass
 class Item:
     """One image on its way through the stages.
 
     Attributes:
-        name: What to call it.
-        data: The file.
         size: ``(H, W)`` of the whole upright image.
         image: ``(h, w, 3)`` uint8 RGB, decoded at a fraction of its size where it is large.
     """
@@ -47,8 +47,6 @@ def open_item(name: str, data: bytes, view: int, max_pixels: float) -> Item:
     """Decode a file for the stages.
 
     Args:
-        name: What to call it.
-        data: The file.
         view: Larger JPEGs are decoded at 1/2, 1/4 or 1/8, but not below this length of the longer side.
         max_pixels: What claims more is not decoded.
 
@@ -86,6 +84,11 @@ class Stage:
         self, name: str, reject: dict | None = None, gate: dict | None = None, resources: dict | None = None
     ) -> None:
         self.name, self.thresholds, self.gate, self.resources = name, dict(reject or {}), gate, dict(resources or {})
+        for key, value in self.resources.items():
+            least_most = value if key == 'workers' and isinstance(value, (list, tuple)) and len(value) == 2 else [value]
+            if key not in RESOURCES or not all(type(number) in (int, float) and number >= 0 for number in least_most):
+                raise UserError(f"config: stage '{name}': resources are numbers, {', '.join(RESOURCES)} (or a range of "
+                                f'workers), not {key} = {value!r}')  # fmt: skip
         known = signature(self.reason).parameters
         any_name = next((p.annotation for p in known.values() if p.kind is Parameter.VAR_KEYWORD), '')
         for given in (self.thresholds, gate or {}):

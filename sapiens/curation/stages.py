@@ -1,5 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Filters that need no model: size, quality, perceptual hashes."""
+"""Filters that need no model of ours: size, quality, perceptual hashes, text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ class ImageSize(Stage):
         """Too small or too long.
 
         Args:
-            row: The scores.
             min_side: Least shorter side in pixels.
             max_aspect: Most of longer over shorter side.
         """
@@ -94,3 +93,65 @@ class PerceptualHash(Stage):
             column: int(np.packbits(self.library.phash(Image.fromarray(view)).hash.reshape(64)).view('>i8')[0])
             for column, view in (('phash', small), ('phash_mirror', small[:, ::-1]))
         }
+
+
+@CURATION_STAGES.register_module()
+class Text(Stage):
+    """Words by RapidOCR (Apache-2.0), whose wheel ships its models.
+
+    Detection alone fires on texture, so words count only with what recognition makes of them. It is the dearest of the
+    usual filters and comes last. Words that shine through a photo are not found: they are a matter for `Labels`.
+
+    Args:
+        engine: Callable ``(image) -> (boxes (N, 4, 2), scores (N,), texts)``; None = RapidOCR.
+        threads: Threads of its sessions.
+    """
+
+    columns = {'text': 'str', 'text_boxes': 'floats'}
+
+    def __init__(self, name: str, engine: Any = None, threads: int = 1, **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+        self.engine, self.threads = engine, threads
+
+    def load(self) -> None:
+        """Load the models."""
+        self.read = self.engine or _RapidOCR(self.threads)
+
+    def score(self, items: list[Item]) -> list[dict[str, Any]]:
+        """For each word: share of the image, score, number of letters; and the words."""
+        rows = []
+        for item in items:
+            boxes, scores, texts = self.read(item.image)
+            pixels = item.image.shape[0] * item.image.shape[1]
+            shares = [cv2.contourArea(np.float32(box)) / pixels for box in boxes]
+            found = [[*word, len(text)] for *word, text in zip(shares, scores, texts, strict=True)]
+            rows.append({'text': ' '.join(texts), 'text_boxes': np.array(found, np.float32).reshape(-1).tolist()})
+        return rows
+
+    def reason(
+        self, row: Any, min_score: float = 0.8, max_share: float = 0.005, max_letters: int = 12, min_word: int = 3
+    ) -> str | None:
+        """More text than allowed.
+
+        Args:
+            min_score: Words read less surely do not count.
+            max_share: Most that all words may cover of the image.
+            max_letters: Most letters and digits in all.
+            min_word: Shorter words do not count: patterned cloth is read as a letter or two.
+        """
+        share, score, letters = np.asarray(row['text_boxes'], np.float32).reshape(-1, 3).T
+        sure = (score >= min_score) & (letters >= min_word)
+        return 'text' if share[sure].sum() > max_share or letters[sure].sum() > max_letters else None
+
+
+class _RapidOCR:
+    def __init__(self, threads: int) -> None:
+        need('onnxruntime')
+        library = need('rapidocr')
+        keys = 'EngineConfig.onnxruntime.intra_op_num_threads', 'EngineConfig.onnxruntime.inter_op_num_threads'
+        self.read = library.RapidOCR(params={**dict.fromkeys(keys, threads), 'Global.log_level': 'critical'})
+
+    def __call__(self, image: np.ndarray) -> tuple:
+        # The library remembers the three switches from call to call.
+        found = self.read(np.ascontiguousarray(image[..., ::-1]), use_det=True, use_cls=False, use_rec=True)
+        return ((), (), ()) if found.boxes is None else (found.boxes, found.scores, found.txts)

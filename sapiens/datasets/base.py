@@ -15,7 +15,7 @@ from mmengine.logging import print_log
 from ..errors import UserError
 from ..registry import DATASETS, TRANSFORMS
 from ..utils.file_names import find_file
-from ..vocabularies import KeypointVocabulary, PartVocabulary, load_keypoints, load_parts, load_vocabulary
+from ..vocabularies import KeypointVocabulary, PartVocabulary, load_keypoints, load_parts
 from .image_files import list_images
 from .storage import readable_name
 from .transforms.fields import settle
@@ -76,13 +76,10 @@ class HumanDataset(BaseDataset):
         if background is not None:
             list_images(background)
         self.notes: list[str] = []
-        for kind, vocabulary in (('keypoints', keypoint_vocabulary), ('parts', part_vocabulary)):
-            # An unknown name is no fault of a sample.
-            if vocabulary is not None and load_vocabulary(vocabulary).kind != kind:
-                where = ann_file or data_root
-                raise UserError(
-                    f"{where}: the vocabulary '{vocabulary}' is not one of {kind}; give the data set one that is"
-                )
+        # An unknown name is no fault of a sample.
+        for load, vocabulary in ((load_keypoints, keypoint_vocabulary), (load_parts, part_vocabulary)):
+            if vocabulary is not None:
+                load(vocabulary)
         # Built by our registry, so that names resolve with or without a Runner's default scope.
         built = [TRANSFORMS.build(t) if isinstance(t, dict) else copy.deepcopy(t) for t in pipeline]
         self.labels = None if labels is None else check_kinds(labels)
@@ -153,9 +150,10 @@ class HumanDataset(BaseDataset):
 
         Raises:
             UserError: It cannot be read, or is dropped in testing.
+            IndexError: There is no such sample, which ends a loop over the data set.
         """
         self.full_init()
-        idx = int(idx)
+        idx = range(len(self))[int(idx)]
         for step in range(1 if self.test_mode else len(self)):
             if (sample := self.prepare_data((idx + step) % len(self))) is not None:
                 return sample
@@ -204,7 +202,6 @@ def lookup_table(
     Args:
         label_map: Old ids to new ones, or the new ones in the order of the old ones.
         classes: What new ids must be below, if they are not 255.
-        name: What to call it in messages.
 
     Raises:
         UserError: An old or a new id that is none.

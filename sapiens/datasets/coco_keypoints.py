@@ -109,12 +109,12 @@ class CocoKeypointDataset(HumanDataset):
         for image_id, boxes in found.boxes.items():
             image = file.images[image_id]
             for box in boxes:
-                problem = box_problem(np.concatenate([box[:2], box[2:4] - box[:2]]), image.size)
-                if problem:
+                sides = np.concatenate([box[:2], box[2:4] - box[:2]])
+                if problem := box_problem(sides, image.size):
                     dropped[f'with {problem}'] += 1
-                    continue
-                corners = as_corners(np.concatenate([box[:2], box[2:4] - box[:2]]), image.size)
-                entries.append({**self._image(image), 'bbox': corners, 'bbox_score': float(box[4])})
+                else:
+                    found_box = {'bbox': as_corners(sides, image.size), 'bbox_score': float(box[4])}
+                    entries.append({**self._image(image), **found_box})
         self._report(len(entries), len(entries) + dropped.total(), 'boxes', dropped, found.notes)
         return entries
 

@@ -38,7 +38,6 @@ def read_frame(folder: str | Path, references: dict[str, str]) -> dict[str, np.n
     pixel), again where a file has changed. Several processes may share the folder, and the data set may grow.
 
     Args:
-        folder: Of the cache.
         references: ``'image'`` and kinds of labels -> files.
 
     Raises:

@@ -102,10 +102,9 @@ def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
 
 def _own_orientation(data: bytes) -> int:
     """EXIF orientation of a WebP or PNG, which only some versions of OpenCV apply; 1 for all else."""
-    if (data[8:12] == b'WEBP' and b'EXIF' in data) or (data[:4] == b'\x89PNG' and b'eXIf' in data):
-        header = upright_size(data)
-        return header[1] if header else 1
-    return 1
+    has_one = (data[8:12] == b'WEBP' and b'EXIF' in data) or (data[:4] == b'\x89PNG' and b'eXIf' in data)
+    header = upright_size(data) if has_one else None
+    return header[1] if header else 1
 
 
 def is_jpeg(data: bytes) -> bool:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..registry import DATASETS
 from ..utils.json_files import parse_json
 from ..utils.optional import need
 from .shard_images import ShardImageDataset
-from .storage import is_remote, read_bytes, remote
+from .storage import read_bytes
 
 
 @DATASETS.register_module()
@@ -41,11 +42,7 @@ class LitdataImageDataset(ShardImageDataset):
 
     def _find(self) -> None:
         path = f'{self.data_root.rstrip("/")}/index.json'
-        if is_remote(path):
-            system, inner = remote(path)
-            document = parse_json(system.cat_file(inner), path)
-        else:
-            document = parse_json(read_bytes(path), path)
+        document = parse_json(read_bytes(path), path)
         try:
             chunks = [(str(chunk['filename']), int(chunk['chunk_size'])) for chunk in document['chunks']]
         except (TypeError, KeyError, ValueError) as error:
@@ -60,7 +57,8 @@ class LitdataImageDataset(ShardImageDataset):
         self._stream = None
 
     def _read(self, number: int, place: int) -> tuple[str, bytes]:
-        self._start_anew_in_a_worker()
+        if self._reader != os.getpid():
+            self._forget()
         if self._stream is None:
             self._stream = need('litdata', 'LitdataImageDataset', extra='streaming').StreamingDataset(self.data_root)
         name = f'{self.shards[number]}#{place}'

@@ -168,7 +168,8 @@ class ManifestWriter:
         if keypoints is not None and np.shape(keypoints) != (self.num_keypoints, 3):
             raise UserError(f"sample '{sample_id}': keypoints are {np.shape(keypoints)}, "
                             f'the vocabulary asks for {(self.num_keypoints, 3)}')  # fmt: skip
-        return {k: np.round(v, 3).tolist() if k in ('bbox', 'keypoints') else v for k, v in person.items()}
+        rounded = {k: np.round(person[k], 3).tolist() for k in ('bbox', 'keypoints') if person.get(k) is not None}
+        return {**person, **rounded}
 
     def _record_path(self, sample_id: str) -> Path:
         return self.folder / 'records' / f'{sample_id}.json'

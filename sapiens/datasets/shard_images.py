@@ -13,8 +13,9 @@ import logging
 import os
 import random
 import re
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from rich.progress import track
 from ..errors import UserError
 from ..registry import DATASETS
 from ..utils.files import write_atomic
-from ..utils.json_files import parse_json
+from ..utils.json_files import as_numbers, parse_json
 from .base import HumanDataset
 from .image_files import is_image_name
 from .manifest import label_of
@@ -64,25 +65,26 @@ class ShardImageDataset(HumanDataset):
         **kwargs: Any,
     ) -> None:
         self.patterns = [shards] if isinstance(shards, str) else list(shards)
-        self.weights = [float(w) for w in shards.values()] if isinstance(shards, Mapping) else None
-        if self.weights is not None and (min(self.weights) <= 0 or 256 * min(self.weights) < sum(self.weights)):
-            raise UserError(f'shards={dict(shards)}: weights are positive, and none is below 1/256 of their sum')
+        if not self.patterns:
+            raise UserError(f'{data_root}: shards={shards} names none')
+        self.weights: np.ndarray | None = None
+        if isinstance(shards, Mapping):
+            self.weights = as_numbers(list(shards.values()), -1)
+            if self.weights is None or not ((self.weights > 0) & (256 * self.weights >= self.weights.sum())).all():
+                raise UserError(f'shards={shards}: weights are positive, and none is below 1/256 of their sum')
         self.chunk, self.lanes = chunk, None if lanes is None else tuple(lanes)
         self.kept = 4  # chunks; `draw_order` knows how many lanes a worker has
         self._forget()
         super().__init__(data_root=data_root, **kwargs)
 
     def _forget(self) -> None:
-        self._reader = os.getpid()
-        self._chunks: OrderedDict[tuple[int, int], tuple[int, bytes]] = OrderedDict()
-        self._open: OrderedDict[int, Shard] = OrderedDict()
-
-    def _start_anew_in_a_worker(self) -> None:
-        if self._reader != os.getpid():  # it must not move in the files of its parent
-            self._forget()
+        """Open all files anew: a worker must not move in those of its parent."""
+        self._reader: int | None = os.getpid()
+        self._shard = lru_cache(self.kept)(lambda number: Shard(self.shards[number]))
+        self._chunk = lru_cache(self.kept)(lambda number, n: self._shard(number).read(n * self.chunk, self.chunk))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), '_chunks': OrderedDict(), '_open': OrderedDict()}
+        return {**vars(self), '_reader': None, '_shard': None, '_chunk': None}
 
     def full_init(self) -> None:
         """Find the shards and how many images each has."""
@@ -134,7 +136,6 @@ class ShardImageDataset(HumanDataset):
         """The order for training, see `ShardOrder`; None for a part of the images, which any order will do for.
 
         Args:
-            seed: Of the run.
             batch: Samples of a step over all processes.
             processes: That share a batch.
             workers: Of the loader of each.
@@ -150,6 +151,7 @@ class ShardImageDataset(HumanDataset):
     def keep_chunks(self, order: ShardOrder, processes: int, workers: int) -> None:
         """Hold as many chunks as a worker reads from in turn, twice, since lanes go from one to the next."""
         self.kept = 2 * lanes_of_worker(order.layout['lanes'], processes, workers)
+        self._forget()
 
     def replacement(self, index: int, attempt: int) -> int:
         """An image to take for a bad one; for those of one chunk they lie in one chunk, too."""
@@ -176,23 +178,13 @@ class ShardImageDataset(HumanDataset):
 
     def _read(self, number: int, place: int) -> tuple[str, bytes]:
         """Reference and bytes of an image; its chunk is read at once and kept for the next ones."""
-        self._start_anew_in_a_worker()
-        if number not in self._open:
-            self._open[number] = Shard(self.shards[number])
-        self._open.move_to_end(number)
-        while len(self._open) > self.kept:
-            self._open.popitem(last=False)
-        shard = self._open[number]
+        if self._reader != os.getpid():
+            self._forget()
+        shard = self._shard(number)
         if place >= len(shard.names):
             told = f'{INDEX_NAME} says {self.counts[number]}: pack it again, or delete {INDEX_NAME}'
             raise UserError(shard.fault or f'{shard.path}: holds {len(shard.names)} images, {told}')
-        key = number, place // self.chunk
-        if key not in self._chunks:
-            self._chunks[key] = shard.read(key[1] * self.chunk, self.chunk)
-        self._chunks.move_to_end(key)
-        while len(self._chunks) > self.kept:
-            self._chunks.popitem(last=False)
-        start, data = self._chunks[key]
+        start, data = self._chunk(number, place // self.chunk)
         offset, size = shard.offsets[place], shard.sizes[place]
         return shard.reference(place), data[offset - start : offset - start + size]
 
@@ -201,7 +193,6 @@ class Shard:
     """An open tar file and the images in it, up to where it is damaged.
 
     Attributes:
-        path: Of the file.
         names: Of the images.
         offsets: Of their bytes in the file.
         sizes: Number of their bytes.

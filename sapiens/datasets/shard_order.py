@@ -24,7 +24,6 @@ class ShardOrder:
 
     Args:
         counts: Images in each shard.
-        seed: Of the run.
         batch: Samples of a step over all processes.
         lanes: ``(C, P)``: a batch takes its samples from C lanes, and batches go round P groups of lanes. Workers share
             no lane when the number of processes divides C, and that of the workers of a process divides P.

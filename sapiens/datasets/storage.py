@@ -41,16 +41,20 @@ def exists(reference: str) -> bool:
 
 
 def read_bytes(reference: str) -> bytes:
-    """Read a file or a part of one.
+    """Read a file or a part of one; of an object store whole files.
 
     Args:
-        reference: A path, or ``FILE#NAME@OFFSET+SIZE`` as `list_tar` and `list_lines` give it.
+        reference: A path, a URL, or ``FILE#NAME@OFFSET+SIZE`` as `list_tar` and `list_lines` give it.
 
     Raises:
         UserError: The file is missing, is not readable, or is cut off within the part.
     """
     match = _PART.match(reference)
     path = match['file'] if match else reference
+    if is_remote(path):
+        system, inner = remote(path)
+        with reading(path, 'file', _ROOT):
+            return system.cat_file(inner)
     with reading(path, 'file', _ROOT), open(path, 'rb') as file:
         if not match:
             return file.read()
@@ -77,7 +81,6 @@ def walk_tar(path: str, file: BinaryIO | None = None) -> Iterator[tuple[str, int
     """Name, offset and size of every regular file in a tar shard; takes no more memory for more files.
 
     Args:
-        path: Of the shard.
         file: It, where it is open already.
 
     Raises:

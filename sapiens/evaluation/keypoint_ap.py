@@ -42,7 +42,6 @@ class KeypointAP(KeypointMetric):
         category: Name or id of the category of ``ann_file`` that is a person; None goes by the file's names.
         score_mode: Score of a person: ``'bbox_keypoint'`` = box score x mean of the keypoint scores above
             ``keypoint_threshold``; ``'keypoint'`` = mean of all keypoint scores; ``'bbox'`` = box score.
-        keypoint_threshold: In [0, 1].
         nms_threshold: OKS above which the worse of two persons is a duplicate; None suppresses none.
     """
 
@@ -82,26 +81,27 @@ class KeypointAP(KeypointMetric):
         box = box_of(sample)
         box = None if box is None else np.concatenate([box[:2], box[2:] - box[:2]])
         area_box = box if box_gives_area(self.gt_vocabulary) else None
-        result = CocoResult(sample.get('img_id'), keypoints, scores, score, area_box, box, ann_id=sample.get('ann_id'))
+        image: Any = sample.get('img_path') if sample.get('img_id') is None else sample['img_id']
+        result = CocoResult(image, keypoints, scores, score, area_box, box, ann_id=sample.get('ann_id'))
         record: dict[str, Any] = dict(result=result)
         if self.labels is None:
             points, visible = self.labelled(sample)
             box = extent(points[visible > 0]) if box is None else box
             area = box[2:].prod() * AREA_OF_BOX if sample.get('area') is None else sample['area']
             label = np.concatenate([points, visible[:, None]], 1)
-            record['label'] = CocoPerson(sample.get('ann_id'), sample.get('img_id', ''), box, label, float(area))
+            record['label'] = CocoPerson(sample.get('ann_id'), image, box, label, float(area))
         return record
 
     def summarize(self, records: list[dict]) -> EvaluationReport:
         """Suppress duplicates, evaluate."""
         labels = self.labels
+        paths = {record['result'].image_id: record['path'] for record in records}
         if labels is None:
-            images = {r['image']: CocoImage(r['image'], str(r['path'])) for r in records}
+            images = {image: CocoImage(image, str(path)) for image, path in paths.items()}
             labels = CocoFile('the labels of the samples', images, [r['label'] for r in records], None, Notes())
         above = f' (keypoint scores > {self.keypoint_threshold})' if self.score_mode == 'bbox_keypoint' else ''
         results = [record['result'] for record in records]
         report = self.evaluate_results(results, labels, self.nms_threshold, self.score_mode + above)
-        paths = {record['image']: record['path'] for record in records}
         for row in report.per_image:
             row['file'] = paths.get(row['image'])
         for _, sample in self.worst:

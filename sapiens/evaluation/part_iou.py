@@ -68,7 +68,7 @@ class PartIoU(HumanMetric):
         for table in (self.label_table, self.pred_table):
             table[(table >= count) & (table != IGNORE)] = -1
         self.ignored = []
-        for entry in ignore:
+        for entry in [ignore] if isinstance(ignore, str) else ignore:
             known = entry in self.vocabulary.names if isinstance(entry, str) else 0 <= entry < count
             if not known:
                 raise UserError(f"PartIoU: ignore names {entry!r}, which is not a class of '{self.vocabulary.name}'")

@@ -56,6 +56,8 @@ class PCK(KeypointMetric):
         self.thresholds = tuple(thresholds)
         self.auc_limit = auc_limit
         self.norm = norm
+        if not self.thresholds:
+            raise UserError('PCK: thresholds are empty; give at least one')
         self.norm_points: list[int] | None = None
         if norm not in ('bbox', 'diagonal'):
             names = self.gt_vocabulary.names

@@ -17,8 +17,7 @@ from rich.table import Table as RichTable
 
 from ..errors import UserError
 from ..utils.files import write_atomic
-from .references import published_tables
-from .tables import Table, plain_number
+from .tables import Table, plain_number, published_tables
 
 
 @dataclass

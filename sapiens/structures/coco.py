@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,6 @@ class CocoFile:
         images: By id, in the file's order; also those without persons.
         persons: In the file's order; those of other categories are left out.
         person_ids: Ids of the categories that are persons; None = every annotation is one.
-        notes: What was dropped or assumed.
     """
 
     path: str
@@ -251,7 +250,7 @@ def read_order(
         return None, count
     if len(names) == 17 and count == 133:
         # COCO-WholeBody names only the points of the body.
-        body = keypoint_order(names, _first(vocabulary, 17), where)
+        body = keypoint_order(names, replace(vocabulary, names=vocabulary.names[:17]), where)
         order = None if body is None else np.concatenate([body, np.arange(17, 133)])
         listed = count
     else:
@@ -260,11 +259,6 @@ def read_order(
         what = 'reordered' if listed == count else f'taken from the {listed} of the file'
         notes.add(f"lists of keypoints {what} by name to match '{vocabulary.name}'", where.removeprefix(f'{path}: '))
     return order, listed
-
-
-def _first(vocabulary: KeypointVocabulary, count: int) -> KeypointVocabulary:
-    short = dict(vars(vocabulary), names=vocabulary.names[:count])
-    return KeypointVocabulary(**short)
 
 
 def _read_person(

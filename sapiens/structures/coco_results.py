@@ -25,7 +25,6 @@ class CocoBoxes:
     Attributes:
         boxes: Name or id of an image -> ``(N, 5)`` float32 x1, y1, x2, y2, score.
         sizes: ``(H, W)`` of the images, where the file gives them.
-        notes: What was dropped or assumed.
     """
 
     path: str

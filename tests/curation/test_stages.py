@@ -187,6 +187,12 @@ def test_hashes_of_copies_are_near_and_those_of_mirrors_and_others_far():
         (dict(a=dict(type='ImageSize', gate=dict(max_aspect=None))), 'max_aspect is None, not a number'),
         (dict(a=dict(type='Persons', detector='whole', reject=dict(max_count='2'))), "max_count is '2', not a number"),
         (dict(a=dict(type='Labels', labels=['art'], model=print, reject=dict(art=[1]))), r'art is \[1\], not a number'),
+        (dict(a=dict(type='ImageSize', resources=dict(num_cpus='x'))), "resources are numbers, .*, not num_cpus = 'x'"),
+        (dict(a=dict(type='ImageSize', resources=dict(cpus=1))), 'resources are numbers, .*, not cpus = 1'),
+        (
+            dict(a=dict(type='ImageSize', resources=dict(workers=(1, None)))),
+            'a range of workers., not workers = .1, None',
+        ),
         (dict(a=dict(type='ImageSize'), b=dict(type='ImageSize')), "'a' and 'b' both write the column 'height'"),
     ],
 )

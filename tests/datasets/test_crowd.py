@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sapiens.datasets import HumanManifestDataset, ManifestWriter
-from sapiens.datasets.transforms.crowd import Picture
+from sapiens.datasets.transforms.crowd import ComposeCrowd, Picture
 from sapiens.errors import UserError
 
 
@@ -102,5 +102,11 @@ def test_people_whom_their_render_cuts_reach_the_border_or_something_in_front(ph
 
 def test_what_it_needs_is_said(tmp_path, photos):
     root = people(tmp_path / 'people')
-    with pytest.raises(UserError, match='ComposeCrowd needs samples with instances and the data set background'):
+    with pytest.raises(UserError, match='ComposeCrowd needs the data set to have background=FOLDER'):
         dataset(root, None)[0]
+    data = dataset(root, photos)
+    (transform,) = (step for step in data.pipeline.transforms if isinstance(step, ComposeCrowd))
+    transform.empty_prob, drawn = 0.0, transform.draw
+    transform.draw = lambda: {**drawn(), 'label_files': {}}  # of a data set of which some samples have none
+    with pytest.raises(UserError, match='has no instances, which ComposeCrowd needs'):
+        [data[0] for _ in range(20)]

@@ -193,6 +193,8 @@ def test_label_map_renames_ids(tmp_path):
         lookup_table({1: 300})
     with pytest.raises(UserError, match='label_map sends id skin to 2'):
         lookup_table({'skin': 2})
+    with pytest.raises(UserError, match="'coco17' is a vocabulary of keypoints, not of parts"):
+        HumanManifestDataset(str(folder), part_vocabulary='coco17', label_map={5: 14})
 
 
 def test_image_folder_and_list(tmp_path):
@@ -203,6 +205,8 @@ def test_image_folder_and_list(tmp_path):
     data = ImageFolderDataset(data_root=str(tmp_path / 'x'), pipeline=PIPELINE)
     assert [data.get_data_info(i)['img_id'] for i in range(3)] == ['000.png', 'deep/000.png', 'deep/001.png']
     assert data[1]['inputs'].shape == (3, 32, 24) and data[1]['inputs'].dtype == torch.uint8
+    # A loop over it ends, and the last is also at -1.
+    assert len([*zip(data, range(9), strict=False)]) == 3 and (data[-1]['inputs'] == data[2]['inputs']).all()
     (tmp_path / 'list.txt').write_text('# mine\ndeep/001.png\n\n000.png\n')
     listed = ImageFolderDataset(str(tmp_path / 'list.txt'), data_root=str(tmp_path / 'x'))
     assert [listed.get_data_info(i)['img_id'] for i in range(2)] == ['deep/001.png', '000.png']

@@ -76,6 +76,8 @@ def test_people_without_parts_keep_their_clothes(tmp_path):
         assert RandomTexture(1.0, background=folder).transform(dict(sample))['img'] is IMAGE
     with pytest.raises(UserError, match="add 'parts' to the data set's labels"):
         RandomTexture(1.0, background=str(tmp_path)).transform(dict(img=IMAGE, img_path='a.png'))
+    with pytest.raises(UserError, match='a.png: ids say nothing without a part_vocabulary'):
+        RandomTexture(1.0).transform(dict(img=IMAGE, img_path='a.png', part_map=np.ones(IMAGE.shape[:2], np.uint8)))
 
 
 def test_dark_clothes_become_white_and_keep_their_shade():

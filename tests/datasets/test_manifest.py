@@ -198,6 +198,8 @@ def test_writer_refuses_wrong_samples(tmp_path):
     with pytest.raises(UserError, match='another parts'):
         w.ManifestWriter(tmp_path, keypoints='coco17', parts='parts20')
     assert not (tmp_path / 'images').exists(), 'a refused sample leaves no file'
+    writer.write('a', **{**good, 'persons': [{'bbox': None, 'keypoints': None}]})  # nothing known of somebody
+    assert json.loads((tmp_path / 'records/a.json').read_text())['persons'] == [{'bbox': None, 'keypoints': None}]
 
 
 def test_malformed_manifests_are_named(tmp_path):

@@ -107,6 +107,7 @@ def test_words_of_older_configs():
     'resize',
     [
         dict(type='Resize', scale=(96, 64), keep_ratio=True),
+        dict(type='Resize', scale=(96, 64), interpolation='bicubic'),
         dict(type='RandomResize', scale=(96, 64), ratio_range=(0.5, 2.0), keep_ratio=True),
         dict(type='RandomResize', scale=[(64, 90), (90, 64)]),
         dict(type='RandomChoiceResize', scales=[(64, 48), (90, 30)], keep_ratio=True),
@@ -133,6 +134,10 @@ def test_every_word_of_a_training_pipeline_is_known(scene):
     box = TRANSFORMS.build(POSE_TRAIN[4])
     assert (box.shift, box.scale, box.rotate, box.rotate_prob) == (0.05, (0.8, 1.2), 45.0, 0.6)
     assert TRANSFORMS.build(dict(type='PhotoMetricDistortion', hue_delta=9)).hue == 9
+    still = TRANSFORMS.build(dict(type='PhotoMetricDistortion', hue_delta=0))
+    assert not any('hue' in still.draw() for _ in range(9))
+    with pytest.raises(UserError, match="interpolation 'nearest' is none of 'linear', "):
+        TRANSFORMS.build(dict(type='Resize', input_size=(8, 8), interpolation='nearest'))(dict(img_shape=(4, 4)))
     with pytest.raises(UserError, match="type='mmpose.TopdownAffine' has the other one"):
         TRANSFORMS.build(dict(type='TopdownAffine', input_size=(48, 64), use_udp=False))
 

@@ -97,6 +97,12 @@ def test_sources_are_mixed_by_their_weights():
     assert np.ptp(often[:4000]) <= 2 and np.ptp(often[10_000:]) <= 2, 'no image of a source is preferred'
 
 
+@pytest.mark.parametrize('shards', [{}, [], {'*.tar': 'x'}, {'*.tar': None}, {'a.tar': 0}, {'a.tar': 1, 'b.tar': 1000}])
+def test_what_is_no_choice_of_shards_is_said(tmp_path, shards):
+    with pytest.raises(UserError, match='names none|weights are positive'):
+        ShardImageDataset(str(tmp_path), shards)
+
+
 def test_workers_read_their_own_shards_once_and_from_front_to_back(tmp_path, monkeypatch):
     write_shards(tmp_path, [64] * 32)
     reads = []

@@ -99,6 +99,8 @@ def test_missing_persons_are_counted_as_wrong():
 
 
 def test_failures_are_one_line():
+    with pytest.raises(UserError, match='PCK: thresholds are empty'):
+        PCK(thresholds=[])
     with pytest.raises(UserError, match='no person has a labelled keypoint'):
         run([sample(np.zeros(17), visible=np.zeros(17))])
     short = sample(np.zeros(17))

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from sapiens.errors import UserError
 from sapiens.evaluation import EvaluationReport, Table, print_report, write_reports
-from sapiens.evaluation import references as references_module
+from sapiens.evaluation import tables as tables_module
 from sapiens.evaluation.analysis.bootstrap import bootstrap_intervals
-from sapiens.evaluation.references import add_reference_file, published_tables, reference_rows
+from sapiens.evaluation.tables import add_reference_file, published_tables, reference_rows
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def report():
 
 @pytest.fixture
 def no_user_rows(monkeypatch):
-    monkeypatch.setattr(references_module, '_user_files', [])
+    monkeypatch.setattr(tables_module, '_user_files', [])
 
 
 def printed(report):

@@ -13,9 +13,8 @@ from mmcv.transforms import BaseTransform
 
 from ...errors import UserError
 from ...registry import TRANSFORMS
-from ...vocabularies import load_vocabulary
 from .background import photos_of, random_window
-from .fields import Sample
+from .fields import Sample, vocabulary_of
 
 _CLOTHES = re.compile(r'cloth|shoe|sock|apparel', re.IGNORECASE)
 
@@ -57,7 +56,7 @@ class RandomTexture(BaseTransform):
         changed = image.astype(np.float32)
         photos = photos_of(self.background) if self.background else ()
         counts = np.bincount(parts.ravel(), minlength=256)
-        for label, name in enumerate(load_vocabulary(results['part_vocabulary']).names):
+        for label, name in enumerate(vocabulary_of(results, 'part_vocabulary').names):
             clothes = bool(_CLOTHES.search(name))
             if label == 0 or np.random.rand() >= (self.clothes_prob if clothes else self.body_prob):
                 continue

@@ -51,7 +51,7 @@ class PhotometricDistortion(BaseTransform):
             chosen['contrast'] = np.random.uniform(*self.contrast)
         if np.random.randint(2):
             chosen['saturation'] = np.random.uniform(*self.saturation)
-        if np.random.randint(2):
+        if self.hue and np.random.randint(2):
             chosen['hue'] = np.random.randint(-self.hue, self.hue)
         if not contrast_first and np.random.randint(2):
             chosen['contrast'] = np.random.uniform(*self.contrast)
@@ -191,7 +191,6 @@ def convolve(image: np.ndarray, kernels: np.ndarray, share: float) -> np.ndarray
     Args:
         image: ``(H, W, 3)`` uint8.
         kernels: ``(3, 3, k, k)``: from each channel (second) to each (first).
-        share: Of the convolved picture.
 
     Returns:
         ``(H, W, 3)`` uint8.

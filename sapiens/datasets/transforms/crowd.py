@@ -67,9 +67,8 @@ class ComposeCrowd(SizedTransform):
 
     def transform(self, results: Sample) -> Sample:
         """Replace everything by ``img`` at the input's size and ``boxes``, what is seen of each person."""
-        if self.background is None or 'instances' not in results.get('label_files', {}):
-            raise UserError(f'{results["img_path"]}: ComposeCrowd needs samples with instances and the data set '
-                            'background=FOLDER of photos without people')  # fmt: skip
+        if self.background is None:
+            raise UserError('ComposeCrowd needs the data set to have background=FOLDER of photos without people')
         size = self.size
         photos = photos_of(self.background)
         if np.random.rand() < self.empty_prob:
@@ -121,7 +120,9 @@ class ComposeCrowd(SizedTransform):
 
     @staticmethod
     def _ids(sample: Sample) -> np.ndarray:
-        name = sample['label_files']['instances']
+        name = sample.get('label_files', {}).get('instances')
+        if name is None:
+            raise UserError(f'{sample["img_path"]}: has no instances, which ComposeCrowd needs')
         return read_label('instances', read_bytes(name), readable_name(name))
 
     def _read(self, sample: Sample, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -180,18 +181,9 @@ class Picture:
         # Whole people stand anywhere, also half outside of the picture, more often low than high.
         x, y = np.array([np.random.uniform(0, w), h * np.random.triangular(0.1, 0.65, 1.0)]) - middle
         beyond = np.abs(np.random.normal(0, 0.1, 2)) * frame
-        if cut[2] or cut[3]:
-            x = np.random.uniform(min(w - frame[0], 0), 0) if cut[2] and cut[3] else (
-                -beyond[0] if cut[2] else w - frame[0] + beyond[0])  # fmt: skip
+        x = _at_border(x, cut[2:], w, frame[0], beyond[0])
         hidden = cut[1] and not cut[0] and np.random.rand() < 0.25
-        if cut[0] and cut[1]:
-            y = np.random.uniform(min(h - frame[1], 0), 0)
-        elif cut[0]:
-            y = -beyond[1]
-        elif cut[1] and not hidden:
-            y = h - frame[1] + beyond[1]
-        elif hidden:
-            y = min(y, h - frame[1])
+        y = min(y, h - frame[1]) if hidden else _at_border(y, cut[:2], h, frame[1], beyond[1])
         self._put(image, ids, frame, (round(x), round(y)))
         if hidden:
             self._counter(round(x), round(y) + int(frame[1]), int(frame[0]))
@@ -259,6 +251,13 @@ class Picture:
 def cut_sides(ids: np.ndarray) -> list[bool]:
     """Whether people reach beyond the top, bottom, left and right side."""
     return [bool((side > 0).sum() > 2) for side in (ids[0], ids[-1], ids[:, 0], ids[:, -1])]
+
+
+def _at_border(place: float, cut: Sequence[bool], length: int, extent: int, beyond: float) -> float:
+    """Where people begin along a side: as far ``beyond`` its ends as they are cut there, else at ``place``."""
+    if all(cut):
+        return np.random.uniform(min(length - extent, 0), 0)
+    return -beyond if cut[0] else length - extent + beyond if cut[1] else place
 
 
 def _random_size(size: tuple[int, int]) -> tuple[int, int]:

@@ -27,7 +27,9 @@ from .fields import (
     warp_sample,
 )
 
-_INTERPOLATION = {'linear': cv2.INTER_LINEAR, 'area': cv2.INTER_AREA, 'cubic': cv2.INTER_CUBIC}
+# The last two are mmcv's words.
+_INTERPOLATION = {'linear': cv2.INTER_LINEAR, 'area': cv2.INTER_AREA, 'cubic': cv2.INTER_CUBIC,
+                  'bilinear': cv2.INTER_LINEAR, 'bicubic': cv2.INTER_CUBIC}  # fmt: skip
 
 
 @TRANSFORMS.register_module()
@@ -267,6 +269,8 @@ def resize_sample(
     source = tuple(results['img_shape'])
     if source == (size[0], size[1]):
         return results
+    if interpolation not in _INTERPOLATION:
+        raise UserError(f"interpolation '{interpolation}' is none of {', '.join(map(repr, _INTERPOLATION))}")
     image = results.pop('img', None)
     warp_sample(results, resize_matrix(source, size), size, depth_scale_compensation=depth_scale_compensation)
     if image is not None:

@@ -30,7 +30,7 @@ from mmcv.transforms import BaseTransform
 
 from ...errors import UserError
 from ...structures.geometry import covered_window
-from ...vocabularies import load_vocabulary
+from ...vocabularies import KeypointVocabulary, PartVocabulary, load_vocabulary
 from ..label_files import unit
 
 Sample = dict[str, Any]
@@ -302,7 +302,7 @@ def _turn(normals: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 def swap_parts(results: Sample) -> None:
     """Exchange left and right ids of ``part_map``."""
-    swap = load_vocabulary(_vocabulary(results, 'part_vocabulary', 'part_map')).swap
+    swap = vocabulary_of(results, 'part_vocabulary').swap
     table = np.arange(256, dtype=np.uint8)
     table[: len(swap)] = swap
     results['part_map'] = cv2.LUT(results['part_map'], table)
@@ -322,7 +322,7 @@ def _swap_sides(results: Sample) -> None:
     if 'part_map' in results:
         swap_parts(results)
     if 'keypoints' in results:
-        swap = load_vocabulary(_vocabulary(results, 'keypoint_vocabulary', 'keypoints')).swap
+        swap = vocabulary_of(results, 'keypoint_vocabulary').swap
         if len(swap) != len(results['keypoints']):
             raise UserError(f'{results.get("img_path", "sample")}: has {len(results["keypoints"])} keypoints, but '
                             f"'{results['keypoint_vocabulary']}' has {len(swap)}")  # fmt: skip
@@ -332,11 +332,16 @@ def _swap_sides(results: Sample) -> None:
     results['flipped'] = not results.get('flipped', False)
 
 
-def _vocabulary(results: Sample, key: str, field: str) -> Any:
+def vocabulary_of(results: Sample, key: str) -> KeypointVocabulary | PartVocabulary:
+    """A sample's ``'keypoint_vocabulary'`` or ``'part_vocabulary'``, without which nobody knows what its ids mean.
+
+    Raises:
+        UserError: It has none.
+    """
     if results.get(key) is None:
-        raise UserError(f'{results.get("img_path", "sample")}: cannot mirror {field} without a {key}; '
+        raise UserError(f'{results.get("img_path", "sample")}: ids say nothing without a {key}; '
                         f"give the data set one, e.g. '{'coco17' if 'keypoint' in key else 'parts28'}'")  # fmt: skip
-    return results[key]
+    return load_vocabulary(results[key])
 
 
 def _finish(results: Sample, matrix: np.ndarray, size: tuple[int, int]) -> Sample:

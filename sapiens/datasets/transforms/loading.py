@@ -186,9 +186,6 @@ class LoadLabels(BaseTransform):
                 name = readable_name(str(results['img_path']))
                 raise UserError(f'{name}: has no {kind}, which LoadLabels asks for; add the label, leave '
                                 f"'{kind}' out of the data set's labels=[...] or set optional=True")  # fmt: skip
-            if label.shape[:2] != tuple(results['ori_shape']):
-                raise UserError(f'{self._name(kind, results)}: {kind} is {label.shape[0]} x {label.shape[1]} (H x W), '
-                                'the image {} x {}; make them equal'.format(*results['ori_shape']))  # fmt: skip
             if not moved:
                 results[field] = convert(label)
                 continue
@@ -213,6 +210,9 @@ class LoadLabels(BaseTransform):
         if kind not in decoded:
             decoded[kind] = read_label(kind, read_bytes(files[kind]), name)
         array = decoded[kind]
+        if array.shape[:2] != tuple(results['ori_shape']):
+            raise UserError(f'{name}: {kind} is {array.shape[0]} x {array.shape[1]} (H x W), the image '
+                            '{} x {}; make them equal'.format(*results['ori_shape']))  # fmt: skip
         if kind == 'depth':
             return array, partial(decode_depth, name=name, depth_scale=results.get('depth_scale', 0.001))
         if kind == 'normals':
@@ -224,11 +224,6 @@ class LoadLabels(BaseTransform):
         if results.get('part_vocabulary') is not None:
             check_part_ids(array, results['part_vocabulary'], name)
         return array, np.asarray
-
-    @staticmethod
-    def _name(kind: str, results: Sample) -> str:
-        files = results['label_files']
-        return readable_name(files.get(kind) or files.get('parts') or files['instances'])
 
 
 def check_part_ids(parts: np.ndarray, vocabulary: str | PartVocabulary, name: str) -> None:

@@ -15,8 +15,7 @@ from mmcv.transforms import BaseTransform
 
 from ...errors import UserError
 from ...registry import TRANSFORMS
-from ...vocabularies import load_vocabulary
-from .fields import IGNORE, Sample, SizedTransform, accept, as_matrix, warp_sample
+from .fields import IGNORE, Sample, SizedTransform, accept, as_matrix, vocabulary_of, warp_sample
 
 _LOWER = re.compile(r'hip|knee|ankle|foot|toe|heel', re.IGNORECASE)
 
@@ -73,7 +72,7 @@ class RandomHalfBody(BaseTransform):
         visible = results['keypoints_visible'] > 0
         if visible.sum() < self.min_total or np.random.rand() >= self.prob:
             return results
-        names = load_vocabulary(results['keypoint_vocabulary']).names
+        names = vocabulary_of(results, 'keypoint_vocabulary').names
         lower = np.array([bool(_LOWER.search(name)) for name in names])
         chosen = visible & (~lower if np.random.rand() < self.upper_prob else lower)
         if chosen.sum() < self.min_half:
