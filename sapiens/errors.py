@@ -166,11 +166,14 @@ def explain_config_error(error: Exception) -> str | None:
 
 
 def arguments_of(kind: type | None) -> dict[str, inspect.Parameter]:
-    """What a class and its parents take, by name; the class's own count where several take a name."""
+    """What a class takes, by name, and what its parents take of the rest that it hands on."""
     found: dict[str, inspect.Parameter] = {}
-    for parent in reversed(getattr(kind, '__mro__', ())):
+    for parent in getattr(kind, '__mro__', ()):
         if '__init__' in vars(parent):
-            found |= dict(list(inspect.signature(parent.__init__).parameters.items())[1:])
+            own = dict(list(inspect.signature(parent.__init__).parameters.items())[1:])
+            found = {**own, **found}
+            if not any(argument.kind is argument.VAR_KEYWORD for argument in own.values()):
+                break
     return found
 
 

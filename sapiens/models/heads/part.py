@@ -74,6 +74,10 @@ class PartHead(DenseHead):
         if 'class_weight' in inspect.signature(kind).parameters:
             loss.setdefault('class_weight', vocabulary.weights.tolist())
         self.loss_module = MODELS.build(loss)
+        weights = getattr(self.loss_module, 'class_weight', None)
+        if weights is not None and len(weights) != self.out_channels:
+            raise UserError(f"PartHead: class_weight of the loss has {len(weights)} numbers, '{vocabulary.name}' has "
+                            f'{self.out_channels} classes')  # fmt: skip
         self.ignore = getattr(self.loss_module, 'ignore_index', 255)
         self.swap = torch.from_numpy(vocabulary.swap.copy())
 
