@@ -145,7 +145,8 @@ def explain_config_error(error: Exception) -> str | None:
     if not builders:
         return None
     last = builders[-1]
-    configs = (c for f in frames for c in (f.f_locals.get('cfg'), getattr(f.f_locals.get('self'), 'cfg', None)))
+    known = (f.f_locals for f in frames)
+    configs = (c for k in known for c in (k.get('cfg'), k.get('config'), getattr(k.get('self'), 'cfg', None)))
     config = next((c.filename for c in configs if c and type(c).__name__ == 'Config' and c.filename), 'config')
     if isinstance(error, KeyError) and 'must contain the key "type"' in str(error):
         return (

@@ -426,6 +426,11 @@ def test_a_dict_as_an_option(run_script, people):
     assert result.code == 2 and 'give numbers, names, [lists] and (tuples); no dicts' in result.err, result.err
 
 
+def test_a_loader_without_a_data_set(run_script, people):
+    options = ('--split', 'test', '--cfg-options', 'test_dataloader.dataset=None')
+    fails(run_script(CHECK, four_tasks(people), *options), 'config.py: .*TypeError: cfg should be a dict')
+
+
 def test_a_work_directory_is_no_checkpoint(run_script, people, tmp_path):
     (tmp_path / 'run').mkdir()
     (tmp_path / 'run/iter_3.pth').touch()

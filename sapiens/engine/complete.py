@@ -133,7 +133,7 @@ def _check_kinds(config: Config) -> None:
 
 def _copy_validation(config: Config) -> None:
     loader, own = config.get('val_dataloader'), config.get('test_dataloader') or {}
-    whole = 'type' in own.get('dataset', {})
+    whole = 'type' in (own.get('dataset') or {})
     if loader and not (whole and {'sampler', 'batch_sampler'} & {*own}):
         merged = copy.deepcopy(loader)
         if whole:
