@@ -17,6 +17,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 if not hasattr(sys.modules[__package__], 'TOOLKIT'):
     # Another distribution wrote its `sapiens/__init__.py` over ours; every module of ours comes past here.
@@ -145,9 +146,11 @@ def explain_config_error(error: Exception) -> str | None:
     if not builders:
         return None
     last = builders[-1]
-    known = (f.f_locals for f in frames)
-    configs = (c for k in known for c in (k.get('cfg'), k.get('config'), getattr(k.get('self'), 'cfg', None)))
-    config = next((c.filename for c in configs if c and type(c).__name__ == 'Config' and c.filename), 'config')
+    places = [f.f_locals for f in frames]
+    configs: list[Any] = [
+        c for p in places for c in (p.get('cfg'), p.get('config'), getattr(p.get('self'), 'cfg', None))
+    ]
+    config = next((c.filename for c in configs if type(c).__name__ == 'Config' and c.filename), 'config')
     if isinstance(error, KeyError) and 'must contain the key "type"' in str(error):
         return (
             f"{config}: a {last.f_locals['registry'].name} needs a 'type', this has none: {dict(last.f_locals['cfg'])}"
