@@ -14,7 +14,7 @@ from ..structures.geometry import to_original
 from ..utils.on_device import to_numpy
 from ..vocabularies import KeypointVocabulary
 from .base import box_of, noted
-from .persons import KeypointMetric
+from .persons import KeypointMetric, extent
 from .report import EvaluationReport
 from .tables import Table
 
@@ -77,7 +77,8 @@ class PCK(KeypointMetric):
         distance = np.linalg.norm(points - labels, axis=1)
         distance[np.isnan(distance)] = np.inf
         distance[~visible] = np.nan
-        sides = self._sides(sample, labels, visible)
+        box = box_of(sample)
+        sides = extent(labels[visible])[2:] if box is None else box[2:] - box[:2]
         small = int(visible.sum()) < self.min_points or (self.min_side > 0 and not (sides > self.min_side).all())
         size = float(sides.max() if self.norm == 'bbox' else np.hypot(*sides))
         if self.norm_points is not None:
@@ -87,13 +88,6 @@ class PCK(KeypointMetric):
         finite = np.where(np.isinf(error), 1.0, np.minimum(error, 1.0))
         badness = float(np.nanmean(finite)) if (visible & ~np.isnan(error)).any() else np.nan
         return dict(distance=distance, error=error, badness=badness, small=small)
-
-    @staticmethod
-    def _sides(sample: dict, labels: np.ndarray, visible: np.ndarray) -> np.ndarray:
-        """Width and height of the box, else of the extent of the labelled points."""
-        if (box := box_of(sample)) is not None:
-            return box[2:] - box[:2]
-        return labels[visible].max(0) - labels[visible].min(0) if visible.any() else np.zeros(2)
 
     def summarize(self, records: list[dict]) -> EvaluationReport:
         """Figures over all persons."""
