@@ -31,7 +31,7 @@ from .base import HumanDataset
 from .image_files import is_image_name
 from .manifest import label_of
 from .shard_order import ShardOrder, default_lanes, lanes_of_worker
-from .storage import is_remote, open_whole, readable_name, remote, walk_tar
+from .storage import exists, is_remote, open_whole, read_bytes, readable_name, remote, walk_tar
 
 INDEX_NAME = 'shards.json'
 """Beside shards: how many images each has, in the form of webdataset's ``wids`` index."""
@@ -239,15 +239,11 @@ def read_index(folder: str) -> dict[str, int]:
         UserError: It is no index.
     """
     path = f'{folder}/{INDEX_NAME}'
-    if is_remote(folder):
-        system, inner = remote(path)
-        data = system.cat_file(inner) if system.exists(inner) else b''
-    else:
-        data = Path(path).read_bytes() if Path(path).is_file() else b''
-    if not data:
+    if not exists(path):
         return {}
+    document = parse_json(read_bytes(path), path)
     try:
-        entries = [(str(e['url']), int(e['nsamples']), e.get('filesize')) for e in parse_json(data, path)['shardlist']]
+        entries = [(str(e['url']), int(e['nsamples']), e.get('filesize')) for e in document['shardlist']]
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(f'{path}: is no index of shards ({error}); delete it, and it is made anew') from None
     counts = {}

@@ -14,6 +14,7 @@ import pytest
 from sapiens.datasets import LitdataImageDataset, ShardImageDataset
 from sapiens.datasets.shard_images import Shard
 from sapiens.datasets.shard_order import ShardOrder
+from sapiens.datasets.storage import exists, read_bytes
 from sapiens.engine import loaders, sampling
 from sapiens.engine.hooks.watch import BadSampleHook
 from sapiens.engine.loaders import build_train_dataloader, order_layout, restore_layout
@@ -238,6 +239,10 @@ def test_shards_in_an_object_store(tmp_path, monkeypatch):
         data = loader(monkeypatch, 0, 1, 0, 3, infinite=False, data_root='memory://bucket/shards', shards=shards)
         assert sorted(v for batch in data for v in values(batch)) == list(range(21))
     assert store.exists('/bucket/shards/shards.json')
+    # What messages and checks name can be read again.
+    image = ShardImageDataset('memory://bucket/shards', pipeline=[]).get_data_info(10)
+    assert exists(image['img_path']) and read_bytes(image['img_path']) == image['img_bytes']
+    assert not exists('memory://bucket/nothing.tar') and read_bytes('memory://bucket/shards/shards.json')[:1] == b'{'
     store.pipe_file('/bucket/shards/001.tar', b'no archive' * 200)
     with pytest.raises(UserError, match=r'memory://bucket/shards/001.tar: not an uncompressed tar'):
         ShardImageDataset('memory://bucket/shards', '001.tar')[3]
