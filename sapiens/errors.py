@@ -156,18 +156,22 @@ def explain_config_error(error: Exception) -> str | None:
     inherits = wrong and inspect.isclass(built) and wrong[1] in {parent.__name__ for parent in built.__mro__}
     owner = built if inherits else _find_class(wrong[1], frames) if wrong else None
     if wrong and owner is not None:
-        known = {
-            name
-            for parent in owner.__mro__
-            if '__init__' in vars(parent)
-            for name in list(inspect.signature(vars(parent)['__init__']).parameters)[1:]
-        } - {'args', 'kwargs'}
+        known = {*arguments_of(owner)} - {'args', 'kwargs'}
         near = difflib.get_close_matches(wrong[2], known, n=1, cutoff=0.5)
         hint = f"; did you mean '{near[0]}'?" if near else f'; it takes {", ".join(sorted(known))}'
         return f"{config}: {owner.__name__} has no argument '{wrong[2]}'{hint}"
     what = built.__name__ if inspect.isclass(built) else last.f_code.co_name.removeprefix('build_').strip('_')
     what = 'the runner' if what == 'from_cfg' else what
     return f'{config}: {what}: {type(error).__name__}: {error} (SAPIENS_TRACEBACK=1 shows where)'
+
+
+def arguments_of(kind: type | None) -> dict[str, inspect.Parameter]:
+    """What a class and its parents take, by name; the class's own count where several take a name."""
+    found: dict[str, inspect.Parameter] = {}
+    for parent in reversed(getattr(kind, '__mro__', ())):
+        if '__init__' in vars(parent):
+            found |= dict(list(inspect.signature(parent.__init__).parameters.items())[1:])
+    return found
 
 
 def _find_class(name: str, frames: list[FrameType]) -> type | None:

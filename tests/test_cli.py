@@ -115,12 +115,20 @@ def test_a_mistyped_command_names_the_nearest(monkeypatch, capsys):
         ('predict a.jpg --batch-size 0', 1), ('video a.mp4 --max-frames -3', 1), ('check-data c.py --workers -1', 0),
         ('browse-data c.py --num 0', 1), ('browse-data c.py --seed 4294967296', 0),
         ('test c.py w.pth --bootstrap x', 0), ('train c.py --seed -1', 0), ('estimate-memory c.py --fsdp 0', 1),
-        ('render --out o --num 4 --workers 0', 1), ('curate c.py a b --num-cpus 0', 1), ('app --port -1', 0),
+        ('render --out o --num 4 --workers 0', 1), ('render --out o --num 0', 1),
+        ('curate c.py a b --num-cpus 0', 1), ('app --port -1', 0),
     ],
 )  # fmt: skip
 def test_numbers_that_make_no_sense_are_said_before_anything_begins(monkeypatch, capsys, arguments, least):
     code, _, err = call(monkeypatch, capsys, *arguments.split())
     assert code == 2 and f'is no whole number of at least {least}' in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize('amount', ['nan', 'inf', '-1', 'much'])
+@pytest.mark.parametrize('command', ['estimate-memory c.py --gpu-memory', 'predict a.jpg --threshold'])
+def test_amounts_that_make_no_sense_are_said_before_anything_begins(monkeypatch, capsys, command, amount):
+    code, _, err = call(monkeypatch, capsys, *command.split(), amount)
+    assert code == 2 and f"'{amount}' is no number of at least 0" in err.splitlines()[-1]
 
 
 def test_info(monkeypatch, capsys, tmp_path):

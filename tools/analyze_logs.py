@@ -6,12 +6,12 @@ Usage: python tools/analyze_logs.py WORK_DIR [WORK_DIR ...] [--keys loss lr coco
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from sapiens.commands.options import new_parser
 from sapiens.engine.logs import RunLog, read_run
 from sapiens.errors import UserError, run_cli
 
@@ -100,11 +100,11 @@ def plot(runs: list[RunLog], keys: list[str], out: Path, window: int) -> None:
 
 def main() -> None:
     """Read the options, print and plot."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('work_dirs', nargs='+', help='work directories of trainings')
     parser.add_argument('--keys', nargs='+', help='what to plot; default: the loss, the learning rate and all metrics')
     parser.add_argument('--out', type=Path, help='.png, .svg or .pdf; default: curves.png in the first work dir')
-    parser.add_argument('--smooth', type=int, default=20, help='running mean over so many logged values')
+    parser.add_argument('--smooth', type='count', default=20, help='running mean over so many logged values')
     args = parser.parse_args()
     runs = [read_run(path) for path in args.work_dirs]
     print_table(runs)

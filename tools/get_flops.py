@@ -6,7 +6,6 @@ Usage: python tools/get_flops.py configs/pose/sapiens_1b_308kpt.py [--shape H W]
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.console import Console
 from rich.table import Table
 
-from sapiens.commands.options import add_config_options
+from sapiens.commands.options import add_config_options, new_parser
 from sapiens.engine.config import load_config
 from sapiens.errors import UserError, run_cli
 from sapiens.models.complexity import count_flops, count_parameters
@@ -23,9 +22,11 @@ from sapiens.models.complexity import count_flops, count_parameters
 
 def main() -> None:
     """Build the model on the meta device (no memory, no weights) and count."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     add_config_options(parser)
-    parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help="input size; the config's by default")
+    parser.add_argument(
+        '--shape', type='count', nargs=2, metavar=('H', 'W'), help="input size; the config's by default"
+    )
     args = parser.parse_args()
     import torch
 

@@ -10,7 +10,6 @@ SIGUSR1 save a checkpoint and end with exit code 75; the same command continues.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import os
@@ -22,6 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from sapiens.commands.options import new_parser
 from sapiens.curation.cluster import plain_errors, start_ray
 from sapiens.engine.config import load_config
 from sapiens.engine.hooks.preemption import EXIT_REQUEUE
@@ -69,10 +69,10 @@ def train_here(settings: dict[str, Any]) -> None:
 
 def main() -> None:
     """Start the processes and wait."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('--workers', required=True, metavar='N[:MAX]', help='processes: one per GPU, or of CPUs')
-    parser.add_argument('--cpus-per-worker', type=int, default=1, help='for its loader; default: 1')
+    parser.add_argument('--cpus-per-worker', type='count', default=1, help='for its loader; default: 1')
     parser.add_argument('--address', help="of a cluster, 'auto' for the one of this machine; default: start one here")
     parser.add_argument(
         '--max-failures', type=int, default=3, help='times that processes are started again; -1: always'

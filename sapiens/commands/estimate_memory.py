@@ -58,7 +58,7 @@ def main() -> None:
         '--shape', type='count', nargs=2, metavar=('H', 'W'), help="input size; the config's by default"
     )
     parser.add_argument('--fsdp', type='count', default=1, metavar='N', help='GPUs that share the states of training')
-    parser.add_argument('--gpu-memory', type=float, default=80.0, metavar='GB', help='for the largest batch; 80')
+    parser.add_argument('--gpu-memory', type='amount', default=80.0, metavar='GB', help='for the largest batch; 80')
     parser.add_argument('--layers', action='store_true', help='what each layer leaves for the backward pass')
     args = parser.parse_args()
     if (args.config is None) == (not args.grid):
@@ -86,9 +86,7 @@ def largest_batch(config: Config, row: dict[str, Any], args: Any) -> int:
     room = args.gpu_memory * 1e9 / 1.1 - CONTEXT
     few, many = (estimate(config, row, args, n).peak for n in (8, 16))
     if few > room:
-        sizes = (1, 2, 4)
-        fits = [n for n in sizes if estimate(config, row, args, n).peak <= room]
-        return max(fits, default=0)
+        return max((n for n in (1, 2, 4) if estimate(config, row, args, n).peak <= room), default=0)
     return int(8 + 8 * (room - few) / (many - few))
 
 
@@ -154,14 +152,10 @@ def print_grid(args: Any) -> None:
     table.add_column('')
     for size in SIZES:
         table.add_column(size, justify='right')
-    cells = {}
-    pairs = [(name, row, kind, size)
-             for rows, kind in ((ROWS, 'pose/sapiens_{}_308kpt'), (PRETRAINING, 'pretrain/sapiens_{}_mae'))
-             for name, row in rows.items() for size in SIZES]  # fmt: skip
-    for name, row, kind, size in track(pairs, 'estimating', transient=True):
-        config = load_config(f'configs/{kind.format(size)}.py', args.cfg_options)
-        peak = estimate(config, row, args, batch_size).peak
-        cells[name, size] = f'{peak / GIB:.1f} ({largest_batch(config, row, args)})'
-    for name in (*ROWS, *PRETRAINING):
-        table.add_row(name, *(cells[name, size] for size in SIZES))
+    for name, row in track([*ROWS.items(), *PRETRAINING.items()], 'estimating', transient=True):
+        kind = 'pretrain/sapiens_{}_mae.py' if name in PRETRAINING else 'pose/sapiens_{}_308kpt.py'
+        configs = [load_config(kind.format(size), args.cfg_options) for size in SIZES]
+        peaks = [estimate(config, row, args, batch_size).peak / GIB for config in configs]
+        largest = [largest_batch(config, row, args) for config in configs]
+        table.add_row(name, *(f'{peak:.1f} ({most})' for peak, most in zip(peaks, largest, strict=True)))
     Console().print(table)

@@ -4,15 +4,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import math
 from functools import partial
 from typing import Any
 
 
 def new_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser whose help shows its command's docstring, with types ``'number'`` (0, 1, ...) and ``'count'``."""
+    """A parser whose help shows its command's docstring.
+
+    It has types ``'number'`` (0, 1, ...), ``'count'`` (1, 2, ...) and ``'amount'`` (no less than 0).
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=_Help)
     parser.register('type', 'number', partial(_whole, 0))
     parser.register('type', 'count', partial(_whole, 1))
+    parser.register('type', 'amount', _amount)
     return parser
 
 
@@ -31,6 +37,13 @@ def _whole(least: int, text: str) -> int:
     if not text.isdecimal() or not least <= int(text) < 2**32:
         raise argparse.ArgumentTypeError(f"'{text}' is no whole number of at least {least}")
     return int(text)
+
+
+def _amount(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"'{text}' is no number of at least 0")
 
 
 class OptionsAction(argparse.Action):
@@ -132,7 +145,7 @@ def add_inference_options(parser: argparse.ArgumentParser) -> None:
         help='a person; may be given several times',
     )
     persons.add_argument('--per-person', action='store_true', help='run dense models on each person, then paste')
-    persons.add_argument('--threshold', type=float, default=0.3, help='keypoints with a lower score are not drawn')
+    persons.add_argument('--threshold', type='amount', default=0.3, help='keypoints with a lower score are not drawn')
 
 
 def add_video_options(parser: argparse.ArgumentParser) -> None:

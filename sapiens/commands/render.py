@@ -16,9 +16,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from ..errors import UserError
 from ..utils.optional import need
 from . import options
@@ -67,8 +64,6 @@ def build_jobs(args: argparse.Namespace) -> list:
     from ..synthesis.scene import FRAMINGS, PRESETS, Recipe, background_files, with_options
     from ..synthesis.sensor import Sensor
 
-    if args.num < 1:
-        raise UserError(f'--num {args.num}: give at least 1')
     if not 0 <= args.val_fraction < 1:
         raise UserError(f'--val-fraction {args.val_fraction}: give a part from 0 to less than 1')
     most = {'white_balance': 10, 'blur': 10, 'noise': 10, 'jpeg': 10, 'samples': 16, 'lights': 1024}
@@ -106,7 +101,7 @@ def main() -> None:
     """Render."""
     parser = options.new_parser(__doc__)
     parser.add_argument('--out', required=True, help='folder to fill')
-    parser.add_argument('--num', type=int, required=True, help='number of pictures, train and val together')
+    parser.add_argument('--num', type='count', required=True, help='number of pictures, train and val together')
     parser.add_argument('--size', default='1024x768', help='HEIGHTxWIDTH in pixels')
     parser.add_argument('--framing', help='of full, upper and face, with commas; default all')
     parser.add_argument('--persons', help='number of people, e.g. 1 or 1-4 (default)')
@@ -136,33 +131,26 @@ def main() -> None:
     args = parser.parse_args()
     need('numba', 'rendering', extra='synthesis')
     from ..datasets import pack_shards
-    from ..synthesis.job import run
+    from ..synthesis.job import name, open_writer, run
+    from ..utils.progress import progress
 
     jobs = build_jobs(args)
-    console = Console()
-    total: Counter = Counter()
-    with Progress(
-        TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-        TextColumn('{task.fields[again]} draws again'), console=console,
-    ) as bar:  # fmt: skip
-        tasks = {job.folder: bar.add_task(job.folder, total=job.num, again=0) for job in jobs}
-        drawn: Counter = Counter()
+    missing: Counter = Counter()
+    for job in jobs:
+        writer = open_writer(job)
+        missing[job.folder] = sum(name(i) not in writer for i in range(job.num))
+    rejected: Counter = Counter()
+    with progress('pictures', missing.total()) as advance:
 
-        def done(job: Any, index: int, rejected: Counter) -> None:
-            total.update(rejected)
-            drawn[job.folder] += 1
-            bar.update(tasks[job.folder], advance=1, again=sum(total.values()))
+        def done(job: Any, index: int, reasons: Counter) -> None:
+            rejected.update(reasons)
+            advance(f'{rejected.total()} draws again')
 
-        from ..synthesis.job import name, open_writer
-
-        for job in jobs:
-            writer = open_writer(job)
-            bar.update(tasks[job.folder], completed=sum(name(i) in writer for i in range(job.num)))
         run(jobs, args.workers, done)
     for job in jobs:
-        console.print(f'{job.folder}: {job.num} samples, {drawn[job.folder]} of them new')
+        print(f'{job.folder}: {job.num} samples, {missing[job.folder]} of them new')
         if args.shard_size:
             shards = pack_shards(job.folder, f'{job.folder.rstrip("/")}-shards', args.shard_size)
-            console.print(f'{shards[0].parent}: {len(shards)} shards')
-    for reason, count in total.most_common():
-        console.print(f'drawn again: {reason}: {count}', style='dim')
+            print(f'{shards[0].parent}: {len(shards)} shards')
+    for reason, count in rejected.most_common():
+        print(f'drawn again: {reason}: {count}')

@@ -62,6 +62,7 @@ def describe(graph: DeployGraph, dataset: Mapping, dtype: str, licence: str) -> 
             **{name: fact for name, fact in describe_model(model).items() if name != 'vocabularies'},
             tasks=tasks,
             flip_test=bool(model.test_cfg.get('flip_test', False)),
+            closer_look=model.test_cfg.get('closer_look'),
             pipeline=[step for step in pipeline if not str(step.get('type')).endswith(_OF_LABELS)],
             dtype=dtype,
             licence=licence,

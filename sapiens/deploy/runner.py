@@ -89,7 +89,7 @@ class ExportedEstimator(HumanEstimator):
         BaseModel.__init__(self, preprocessor)
         self.session, self.facts, self.source = session, facts, source
         self.backbone, self.neck = _Size(tuple(facts['input']['size'])), None
-        self.test_cfg = dict(flip_test=facts['flip_test'])
+        self.test_cfg = dict(flip_test=facts['flip_test'], closer_look=facts.get('closer_look'))
         self.heads = nn.ModuleDict()
         for task, entry in facts['tasks'].items():
             options = dict(entry.get('rules', {}))
@@ -98,6 +98,10 @@ class ExportedEstimator(HumanEstimator):
             if 'codec' in entry:
                 options['codec'] = entry['codec']
             self.heads[task] = file_facts.KINDS[entry['head']](1, deconv_channels=(), conv_channels=(), **options)
+        try:
+            self._closer_look()
+        except UserError as error:
+            raise UserError(f'{source}: {error}') from None
         self.requires_grad_(False).eval()
         self._device = torch.device('cpu')
 

@@ -88,9 +88,9 @@ def check_facts(model: nn.Module, state: Mapping[str, torch.Tensor], meta: Mappi
     }:
         return
     layout = recognise(state, source, meta)
-    skipped = tuple(skip)
-    loaded = [task for task in heads if task in layout.heads
-              and not (skipped and f'heads.{task}.final_layer.weight'.startswith(skipped))]  # fmt: skip
+    loaded = [
+        task for task in heads if task in layout.heads and not f'heads.{task}.final_layer.weight'.startswith(skip)
+    ]
     for task in loaded:
         vocabulary = getattr(heads[task], 'vocabulary', None)
         if vocabulary is None:

@@ -28,9 +28,7 @@ class Batch(dict):
     pinned = False
 
     def __copy__(self) -> Batch:
-        copied = Batch(self)
-        copied.__dict__.update(self.__dict__)
-        return copied
+        return _filled(self, self.__dict__)
 
     def __reduce__(self) -> tuple:
         buffers: list[pickle.PickleBuffer] = []
@@ -61,7 +59,10 @@ def _places(memory: torch.Tensor, sizes: Sequence[int]) -> list[np.ndarray]:
 def _arrive(memory: torch.Tensor, sizes: Sequence[int], pinned: bool, data: bytes) -> Batch:
     if pinned and torch.cuda.is_available():
         memory = memory.pin_memory()
-    content, attributes = pickle.loads(data, buffers=_places(memory, sizes))
+    return _filled(*pickle.loads(data, buffers=_places(memory, sizes)))
+
+
+def _filled(content: dict, attributes: dict) -> Batch:
     batch = Batch(content)
     batch.__dict__.update(attributes)
     return batch

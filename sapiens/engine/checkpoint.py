@@ -173,7 +173,7 @@ def fit_state_dict(
     meta: Mapping | None = None,
     *,
     allow_partial: bool = False,
-    skip: Sequence[str] = (),
+    skip: str | Sequence[str] = (),
     source: str = 'state dict',
 ) -> tuple[dict[str, torch.Tensor], CoverageReport]:
     """Choose and resize the tensors that a model takes, and check that they cover it.
@@ -185,7 +185,7 @@ def fit_state_dict(
         meta: Plain data stored beside the weights; ``meta['sapiens']['patch_grid']`` is the source grid.
         allow_partial: Parts other than the encoder may be absent from the file as a whole (finetuning gives the
             model a new head). A part that is there must be there whole and fit.
-        skip: Prefixes of names to leave at their initial values, e.g. ``('heads.pose.final_layer',)``.
+        skip: Prefix or prefixes of names to leave at their initial values, e.g. ``('heads.pose.final_layer',)``.
         source: Named in messages; its name may tell what the shapes do not.
 
     Returns:
@@ -195,7 +195,8 @@ def fit_state_dict(
         CheckpointError: A parameter is missing or does not fit; the message names expected and found.
     """
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    check_facts(model, state, meta, source, tuple(skip))
+    skip = (skip,) if isinstance(skip, str) else tuple(skip)
+    check_facts(model, state, meta, source, skip)
     # Adapters that no file knows begin as nothing; a plain model takes what they have learnt into its weights.
     if not any(map(is_adapter, state)):
         expected = {name: shape for name, shape in expected.items() if not is_adapter(name)}
@@ -207,7 +208,7 @@ def fit_state_dict(
 
     has_encoder = any(name.startswith('backbone.') for name in expected)
     report = CoverageReport(source=source)
-    report.skipped = [name for name in expected if name.startswith(tuple(skip))] if skip else []
+    report.skipped = [name for name in expected if name.startswith(skip)]
     fitted: dict[str, torch.Tensor] = {}
     for name, shape in expected.items():
         if name in report.skipped:

@@ -19,7 +19,6 @@ from ..errors import UserError
 from .checkpoint import fit_state_dict
 from .files import read_checkpoint, save_plain
 from .hooks.ema import EMAHook
-from .last import checkpoints_of, read_training_state
 from .loaders import order_layout, reseed, restore_layout
 from .sharded_checkpoint import SUFFIX, ShardWriter, read_shards
 from .sharding import (
@@ -32,6 +31,7 @@ from .sharding import (
     whole_optimizer,
     whole_weights,
 )
+from .start import checkpoints_of, read_training_state
 from .state import describe_model, message_hub_state, restore_message_hub
 
 
@@ -86,7 +86,7 @@ class CheckpointRunner(Runner):
 
         def read() -> dict:
             state, meta = read_checkpoint(filename)
-            skip = tuple(self.cfg.get('load_skip') or ())
+            skip = self.cfg.get('load_skip') or ()
             fitted, report = fit_state_dict(
                 self.bare_model, state, meta, source=str(filename), allow_partial=training and not strict, skip=skip
             )

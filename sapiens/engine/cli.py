@@ -19,9 +19,9 @@ from ..errors import UserError
 from ..openmmlab import prepare_torchvision
 from ..registry import RUNNERS
 from .config import load_config
-from .last import checkpoints_of
 from .precision import precision_of
 from .runner import SapiensRunner
+from .start import checkpoints_of
 
 
 def prepare(args: argparse.Namespace) -> Config:

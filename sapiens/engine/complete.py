@@ -16,7 +16,7 @@ from mmengine.utils import get_object_from_string
 from torch import nn
 
 from ..datasets.concat import leaves_of
-from ..errors import UserError
+from ..errors import UserError, arguments_of
 from ..registry import DATASETS, METRICS, MODELS, Registry
 from ..vocabularies import describe, load_vocabulary, vocabulary_difference
 
@@ -227,10 +227,7 @@ def _class(registry: Registry, part: Mapping) -> Any:
 
 def _takes(registry: Registry, part: Mapping, name: str) -> inspect.Parameter | None:
     """The argument of that name of one of our classes, which a part of a config builds."""
-    for parent in getattr(_class(registry, part), '__mro__', ()):
-        if '__init__' in vars(parent) and name in inspect.signature(parent.__init__).parameters:
-            return inspect.signature(parent.__init__).parameters[name]
-    return None
+    return arguments_of(_class(registry, part)).get(name)
 
 
 # ---------------------------------------------------------------- the parts, when they are built

@@ -65,19 +65,21 @@ class Content:
     data: Any = None
     meta: dict = field(default_factory=dict)
     pieces: dict[int, tuple[torch.UntypedStorage, int]] = field(default_factory=dict)
+    made: dict[tuple[int, int], torch.UntypedStorage] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         about = os.fstat(self.file.fileno())
         self.size, self.written = about.st_size, about.st_mtime_ns
 
     def empty(self, offset: int, size: int) -> torch.UntypedStorage:
-        """Memory for a piece of the file; the system gives it when it is written to."""
+        """Memory for a piece of the file, one for all that share it; the system gives it when it is written to."""
         if offset < 0 or size < 0 or offset + size > self.size:
             raise EOFError(f'{offset + size - self.size} bytes are missing')
-        storage = torch.UntypedStorage(size)
-        if size:
-            self.pieces[storage.data_ptr()] = storage, offset
-        return storage
+        if (offset, size) not in self.made:
+            storage = self.made[offset, size] = torch.UntypedStorage(size)
+            if size:
+                self.pieces[storage.data_ptr()] = storage, offset
+        return self.made[offset, size]
 
     def fill(self, tensors: Iterable[torch.Tensor]) -> None:
         """Read the bytes of some tensors."""
@@ -228,15 +230,12 @@ def _read_zip(content: Content, archive: _Archive) -> None:
         _read_zip(content, _entries(content.file, *archive.place(old_export)))
         content.kind = 'torch.export program'
     elif 'data.pkl' in names:
-        made: dict[str, torch.UntypedStorage] = {}
 
         def find(key: str, size: int) -> torch.UntypedStorage:
-            if key not in made:
-                offset, there = archive.place(f'data/{key}')
-                if there < size:
-                    raise EOFError(f'data/{key} is cut off')
-                made[key] = content.empty(offset, size)
-            return made[key]
+            offset, there = archive.place(f'data/{key}')
+            if there < size:
+                raise EOFError(f'data/{key} is cut off')
+            return content.empty(offset, size)
 
         loaded = Unpickler(io.BytesIO(archive.read('data.pkl')), find).load()
         if 'constants.pkl' in names:
@@ -276,18 +275,15 @@ def _weights_of(module: Inert, prefix: str, seen: set[int]) -> Iterator[tuple[st
 
 
 def _read_export(content: Content, archive: _Archive, table: Mapping) -> dict[str, torch.Tensor]:
-    made: dict[str, torch.UntypedStorage] = {}
     state = {}
     for name, item in table.items():
         path, about = f'data/weights/{item["path_name"]}', item['tensor_meta']
         if item.get('use_pickle'):
             raise CheckpointError(f"a torch.export program with '{name}' as a pickle of its own; take the .pth file")
-        if path not in made:
-            made[path] = content.empty(*archive.place(path))
         dtype = STORAGES[_EXPORT_DTYPES[about['dtype']]]
         size, stride = ([n['as_int'] for n in about[key]] for key in ('sizes', 'strides'))
         offset = about['storage_offset']['as_int']
-        state[name] = torch.empty(0, dtype=dtype).set_(made[path], offset, size, stride)
+        state[name] = torch.empty(0, dtype=dtype).set_(content.empty(*archive.place(path)), offset, size, stride)
     return state
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .containers import CheckpointError
-from .files import find_state_dict, open_checkpoint
+from .files import find_state_dict, open_checkpoint, read_checkpoint
 from .hub import origin_of, resolve_weights
 from .layouts import recognise
 from .unpickle import to_plain
@@ -24,11 +24,14 @@ def describe_file(source: str | Path) -> str:
         CheckpointError: Missing, damaged, or it asks to run code.
     """
     path = resolve_weights(source)
-    with open_checkpoint(path) as content:
-        data, meta = content.data, content.meta
-        kind, size = content.kind, content.size
-    state = find_state_dict(data)
-    dtypes = Counter({str(t.dtype).removeprefix('torch.'): 0 for t in state.values()})
+    if path.is_dir():
+        (state, meta), data, kind = read_checkpoint(path), {}, 'PyTorch checkpoint in parts'
+        size = sum(part.stat().st_size for part in path.iterdir())
+    else:
+        with open_checkpoint(path) as content:
+            data, meta, kind, size = content.data, content.meta, content.kind, content.size
+        state = find_state_dict(data)
+    dtypes: Counter = Counter()
     for tensor in state.values():
         dtypes[str(tensor.dtype).removeprefix('torch.')] += tensor.numel()
     numbers = ' + '.join(f'{count / 1e6:.2f} M {dtype}' for dtype, count in dtypes.most_common()) or 'no weights'

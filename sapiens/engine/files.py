@@ -37,6 +37,8 @@ _STATE_KEYS = (
 
 def check_file(path: Path) -> None:
     """Raise one clear line for what is no checkpoint at all."""
+    if (path / '.metadata').is_file():  # in parts, see `sharded_checkpoint`
+        return
     if path.is_dir():
         found = sorted(p.name for p in path.iterdir() if p.suffix in ('.pth', '.pt', '.safetensors'))
         hint = f'; give a file in it, e.g. {path / found[-1]}' if found else ''

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import errno
-import hashlib
 import json
 import os
 import re
@@ -83,8 +82,7 @@ def parse_reference(text: str) -> Reference | None:
         return None
     reference = Reference(**found.groupdict())
     bare = reference.revision is None and reference.file is None
-    known = any(item['repository'] == reference.repository for item in published()['files'])
-    if bare and not known and (text.endswith(SUFFIXES) or Path(text).parent.is_dir()):
+    if bare and not _known_files(reference.repository) and (text.endswith(SUFFIXES) or Path(text).parent.is_dir()):
         return None  # a path to something that is not there
     return reference
 
@@ -97,8 +95,13 @@ def weight_folders() -> list[Path]:
 
 def weights_at_hand(stem: str) -> Path | None:
     """``<stem>.safetensors`` or ``.pth`` in a folder of weights."""
-    files = (folder / f'{stem}{suffix}' for folder in weight_folders() for suffix in ('.safetensors', '.pth'))
-    return next((file for file in files if file.is_file()), None)
+    return _first_file(f'{stem}.safetensors', f'{stem}.pth')
+
+
+def _first_file(*names: str) -> Path | None:
+    """The first of these names that a folder of weights has."""
+    files = (folder / name for folder in weight_folders() for name in names)
+    return next(filter(Path.is_file, files), None)
 
 
 def resolve_weights(source: str | Path) -> Path:
@@ -126,18 +129,19 @@ def resolve_weights(source: str | Path) -> Path:
 
 def _at_hand(reference: Reference) -> Path | None:
     """A copy in a folder of weights, under the name that it was published by."""
-    known = [i for i in published()['files'] if i['repository'] == reference.repository]
-    names = [reference.file] if reference.file else [i['file'] for i in known]
     if reference.revision is not None:
         return None
-    for folder in weight_folders():
-        for name in names:
-            stem, suffix = os.path.splitext(Path(name).name)
-            for place in (folder, folder / reference.repository, folder / reference.repository.partition('/')[2]):
-                for file in (f'{stem}.safetensors', f'{stem}{suffix}', f'{stem.removesuffix("_clean")}{suffix}'):
-                    if (place / file).is_file():
-                        return place / file
-    return None
+    names = []
+    for name in [reference.file] if reference.file else _known_files(reference.repository):
+        stem, suffix = os.path.splitext(Path(name).name)
+        for place in ('', f'{reference.repository}/', f'{reference.repository.partition("/")[2]}/'):
+            names += [f'{place}{stem}.safetensors', f'{place}{stem}{suffix}',
+                      f'{place}{stem.removesuffix("_clean")}{suffix}']  # fmt: skip
+    return _first_file(*names)
+
+
+def _known_files(repository: str) -> list[str]:
+    return [item['file'] for item in published()['files'] if item['repository'] == repository]
 
 
 def named(name: str) -> Reference:
@@ -207,13 +211,12 @@ def _licence(repository: str, card: Path | None = None) -> dict[str, str]:
         return dict(licence=about['text'], licence_url=about['url'].format(repository=repository))
     text = card.read_text(encoding='utf-8', errors='replace') if card and card.is_file() else ''
     front = text.split('---')[1] if text.startswith('---') and text.count('---') > 1 else ''
-    told = {key: re.search(rf'^{key}:\s*["\']?(.+?)["\']?\s*$', front, re.MULTILINE) for key in
-            ('license', 'license_name', 'license_link')}  # fmt: skip
-    word = told['license_name'] or told['license']
-    link = told['license_link']
-    page = f'https://huggingface.co/{repository}'
-    return dict(licence=word[1] if word else 'not stated: see its page',
-                licence_url=link[1] if link and link[1].startswith('http') else page)  # fmt: skip
+    told = dict(re.findall(r'^(license\w*):\s*["\']?(.+?)["\']?\s*$', front, re.MULTILINE))
+    link = told.get('license_link', '')
+    return dict(
+        licence=told.get('license_name') or told.get('license') or 'not stated: see its page',
+        licence_url=link if link.startswith('http') else f'https://huggingface.co/{repository}',
+    )
 
 
 def _library() -> ModuleType:
@@ -249,22 +252,21 @@ class _Download:
             near = difflib.get_close_matches(self.repository, names, n=2)
             hint = f'did you mean {" or ".join(near)}? ' if near else 'check the name; '
             problem = f'no such file here, and no such repository on the hub: {hint}a private one needs HF_TOKEN'
-        except errors.EntryNotFoundError as error:
-            if isinstance(error, errors.LocalEntryNotFoundError):
-                return self._cached() or self._stop(self._unreachable(error))
+        except errors.LocalEntryNotFoundError as error:
+            return self._cached() or self._stop(self._unreachable(error))
+        except errors.EntryNotFoundError:
             problem = f'holds no such file ({self._choices(self._list())})'
-        except self.hub.errors.HFValidationError as error:
+        except errors.HFValidationError as error:
             problem = f'is no name on the hub ({" ".join(str(error).split())[:120]})'
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                problem = f'{error.filename or self.cache}: {error.strerror}; set HF_HOME to a folder of yours'
-            elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            number = getattr(error, 'errno', None)
+            if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+                where = getattr(error, 'filename', None) or self.cache
+                problem = f'{where}: {os.strerror(number)}; set HF_HOME to a folder of yours'
+            elif number in (errno.ENOSPC, errno.EDQUOT):
                 problem = f'the disk of {self.cache} is full; free some space or set HF_HOME: the download then goes on'
             else:
-                cached = self._cached()
-                if cached:
-                    return cached
-                problem = self._unreachable(error)
+                return self._cached() or self._stop(self._unreachable(error))
         self._stop(problem)
 
     def _stop(self, problem: str) -> NoReturn:
@@ -289,10 +291,8 @@ class _Download:
         commit = pointer.read_text().strip() if pointer.is_file() else self.revision
         snapshot = self.folder / 'snapshots' / commit
         files = [p.relative_to(snapshot).as_posix() for p in snapshot.rglob('*') if p.is_file()]
-        wanted = [self.reference.file] if self.reference.file in files else []
-        if self.reference.file is None and any(f.endswith(SUFFIXES) for f in files):
-            wanted = [self._choose(files)]
-        return snapshot / wanted[0] if wanted else None
+        wanted = self.reference.file in files if self.reference.file else any(f.endswith(SUFFIXES) for f in files)
+        return snapshot / self._choose(files) if wanted else None
 
     def _list(self) -> list[str]:
         about = self.hub.HfApi().model_info(self.repository, revision=self.reference.revision)
@@ -308,14 +308,17 @@ class _Download:
             if self.reference.file in files:
                 return self.reference.file
             self._stop(f"holds no file '{self.reference.file}' ({self._choices(files)})")
-        known = [i['file'] for i in published()['files'] if i['repository'] == self.repository]
+        known = _known_files(self.repository)
         here = [name for name in known if name in files]
         if len(here) == 1:
             return here[0]
-        stems = tuple(Path(k).name.rpartition('_')[0] for k in known) if len(known) == 1 else ()
-        for suffix in (os.path.splitext(known[0])[1], *SUFFIXES) if len(known) == 1 else SUFFIXES:
+        stem = ''
+        suffixes: tuple[str, ...] = SUFFIXES
+        if len(known) == 1:  # of another revision, it may have another figure behind its stem
+            stem, suffixes = Path(known[0]).name.rpartition('_')[0], (Path(known[0]).suffix, *SUFFIXES)
+        for suffix in suffixes:
             fitting = [f for f in files if f.endswith(suffix)]
-            named = [f for f in fitting if stems and Path(f).name.startswith(stems)]
+            named = [f for f in fitting if stem and Path(f).name.startswith(stem)]
             if len(fitting) == 1 or len(named) == 1:
                 return (named or fitting)[0]
             if fitting:
@@ -348,6 +351,7 @@ class _Download:
         """Download into the cache; what an interrupted run left there is kept."""
         from huggingface_hub.file_download import http_get
         from huggingface_hub.utils import WeakFileLock, build_hf_headers
+        from huggingface_hub.utils.sha import sha_fileobj
 
         part = blob.with_name(f'{blob.name}.part')
         lock = self.cache / '.locks' / self.folder.name / f'{blob.name}.lock'
@@ -369,11 +373,9 @@ class _Download:
             http_get(about.location, out, resume_size=there, headers=headers, expected_size=about.size,
                      displayed_filename=url.rpartition('/')[2])  # fmt: skip
             out.flush()
-            total = hashlib.sha256()
             with open(part, 'rb') as file:
-                for piece in iter(lambda: file.read(1 << 24), b''):
-                    total.update(piece)
-            if re.fullmatch('[0-9a-f]{64}', blob.name) and total.hexdigest() != blob.name:
+                content = sha_fileobj(file).hex()
+            if re.fullmatch('[0-9a-f]{64}', blob.name) and content != blob.name:
                 out.truncate(0)
                 self._stop('the download does not have the content that the hub promised; run the same command again')
             os.replace(part, blob)

@@ -118,6 +118,9 @@ def build_train_dataloader(cfg: Any, seed: int, infinite: bool) -> DataLoader:
         sampler = DATA_SAMPLERS.build(sampler_cfg, default_args=dict(dataset=dataset, seed=seed))
     if batch_sampler_cfg is None:
         batches = BatchSampler(sampler, batch_size, drop_last)
+        if drop_last and not infinite and not len(batches):
+            raise UserError(f'train_dataloader: its {len(dataset)} samples make no whole batch of {batch_size} on each '
+                            'process, and drop_last leaves others out; choose a smaller batch_size')  # fmt: skip
     else:
         batches = DATA_SAMPLERS.build(batch_sampler_cfg, default_args=dict(sampler=sampler, batch_size=batch_size))
     collate = cfg.pop('collate_fn', dict(type='pseudo_collate'))

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mmengine.logging import print_log
 from torch import nn
 
@@ -21,13 +23,13 @@ class PretrainedInit:
         checkpoint: File, see `sapiens.engine.checkpoint.read_checkpoint`.
         prefix: Take only the parameters under this prefix, e.g. ``'backbone.'`` (which is found by itself).
         map_location: Not used; files are read on the CPU.
-        skip: Prefixes of parameters to leave at their initial values.
+        skip: Prefix or prefixes of parameters to leave at their initial values.
     """
 
     def __init__(
-        self, checkpoint: str, prefix: str | None = None, map_location: str = 'cpu', skip: tuple[str, ...] = ()
+        self, checkpoint: str, prefix: str | None = None, map_location: str = 'cpu', skip: str | Sequence[str] = ()
     ) -> None:
-        self.checkpoint, self.prefix, self.skip = checkpoint, prefix, tuple(skip)
+        self.checkpoint, self.prefix, self.skip = checkpoint, prefix, skip
 
     def __call__(self, module: nn.Module) -> None:
         """Load into a module."""

@@ -195,13 +195,8 @@ def set_optimizer_settings(
     """Restore all of `whole_optimizer` but the state of the parameters, which stays, on every process.
 
     Args:
-        optim_wrapper: mmengine's wrapper.
-        model: The model it optimises, without DDP.
         settings: The same on every process.
-        names: Of the parameters by number.
-
-    Raises:
-        UserError: The optimiser now has other parameters.
+        names: As of `set_whole_optimizer`, which raises the same.
     """
     optimizer = optim_wrapper.optimizer
     _check_names(optimizer_names(optimizer, model), settings['param_groups'], names)

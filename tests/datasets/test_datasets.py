@@ -289,6 +289,15 @@ def test_unreadable_samples_are_skipped_counted_and_listed(tmp_path, workers):
     assert '007.png' in bad[7] and '0 bytes' in bad[7] and 'text file' in bad[20]
 
 
+def test_epochs_without_a_batch_are_one_line(tmp_path):
+    photos(tmp_path, 3)
+    data = dict(type='ImageFolderDataset', data_root=str(tmp_path), pipeline=PIPELINE)
+    cfg = dict(dataset=data, batch_size=4, drop_last=True)
+    with pytest.raises(UserError, match='its 3 samples make no whole batch of 4'):
+        build_train_dataloader(cfg, 0, infinite=False)
+    assert len(next(iter(build_train_dataloader(cfg, 0, infinite=True)))['inputs']) == 4
+
+
 def test_transforms_take_the_input_size_of_the_data_set(tmp_path):
     photos(tmp_path, 1)
     pipeline = [dict(type='LoadImage'), dict(type='Resize'), dict(type='PackHumanInputs')]

@@ -16,6 +16,7 @@ from sapiens.deploy import DeployGraph, export, export_model, facts, runner
 from sapiens.engine.checkpoint import read_checkpoint
 from sapiens.errors import UserError
 from sapiens.models import DepthHead
+from sapiens.models.estimators.closer_look import CloserLook
 from sapiens.structures import HumanDataSample
 
 DATASET = dict(
@@ -136,6 +137,17 @@ def _frame(image):
     return Frame(image, 'image')
 
 
+def test_a_file_looks_closer_where_its_model_does(graph, file, monkeypatch):
+    look = dict(around=['nose', 'left_eye'], extent=3.0)
+    monkeypatch.setitem(graph.model.test_cfg, 'closer_look', look)
+    monkeypatch.setattr(Session, 'text', facts.dumps(facts.describe(graph, DATASET, 'float32', 'mine')))
+    looked = []
+    monkeypatch.setattr(CloserLook, '__call__', lambda self, inputs, *_: looked.append((self.extent, inputs.dtype)))
+    ours = Inferencer(weights=file)
+    ours.predict(np.zeros((64, 48, 3), np.uint8), color='rgb')
+    assert looked == [(3.0, torch.uint8)] and ours.predictors[0].model.test_cfg['closer_look'] == look
+
+
 def test_only_what_is_asked_for_is_run(file):
     ours = Inferencer(weights=file)
     ours.predict(np.zeros((64, 48, 3), np.uint8), tasks='depth', color='rgb')
@@ -177,6 +189,9 @@ def change(**edits):
         (change(tasks__pose__vocabulary__kind='parts'), 'model.fake'),
         (change(tasks__seg__rules={'loss': 1}), 'rules of seg'),
         (change(tasks__seg__rules={'least_region': 'all'}), 'rules of seg'),
+        (change(closer_look={'around': ['chin']}), "no keypoint or group 'chin'"),
+        (change(closer_look={'at': ['nose']}), 'unexpected keyword'),
+        (change(closer_look='face'), 'damaged'),
         (change(pipeline=[dict(type='os.system', command='true')]), "needs the transform 'os.system'"),
         (change(pipeline=[dict(type='PersonBox', wide=3)]), 'unexpected keyword'),
         (change(pipeline=[[]]), 'damaged'),

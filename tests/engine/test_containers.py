@@ -18,7 +18,7 @@ from sapiens.engine.adapters import to_published
 from sapiens.engine.checkpoint import CheckpointError, load_model_weights, read_checkpoint
 from sapiens.engine.convert import convert_checkpoint
 from sapiens.engine.describe import describe_file
-from sapiens.engine.files import load_plain
+from sapiens.engine.files import check_file, load_plain, save_plain
 from sapiens.registry import MODELS
 
 TINY = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
@@ -200,6 +200,22 @@ def test_a_file_is_described_without_reading_its_numbers(tmp_path, weights, kind
     assert 'encoder 32 x 2 layers, pose (308, keypoints308)' in text
     assert str(path) in text and 'M float32' in text
     assert ('beside the weights: message_hub, optimizer, param_schedulers' in text) == (kind == 'mmengine training run')
+
+
+def test_a_checkpoint_in_parts_is_given_wherever_one_is_asked_for(tmp_path, weights):
+    from torch.distributed.checkpoint import save
+
+    folder = tmp_path / 'iter_3.dcp'
+    save({'state_dict': weights}, checkpoint_id=str(folder), no_dist=True)
+    save_plain({'meta': {'iter': 3}}, folder / 'training.pth')
+    check_file(folder)  # what `sapiens test` asks first
+    assert load_model_weights(MODELS.build(MODEL), folder).complete
+    text = describe_file(folder)
+    assert 'in parts' in text and 'encoder 32 x 2 layers, pose (308, keypoints308)' in text and 'metadata: iter' in text
+    (folder / '.metadata').unlink()
+    for look in (check_file, read_checkpoint, describe_file):
+        with pytest.raises(CheckpointError, match='is a folder|not complete'):
+            look(folder)
 
 
 # ---------------------------------------------------------------- hostile files

@@ -14,7 +14,7 @@ import torch
 from conftest import read_losses
 
 from sapiens.engine import SapiensRunner, load_config
-from sapiens.engine.hooks import EMAHook, SafeCheckpointHook, StragglerHook, TrainingDiverged
+from sapiens.engine.hooks import EMAHook, PreemptionHook, SafeCheckpointHook, StragglerHook, TrainingDiverged
 from sapiens.engine.logs import read_run
 from sapiens.engine.peaks import peak_flops
 from sapiens.errors import UserError
@@ -111,6 +111,10 @@ def test_signals_mean_what_they_did_before_a_training_that_failed(toy_config, tm
     with pytest.raises(RuntimeError, match='crash'):
         build(toy_config, tmp_path).train()
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == before
+
+
+def test_one_signal_may_be_a_word():
+    assert PreemptionHook('SIGUSR1').signals == PreemptionHook(['SIGUSR1']).signals == [signal.SIGUSR1]
 
 
 def test_too_many_unreadable_samples_stop_the_run(toy_config, tmp_path):

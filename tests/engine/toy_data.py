@@ -14,7 +14,7 @@ from mmengine.hooks import Hook
 from torch.utils.data import Dataset
 
 from sapiens.engine import checkpointing as engine_checkpointing
-from sapiens.engine import last as engine_last
+from sapiens.engine import start as engine_start
 from sapiens.errors import UserError
 from sapiens.registry import DATASETS, HOOKS, METRICS
 from sapiens.structures import HumanDataSample
@@ -162,7 +162,7 @@ class OneReaderHook(Hook):
         def forbidden(*args, **kwargs):
             raise RuntimeError(f'process {runner.rank} reads a file')
 
-        for module in (engine_checkpointing, engine_last):
+        for module in (engine_checkpointing, engine_start):
             for name in ('read_checkpoint', 'load_plain'):
                 if hasattr(module, name):
                     setattr(module, name, forbidden)

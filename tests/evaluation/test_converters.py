@@ -213,3 +213,18 @@ def test_failures_are_one_line_and_leave_no_manifest(tmp_path):
     png(tmp_path / 'lip' / 'val_segmentations' / 'a.png', np.zeros((80, 60), np.uint8))
     photo(tmp_path / 'lip' / 'val_images' / 'b.jpg')
     assert 'a.png: its image is missing' in line('lip', tmp_path / 'lip', tmp_path / 'out')
+
+
+@pytest.mark.parametrize(
+    ('tool', 'arguments', 'words'),
+    [
+        ('dataset_converters/lip.py', ['a', 'b', '--limit', -1], 'no whole number of at least 1'),
+        ('dataset_converters/hi4d.py', ['a', 'b', '--every', 0], 'no whole number of at least 1'),
+        ('dataset_converters/thuman.py', ['a', 'b', '--views', '0,left'], "invalid numbers value: '0,left'"),
+        ('analyze_logs.py', ['a', '--smooth', 0], 'no whole number of at least 1'),
+        ('get_flops.py', ['c.py', '--shape', 0, 5], 'no whole number of at least 1'),
+    ],
+)
+def test_numbers_that_make_no_sense_are_one_line(tool, arguments, words):
+    done = run_tool(tool, *arguments)
+    assert done.code == 2 and words in done.error.splitlines()[-1] and 'Traceback' not in done.error

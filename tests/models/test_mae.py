@@ -100,7 +100,7 @@ def test_masks(ratio):
 
 @pytest.mark.parametrize('ratio', [1.0, -0.1])
 def test_impossible_ratios(ratio):
-    with pytest.raises(ValueError, match=r'mask_ratio must lie in \[0, 1\)'):
+    with pytest.raises(UserError, match=r'mask_ratio must lie in \[0, 1\)'):  # one line, from a config too
         random_masking(torch.rand(1, 4), ratio)
 
 

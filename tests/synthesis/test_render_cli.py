@@ -100,7 +100,6 @@ def test_train_and_val_folders(tmp_path):
     (['--jpeg', 'nan'], '--jpeg nan: give a number from 0 to 10'),
     (['--white-balance', '-1'], '--white-balance -1.0: give a number from 0 to 10'),
     (['--lights', '999999'], 'from 0 to 1024'),
-    (['--num', '0'], '--num'),
     (['--backgrounds', 'no/such/folder'], 'no/such/folder'),
     (['--assets', 'no/such/assets'], 'prepare_assets.py'),
 ])  # fmt: skip

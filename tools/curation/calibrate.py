@@ -7,7 +7,6 @@ A box is right if it overlaps a labelled person by half (IoU above 0.5). Detecto
 calibrated, `min_score=0.9` means that nine of ten such boxes are people.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from rich.progress import track
 
 from sapiens.apis.detectors import build_detector
 from sapiens.apis.sources import Frame
+from sapiens.commands.options import new_parser
 from sapiens.curation.persons import fit_calibration
 from sapiens.datasets.image_files import decode_image, list_images
 from sapiens.datasets.manifest import Manifest
@@ -28,12 +28,12 @@ from sapiens.errors import UserError, run_cli
 
 def main() -> None:
     """Detect, compare, fit and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('config', help='of the curation')
     parser.add_argument('people', help='manifest folder with labelled persons')
     parser.add_argument('--negatives', help='folder of images without people')
     parser.add_argument('--stage', default='persons', help='key of the stage in the config')
-    parser.add_argument('--num', type=int, default=500, help='most images of each kind')
+    parser.add_argument('--num', type='count', default=500, help='most images of each kind')
     args = parser.parse_args()
     stages = load_config(args.config, {}).stages
     if args.stage not in stages:

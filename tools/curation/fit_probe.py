@@ -7,7 +7,6 @@ Then the stage dict(type="Labels", labels=("art",), model=dict(type="Probe", pat
 A fifth of the examples is held out first, and what the probe makes of them is printed.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 from rich.progress import track
 
+from sapiens.commands.options import new_parser
 from sapiens.curation.embedding import build_model
 from sapiens.curation.labels import Probe, fit_probe
 from sapiens.curation.stage import open_item
@@ -26,13 +26,13 @@ from sapiens.utils.json_files import read_file
 
 def main() -> None:
     """Fit, try on what was held out, fit on all and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('label', help='what the positive examples are, e.g. art')
     parser.add_argument('--positive', required=True, nargs='+', help='folders of images that the label is right for')
     parser.add_argument('--negative', required=True, nargs='+', help='folders of others')
     parser.add_argument('--out', required=True, help='.npz to write')
     parser.add_argument('--features', default='PixelStatistics', help='PixelStatistics, SapiensEncoder, ...')
-    parser.add_argument('--decay', type=float, default=1.0, help='strength of the penalty on the weights')
+    parser.add_argument('--decay', type='amount', default=1.0, help='strength of the penalty on the weights')
     args = parser.parse_args()
     features = {'type': args.features}
     run = build_model(features)

@@ -7,7 +7,6 @@ sapiens curate configs/curation/humans_offline.py data/made/set/images data/made
 python tools/curation/score_filters.py data/made/set data/made/curated
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -15,18 +14,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from rich.progress import track
 
+from sapiens.commands.options import new_parser
 from sapiens.curation.made_set import make_set
 from sapiens.errors import run_cli
 
 
 def main() -> None:
     """Make the set."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('people', help='manifest folder of renders')
     parser.add_argument('backgrounds', help='folder of photos without people, and of .hdr panoramas')
     parser.add_argument('out', type=Path, help='folder to fill')
-    parser.add_argument('--num', type=int, default=2000)
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--num', type='count', default=2000)
+    parser.add_argument('--seed', type='number', default=0)
     args = parser.parse_args()
     for _ in track(make_set(args.people, args.backgrounds, args.out, args.num, args.seed), 'images', total=args.num):
         pass

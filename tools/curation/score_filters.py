@@ -4,19 +4,19 @@
 python tools/curation/score_filters.py data/made/set data/made/curated
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from sapiens.commands.options import new_parser
 from sapiens.curation.made_set import score_filters
 from sapiens.errors import run_cli
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('set', type=Path, help='folder of make_test_set.py')
     parser.add_argument('out', type=Path, help='folder of the curation')
     args = parser.parse_args()

@@ -17,6 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from sapiens.commands.options import new_parser
 from sapiens.datasets.image_files import decode_image, list_images, upright_size
 from sapiens.datasets.label_files import decode_normals, encode_depth, encode_ids, encode_normals
 from sapiens.datasets.manifest import FORMAT, LABELS
@@ -31,10 +32,10 @@ _CHECKED = 24
 
 def converter_parser(description: str | None) -> argparse.ArgumentParser:
     """Options that every converter has."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(description)
     parser.add_argument('root', help='folder of the data set')
     parser.add_argument('out', help='folder for the manifest; must not hold one yet')
-    parser.add_argument('--limit', type=int, metavar='N', help='convert only the first N images')
+    parser.add_argument('--limit', type='count', metavar='N', help='convert only the first N images')
     parser.add_argument('--link', action='store_true', help='link the image files instead of copying them')
     return parser
 

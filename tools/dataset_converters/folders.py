@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument('--images', required=True, help='folder of images, relative to the root')
     for kind in ('depth', 'normals', 'mask', 'parts'):
         parser.add_argument(f'--{kind}', help=f'folder of {kind}, relative to the root')
-    parser.add_argument('--depth-unit', type=float, default=0.001, help='metres per unit of the 16-bit depth files')
+    parser.add_argument('--depth-unit', type='amount', default=0.001, help='metres per unit of the 16-bit depth files')
     parser.add_argument('--vocabulary', default='parts28', help='of the parts')
     parser.add_argument('--suffix', default='', help='what label names have after the name of the image, e.g. _normal')
     add_normal_options(parser)

@@ -24,7 +24,7 @@ def main() -> None:
     """Convert."""
     parser = converter_parser(__doc__)
     parser.add_argument('--cameras', help='ids of the cameras to take, e.g. 4,16; default: all')
-    parser.add_argument('--every', type=int, default=1, metavar='N', help='take every Nth frame')
+    parser.add_argument('--every', type='count', default=1, metavar='N', help='take every Nth frame')
     args = parser.parse_args()
     actions = sorted(path.parent.parent for path in Path(args.root).glob('**/cameras/rgb_cameras.npz'))
     if not actions:

@@ -34,8 +34,8 @@ def main() -> None:
     parser.add_argument('--normal-dir', default='normal_F')
     parser.add_argument('--depth-dir', default='depth_F')
     parser.add_argument('--mask-dir', help='folder of masks; default: the transparency of the renders')
-    parser.add_argument('--depth-unit', type=float, help='metres per unit of 16-bit depth files')
-    parser.add_argument('--views', help='names of the views to take, e.g. 0,90,180,270; default: all')
+    parser.add_argument('--depth-unit', type='amount', help='metres per unit of 16-bit depth files')
+    parser.add_argument('--views', type=numbers, help='names of the views to take, e.g. 0,90,180,270; default: all')
     add_normal_options(parser)
     args = parser.parse_args()
     samples = list(find_views(args))[: args.limit]
@@ -55,9 +55,13 @@ def main() -> None:
             conversion.add(sample['name'], sample['image'], **labels)
 
 
+def numbers(text: str) -> set[int]:
+    """Of ``'0,90'``."""
+    return {int(number) for number in text.split(',')}
+
+
 def find_views(args) -> list[dict]:
     """Files of every view of every scan."""
-    wanted = None if args.views is None else {int(view) for view in args.views.split(',')}
     found = []
     for scan in sorted(path for path in Path(args.root).iterdir() if (path / args.render_dir).is_dir()):
         others = {'normals': args.normal_dir, 'mask': args.mask_dir}
@@ -65,7 +69,7 @@ def find_views(args) -> list[dict]:
             others['depth'] = args.depth_dir
         folders = {k: named_files(scan / v) for k, v in others.items() if v and (scan / v).is_dir()}
         for name, image in named_files(scan / args.render_dir, ('.png', '.jpg', '.jpeg')).items():
-            if wanted is not None and (not name.isdigit() or int(name) not in wanted):
+            if args.views is not None and (not name.isdigit() or int(name) not in args.views):
                 continue
             sample = {'name': f'{scan.name}_{name}', 'image': image, 'mask': image}
             for kind, files in folders.items():

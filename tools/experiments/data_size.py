@@ -36,7 +36,7 @@ def main() -> None:
     parser = experiment_parser(__doc__)
     parser.add_argument('--images', required=True, help='folder of images to pretrain on')
     parser.add_argument('--sizes', required=True, nargs='+', metavar='N', help="of images; 'all' is all of them")
-    parser.add_argument('--order-seed', type=int, default=0, help='of the random order of the images')
+    parser.add_argument('--order-seed', type='number', default=0, help='of the random order of the images')
     args = parser.parse_args()
     lab = Lab(Path(args.out), args.gpus)
     lists = write_lists(args.images, args.sizes, lab.folder / 'lists', args.order_seed)

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from rich.console import Console
 
+from sapiens.commands.options import new_parser
 from sapiens.engine import load_config
 from sapiens.errors import UserError
 from sapiens.evaluation import EvaluationReport, Table, print_report, write_reports
@@ -28,12 +29,14 @@ LESS_IS_BETTER = ('RMSE', 'AbsRel', 'SqRel', 'log10', 'mean', 'median', 'NME', '
 
 def experiment_parser(description: str | None) -> argparse.ArgumentParser:
     """Options that every experiment has."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(description)
     parser.add_argument('--pretrain', required=True, metavar='CONFIG', help='pretraining config (MAE)')
     parser.add_argument('--finetune', required=True, nargs='+', metavar='CONFIG', help='configs of the tasks')
-    parser.add_argument('--pretrain-iters', type=int, help="iterations of every pretraining; default: the config's")
-    parser.add_argument('--finetune-iters', type=int, help="iterations of every finetuning; default: the config's")
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='of the finetuning; figures are their means')
+    parser.add_argument('--pretrain-iters', type='count', help="iterations of every pretraining; default: the config's")
+    parser.add_argument('--finetune-iters', type='count', help="iterations of every finetuning; default: the config's")
+    parser.add_argument(
+        '--seeds', type='number', nargs='+', default=[0], help='of the finetuning; figures are their means'
+    )
     parser.add_argument(
         '--pretrain-options', nargs='+', default=[], metavar='KEY=VALUE', help='for the pretraining config'
     )
@@ -41,7 +44,7 @@ def experiment_parser(description: str | None) -> argparse.ArgumentParser:
         '--finetune-options', nargs='+', default=[], metavar='KEY=VALUE', help='for the finetuning configs'
     )
     parser.add_argument('--metrics', nargs='+', metavar='NAME', help='figures to show; default: two of each task')
-    parser.add_argument('--gpus', type=int, default=0, help='processes a run; 0: one, without a launcher')
+    parser.add_argument('--gpus', type='number', default=0, help='processes a run; 0: one, without a launcher')
     parser.add_argument('--out', required=True, help='folder for the runs, the table and the plot')
     return parser
 

@@ -14,11 +14,11 @@ from pathlib import Path
 sys.path = [p for p in sys.path if Path(p or '.').resolve() != Path(__file__).resolve().parent]
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import argparse
 
 import cv2
 import numpy as np
 
+from sapiens.commands.options import new_parser
 from sapiens.errors import run_cli
 
 
@@ -50,11 +50,11 @@ def bare_body(assets: str, mouth: float, seed: int) -> tuple[np.ndarray, np.ndar
 
 def main() -> None:
     """Draw every view and a sheet of all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('--out', required=True, help='folder for the pictures')
     parser.add_argument('--assets', default='data/assets', help="folder made by prepare_assets.py, or 'fixture'")
-    parser.add_argument('--open-mouth', type=float, default=0.0, help='0 to 1')
-    parser.add_argument('--seed', type=int, default=0, help='which fixture person')
+    parser.add_argument('--open-mouth', type='amount', default=0.0, help='0 to 1')
+    parser.add_argument('--seed', type='number', default=0, help='which fixture person')
     args = parser.parse_args()
     from sapiens.synthesis.inspection import VIEWS, draw_view
 

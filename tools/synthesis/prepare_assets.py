@@ -17,7 +17,6 @@ from pathlib import Path
 sys.path = [p for p in sys.path if Path(p or '.').resolve() != Path(__file__).resolve().parent]
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -27,6 +26,7 @@ import zlib
 
 import numpy as np
 
+from sapiens.commands.options import new_parser
 from sapiens.errors import UserError, run_cli
 from sapiens.synthesis.makehuman.bake import sha256
 
@@ -121,7 +121,7 @@ def unpack(downloads: Path) -> tuple[Path, Path, Path, Path]:
 
 def main() -> None:
     """Fetch, unpack, bake, clean up."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('--out', default='data/assets', help='where the baked assets go')
     parser.add_argument('--downloads', help='where packages are kept; default OUT/downloads')
     parser.add_argument(

@@ -14,20 +14,20 @@ from pathlib import Path
 sys.path = [p for p in sys.path if Path(p or '.').resolve() != Path(__file__).resolve().parent]
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import argparse
 
 import cv2
 
+from sapiens.commands.options import new_parser
 from sapiens.errors import UserError, run_cli
 
 
 def main() -> None:
     """Write ``sheet.jpg`` and ``statistics.png``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument('folder', help='a manifest folder, e.g. data/synthetic/train')
     parser.add_argument('--out', required=True, help='folder for the pictures')
-    parser.add_argument('--samples', type=int, default=8, help='samples on the sheet')
-    parser.add_argument('--height', type=int, default=384, help='height of a sample on the sheet, pixels')
+    parser.add_argument('--samples', type='count', default=8, help='samples on the sheet')
+    parser.add_argument('--height', type='count', default=384, help='height of a sample on the sheet, pixels')
     args = parser.parse_args()
     from sapiens.synthesis.report import collect, contact_sheet, plot
 

@@ -30,6 +30,11 @@ model = dict(
         depth=dict(type='DepthHead', deconv_channels=(), conv_channels=(), dropout=0.0),
         normal=dict(type='NormalHead', deconv_channels=(), conv_channels=(), dropout=0.0),
     ),
-    # Small models know people of photographs better at a size where less is to be seen.
-    test_cfg=dict(flip_test=False, scales=(0.75,)),
+    test_cfg=dict(
+        flip_test=False,
+        # Small models know people of photographs better at a size where less is to be seen.
+        scales=(0.75,),
+        # But of a face they see too little, unless it is enlarged.
+        closer_look=dict(around=['nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear'], also=['face']),
+    ),
 )

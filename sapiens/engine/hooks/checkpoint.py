@@ -94,13 +94,13 @@ class SafeCheckpointHook(Hook):
             self.save(runner, runner.epoch, runner.iter + 1)
             self._due = False
         elif self._writing and is_main_process() and runner.shards.is_done():
-            self._settle(runner)
+            self.settle(runner)
 
     def after_train(self, runner: Any) -> None:
         """Save what a hook has stopped before its end."""
         if self.save_last and runner.train_loop.stop_training:
             self.save(runner, runner.epoch, runner.iter)
-        self.wait(runner)
+        self.settle(runner, must=True)
 
     def after_train_epoch(self, runner: Any) -> None:
         """Save when an interval of epochs is over."""
@@ -120,7 +120,7 @@ class SafeCheckpointHook(Hook):
         name = name or self.filename_tmpl.format(epoch if self.by_epoch else iteration)
         if self.sharded and is_distributed():
             name = Path(name).with_suffix(SUFFIX).name
-            self._settle(runner)
+            self.settle(runner)
         path = self.folder / name
         if self._saved_at == iteration and path.exists():
             return path
@@ -136,16 +136,12 @@ class SafeCheckpointHook(Hook):
             self._point_to(runner, path)
         return path
 
-    def wait(self, runner: Any) -> None:
-        """Until the checkpoint that is being written is complete. Every process must call it.
+    def settle(self, runner: Any, must: bool = False) -> None:
+        """Wait for a checkpoint that is written in the background and point to it. Every process must call it.
 
         Raises:
-            CheckpointError: It could not be written.
+            CheckpointError: It could not be written, though it ``must``; else that is told, and training goes on.
         """
-        self._settle(runner, must=True)
-
-    def _settle(self, runner: Any, must: bool = False) -> None:
-        """Make a checkpoint that was written in the background the last one; tell of one that was not, and go on."""
         if not self._writing:
             return
         name, self._writing = self._writing, ''

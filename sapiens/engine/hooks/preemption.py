@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,14 +38,15 @@ class PreemptionHook(Hook):
     after the next training step. ``tools/slurm_train.sh`` asks Slurm for the signal and requeues the job on the code.
 
     Args:
-        signals: Names of the signals to obey.
+        signals: Name or names of the signals to obey.
         interval: Processes ask one another every so many iterations.
     """
 
     priority = 'LOWEST'
 
-    def __init__(self, signals: tuple[str, ...] = ('SIGTERM', 'SIGUSR1'), interval: int = 1) -> None:
-        self.signals = [getattr(signal, name) for name in signals if hasattr(signal, name)]
+    def __init__(self, signals: str | Sequence[str] = ('SIGTERM', 'SIGUSR1'), interval: int = 1) -> None:
+        names = (signals,) if isinstance(signals, str) else signals
+        self.signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
         self.interval = interval
         self._before: dict[int, Any] = {}
 
@@ -68,7 +70,7 @@ class PreemptionHook(Hook):
         checkpoints = [hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)]
         if checkpoints:
             path = checkpoints[0].save(runner, runner.epoch, runner.iter + 1, f'iter_{runner.iter + 1}.pth')
-            checkpoints[0].wait(runner)
+            checkpoints[0].settle(runner, must=True)
             runner.logger.warning(f'Saved {path}; continue with --resume. Exit code {EXIT_REQUEUE}')
         raise Preempted
 

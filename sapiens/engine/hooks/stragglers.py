@@ -85,7 +85,6 @@ class StragglerHook(Hook):
         """Log the ratios.
 
         Args:
-            runner: Where to.
             seconds: ``(W, 3)`` of each process: waited for data, in the encoder, in all.
         """
         for column, name in enumerate(('data', 'compute')):

@@ -14,7 +14,9 @@ from ...errors import UserError
 from ...registry import MODELS
 from ...structures import HumanDataSample
 from ...utils.on_device import take, wait
+from ...vocabularies import KeypointVocabulary
 from ..heads.frames import cut_to_input
+from .closer_look import CloserLook
 
 
 @MODELS.register_module()
@@ -29,9 +31,10 @@ class HumanEstimator(BaseModel):
         data_preprocessor: Config; `HumanDataPreprocessor` by default.
         test_cfg: ``flip_test`` (bool): average the outputs of the image and of its mirror. ``scales`` (numbers): and
             those of the mirrored image (of both with ``flip_test``) at these shares of its size, in whole patches.
+            ``closer_look`` (dict): arguments of a `CloserLook` at some keypoints of each person.
 
     Raises:
-        UserError: ``scales`` are no numbers above 0.
+        UserError: ``scales`` are no numbers above 0, or ``closer_look`` names keypoints that no one has.
     """
 
     def __init__(
@@ -51,7 +54,16 @@ class HumanEstimator(BaseModel):
         scales = self.test_cfg.get('scales', ())
         if not isinstance(scales, (list, tuple)) or not all(isinstance(s, (int, float)) and s > 0 for s in scales):
             raise UserError(f'model.test_cfg.scales is {scales!r}; give a list of numbers above 0, e.g. (0.75,)')
+        self._closer_look()  # what is wrong with it shows at once
         self._batch = 0  # that the parts are compiled for
+
+    def _closer_look(self) -> tuple[str | None, CloserLook | None]:
+        """The task whose keypoints are looked at closer, and how; None if none are."""
+        options = self.test_cfg.get('closer_look')
+        for task, head in self.heads.items() if options else ():
+            if isinstance(getattr(head, 'vocabulary', None), KeypointVocabulary):
+                return task, CloserLook(head.vocabulary, **options)
+        return None, None
 
     def _complete(self, head: dict) -> dict:
         """Fill in what the backbone decides: the width of the features and the input size of a codec."""
@@ -199,8 +211,26 @@ class HumanEstimator(BaseModel):
             if 'img_shape' not in sample:
                 sample.set_metainfo({'img_shape': tuple(inputs.shape[-2:])})
         flip_test = self.test_cfg.get('flip_test', False) if flip_test is None else flip_test
+        self._predict(inputs, samples, flip_test, heads, rows)
+        task, closer_look = self._closer_look()
+        if closer_look is not None and (heads is None or task in heads):
+            chosen = (rows or {}).get(task, range(len(samples)))
+            closer_look(
+                take(inputs, chosen),
+                [samples[i] for i in chosen],
+                lambda views, seconds: self._predict(views, seconds, flip_test, [task]),
+            )
+        return samples
+
+    def _predict(
+        self,
+        inputs: torch.Tensor,
+        samples: list[HumanDataSample],
+        flip_test: bool,
+        heads: Sequence[str] | None,
+        rows: dict[str, Sequence[int]] | None = None,
+    ) -> None:
         for task, output in self.outputs(inputs, flip_test, heads, rows).items():
             chosen = (rows or {}).get(task)
             self.heads[task].predict(output, samples if chosen is None else [samples[i] for i in chosen])
         wait(inputs.device)
-        return samples

@@ -97,11 +97,7 @@ class DeconvHead(BaseModule):
         return next((p.dtype for p in (*self.deconv_layers.parameters(), *self.conv_layers.parameters())), None)
 
     def set_precision(self, dtype: torch.dtype) -> DeconvHead:
-        """Keep the layers before the last in another precision (inference without autocast).
-
-        Args:
-            dtype: The encoder's.
-        """
+        """Keep the layers before the last in another precision, the encoder's (inference without autocast)."""
         self.deconv_layers.to(dtype)
         self.conv_layers.to(dtype)
         self.final_layer.float()  # files may hold half precision

@@ -86,11 +86,7 @@ class KeypointLoss(nn.Module):
 
 @MODELS.register_module()
 class KeypointMSELoss(KeypointLoss):
-    """``loss_weight * mean over B, K of w * mean over pixels of (H - T)^2``; w is the keypoint's weight.
-
-    Args:
-        loss_weight: Factor.
-    """
+    """``loss_weight * mean over B, K of w * mean over pixels of (H - T)^2``; w is the keypoint's weight."""
 
     def reduce(self, errors: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """``(B, K)`` errors and weights -> scalar."""
@@ -148,9 +144,6 @@ class KeypointDivergenceLoss(KeypointLoss):
     Each map is one choice among all pixels, so that every keypoint has a gradient of the same size from the first step
     on; the squared error of maps that are nearly all background moves small models slowly. `PoseHead` then puts out
     probabilities, scaled so that a map that equals the target has the target's maximum of 1.
-
-    Args:
-        loss_weight: Factor.
     """
 
     of_probabilities = True

@@ -57,7 +57,7 @@ def random_masking(noise: torch.Tensor, mask_ratio: float) -> tuple[torch.Tensor
         patch in the shuffled order; ``mask`` (B, N) float32, 1 = removed.
     """
     if not 0 <= mask_ratio < 1:
-        raise ValueError(f'mask_ratio must lie in [0, 1), not {mask_ratio}')
+        raise UserError(f'mask_ratio must lie in [0, 1), not {mask_ratio}')
     total = noise.shape[1]
     kept = max(1, int(total * (1 - mask_ratio)))
     ids_shuffle = noise.argsort(dim=1)
