@@ -95,6 +95,9 @@ class ShardImageDataset(HumanDataset):
         self.ends = np.cumsum(self.counts)
         if not self.ends[-1]:
             raise UserError(f'{self.data_root or self.patterns[0]}: no image in any of {len(self.shards)} shards')
+        empty = [pattern for k, pattern in enumerate(self.patterns) if not self.counts[self.source == k].sum()]
+        if self.weights is not None and empty:
+            raise UserError(f'{empty[0]}: no image in any of its shards, but a share of the draws; leave it out')
         self._chosen: Sequence[int] = range(int(self.ends[-1]))
         if isinstance(self._indices, int):
             self._chosen = self._chosen[: self._indices] if self._indices >= 0 else self._chosen[self._indices :]
@@ -267,11 +270,10 @@ def write_index(counts: Mapping[str, int]) -> None:
     for folder, new in folders.items():
         every = sorted({**read_index(folder), **new}.items())
         entries = [{'url': shard.rpartition('/')[2], 'nsamples': count} for shard, count in every]
-        for entry, (shard, _) in zip(entries, every, strict=True):
-            if not is_remote(shard):
-                entry['filesize'] = os.path.getsize(shard)
-        document = {'__kind__': 'wids-shard-index-v1', 'wids_version': 1, 'shardlist': entries}
-        text = json.dumps(document, indent=1)
+        if not is_remote(folder):
+            for entry in entries:
+                entry['filesize'] = os.path.getsize(f'{folder}/{entry["url"]}' if folder else entry['url'])
+        text = json.dumps({'__kind__': 'wids-shard-index-v1', 'wids_version': 1, 'shardlist': entries}, indent=1)
         try:
             if is_remote(folder):
                 system, inner = remote(f'{folder}/{INDEX_NAME}')

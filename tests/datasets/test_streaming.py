@@ -104,6 +104,19 @@ def test_what_is_no_choice_of_shards_is_said(tmp_path, shards):
         ShardImageDataset(str(tmp_path), shards)
 
 
+def test_a_last_batch_that_fills_no_lane():
+    order = ShardOrder([8, 11, 8], 0, 13, (1, 3), 2, sources=[0, 0, 1], weights=[1, 2])
+    drawn = order(np.arange(2000))
+    assert set(drawn.tolist()) == set(range(27)) and (drawn >= 19).mean() == pytest.approx(2 / 3, abs=0.01)
+
+
+def test_a_source_without_images_is_said(tmp_path):
+    write_shards(tmp_path, [3, 0])
+    assert len(ShardImageDataset(str(tmp_path), ['000.tar', '001.tar'])) == 3
+    with pytest.raises(UserError, match='001.tar: no image in any of its shards, but a share of the draws'):
+        ShardImageDataset(str(tmp_path), {'000.tar': 1, '001.tar': 1})
+
+
 def test_workers_read_their_own_shards_once_and_from_front_to_back(tmp_path, monkeypatch):
     write_shards(tmp_path, [64] * 32)
     reads = []
