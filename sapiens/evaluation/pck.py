@@ -94,9 +94,8 @@ class PCK(KeypointMetric):
         self._pair_worst()
         errors = np.stack([record['error'] for record in records])
         distances = np.stack([record['distance'] for record in records])
-        names = [record['path'] if record['image'] is None else record['image'] for record in records]
-        images = {name: i for i, name in enumerate(dict.fromkeys(names))}
-        image = np.array([images[name] for name in names])
+        images = {name: i for i, name in enumerate(dict.fromkeys(record['image'] for record in records))}
+        image = np.array([images[record['image']] for record in records])
         usable = ~np.isnan(errors)
         if not usable.any():
             raise UserError('PCK: no person has a labelled keypoint and a size; nothing can be evaluated')
