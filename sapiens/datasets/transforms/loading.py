@@ -115,11 +115,12 @@ def check_size(told: tuple[int, int], size: tuple[int, int], data: bytes, name: 
 
 
 def check_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
-    """Kinds of dense labels as a tuple.
+    """Kinds of dense labels, or a single one, as a tuple.
 
     Raises:
         UserError: One is none of `KINDS`.
     """
+    kinds = [kinds] if isinstance(kinds, str) else kinds
     unknown = set(kinds) - set(KINDS)
     if unknown:
         raise UserError(f'labels {sorted(unknown)} are none of {KINDS}')
