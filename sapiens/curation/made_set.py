@@ -45,11 +45,13 @@ def make_set(people: str, backgrounds: str, out: Path, count: int, seed: int = 0
         The name of each image once it is written.
 
     Raises:
-        UserError: Too few renders, or no background.
+        UserError: Too few images or renders, or no background.
     """
     rng = np.random.default_rng(seed)
     numbers = {kind: max(1, round(share * count)) for kind, share in SHARES.items()}
     numbers['good'] += count - sum(numbers.values())
+    if numbers['good'] < 1:
+        raise UserError(f'{count} images are too few for {len(SHARES)} kinds; make at least {len(SHARES)}')
     renders = _large_people(people)
     needed = sum(numbers[kind] for kind in ('good', 'text', 'watermark', 'drawing', 'small', 'broken', 'poor'))
     if len(renders) < needed:
@@ -59,44 +61,41 @@ def make_set(people: str, backgrounds: str, out: Path, count: int, seed: int = 0
     truth: dict[str, dict[str, Any]] = {}
     if (out / 'truth.json').exists():
         raise UserError(f'{out}: holds a set already; give another folder')
-    for kind in numbers:
-        (out / 'images' / kind).mkdir(parents=True, exist_ok=True)
+    originals: list[np.ndarray] = []  # good images, of which copies are made; the first files of the set
 
-    def write(kind: str, data: bytes, **facts: Any) -> str:
-        name = f'{len(truth):06d}.jpg'
-        write_atomic(out / 'images' / kind / name, data)
-        truth[name] = dict(kind=kind, **facts)
-        return name
+    def render() -> np.ndarray:
+        return _enlarge(_open(renders[next(order)]), rng)
 
-    makers: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        'good': lambda image: image,
-        'text': lambda image: _write_words(image, rng),
-        'watermark': lambda image: _watermark(image, rng),
-        'drawing': lambda image: _draw(image, rng),
-    }
-    originals: list[tuple[str, np.ndarray]] = []
-    for kind, make in makers.items():
-        for _ in range(numbers[kind]):
-            image = _enlarge(_open(renders[next(order)]), rng)
-            name = write(kind, _jpeg(make(image), rng))
-            if kind == 'good' and len(originals) < numbers['copy']:
-                originals.append((name, image))
-            yield name
-    for _ in range(numbers['nobody']):
-        yield write('nobody', _jpeg(scenes.draw(rng), rng))
-    for _ in range(numbers['small']):
-        yield write('small', _jpeg(_paste(renders[next(order)], scenes.draw(rng), rng), rng))
-    for number in range(numbers['copy']):
-        how = COPIES[number % len(COPIES)]
-        name, image = originals[number % len(originals)]
-        yield write('copy', _copy(image, how, rng), of=name, how=how)
-    for number in range(numbers['broken']):
-        data = _jpeg(_enlarge(_open(renders[next(order)]), rng), rng)
-        yield write('broken', _break(data, number))
-    for number in range(numbers['poor']):
-        image = _enlarge(_open(renders[next(order)]), rng)
+    def good(number: int) -> bytes:
+        image = render()
+        if number < numbers['copy']:
+            originals.append(image)
+        return _jpeg(image, rng)
+
+    def poor(number: int) -> bytes:
+        image = render()
         small = cv2.resize(image, (150, 200), interpolation=cv2.INTER_AREA)
-        yield write('poor', _jpeg(small if number % 2 else cv2.GaussianBlur(image, (0, 0), 12), rng))
+        return _jpeg(small if number % 2 else cv2.GaussianBlur(image, (0, 0), 12), rng)
+
+    makers: dict[str, Callable[[int], bytes]] = {
+        'good': good,
+        'text': lambda _: _jpeg(_write_words(render(), rng), rng),
+        'watermark': lambda _: _jpeg(_watermark(render(), rng), rng),
+        'drawing': lambda _: _jpeg(_draw(render(), rng), rng),
+        'nobody': lambda _: _jpeg(scenes.draw(rng), rng),
+        'small': lambda _: _jpeg(_paste(renders[next(order)], scenes.draw(rng), rng), rng),
+        'copy': lambda number: _copy(originals[number % len(originals)], COPIES[number % len(COPIES)], rng),
+        'broken': lambda number: _break(_jpeg(render(), rng), number),
+        'poor': poor,
+    }
+    for kind, make in makers.items():
+        for number in range(numbers[kind]):
+            name = f'{len(truth):06d}.jpg'
+            write_atomic(out / 'images' / kind / name, make(number))
+            truth[name] = dict(kind=kind)
+            if kind == 'copy':
+                truth[name].update(of=f'{number % len(originals):06d}.jpg', how=COPIES[number % len(COPIES)])
+            yield name
     write_atomic(out / 'truth.json', json.dumps(truth, indent=0))
 
 

@@ -129,9 +129,9 @@ def _bars(path: Path, counts: Counter, ylabel: str, xlabel: str = '', flat: bool
     return f'![{ylabel}]({path.name})'
 
 
-def _sheet(path: Path, references: list[str], side: int = 160, columns: int = 10) -> str | None:
-    """A contact sheet; None if none of the images can be read."""
-    tiles = []
+def _sheet(path: Path, references: list[str]) -> str | None:
+    """A contact sheet, ten in a row; None if none of the images can be read."""
+    tiles, side = [], 160
     for reference in references:
         try:
             image = decode_image(read_image(reference), reference)
@@ -144,7 +144,7 @@ def _sheet(path: Path, references: list[str], side: int = 160, columns: int = 10
         tiles.append(tile)
     if not tiles:
         return None
-    write_atomic(path, encode_image(side_by_side(tiles, columns=min(columns, len(tiles)), gap=0)))
+    write_atomic(path, encode_image(side_by_side(tiles, columns=min(10, len(tiles)), gap=0)))
     return f'![{len(tiles)} images]({path.name})'
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..registry import DATASETS
-from ..structures.geometry import OUR_AXES
+from ..structures.geometry import OUR_AXES, check_axes
 from ..utils.file_names import find_file
 from ..utils.json_files import read_names
 from .base import HumanDataset
@@ -62,6 +62,7 @@ class ImageLabelFolderDataset(HumanDataset):
     """
 
     def __init__(self, *args: Any, depth_scale: float = 0.001, normal_axes: str = OUR_AXES, **kwargs: Any) -> None:
+        check_axes(normal_axes, 'ImageLabelFolderDataset')
         self.units = {'depth_scale': depth_scale, 'normal_axes': normal_axes}
         super().__init__(*args, **kwargs)
 

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 
 from ..errors import UserError
-from ..structures.geometry import NORMAL_AXES, OUR_AXES
+from ..structures.geometry import NORMAL_AXES, OUR_AXES, check_axes
 from .image_files import png_is_whole
 from .png_files import decode_png
 
@@ -201,8 +201,7 @@ def decode_normals(data: bytes | np.ndarray, name: str, axes: str = OUR_AXES) ->
     Returns:
         ``(H, W, 3)`` float32 unit vectors in our axes; (0, 0, 0) = unknown.
     """
-    if axes not in NORMAL_AXES:
-        raise UserError(f"{name}: unknown normal axes '{axes}'; known are {', '.join(map(repr, NORMAL_AXES))}")
+    check_axes(axes, name)
     raw = read_label('normals', data, name) if isinstance(data, bytes) else data
     normals = vectors_of(raw)
     if raw.dtype.kind == 'f':

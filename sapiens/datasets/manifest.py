@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..structures.geometry import NORMAL_AXES, OUR_AXES
+from ..structures.geometry import OUR_AXES, check_axes
 from ..utils.file_names import find_file
 from ..utils.json_files import parse_json
 from .image_files import IMAGE_EXTENSIONS
@@ -54,10 +54,8 @@ class Manifest:
             'files': ['manifest.jsonl'],
             **header,
         }
-        axes, scale, files = (self.header[key] for key in ('normal_axes', 'depth_scale', 'files'))
-        if not isinstance(axes, str) or axes not in NORMAL_AXES:
-            raise UserError(f"{self.path}: unknown normal_axes '{axes}'; "
-                            f'known are {", ".join(map(repr, NORMAL_AXES))}')  # fmt: skip
+        check_axes(self.header['normal_axes'], self.path)
+        scale, files = self.header['depth_scale'], self.header['files']
         if not isinstance(files, list) or not all(isinstance(name, str) and name for name in files):
             raise UserError(f'{self.path}: "files" must be a list of file names, not {files!r}')
         if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < 1e9:

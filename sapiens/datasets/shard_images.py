@@ -31,7 +31,7 @@ from .base import HumanDataset
 from .image_files import is_image_name
 from .manifest import label_of
 from .shard_order import ShardOrder, default_lanes, lanes_of_worker
-from .storage import is_remote, open_whole, readable_name, remote, walk_tar
+from .storage import exists, is_remote, open_whole, read_bytes, readable_name, remote, walk_tar
 
 INDEX_NAME = 'shards.json'
 """Beside shards: how many images each has, in the form of webdataset's ``wids`` index."""
@@ -95,6 +95,9 @@ class ShardImageDataset(HumanDataset):
         self.ends = np.cumsum(self.counts)
         if not self.ends[-1]:
             raise UserError(f'{self.data_root or self.patterns[0]}: no image in any of {len(self.shards)} shards')
+        empty = [pattern for k, pattern in enumerate(self.patterns) if not self.counts[self.source == k].sum()]
+        if self.weights is not None and empty:
+            raise UserError(f'{empty[0]}: no image in any of its shards, but a share of the draws; leave it out')
         self._chosen: Sequence[int] = range(int(self.ends[-1]))
         if isinstance(self._indices, int):
             self._chosen = self._chosen[: self._indices] if self._indices >= 0 else self._chosen[self._indices :]
@@ -239,15 +242,11 @@ def read_index(folder: str) -> dict[str, int]:
         UserError: It is no index.
     """
     path = f'{folder}/{INDEX_NAME}'
-    if is_remote(folder):
-        system, inner = remote(path)
-        data = system.cat_file(inner) if system.exists(inner) else b''
-    else:
-        data = Path(path).read_bytes() if Path(path).is_file() else b''
-    if not data:
+    if not exists(path):
         return {}
+    document = parse_json(read_bytes(path), path)
     try:
-        entries = [(str(e['url']), int(e['nsamples']), e.get('filesize')) for e in parse_json(data, path)['shardlist']]
+        entries = [(str(e['url']), int(e['nsamples']), e.get('filesize')) for e in document['shardlist']]
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(f'{path}: is no index of shards ({error}); delete it, and it is made anew') from None
     counts = {}
@@ -271,11 +270,10 @@ def write_index(counts: Mapping[str, int]) -> None:
     for folder, new in folders.items():
         every = sorted({**read_index(folder), **new}.items())
         entries = [{'url': shard.rpartition('/')[2], 'nsamples': count} for shard, count in every]
-        for entry, (shard, _) in zip(entries, every, strict=True):
-            if not is_remote(shard):
-                entry['filesize'] = os.path.getsize(shard)
-        document = {'__kind__': 'wids-shard-index-v1', 'wids_version': 1, 'shardlist': entries}
-        text = json.dumps(document, indent=1)
+        if not is_remote(folder):
+            for entry in entries:
+                entry['filesize'] = os.path.getsize(f'{folder}/{entry["url"]}' if folder else entry['url'])
+        text = json.dumps({'__kind__': 'wids-shard-index-v1', 'wids_version': 1, 'shardlist': entries}, indent=1)
         try:
             if is_remote(folder):
                 system, inner = remote(f'{folder}/{INDEX_NAME}')

@@ -61,20 +61,22 @@ class ShardOrder:
 
     @layout.setter
     def layout(self, layout: dict) -> None:
-        self._batch, (columns, groups) = layout['batch'], layout['lanes']
-        if columns * groups * 2 > min(self._sizes):
-            columns = groups = 1  # lanes of less than two images
-        self._lanes = columns, groups
-        cells = np.arange(columns * groups)
+        self._batch = layout['batch']
         full, rest = divmod(self.size, self._batch)
-        self._per_batch = _every(self._batch, cells % columns, columns)
-        visits = _every(full, cells // columns, groups) * self._per_batch
-        visits += np.where(full % groups == cells // columns, _every(rest, cells % columns, columns), 0)
-        ends = np.cumsum(visits)
-        self._visits = visits
-        # Lane i of source k is the images [cuts[k][i], cuts[k][i + 1]) of its line of shards.
-        cuts = np.concatenate([[0], ends]) / self.size
-        self._cuts = [np.rint(cuts * size).astype(np.int64) for size in self._sizes]
+        for columns, groups in (layout['lanes'], (1, 1)):
+            self._lanes = columns, groups
+            cells = np.arange(columns * groups)
+            self._per_batch = _every(self._batch, cells % columns, columns)
+            visits = _every(full, cells // columns, groups) * self._per_batch
+            visits += np.where(full % groups == cells // columns, _every(rest, cells % columns, columns), 0)
+            self._visits = visits
+            # Lane i of source k is the images [cuts[k][i], cuts[k][i + 1]) of its line of shards.
+            cuts = np.cumsum([0, *visits]) / self.size
+            self._cuts = [np.rint(cuts * size).astype(np.int64) for size in self._sizes]
+            # Not with lanes of less than two images on average, nor with one that is drawn from and has none.
+            none = any((np.diff(cut)[visits > 0] == 0).any() for cut in self._cuts)
+            if len(cells) * 2 <= min(self._sizes) and not none:
+                break
 
     def __call__(self, numbers: np.ndarray) -> np.ndarray:
         """Index of the image of each draw, counted over the shards in the order of ``counts``.

@@ -37,30 +37,34 @@ def readable_name(reference: str) -> str:
 def exists(reference: str) -> bool:
     """Whether the file, or the file that a part lies in, exists."""
     match = _PART.match(reference)
-    return os.path.isfile(match['file'] if match else reference)
+    path = match['file'] if match else reference
+    if is_remote(path):
+        system, inner = remote(path)
+        return system.isfile(inner)
+    return os.path.isfile(path)
 
 
 def read_bytes(reference: str) -> bytes:
-    """Read a file or a part of one; of an object store whole files.
+    """Read a file or a part of one, here or in an object store.
 
     Args:
-        reference: A path, a URL, or ``FILE#NAME@OFFSET+SIZE`` as `list_tar` and `list_lines` give it.
+        reference: A path or URL, or ``FILE#NAME@OFFSET+SIZE`` as `list_tar` and `list_lines` give it.
 
     Raises:
         UserError: The file is missing, is not readable, or is cut off within the part.
     """
     match = _PART.match(reference)
     path = match['file'] if match else reference
-    if is_remote(path):
-        system, inner = remote(path)
-        with reading(path, 'file', _ROOT):
-            return system.cat_file(inner)
-    with reading(path, 'file', _ROOT), open(path, 'rb') as file:
-        if not match:
-            return file.read()
-        file.seek(int(match['offset']))
-        data = file.read(int(match['size']))
-    if len(data) != int(match['size']):
+    start, size = (int(match['offset']), int(match['size'])) if match else (0, None)
+    with reading(path, 'file', _ROOT):
+        if is_remote(path):
+            system, inner = remote(path)
+            data = system.cat_file(inner, start, None if size is None else start + size)
+        else:
+            with open(path, 'rb') as file:
+                file.seek(start)
+                data = file.read(size)
+    if size is not None and len(data) != size:
         raise UserError(f'{readable_name(reference)}: the file is cut off; copy it again')
     return data
 

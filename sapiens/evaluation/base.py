@@ -101,7 +101,7 @@ class HumanMetric(BaseMetric):
             record = self.measure(sample)
             record.update(
                 key=sample_key(sample),
-                image=sample.get('img_id'),
+                image=image_of(sample),
                 path=sample.get('img_path'),
                 missing=bool(sample.get('missing')),
             )
@@ -188,6 +188,11 @@ def sample_key(sample: dict) -> tuple:
 def box_of(sample: dict) -> np.ndarray | None:
     """``(4,)`` float64 x1, y1, x2, y2 of a person's sample; None for others."""
     return None if sample.get('bbox') is None else to_numpy(sample['bbox']).astype(np.float64).reshape(-1)[:4]
+
+
+def image_of(sample: dict) -> Any:
+    """What tells images apart: the data set's id, where it gives none the file."""
+    return sample.get('img_path') if sample.get('img_id') is None else sample['img_id']
 
 
 def sample_name(sample: dict) -> str:

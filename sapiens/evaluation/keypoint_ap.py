@@ -15,7 +15,7 @@ from ..structures.coco import CocoFile, CocoImage, CocoPerson, read_coco
 from ..structures.coco_entries import AREA_OF_BOX, Notes, id_key
 from ..structures.coco_results import CocoResult
 from ..vocabularies import KeypointVocabulary
-from .base import box_of, field, noted, sample_name
+from .base import box_of, field, image_of, noted, sample_name
 from .oks import FIGURES, MAX_DETECTIONS, PointSet
 from .persons import SCORE_MODES, KeypointMetric, box_gives_area, common_points, extent, oks_nms, person_score
 from .report import EvaluationReport
@@ -81,7 +81,7 @@ class KeypointAP(KeypointMetric):
         box = box_of(sample)
         box = None if box is None else np.concatenate([box[:2], box[2:] - box[:2]])
         area_box = box if box_gives_area(self.gt_vocabulary) else None
-        image: Any = sample.get('img_path') if sample.get('img_id') is None else sample['img_id']
+        image = image_of(sample)
         result = CocoResult(image, keypoints, scores, score, area_box, box, ann_id=sample.get('ann_id'))
         record: dict[str, Any] = dict(result=result)
         if self.labels is None:

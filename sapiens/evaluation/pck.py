@@ -14,7 +14,7 @@ from ..structures.geometry import to_original
 from ..utils.on_device import to_numpy
 from ..vocabularies import KeypointVocabulary
 from .base import box_of, noted
-from .persons import KeypointMetric
+from .persons import KeypointMetric, extent
 from .report import EvaluationReport
 from .tables import Table
 
@@ -77,7 +77,8 @@ class PCK(KeypointMetric):
         distance = np.linalg.norm(points - labels, axis=1)
         distance[np.isnan(distance)] = np.inf
         distance[~visible] = np.nan
-        sides = self._sides(sample, labels, visible)
+        box = box_of(sample)
+        sides = extent(labels[visible])[2:] if box is None else box[2:] - box[:2]
         small = int(visible.sum()) < self.min_points or (self.min_side > 0 and not (sides > self.min_side).all())
         size = float(sides.max() if self.norm == 'bbox' else np.hypot(*sides))
         if self.norm_points is not None:
@@ -88,21 +89,13 @@ class PCK(KeypointMetric):
         badness = float(np.nanmean(finite)) if (visible & ~np.isnan(error)).any() else np.nan
         return dict(distance=distance, error=error, badness=badness, small=small)
 
-    @staticmethod
-    def _sides(sample: dict, labels: np.ndarray, visible: np.ndarray) -> np.ndarray:
-        """Width and height of the box, else of the extent of the labelled points."""
-        if (box := box_of(sample)) is not None:
-            return box[2:] - box[:2]
-        return labels[visible].max(0) - labels[visible].min(0) if visible.any() else np.zeros(2)
-
     def summarize(self, records: list[dict]) -> EvaluationReport:
         """Figures over all persons."""
         self._pair_worst()
         errors = np.stack([record['error'] for record in records])
         distances = np.stack([record['distance'] for record in records])
-        names = [record['path'] if record['image'] is None else record['image'] for record in records]
-        images = {name: i for i, name in enumerate(dict.fromkeys(names))}
-        image = np.array([images[name] for name in names])
+        images = {name: i for i, name in enumerate(dict.fromkeys(record['image'] for record in records))}
+        image = np.array([images[record['image']] for record in records])
         usable = ~np.isnan(errors)
         if not usable.any():
             raise UserError('PCK: no person has a labelled keypoint and a size; nothing can be evaluated')

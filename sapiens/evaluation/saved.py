@@ -28,7 +28,7 @@ from ..utils.files import write_atomic
 from ..utils.json_files import as_numbers, read_file, read_json
 from ..utils.on_device import to_numpy
 from ..vocabularies import load_vocabulary
-from .base import HumanMetric, box_of, sample_key, sample_name
+from .base import HumanMetric, box_of, image_of, sample_key, sample_name
 from .persons import box_gives_area, person_score
 from .report import EvaluationReport
 
@@ -80,7 +80,7 @@ class SavePredictions(HumanMetric):
         else:
             file, data = f'{stem}.npz', encode_npz(array.astype(np.float32))
         write_atomic(self.out / file, data)
-        result = {'id': sample.get('img_id'), 'image': sample.get('img_path'), 'file': file}
+        result = {'id': image_of(sample), 'image': sample.get('img_path'), 'file': file}
         if sample.get('ann_id') is not None and sample.get('warp_mat') is not None:
             result.update({key: sample[key] for key in CROP if sample.get(key) is not None})
         return {'result': result}
@@ -90,7 +90,7 @@ class SavePredictions(HumanMetric):
         known = sample.get('bbox_score')
         score = person_score(scores.astype(np.float64), known, self.score_mode, self.keypoint_threshold)
         box = box_of(sample)
-        result = describe_person(sample.get('img_id'), points.reshape(-1, 2), scores, score, box)
+        result = describe_person(image_of(sample), points.reshape(-1, 2), scores, score, box)
         if box is not None:
             result['person_box'] = result['bbox'] if box_gives_area(self.vocabulary) else result.pop('bbox')
         if sample.get('ann_id') is not None:

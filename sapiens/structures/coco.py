@@ -118,10 +118,6 @@ class CocoFile:
             found = self._index.find(reference)
         return found
 
-    def is_person(self, category_id: Any) -> bool:
-        """Whether a category is the persons' one; an annotation without any is."""
-        return self.person_ids is None or category_id is None or id_key(category_id) in self.person_ids
-
 
 def read_coco(
     path: str | Path, vocabulary: str | KeypointVocabulary | None = None, category: str | int | None = None
@@ -156,10 +152,11 @@ def parse_coco(
     order = None if names is None else read_order(chosen, names, path, notes)
     file = CocoFile(path, images, [], ids, notes)
     for position, annotation in enumerate(objects_of(document, 'annotations', path)):
-        if file.is_person(annotation.get('category_id')):
+        category_id = annotation.get('category_id')
+        if ids is None or category_id is None or id_key(category_id) in ids:
             file.persons.append(_read_person(annotation, position, file, order))
         else:
-            notes.add('annotations of other categories, left out', f'category {annotation["category_id"]}')
+            notes.add('annotations of other categories, left out', f'category {category_id}')
     repeated = Counter(person.id for person in file.persons)
     for identifier, count in repeated.items():
         if count > 1:

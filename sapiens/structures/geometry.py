@@ -4,15 +4,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..errors import UserError
 from ..utils.on_device import to_numpy
 
 OUR_AXES = 'x-right y-up z-viewer'
 NORMAL_AXES = {OUR_AXES: (1, 1, 1), 'opencv': (1, -1, -1)}
 """Conventions of normals: signs of x, y, z relative to ours (OpenCV: x right, y down, z away from the viewer)."""
+
+
+def check_axes(axes: Any, where: str | Path) -> None:
+    """Raise a `UserError` that begins with ``where`` unless these are axes of `NORMAL_AXES`."""
+    if not isinstance(axes, str) or axes not in NORMAL_AXES:
+        raise UserError(f"{where}: unknown normal_axes '{axes}'; known are {', '.join(map(repr, NORMAL_AXES))}")
 
 
 def resize_matrix(source: tuple[int, int], target: tuple[int, int]) -> np.ndarray:

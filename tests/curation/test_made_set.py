@@ -41,6 +41,8 @@ def test_a_made_set_and_what_filters_make_of_it(tmp_path):
     assert truth[copy['of']]['kind'] == 'good'
     with pytest.raises(UserError, match='holds a set already'):
         list(make_set(renders, str(tmp_path / 'empty'), out, 10))
+    with pytest.raises(UserError, match='8 images are too few for 9 kinds'):
+        list(make_set(renders, str(tmp_path / 'empty'), tmp_path / 'more', 8))
     with pytest.raises(UserError, match='12 renders show somebody large, .* are needed'):
         list(make_set(renders, str(tmp_path / 'empty'), tmp_path / 'more', 100))
     if not importlib.util.find_spec('pyarrow'):

@@ -241,6 +241,10 @@ def test_folders_of_images_and_labels(tmp_path):
     pipeline = [dict(type='LoadImage'), dict(type='LoadLabels', kinds=('parts', 'mask'))]
     data = ImageLabelFolderDataset('train_id.txt', pipeline=pipeline, **options)
     assert [int(data[i]['part_map'][0, 0]) for i in range(2)] == [4, 3] and data[0]['mask'].all()
+    one = [dict(type='LoadImage'), dict(type='LoadLabels', kinds='parts')]
+    assert 'mask' not in ImageLabelFolderDataset('train_id.txt', pipeline=one, labels='parts', **options)[0]
+    with pytest.raises(UserError, match="unknown normal_axes 'left'; known are 'x-right"):
+        ImageLabelFolderDataset('train_id.txt', normal_axes='left', **options)
     (tmp_path / 'train_id.txt').write_text('009\n')
     with pytest.raises(UserError, match="train_id.txt: names '009', which"):
         ImageLabelFolderDataset('train_id.txt', **options)

@@ -14,6 +14,7 @@ import pytest
 from sapiens.datasets import LitdataImageDataset, ShardImageDataset
 from sapiens.datasets.shard_images import Shard
 from sapiens.datasets.shard_order import ShardOrder
+from sapiens.datasets.storage import exists, read_bytes
 from sapiens.engine import loaders, sampling
 from sapiens.engine.hooks.watch import BadSampleHook
 from sapiens.engine.loaders import build_train_dataloader, order_layout, restore_layout
@@ -101,6 +102,19 @@ def test_sources_are_mixed_by_their_weights():
 def test_what_is_no_choice_of_shards_is_said(tmp_path, shards):
     with pytest.raises(UserError, match='names none|weights are positive'):
         ShardImageDataset(str(tmp_path), shards)
+
+
+def test_a_last_batch_that_fills_no_lane():
+    order = ShardOrder([8, 11, 8], 0, 13, (1, 3), 2, sources=[0, 0, 1], weights=[1, 2])
+    drawn = order(np.arange(2000))
+    assert set(drawn.tolist()) == set(range(27)) and (drawn >= 19).mean() == pytest.approx(2 / 3, abs=0.01)
+
+
+def test_a_source_without_images_is_said(tmp_path):
+    write_shards(tmp_path, [3, 0])
+    assert len(ShardImageDataset(str(tmp_path), ['000.tar', '001.tar'])) == 3
+    with pytest.raises(UserError, match='001.tar: no image in any of its shards, but a share of the draws'):
+        ShardImageDataset(str(tmp_path), {'000.tar': 1, '001.tar': 1})
 
 
 def test_workers_read_their_own_shards_once_and_from_front_to_back(tmp_path, monkeypatch):
@@ -238,6 +252,10 @@ def test_shards_in_an_object_store(tmp_path, monkeypatch):
         data = loader(monkeypatch, 0, 1, 0, 3, infinite=False, data_root='memory://bucket/shards', shards=shards)
         assert sorted(v for batch in data for v in values(batch)) == list(range(21))
     assert store.exists('/bucket/shards/shards.json')
+    # What messages and checks name can be read again.
+    image = ShardImageDataset('memory://bucket/shards', pipeline=[]).get_data_info(10)
+    assert exists(image['img_path']) and read_bytes(image['img_path']) == image['img_bytes']
+    assert not exists('memory://bucket/nothing.tar') and read_bytes('memory://bucket/shards/shards.json')[:1] == b'{'
     store.pipe_file('/bucket/shards/001.tar', b'no archive' * 200)
     with pytest.raises(UserError, match=r'memory://bucket/shards/001.tar: not an uncompressed tar'):
         ShardImageDataset('memory://bucket/shards', '001.tar')[3]

@@ -26,6 +26,7 @@ from sapiens.evaluation import (
 )
 from sapiens.evaluation.base import dense_pair
 from sapiens.registry import METRICS
+from sapiens.structures import read_coco_results
 
 TASKS = {
     'seg': ('pred_part_map', lambda: PartIoU(vocabulary='parts20')),
@@ -132,6 +133,17 @@ def test_a_map_is_no_folder_of_maps(scene, tmp_path):
     out = save(predictions, tmp_path / 'results', 'seg', 'parts20')
     failed = run(next(out.glob('*.png')), '--ann-file', manifest, '--task', 'seg')
     assert failed.code == 1 and 'no such folder of results' in failed.error
+
+
+@pytest.mark.parametrize('task', [*TASKS, 'pose'])
+def test_images_without_ids_go_by_their_files(scene, tmp_path, task):
+    out = tmp_path / ('results.json' if task == 'pose' else 'results')
+    save([{**sample, 'img_id': None} for sample in scene[1]], out, task, 'coco17')
+    names = [f'images/{i:06d}.jpg' for i in range(4)]
+    if task == 'pose':
+        assert [result.image_id for result in read_coco_results(out, 'coco17')[0]] == names
+    else:
+        assert [*SavedMaps(out, task)] == names
 
 
 def test_ids_longer_than_file_names_may_be(scene, tmp_path):

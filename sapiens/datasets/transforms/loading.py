@@ -64,11 +64,9 @@ class LoadImage(BaseTransform):
 
         ``results['img_bytes']`` is the file of both, for callers that have read and decoded it already.
         """
-        data = results.pop('img_bytes', None)
-        if 'img' in results and data is None:
-            image = results['img']
-            size, matrix = image.shape[:2], np.eye(3)
-        else:
+        data, image = results.pop('img_bytes', None), results.get('img')
+        header, reduce = None, 1
+        if data is not None or image is None:
             name = readable_name(str(results['img_path']))
             data = read_bytes(str(results['img_path'])) if data is None else data
             # A box that no `PersonBox` has looked at yet: the crop may be much smaller than the image.
@@ -76,14 +74,15 @@ class LoadImage(BaseTransform):
             wanted = self.input_size if self.reduce and not unknown else None
             header = upright_size(data) if wanted and is_jpeg(data) else None
             reduce = self._reduction(results, header[0], wanted) if header and wanted else 1
-            image = results['img'] if reduce == 1 and 'img' in results else decode_image(data, name, reduce)
-            size, matrix = image.shape[:2], np.eye(3)
-            if header and reduce > 1:
-                size, matrix = header[0], reduction_matrix(header[0], reduce, header[1])
-            if results.get('file_size') is not None:
-                check_size(tuple(results['file_size']), (int(size[0]), int(size[1])), data, name)
+            if reduce > 1 or image is None:
+                image = decode_image(data, name, reduce)
+        size, matrix = image.shape[:2], np.eye(3)
+        if header and reduce > 1:
+            size, matrix = header[0], reduction_matrix(header[0], reduce, header[1])
         results['img'] = image
         results['ori_shape'] = (int(size[0]), int(size[1]))
+        if data is not None and results.get('file_size') is not None:
+            check_size(tuple(results['file_size']), results['ori_shape'], data, name)
         results['img_shape'] = image.shape[:2]
         results['warp_mat'] = matrix
         results.setdefault('flipped', False)
@@ -116,11 +115,12 @@ def check_size(told: tuple[int, int], size: tuple[int, int], data: bytes, name: 
 
 
 def check_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
-    """Kinds of dense labels as a tuple.
+    """Kinds of dense labels, or a single one, as a tuple.
 
     Raises:
         UserError: One is none of `KINDS`.
     """
+    kinds = [kinds] if isinstance(kinds, str) else kinds
     unknown = set(kinds) - set(KINDS)
     if unknown:
         raise UserError(f'labels {sorted(unknown)} are none of {KINDS}')
