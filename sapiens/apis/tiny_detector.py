@@ -26,7 +26,7 @@ CANDIDATES = 0.15
 TOWARDS_REGION = 0.25
 """How much of the way to the region of a person around it a box goes: the network knows better where people end."""
 DOUBT_OF_SMALL = 0.1
-"""Power of a box's side, as a share of the image's, in its score: of equally sure ones the larger is right more often."""
+"""Power of a box's side, as a share of the image's, in its score: the larger of two as sure is right more often."""
 
 
 @DETECTORS.register_module()
