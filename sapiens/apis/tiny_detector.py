@@ -20,11 +20,13 @@ from .detectors import Detections, make_detections
 from .loading import load_model
 from .sources import Frame
 
-THRESHOLD = 0.41
+THRESHOLD = 0.33
 CANDIDATES = 0.15
 """Least score of a box that a model of body parts looks at."""
 TOWARDS_REGION = 0.25
 """How much of the way to the region of a person around it a box goes: the network knows better where people end."""
+DOUBT_OF_SMALL = 0.1
+"""Power of a box's side, as a share of the image's, in its score: the larger of two as sure is right more often."""
 
 
 @DETECTORS.register_module()
@@ -34,13 +36,13 @@ class TinyDetector:
     The first window holds the whole image; each further level has windows of half the size that overlap, for smaller
     people. What a window's border cuts is left to the other windows. Then a model of body parts looks at each box: what
     it sees there of a person moves the box, and joins boxes that mean the same person. A box that fits the person seen
-    counts more than one that would have to move, and one with points of a body that the model is sure of more than one
-    without.
+    counts more than one that would have to move, one with points of a body that the model is sure of more than one
+    without, and a large one more than a small one.
 
     Args:
         threshold: Least score of a person: the geometric mean of what the network says, of how sure `refine` is of the
-            person's region and of the body's points, and of how well the box fits the region; without `refine`, the
-            first.
+            person's region and of the body's points, and of how well the box fits the region, a little less for small
+            boxes; without `refine`, the first.
         levels: Sizes of windows; people below about a tenth of the image need 3.
         model: Name or config of the model, see `load_model`.
         weights: Its weights; None = those that ship.
@@ -92,6 +94,8 @@ class TinyDetector:
         refined = self._refine(frame.image, proposed)
         regions = refined[:, :4]
         worth = (found.scores * refined[:, 4] * box_iou(proposed, regions)) ** (1 / 4)
+        area = (proposed[:, 2:] - proposed[:, :2]).prod(1) / (height * width)
+        worth *= np.sqrt(area) ** DOUBT_OF_SMALL
         moved = proposed + TOWARDS_REGION * (regions - proposed)
         return make_detections(moved, worth, self.threshold, size, self.overlap)
 

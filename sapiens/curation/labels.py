@@ -18,7 +18,7 @@ from ..errors import UserError
 from ..registry import CURATION_MODELS, CURATION_STAGES
 from ..utils.files import replace_when_done
 from .embedding import build_model, process
-from .stage import Item, Stage
+from .stage import Item, Stage, scaled
 
 
 @CURATION_STAGES.register_module()
@@ -171,8 +171,7 @@ class PixelStatistics:
     def _one(self, image: np.ndarray) -> np.ndarray:
         parts, edges = [], np.concatenate([[-1], 2.0 ** np.arange(0, 7.5, 0.5), [np.inf]])
         for side in self.sides:
-            scale = side / max(image.shape[:2])
-            small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            small = scaled(image, side / max(image.shape[:2]), least=8)
             grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
             gradient = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)) / 4
             parts.append(np.histogram(gradient, edges)[0] / gradient.size)

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from ..datasets.bad_samples import BAD_SAMPLE
@@ -28,7 +27,7 @@ from .cluster import Cluster
 from .duplicates import choose
 from .scoring import read_part
 from .sources import read_image, suffix_of
-from .stage import Stage, build_stages, need
+from .stage import Stage, build_stages, need, scaled
 
 UNREADABLE, FAILED, UNSCORED, DUPLICATE = 'unreadable', 'a stage failed', 'not scored', 'duplicate'
 
@@ -135,9 +134,7 @@ def _shrink(data: bytes, suffix: str, name: str, settings: Mapping[str, Any]) ->
     scale = settings['short_side'] / min(image.shape[:2])
     if scale >= 1:
         return data, suffix
-    size = [round(scale * side) for side in image.shape[1::-1]]
-    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return encode_image(image, '.jpg', settings.get('quality', 90)), '.jpg'
+    return encode_image(scaled(image, scale), '.jpg', settings.get('quality', 90)), '.jpg'
 
 
 def run_packing(config: Mapping[str, Any], cluster: Cluster, out: Path, parts: list[int]) -> dict[str, Any]:

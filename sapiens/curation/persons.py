@@ -14,7 +14,7 @@ from ..apis.sources import Frame
 from ..errors import UserError
 from ..registry import CURATION_STAGES, DETECTORS
 from ..utils.json_files import read_file
-from .stage import Item, Stage
+from .stage import Item, Stage, scaled
 
 
 class Boxes(Stage):
@@ -129,7 +129,7 @@ class YuNetDetector:
         """Faces of the image."""
         size = frame.image.shape[:2]
         scale = min(1.0, self.side / max(size))
-        small = cv2.resize(frame.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        small = scaled(frame.image, scale)
         self.net.setInputSize(small.shape[1::-1])
         found = self.net.detect(np.ascontiguousarray(small[..., ::-1]))[1]
         found = np.zeros((0, 15)) if found is None else found

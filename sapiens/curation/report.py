@@ -7,7 +7,6 @@ import inspect
 from collections import Counter, defaultdict
 from pathlib import Path
 
-import cv2
 import numpy as np
 from markdown_it import MarkdownIt  # rich brings it
 
@@ -21,7 +20,7 @@ from .packing import FAILED, UNREADABLE
 from .persons import Boxes
 from .scoring import read_part
 from .sources import read_image
-from .stage import Stage, need
+from .stage import Stage, need, scaled
 
 KEPT = 'kept'
 HEAD = (
@@ -137,10 +136,9 @@ def _sheet(path: Path, references: list[str]) -> str | None:
             image = decode_image(read_image(reference), reference)
         except BAD_SAMPLE:
             continue
-        scale = side / max(image.shape[:2])
-        size = [max(1, round(s * scale)) for s in image.shape[1::-1]]
+        image = scaled(image, side / max(image.shape[:2]))
         tile = np.full((side, side, 3), 255, np.uint8)
-        tile[: size[1], : size[0]] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        tile[: image.shape[0], : image.shape[1]] = image
         tiles.append(tile)
     if not tiles:
         return None

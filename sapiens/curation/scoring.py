@@ -31,11 +31,9 @@ def as_column(values: list, kind: str) -> Any:
     """Arrow array of what a stage found (or None), of a kind of `Stage.columns`."""
     pa = need('pyarrow')
     if kind in ('floats', 'halfs'):
-        dtype = np.dtype(np.float32 if kind == 'floats' else np.float16)
-        ends = np.cumsum([0] + [len(v) if v is not None else 0 for v in values])
-        flat = np.concatenate([np.zeros(0, dtype)] + [np.asarray(v, dtype) for v in values if v is not None])
-        missing = pa.array([v is None for v in values])
-        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(flat), mask=missing)
+        dtype = np.float32 if kind == 'floats' else np.float16
+        arrays = [None if v is None else np.asarray(v, dtype) for v in values]
+        return pa.array(arrays, pa.list_(pa.from_numpy_dtype(dtype)))
     return pa.array(values, {'float': pa.float32(), 'int': pa.int64(), 'str': pa.string()}[kind])
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from inspect import Parameter, signature
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 from mmengine.config import ConfigDict
 
@@ -59,6 +60,12 @@ def open_item(name: str, data: bytes, view: int, max_pixels: float) -> Item:
     factors = [f for f in (8, 4, 2) if header and is_jpeg(data) and max(header[0]) >= f * view]
     image = decode_image(data, name, factors[0] if factors else 1)
     return Item(name, data, header[0] if factors and header else image.shape[:2], image)
+
+
+def scaled(image: np.ndarray, scale: float, least: int = 1) -> np.ndarray:
+    """An image resized by a factor, averaged where it shrinks; no side falls below so many pixels."""
+    size = [max(least, round(scale * side)) for side in image.shape[1::-1]]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 class Stage:

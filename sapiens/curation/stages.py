@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ..registry import CURATION_STAGES
-from .stage import Item, Stage, need
+from .stage import Item, Stage, need, scaled
 
 
 @CURATION_STAGES.register_module()
@@ -54,7 +54,7 @@ class Quality(Stage):
     def _one(self, image: np.ndarray) -> dict[str, float]:
         scale = min(1.0, self.side / max(image.shape[:2]))
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else grey
+        grey = scaled(grey, scale) if scale < 1 else grey
         return dict(
             sharpness=float(cv2.Laplacian(grey, cv2.CV_32F).std()),
             contrast=float(grey.std()),

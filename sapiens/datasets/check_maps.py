@@ -50,7 +50,7 @@ def check_normals(normals: np.ndarray, axes: str = OUR_AXES) -> Iterator[tuple[s
         yield 'non-unit normals', f'{wrong.mean():.1%} of the normals; lengths {lengths[0]:.2f} to {lengths[1]:.2f}'
     means = normals[known].mean(0)
     away = (normals[..., 2][known] * NORMAL_AXES[axes][2] < -0.05).mean()
-    other = next(name for name in NORMAL_AXES if name != axes)
+    other = next(name for name, signs in NORMAL_AXES.items() if signs[2] != NORMAL_AXES[axes][2])
     if means[0] > 0.35 and means[2] < 0.6 * means[0] and (normals[..., 0][known] > -0.05).mean() > 0.9:
         yield 'normals in BGR order?', 'the first channel looks like z, to the viewer; save x, y, z as RGB'
     elif away > 0.5:

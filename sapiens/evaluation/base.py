@@ -33,7 +33,7 @@ class HumanMetric(BaseMetric):
     Args:
         bootstrap: Resamples (over images) for 95 % confidence intervals; 0 computes none.
         keep_worst: Samples with the worst scores to keep whole, for pictures.
-        collect_device, prefix, collect_dir: As in `mmengine.evaluator.BaseMetric`.
+        **kwargs: Of `mmengine.evaluator.BaseMetric`: ``collect_device``, ``prefix``, ``collect_dir``.
 
     Attributes:
         report: The `EvaluationReport` of the last `evaluate`, on the main process; else None.
@@ -48,11 +48,9 @@ class HumanMetric(BaseMetric):
         bootstrap: int = 0,
         keep_worst: int = 0,
         seed: int = 0,
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
-        collect_dir: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
+        super().__init__(**kwargs)
         self.bootstrap = bootstrap
         self.keep_worst = keep_worst
         self.seed = seed

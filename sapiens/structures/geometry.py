@@ -13,7 +13,12 @@ from ..errors import UserError
 from ..utils.on_device import to_numpy
 
 OUR_AXES = 'x-right y-up z-viewer'
-NORMAL_AXES = {OUR_AXES: (1, 1, 1), 'opencv': (1, -1, -1)}
+NORMAL_AXES = {
+    OUR_AXES: (1, 1, 1),
+    'opencv': (1, -1, -1),
+    'x-right y-down z-viewer': (1, -1, 1),
+    'x-left y-up z-viewer': (-1, 1, 1),
+}
 """Conventions of normals: signs of x, y, z relative to ours (OpenCV: x right, y down, z away from the viewer)."""
 
 

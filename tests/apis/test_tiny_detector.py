@@ -129,7 +129,8 @@ def test_boxes_that_do_not_fit_move_and_count_less(detector, monkeypatch):
     monkeypatch.setattr(detector, '_refine', lambda image, boxes: np.array([next(looks)]))
     found = detector(Frame(image, 'made'))
     assert found.boxes[0] == pytest.approx(box + TOWARDS_REGION * (np.array(half) - box), abs=1e-3)
-    assert found.scores[0] == pytest.approx((said * 0.8 * 0.5) ** (1 / 4), rel=1e-4)
+    share = np.prod(box[2:] - box[:2]) / (480 * 640)
+    assert found.scores[0] == pytest.approx((said * 0.8 * 0.5) ** (1 / 4) * share**0.05, rel=1e-4)
     assert not len(detector(Frame(image, 'made')).boxes)  # nobody there
 
 

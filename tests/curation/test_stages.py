@@ -218,6 +218,16 @@ def test_settings_are_checked_before_anything_is_done(settings, words, tmp_path)
     assert not (tmp_path / 'out').exists()
 
 
+@pytest.mark.parametrize('size', [(1, 1), (1, 700), (5000, 2), (7, 9)])
+def test_lines_of_pixels_are_images_too(size):
+    data = cv2.imencode('.png', np.random.default_rng(0).integers(0, 255, (*size, 3)).astype(np.uint8))[1].tobytes()
+    one = open_item('line.png', data, 1280, 1e8)
+    for stage in build_stages({'stages': dict(a=dict(type='ImageSize'), b=dict(type='Quality'))}):
+        assert np.isfinite([*stage.score([one])[0].values()]).all()
+    features = PixelStatistics()([one.image])
+    assert features.shape == (1, 104) and np.isfinite(features).all()
+
+
 def test_images_that_claim_too_many_pixels_are_not_decoded():
     data = cv2.imencode('.png', np.zeros((300, 400, 3), np.uint8))[1].tobytes()
     with pytest.raises(UserError, match='x: 400x300 pixels are more than 1000'):

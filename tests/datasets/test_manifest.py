@@ -55,8 +55,13 @@ def test_labels_survive_their_files():
         back = lf.decode_normals(lf.encode_normals(normals, bits), 'x')
         assert (back.any(-1) == normals.any(-1)).all()
         np.testing.assert_allclose(back, normals, atol=tolerance)
-    opencv = lf.decode_normals(lf.encode_npz(normals * np.float32([1, -1, -1])), 'x', 'opencv')
-    np.testing.assert_allclose(opencv, normals, atol=1e-6)
+    for signs, axes in (
+        ((1, -1, -1), 'opencv'),
+        ((1, -1, 1), 'x-right y-down z-viewer'),
+        ((-1, 1, 1), 'x-left y-up z-viewer'),
+    ):
+        given = lf.decode_normals(lf.encode_npz(normals * np.float32(signs)), 'x', axes)
+        np.testing.assert_allclose(given, normals, atol=1e-6)
     assert (lf.decode_mask(lf.encode_ids(ids), 'x') == (ids > 0)).all()
 
 

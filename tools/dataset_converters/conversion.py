@@ -23,7 +23,8 @@ from sapiens.datasets.label_files import decode_normals, encode_depth, encode_id
 from sapiens.datasets.manifest import FORMAT, LABELS
 from sapiens.datasets.storage import read_bytes
 from sapiens.errors import UserError
-from sapiens.evaluation.analysis.axes import CONVENTIONS, axis_evidence, describe_axes
+from sapiens.evaluation.analysis.axes import axis_evidence, describe_axes
+from sapiens.structures.geometry import NORMAL_AXES
 from sapiens.utils.files import write_atomic
 
 # Images looked at before anything is converted, to tell the axes of their normals.
@@ -178,7 +179,7 @@ def read_normals(path: str | Path, axes: str, rgb: bool = True) -> np.ndarray:
 
     Args:
         path: 8- or 16-bit image of ``(n + 1) / 2``, or an array file.
-        axes: A key of `CONVENTIONS`.
+        axes: A key of `NORMAL_AXES`.
         rgb: False: red and blue are swapped in the files.
 
     Returns:
@@ -186,7 +187,7 @@ def read_normals(path: str | Path, axes: str, rgb: bool = True) -> np.ndarray:
     """
     normals = decode_normals(read_bytes(str(path)), str(path))
     normals = normals if rgb else normals[..., ::-1]
-    return normals * np.array(CONVENTIONS[axes], np.float32)
+    return normals * np.array(NORMAL_AXES[axes], np.float32)
 
 
 def check_axes(files: Iterable[tuple[Path, Path | None]], axes: str, rgb: bool) -> None:
@@ -203,7 +204,7 @@ def check_axes(files: Iterable[tuple[Path, Path | None]], axes: str, rgb: bool) 
     files = list(files)
     total: np.ndarray | None = None
     for path, mask_path in files[:: max(1, len(files) // _CHECKED)][:_CHECKED]:
-        normals = read_normals(path, axes, rgb) * np.array(CONVENTIONS[axes], np.float32)
+        normals = read_normals(path, axes, rgb) * np.array(NORMAL_AXES[axes], np.float32)
         mask = None if mask_path is None else read_mask(mask_path)
         evidence = axis_evidence(np.moveaxis(normals, -1, 0), mask)
         total = evidence if total is None else total + evidence
@@ -226,6 +227,6 @@ def read_mask(path: str | Path) -> np.ndarray:
 
 def add_normal_options(parser: argparse.ArgumentParser) -> None:
     """Options of converters that read colour-coded normals."""
-    parser.add_argument('--normal-axes', choices=sorted(CONVENTIONS), default='x-right y-up z-viewer')
+    parser.add_argument('--normal-axes', choices=sorted(NORMAL_AXES), default='x-right y-up z-viewer')
     parser.add_argument('--bgr', action='store_true', help='red and blue are swapped in the normal files')
     parser.add_argument('--trust-axes', action='store_true', help='convert even if the normals look otherwise')

@@ -13,12 +13,6 @@ import numpy as np
 
 from ...structures.geometry import NORMAL_AXES, OUR_AXES
 
-# Name of a convention -> signs of (x, y, z) relative to x right, y up, z towards the viewer.
-CONVENTIONS = {
-    **NORMAL_AXES,
-    'x-right y-down z-viewer': (1, -1, 1),
-    'x-left y-up z-viewer': (-1, 1, 1),
-}
 # Pixels from the outline that are looked at, and the side that large images are thinned to.
 _BAND = 6.0
 _SIDE = 640
@@ -72,19 +66,19 @@ def describe_axes(evidence: np.ndarray, declared: str = OUR_AXES) -> str | None:
 
     Args:
         evidence: Of normals as they stand in the file (before any conversion).
-        declared: A key of `CONVENTIONS`.
+        declared: A key of `NORMAL_AXES`.
     """
     x, _, z = evidence[4:7] / max(evidence[7], 1)
     if abs(x) > 0.4 and abs(z) < 0.2:  # blue and red of a colour-coded file
         return (
             f'red and blue seem swapped: the first channel looks like z (declared: {declared}); read the files as RGB'
         )
-    found, expected = detect_axes(evidence), CONVENTIONS[declared]
+    found, expected = detect_axes(evidence), NORMAL_AXES[declared]
     wrong = [axis for axis, f, e in zip('xyz', found, expected, strict=True) if f and f != e]
     if not wrong:
         return None
     fitting = [
-        name for name, signs in CONVENTIONS.items() if all(f in (0, s) for f, s in zip(found, signs, strict=True))
+        name for name, signs in NORMAL_AXES.items() if all(f in (0, s) for f, s in zip(found, signs, strict=True))
     ]
     hint = f'; they look like {" or ".join(repr(name) for name in fitting)}' if fitting else ''
     return f'normals are declared {declared}, but {" and ".join(wrong)} point the other way on surfaces seen{hint}'
