@@ -17,6 +17,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 if not hasattr(sys.modules[__package__], 'TOOLKIT'):
     # Another distribution wrote its `sapiens/__init__.py` over ours; every module of ours comes past here.
@@ -145,8 +146,11 @@ def explain_config_error(error: Exception) -> str | None:
     if not builders:
         return None
     last = builders[-1]
-    configs = (c for f in frames for c in (f.f_locals.get('cfg'), getattr(f.f_locals.get('self'), 'cfg', None)))
-    config = next((c.filename for c in configs if c and type(c).__name__ == 'Config' and c.filename), 'config')
+    places = [f.f_locals for f in frames]
+    configs: list[Any] = [
+        c for p in places for c in (p.get('cfg'), p.get('config'), getattr(p.get('self'), 'cfg', None))
+    ]
+    config = next((c.filename for c in configs if type(c).__name__ == 'Config' and c.filename), 'config')
     if isinstance(error, KeyError) and 'must contain the key "type"' in str(error):
         return (
             f"{config}: a {last.f_locals['registry'].name} needs a 'type', this has none: {dict(last.f_locals['cfg'])}"
@@ -166,11 +170,14 @@ def explain_config_error(error: Exception) -> str | None:
 
 
 def arguments_of(kind: type | None) -> dict[str, inspect.Parameter]:
-    """What a class and its parents take, by name; the class's own count where several take a name."""
+    """What a class takes, by name, and what its parents take of the rest that it hands on."""
     found: dict[str, inspect.Parameter] = {}
-    for parent in reversed(getattr(kind, '__mro__', ())):
+    for parent in getattr(kind, '__mro__', ()):
         if '__init__' in vars(parent):
-            found |= dict(list(inspect.signature(parent.__init__).parameters.items())[1:])
+            own = dict(list(inspect.signature(parent.__init__).parameters.items())[1:])
+            found = {**own, **found}
+            if not any(argument.kind is argument.VAR_KEYWORD for argument in own.values()):
+                break
     return found
 
 

@@ -22,12 +22,7 @@ from pathlib import Path
 
 from .errors import MissingPackageError
 
-TOOLKITS = {
-    'mmpose': 'mmpose',
-    'mmseg': 'mmsegmentation',
-    'mmpretrain': 'mmpretrain',
-    'mmdet': 'mmdet',
-}
+TOOLKITS = ('mmpose', 'mmseg', 'mmpretrain', 'mmdet')
 
 
 def toolkit_installed(name: str) -> bool:

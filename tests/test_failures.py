@@ -411,6 +411,10 @@ def test_malformed_manifests_and_labels_are_named(run_script, people, break_it, 
         ('optim_wrapper=AdamW', 'optim_wrapper is a dict'),
         ('val_evaluator=None', r'config.py: the runner: ValueError: val_dataloader, val_cfg, and val_evaluator'),
         ('train_cfg.val_interval=0', r'train_cfg\.val_interval = 0: give a whole number of at least 1'),
+        ('train_cfg.max_iters=0', r'train_cfg\.max_iters = 0: give a whole number of at least 1$'),
+        ('model.heads.pose.dropout=0.1', "PoseHead has no argument 'dropout'; it takes accuracy_interval, codec"),
+        ('model.heads.seg.loss.class_weight=[1,2]', r'class_weight of the loss has 2 numbers, .* has \d+ classes'),
+        ('model.backbone.with_cp=every', "SapiensViT: ValueError: .*'every'"),
     ],
 )
 def test_wrong_options_are_named(run_script, people, option, message):
@@ -420,6 +424,11 @@ def test_wrong_options_are_named(run_script, people, option, message):
 def test_a_dict_as_an_option(run_script, people):
     result = run_script(TRAIN, four_tasks(people), '--cfg-options', "model.heads={'pose': (1, 2)}")
     assert result.code == 2 and 'give numbers, names, [lists] and (tuples); no dicts' in result.err, result.err
+
+
+def test_a_loader_without_a_data_set(run_script, people):
+    options = ('--split', 'test', '--cfg-options', 'test_dataloader.dataset=None')
+    fails(run_script(CHECK, four_tasks(people), *options), 'config.py: .*TypeError: cfg should be a dict')
 
 
 def test_a_work_directory_is_no_checkpoint(run_script, people, tmp_path):

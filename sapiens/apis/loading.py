@@ -220,7 +220,7 @@ def load_model(
         config = path
     if is_exported(weights):
         exported, cfg = open_exported(weights)
-        return LoadedModel(exported, cfg, Layout(False, None, {}), CoverageReport(), str(weights))
+        return LoadedModel(exported, cfg, Layout(), CoverageReport(), str(weights))
     weights = resolve_weights(weights)
     state, meta = read_checkpoint(weights)
     layout = recognise(state, str(weights), meta, task)
@@ -263,7 +263,7 @@ def _size_of_weights(name: str) -> Layout | None:
     if name not in MODEL_NAMES:
         return None
     sizes = (size for size in reversed(ARCHS) if weights_at_hand(f'sapiens_{size}_{MODEL_NAMES[name][1]}'))
-    return Layout(published=False, arch=next(sizes, '1b'), widths={})
+    return Layout(next(sizes, '1b'))
 
 
 def test_dataset(config: Any) -> dict:

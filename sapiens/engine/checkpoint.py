@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -145,13 +145,6 @@ def infer_grid(patches: torch.Tensor, target_grid: tuple[int, int]) -> tuple[int
     return best
 
 
-def _align_prefix(expected: Collection[str], state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Bring encoder-only files (no ``backbone.``) into a whole model, and whole files into a bare encoder."""
-    added = {f'backbone.{key}': value for key, value in state.items()}
-    bare = {k.removeprefix('backbone.'): v for k, v in state.items() if k.startswith('backbone.')}
-    return max((state, added, bare), key=lambda names: sum(key in expected for key in names))
-
-
 def _fit_position(
     model: nn.Module, name: str, state: Mapping[str, torch.Tensor], source_grid: tuple[int, int] | None
 ) -> tuple[torch.Tensor, tuple[int, int], tuple[int, int]] | None:
@@ -202,7 +195,11 @@ def fit_state_dict(
         expected = {name: shape for name, shape in expected.items() if not is_adapter(name)}
     elif not any(map(is_adapter, expected)):
         state = merge_adapters(state)
-    state = _align_prefix(expected, adapt(state, expected, source))
+    state = adapt(state, expected, source)
+    # A file of an encoder alone fits a whole model, and a whole file a bare encoder.
+    added = {f'backbone.{key}': value for key, value in state.items()}
+    bare = {k.removeprefix('backbone.'): v for k, v in state.items() if k.startswith('backbone.')}
+    state = max((state, added, bare), key=lambda names: sum(key in expected for key in names))
     stored = noted(meta, 'patch_grid')
     grid = tuple(stored) if isinstance(stored, (list, tuple)) else None
 

@@ -25,8 +25,9 @@ _KINDS = {'keypoints': 'keypoint_vocabulary', 'parts': 'part_vocabulary'}
 _VALUES: dict[str, tuple[tuple[type, ...], str]] = {
     'a dict': ((dict,), 'model model.backbone model.heads train_dataloader val_dataloader test_dataloader '
                'train_dataloader.dataset val_dataloader.dataset test_dataloader.dataset train_cfg val_cfg test_cfg '
-               'optim_wrapper optim_wrapper.optimizer optim_wrapper.paramwise_cfg default_hooks env_cfg log_processor '
-               'visualizer randomness auto_scale_lr model_wrapper_cfg custom_imports data_preprocessor'),
+               'optim_wrapper optim_wrapper.optimizer optim_wrapper.paramwise_cfg env_cfg default_hooks '
+               'env_cfg.dist_cfg log_processor visualizer randomness auto_scale_lr model_wrapper_cfg custom_imports '
+               'data_preprocessor'),
     'a dict or a list of dicts': ((dict, list, tuple), 'param_scheduler val_evaluator test_evaluator'),
     'a list of dicts': ((list, tuple), 'custom_hooks'),
     'True, or a dict of options': ((bool, dict), 'compile fsdp'),
@@ -37,9 +38,10 @@ _VALUES: dict[str, tuple[tuple[type, ...], str]] = {
     'text': ((str,), 'launcher default_scope experiment_name precision'),
     'text or a number': ((str, int), 'log_level'),
     'a whole number': ((int,), 'default_hooks.checkpoint.interval default_hooks.logger.interval randomness.seed '
-                       'log_processor.window_size auto_scale_lr.base_batch_size optim_wrapper.accumulative_counts '
-                       'train_dataloader.batch_size val_dataloader.batch_size test_dataloader.batch_size '
-                       'train_dataloader.num_workers val_dataloader.num_workers test_dataloader.num_workers'),
+                       'log_processor.window_size auto_scale_lr.base_batch_size env_cfg.dist_cfg.timeout '
+                       'optim_wrapper.accumulative_counts train_dataloader.batch_size val_dataloader.batch_size '
+                       'test_dataloader.batch_size train_dataloader.num_workers val_dataloader.num_workers '
+                       'test_dataloader.num_workers'),
     'a name or a list of names': ((str, PurePath, list, tuple), 'load_skip vocabulary'),
 }  # fmt: skip
 RUNNER_KEYS = {'input_size', *(key for _, keys in _VALUES.values() for key in keys.split() if '.' not in key)}
@@ -131,7 +133,7 @@ def _check_kinds(config: Config) -> None:
 
 def _copy_validation(config: Config) -> None:
     loader, own = config.get('val_dataloader'), config.get('test_dataloader') or {}
-    whole = 'type' in own.get('dataset', {})
+    whole = 'type' in (own.get('dataset') or {})
     if loader and not (whole and {'sampler', 'batch_sampler'} & {*own}):
         merged = copy.deepcopy(loader)
         if whole:

@@ -44,13 +44,10 @@ class ConfigError(UserError):
 
 def _nearest_config(path: Path) -> str:
     """A hint that names the config most like ``path``, or how to list them."""
-    known = {p.relative_to(shipped_root()).as_posix() for p in shipped_configs().values()}
-    known |= {str(p) for p in path.parent.glob('*.py')} if path.parent.is_dir() else set()
-    near = difflib.get_close_matches(str(path), known, n=1, cutoff=0.5)
-    if not near:
-        by_name = {Path(k).name: k for k in sorted(known)}
-        near = [by_name[n] for n in difflib.get_close_matches(path.name, by_name, n=1, cutoff=0.5)]
-    return f"did you mean '{near[0]}'?" if near else 'the configs are in the folder configs/'
+    known = {p.name: p.relative_to(shipped_root()).as_posix() for p in shipped_configs().values()}
+    known |= {p.name: str(p) for p in path.parent.glob('*.py')}
+    near = difflib.get_close_matches(path.name, known, n=1, cutoff=0.5)
+    return f"did you mean '{known[near[0]]}'?" if near else 'the configs are in the folder configs/'
 
 
 def _check_source(path: Path) -> None:

@@ -50,9 +50,8 @@ class Layout:
     """What a checkpoint is.
 
     Attributes:
-        published: Heads have the published names (``head.*``, ``decode_head.*``) instead of ours.
         arch: Size of the family (``'1b'``), or None for other widths.
-        widths: ``embed_dims``, ``num_layers`` and ``feedforward_channels`` of the encoder.
+        size: The same for people, who are told the widths.
         heads: Task -> number of outputs.
         vocabularies: Task -> name of the vocabulary, None where unknown.
         patch_padding: 0, 2 or None where unknown.
@@ -61,9 +60,8 @@ class Layout:
         tokens: Rows of the position embedding without the cls row.
     """
 
-    published: bool
-    arch: str | None
-    widths: dict[str, int]
+    arch: str | None = None
+    size: str = ''
     heads: dict[str, int] = field(default_factory=dict)
     vocabularies: dict[str, str | None] = field(default_factory=dict)
     patch_padding: int | None = None
@@ -76,8 +74,7 @@ class Layout:
             f'{task} ({count}' + (f', {self.vocabularies[task]})' if self.vocabularies.get(task) else ')')
             for task, count in self.heads.items()
         ]
-        size = self.arch or '{embed_dims} x {num_layers} layers'.format(**self.widths)
-        parts = [f'encoder {size}'] + (['MAE decoder'] if self.decoder else []) + heads
+        parts = [f'encoder {self.size}'] + (['MAE decoder'] if self.decoder else []) + heads
         padding = 'unknown' if self.patch_padding is None else self.patch_padding
         return f'{", ".join(parts)}, patch padding {padding}'
 
@@ -201,9 +198,7 @@ def recognise(state: Mapping[str, torch.Tensor], source: str = '', meta: Mapping
         )
     dims = shapes['backbone.patch_embed.projection.weight'][0]
     layers = len({m.group(1) for m in (re.match(r'backbone\.layers\.(\d+)\.', n) for n in shapes) if m})
-    hidden = next(
-        (s[0] for n, s in shapes.items() if n.startswith('backbone.layers.0.ffn.layers.0.0.weight')), 4 * dims
-    )
+    arch = SIZES.get((dims, layers))
     cls_token = 'backbone.cls_token' in shapes
     heads, published = {}, False
     for name, shape in shapes.items():
@@ -220,9 +215,8 @@ def recognise(state: Mapping[str, torch.Tensor], source: str = '', meta: Mapping
     if padding is None and published and len(paddings) == 1:
         padding = paddings.pop()
     return Layout(
-        published=published,
-        arch=SIZES.get((dims, layers)),
-        widths=dict(embed_dims=dims, num_layers=layers, feedforward_channels=hidden),
+        arch=arch,
+        size=arch or f'{dims} x {layers} layers',
         heads=heads,
         vocabularies={task: noted_vocabulary(meta, task).get('name') or fact[0] for task, fact in facts.items()},
         patch_padding=padding,

@@ -56,11 +56,12 @@ class _ExactSteps:
     dataloader: Any
     val_interval: Any
 
-    def check_interval(self) -> None:
-        """The remainder of a step by it says when to validate."""
-        if not isinstance(self.val_interval, int) or self.val_interval < 1:
-            raise UserError(f'train_cfg.val_interval = {self.val_interval!r}: give a whole number of at least 1; '
-                            'val_dataloader = None leaves validation out')  # fmt: skip
+    def check(self, length: str) -> None:
+        """A training has steps, and the remainder of a step by the interval says when to validate."""
+        for name, hint in ((length, ''), ('val_interval', '; val_dataloader = None leaves validation out')):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f'train_cfg.{name} = {value!r}: give a whole number of at least 1{hint}')
 
     def run_step(self, batch_idx: int, data_batch: Any) -> None:
         """Train on one batch.
@@ -120,7 +121,7 @@ class ExactIterLoop(_ExactSteps, IterBasedTrainLoop):
         loader = build_train_dataloader(dataloader, runner.seed, infinite=True)
         super().__init__(runner, _Unstarted(loader), max_iters, **kwargs)
         self.dataloader = loader
-        self.check_interval()
+        self.check('max_iters')
 
     def run(self) -> torch.nn.Module:
         """Train to the end, or until a hook stops it."""
@@ -162,7 +163,7 @@ class ExactEpochLoop(_ExactSteps, EpochBasedTrainLoop):
 
     def __init__(self, runner: Any, dataloader: dict, max_epochs: int, **kwargs: Any) -> None:
         super().__init__(runner, build_train_dataloader(dataloader, runner.seed, infinite=False), max_epochs, **kwargs)
-        self.check_interval()
+        self.check('max_epochs')
 
     def restore(self, epoch: int, iteration: int, draws: int | None = None) -> None:
         """As for iterations; where an epoch begins depends on the batch."""

@@ -88,6 +88,7 @@ def test_a_module_that_is_not_found_is_named(tmp_path, line, message):
         *('val_evaluator = "PCK"', 'precision = {"a": 1}', 'fsdp = "yes"', 'default_scope = True'),
         *('log_processor = {"window_size": "a"}', 'default_hooks = {"checkpoint": {"interval": "a"}}'),
         *('train_dataloader = {"num_workers": 1.5}', 'randomness = {"seed": "a"}'),
+        'env_cfg = {"dist_cfg": 3}',
     ],
 )
 def test_a_value_of_another_kind_is_named_with_its_file(tmp_path, line):

@@ -32,5 +32,13 @@ def test_sizes_must_agree():
         HumanDataPreprocessor()({'inputs': images})
 
 
+@pytest.mark.parametrize(
+    'wrong', [dict(mean=(1, 2)), dict(std=(1, 1, 0)), dict(std=(1, 1, float('nan'))), dict(std=())]
+)
+def test_mean_and_std_are_three_numbers(wrong):
+    with pytest.raises(UserError, match='give three numbers of each'):
+        HumanDataPreprocessor(**wrong)
+
+
 def test_mean_and_std_are_not_in_the_checkpoint():
     assert not HumanDataPreprocessor().state_dict()

@@ -127,7 +127,7 @@ class SapiensViT(BaseModule):
         widths = resolve_arch(arch)
         self.embed_dims, self.num_layers = widths['embed_dims'], widths['num_layers']
         self.img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
-        self.patch_size, self.with_cp = patch_size, with_cp
+        self.patch_size, self.with_cp = patch_size, int(with_cp)
         self.frozen_layers, rank = (frozen_layers, 0) if tune is None else self._parse_tune(tune)
         if patch_padding not in (0, 2):
             raise UserError(f'patch_padding of SapiensViT is 0 or 2, not {patch_padding}')

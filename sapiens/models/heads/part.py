@@ -74,6 +74,10 @@ class PartHead(DenseHead):
         if 'class_weight' in inspect.signature(kind).parameters:
             loss.setdefault('class_weight', vocabulary.weights.tolist())
         self.loss_module = MODELS.build(loss)
+        weights = getattr(self.loss_module, 'class_weight', None)
+        if weights is not None and len(weights) != self.out_channels:
+            raise UserError(f"PartHead: class_weight of the loss has {len(weights)} numbers, '{vocabulary.name}' has "
+                            f'{self.out_channels} classes')  # fmt: skip
         self.ignore = getattr(self.loss_module, 'ignore_index', 255)
         self.swap = torch.from_numpy(vocabulary.swap.copy())
 
@@ -93,7 +97,10 @@ class PartHead(DenseHead):
         """
         chosen = self.labelled(samples, 'gt_part_map')
         outlined = [i for i in self.labelled(samples, 'gt_mask') if 'gt_part_map' not in samples[i]]
-        people = self._outline_loss(output, samples, outlined)
+        people: torch.Tensor | float = 0.0
+        if outlined:
+            logits, masks = self.at_labels(output, samples, outlined, 'gt_mask')
+            people = self._person_loss(logits, masks[:, 0].float()).mean() * len(outlined) / len(samples)
         if not chosen:
             # The loss may count pixels over all processes: each has to ask it, also one without labels.
             nothing = torch.full_like(output[:, 0], self.ignore, dtype=torch.long)
@@ -116,15 +123,6 @@ class PartHead(DenseHead):
                             f"{self.out_channels} classes of '{self.vocabulary.name}'; run tools/check_dataset.py or "
                             'set label_map') from None  # fmt: skip
         return {**self.by_name(loss * share + people, 'loss_ce'), 'acc_seg': accuracy}
-
-    def _outline_loss(
-        self, output: torch.Tensor, samples: list[HumanDataSample], outlined: list[int]
-    ) -> torch.Tensor | float:
-        """Cross-entropy of person against background, their share of the batch's pixels."""
-        if not outlined:
-            return 0.0
-        logits, people = self.at_labels(output, samples, outlined, 'gt_mask')
-        return self._person_loss(logits, people[:, 0].float()).mean() * len(outlined) / len(samples)
 
     def _person_loss(self, logits: torch.Tensor, people: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of person against background, ``(B, H, W)``."""

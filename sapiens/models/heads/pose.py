@@ -38,8 +38,8 @@ class PoseHead(DeconvHead):
         loss: Config of the keypoint loss.
         group_weights: Group of the vocabulary -> factor on the loss of its keypoints; 1 for groups not named. Of 308
             keypoints 238 lie in the face: a small model learns limbs sooner when they count for more.
-        accuracy_interval: Batches from one ``acc_pose`` to the next; finding the peaks of 308 maps takes a tenth of a
-            small model's step.
+        accuracy_interval: Batches from one ``acc_pose`` to the next, 0 for none; finding the peaks of 308 maps takes a
+            tenth of a small model's step.
 
     Raises:
         UserError: The vocabulary is not one of keypoints, or has no such group.
@@ -117,7 +117,7 @@ class PoseHead(DeconvHead):
                             'deconv_channels doubles the size of the features')  # fmt: skip
         gx, gy, weights = self.codec.factors(keypoints, visible)
         self._batches += 1
-        with_accuracy = self._batches % self.accuracy_interval == 0
+        with_accuracy = self.accuracy_interval > 0 and self._batches % self.accuracy_interval == 0
 
         def errors(part: torch.Tensor, gx: torch.Tensor, gy: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
             heatmaps = last(part)
