@@ -68,6 +68,9 @@ class ImageLabelFolderDataset(HumanDataset):
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """One entry an image, with the paths of its labels."""
+        if unknown := set(self.data_prefix) - {'img', *KINDS}:
+            raise UserError(f'{self.data_root}: data_prefix has {", ".join(map(repr, sorted(unknown)))}; '
+                            f'it takes img, {", ".join(KINDS)}')  # fmt: skip
         root = self.data_prefix.get('img', self.data_root)
         folders = {kind: self.data_prefix[kind] for kind in KINDS if self.data_prefix.get(kind)}
         real = [os.path.join(os.path.realpath(folder), '') for folder in (root, *folders.values())]

@@ -168,8 +168,7 @@ class ManifestWriter:
         if keypoints is not None and np.shape(keypoints) != (self.num_keypoints, 3):
             raise UserError(f"sample '{sample_id}': keypoints are {np.shape(keypoints)}, "
                             f'the vocabulary asks for {(self.num_keypoints, 3)}')  # fmt: skip
-        rounded = {k: np.round(person[k], 3).tolist() for k in ('bbox', 'keypoints') if person.get(k) is not None}
-        return {**person, **rounded}
+        return {k: _numbers(v) if k in ('bbox', 'keypoints') else v for k, v in person.items()}
 
     def _record_path(self, sample_id: str) -> Path:
         return self.folder / 'records' / f'{sample_id}.json'
@@ -239,6 +238,16 @@ def _pack(entries: list[dict[str, Any]], path: Path) -> None:
                 info = tarfile.TarInfo(f'{entry["id"]}{suffix}')
                 info.size = len(data)
                 tar.addfile(info, io.BytesIO(data))
+
+
+def _numbers(values: Any) -> list | None:
+    """Rounded numbers for JSON; it has no NaN, and null is read as one."""
+    if values is None:
+        return None
+    rounded = np.round(values, 3)
+    plain = rounded.astype(object)
+    plain[~np.isfinite(rounded)] = None
+    return plain.tolist()
 
 
 def _dump(value: dict[str, Any], indent: int | None = None) -> bytes:

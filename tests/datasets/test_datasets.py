@@ -243,6 +243,8 @@ def test_folders_of_images_and_labels(tmp_path):
     assert [int(data[i]['part_map'][0, 0]) for i in range(2)] == [4, 3] and data[0]['mask'].all()
     one = [dict(type='LoadImage'), dict(type='LoadLabels', kinds='parts')]
     assert 'mask' not in ImageLabelFolderDataset('train_id.txt', pipeline=one, labels='parts', **options)[0]
+    with pytest.raises(UserError, match="data_prefix has 'seg_map_path'; it takes img, parts, depth, normals, mask"):
+        ImageLabelFolderDataset(data_root=str(tmp_path), data_prefix=dict(img='images', seg_map_path='labels'))
     with pytest.raises(UserError, match="unknown normal_axes 'left'; known are 'x-right"):
         ImageLabelFolderDataset('train_id.txt', normal_axes='left', **options)
     (tmp_path / 'train_id.txt').write_text('009\n')

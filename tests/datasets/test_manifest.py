@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from sapiens.datasets import HumanManifestDataset
 from sapiens.datasets import label_files as lf
 from sapiens.datasets import manifest as m
 from sapiens.datasets import manifest_writer as w
@@ -205,6 +206,16 @@ def test_writer_refuses_wrong_samples(tmp_path):
     assert not (tmp_path / 'images').exists(), 'a refused sample leaves no file'
     writer.write('a', **{**good, 'persons': [{'bbox': None, 'keypoints': None}]})  # nothing known of somebody
     assert json.loads((tmp_path / 'records/a.json').read_text())['persons'] == [{'bbox': None, 'keypoints': None}]
+    points = np.full((17, 3), 2.0)
+    points[3] = np.nan, np.inf, 0
+    writer.write('b', **{**good, 'persons': [{'bbox': [1, 1, 9, 9], 'keypoints': points}]})
+    assert json.loads((tmp_path / 'records/b.json').read_text())['persons'][0]['keypoints'][2:4] == [
+        [2, 2, 2],
+        [None, None, 0],
+    ]
+    writer.close()
+    data = HumanManifestDataset(str(tmp_path), sample_per='person')
+    assert len(data) == 1 and data[0]['keypoints_visible'].tolist() == [2] * 3 + [0] + [2] * 13
 
 
 def test_malformed_manifests_are_named(tmp_path):

@@ -156,6 +156,8 @@ def test_axes_of_a_cropped_body_and_of_flat_surfaces():
     wall[2] = 1
     assert detect_axes(axis_evidence(wall)) == (0, 0, 1)
     assert detect_axes(axis_evidence(np.zeros((3, 8, 8), np.float32))) == (0, 0, 0)
+    for shape in ((1, 1), (1, 9), (1400, 2)):  # what a crop shows of a border, and large thin images
+        assert np.isfinite(axis_evidence(np.ones((3, *shape), np.float32))).all()
 
 
 def test_swapped_colour_channels_are_recognised():

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
@@ -20,6 +21,7 @@ from .fields import IGNORE, Sample, inside_image
 
 
 @TRANSFORMS.register_module()
+@dataclass(eq=False)
 class RandomBackground(BaseTransform):
     """Replace what is not a person by a random part of a random human-free photo.
 
@@ -37,18 +39,21 @@ class RandomBackground(BaseTransform):
         UserError: The folder is missing or holds no image, or the sample has neither mask nor parts.
     """
 
-    def __init__(
-        self, folder: str | None = None, prob: float = 0.5, feather: float = 0.7, optional: bool = False
-    ) -> None:
+    folder: str | None = None
+    prob: float = 0.5
+    feather: float = 0.7
+    optional: bool = False
+
+    def __post_init__(self) -> None:
         self.note = ''
         self.background: str | None = None  # the data set's, see `settle`
-        if folder is not None and optional and not os.path.isdir(folder):
-            self.note = (f'{folder}: no such folder, so RandomBackground changes nothing; put photos without people '
-                         'there')  # fmt: skip
-            folder = None
-        if folder is not None:
-            list_images(folder)
-        self.folder, self.prob, self.feather, self.optional = folder, prob, feather, optional
+        if self.folder is not None and self.optional and not os.path.isdir(self.folder):
+            self.note = (
+                f'{self.folder}: no such folder, so RandomBackground changes nothing; put photos without people there'
+            )
+            self.folder = None
+        if self.folder is not None:
+            list_images(self.folder)
 
     def transform(self, results: Sample) -> Sample:
         """Change ``img``, ``depth`` and ``normals`` with the given probability."""

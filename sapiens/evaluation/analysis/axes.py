@@ -41,8 +41,8 @@ def axis_evidence(normals: np.ndarray, mask: np.ndarray | None = None) -> np.nda
     padded = np.pad(inside.astype(np.uint8), 1, constant_values=1)
     # Without an outline the distance is infinite everywhere.
     distance = np.minimum(cv2.distanceTransform(padded, cv2.DIST_L2, 5), 1e4)
-    down, right = np.gradient(cv2.GaussianBlur(distance, (0, 0), 1.5)[1:-1, 1:-1])
-    distance = distance[1:-1, 1:-1]
+    gradient = np.gradient(cv2.GaussianBlur(distance, (0, 0), 1.5))
+    down, right, distance = (values[1:-1, 1:-1] for values in (*gradient, distance))
     # The distance grows inwards, so outwards is against its gradient; rows grow downwards.
     outward = np.stack([-right, down])
     norm = np.linalg.norm(outward, axis=0)
