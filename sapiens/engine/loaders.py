@@ -139,8 +139,10 @@ def build_train_dataloader(cfg: Any, seed: int, infinite: bool) -> DataLoader:
 
 def reseed(loader: DataLoader, seed: int) -> None:
     """Give a loader, not yet iterated, the seed of the run that is resumed."""
-    sampler = getattr(loader.batch_sampler, 'sampler', None)
-    parts: tuple[Any, ...] = loader.dataset, sampler, getattr(sampler, 'order', None)
+    sampler: Any = getattr(loader.batch_sampler, 'sampler', None)
+    if isinstance(loader.dataset, SeededDataset):
+        loader.dataset.seed = seed
+    parts: list[Any] = [sampler, getattr(sampler, 'order', None)]
     for part in parts:
         if hasattr(part, 'seed'):
             part.seed = seed

@@ -72,6 +72,7 @@ class PreemptionHook(Hook):
             path = checkpoints[0].save(runner, runner.epoch, runner.iter + 1, f'iter_{runner.iter + 1}.pth')
             checkpoints[0].settle(runner, must=True)
             runner.logger.warning(f'Saved {path}; continue with --resume. Exit code {EXIT_REQUEUE}')
+        stop_asked.clear()
         raise Preempted
 
     def _agreed(self) -> bool:
