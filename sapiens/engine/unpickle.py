@@ -22,7 +22,7 @@ STORAGES = {
     'Long': torch.int64, 'Int': torch.int32, 'Short': torch.int16, 'Char': torch.int8, 'Byte': torch.uint8,
     'Bool': torch.bool, 'ComplexDouble': torch.complex128, 'ComplexFloat': torch.complex64, 'Untyped': torch.uint8,
 }  # fmt: skip
-_BUILTINS = {kind.__name__: kind for kind in (bool, complex, dict, float, frozenset, int, list, set, str, tuple)}
+_BUILTINS = (bool, complex, dict, float, frozenset, int, list, set, str, tuple)
 # Packages whose objects are often left in checkpoints by a call (paths, enums, settings): inert when called, too.
 _CALLED_INERT = re.compile(
     r'(mm(engine|cv|pose|seg|det|cls|pretrain)|lightning|pytorch_lightning|lightning_\w+|torchmetrics|omegaconf|'
@@ -104,7 +104,9 @@ class _DType:
     def __setstate__(self, state: tuple) -> None:
         self.order = '>' if state[1] == '>' else '<'
 
-    def array(self, raw: Any, shape: Any) -> np.ndarray:
+    def array(self, raw: Any, shape: Any, by_columns: bool = False) -> np.ndarray:
+        if by_columns:
+            return self.array(raw, shape[::-1]).T
         if not self.code:
             return np.array('<array of an unusual type>')
         if self.code[0] == 'O':
@@ -119,7 +121,7 @@ class _Array:
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, by_columns, raw = state
-        self.array = dtype.array(raw, shape[::-1]).T if by_columns else dtype.array(raw, shape)
+        self.array = dtype.array(raw, shape, by_columns)
 
 
 class Unpickler(pickle._Unpickler):
@@ -154,21 +156,21 @@ class Unpickler(pickle._Unpickler):
             'numpy.dtype': _DType,
             '_codecs.encode': self._encode,
             'mmengine.logging.history_buffer.HistoryBuffer': ForeignHistory,
-            **{f'numpy.{core}.multiarray._reconstruct': lambda *_: _Array() for core in ('core', '_core')},
-            **{f'numpy.{core}.multiarray.scalar': self._scalar for core in ('core', '_core')},
-            **{f'numpy.{core}.numeric._frombuffer': self._from_buffer for core in ('core', '_core')},
+            'numpy.core.multiarray._reconstruct': lambda *_: _Array(),
+            'numpy.core.multiarray.scalar': self._scalar,
+            'numpy.core.numeric._frombuffer': lambda raw, kind, shape, order: kind.array(raw, shape, order == 'F'),
             **{f'torch.jit._pickle.build_{kind}list': self._first for kind in ('int', 'double', 'bool', 'tensor')},
             'torch.jit._pickle.restore_type_tag': self._first,
-            **{f'{module}.getattr': self._attribute for module in ('builtins', '__builtin__')},
+            'builtins.getattr': self._attribute,
+            **{f'builtins.{kind.__name__}': kind for kind in _BUILTINS},
         }
 
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in for a name; nothing is imported."""
+        module = re.sub(r'^numpy\._core\.', 'numpy.core.', 'builtins' if module == '__builtin__' else module)
         full = f'{module}.{name}'
         if full in self._known:
             return self._known[full]
-        if module in ('builtins', '__builtin__') and name in _BUILTINS:
-            return _BUILTINS[name]
         if module in ('torch', 'torch.cuda', 'torch.storage'):
             dtype = getattr(torch, name, None) if module == 'torch' else None
             dtype = dtype if isinstance(dtype, torch.dtype) else STORAGES.get(name.removesuffix('Storage'))
@@ -227,10 +229,6 @@ class Unpickler(pickle._Unpickler):
     @staticmethod
     def _scalar(dtype: _DType, raw: Any) -> Any:
         return raw if dtype.code[:1] == 'O' else dtype.array(raw, (1,))[0]
-
-    @staticmethod
-    def _from_buffer(raw: Any, dtype: _DType, shape: tuple, order: str) -> np.ndarray:
-        return dtype.array(raw, shape[::-1]).T if order == 'F' else dtype.array(raw, shape)
 
     @staticmethod
     def _attribute(owner: Any, name: str) -> str:
