@@ -25,7 +25,7 @@ if not hasattr(sys.modules[__package__], 'TOOLKIT'):
 
     raise ImportError(explain(str(sys.modules[__package__].__file__)))
 
-CONFIG_ERRORS = (TypeError, KeyError, ValueError, AttributeError, IndexError, AssertionError)
+CONFIG_ERRORS = (TypeError, LookupError, ValueError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
 """What a wrong value in a config can raise where it is used first."""
 
 # Functions, of mmengine and ours, that build what a config describes, or hand its options on.

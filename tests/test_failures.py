@@ -415,6 +415,8 @@ def test_malformed_manifests_and_labels_are_named(run_script, people, break_it, 
         ('model.heads.pose.dropout=0.1', "PoseHead has no argument 'dropout'; it takes accuracy_interval, codec"),
         ('model.heads.seg.loss.class_weight=[1,2]', r'class_weight of the loss has 2 numbers, .* has \d+ classes'),
         ('model.backbone.with_cp=every', "SapiensViT: ValueError: .*'every'"),
+        ('model.heads.pose.deconv_channels=(-1,)', 'PoseHead: RuntimeError: Trying to create tensor with negative'),
+        ('model.backbone.patch_size=0', 'SapiensViT: ZeroDivisionError'),
     ],
 )
 def test_wrong_options_are_named(run_script, people, option, message):

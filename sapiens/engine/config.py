@@ -44,9 +44,9 @@ class ConfigError(UserError):
 
 def _nearest_config(path: Path) -> str:
     """A hint that names the config most like ``path``, or how to list them."""
-    known = {p.name: p.relative_to(shipped_root()).as_posix() for p in shipped_configs().values()}
-    known |= {p.name: str(p) for p in path.parent.glob('*.py')}
-    near = difflib.get_close_matches(path.name, known, n=1, cutoff=0.5)
+    known = {stem: p.relative_to(shipped_root()).as_posix() for stem, p in shipped_configs().items()}
+    known |= {p.stem: str(p) for p in path.parent.glob('*.py')}
+    near = difflib.get_close_matches(path.stem, known, n=1, cutoff=0.5)
     return f"did you mean '{known[near[0]]}'?" if near else 'the configs are in the folder configs/'
 
 

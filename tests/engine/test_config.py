@@ -36,6 +36,15 @@ def test_yaml_runs_no_code(tmp_path, monkeypatch, text, tag, where):
     assert tag is None or f'the tag {tag} runs code' in str(error.value)
 
 
+def test_only_a_config_that_is_alike_is_proposed(tmp_path):
+    for name in ('setup.py', 'faces_small.py'):
+        (tmp_path / name).touch()
+    with pytest.raises(ConfigError, match='no such config; the configs are in the folder configs/'):
+        load_config(tmp_path / 'none.py')
+    with pytest.raises(ConfigError, match="did you mean '.*/faces_small.py'"):
+        load_config(tmp_path / 'face_small.py')
+
+
 def test_plain_yaml_is_a_config(tmp_path):
     (tmp_path / 'base.yaml').write_text('size: !!python/tuple [4, 3]\nname: a\n')
     path = tmp_path / 'child.yaml'

@@ -14,7 +14,15 @@ import torch
 from conftest import read_losses
 
 from sapiens.engine import SapiensRunner, load_config
-from sapiens.engine.hooks import EMAHook, PreemptionHook, SafeCheckpointHook, StragglerHook, TrainingDiverged
+from sapiens.engine.hooks import (
+    EMAHook,
+    MAEVisHook,
+    PredictionVisHook,
+    PreemptionHook,
+    SafeCheckpointHook,
+    StragglerHook,
+    TrainingDiverged,
+)
 from sapiens.engine.logs import read_run
 from sapiens.engine.peaks import peak_flops
 from sapiens.errors import UserError
@@ -231,6 +239,13 @@ def test_pictures_show_labels_and_predictions(toy_config, tmp_path):
     assert picture.shape[0] >= 2 * 64 and picture.shape[1] >= 7 * 48
 
 
+def test_no_images_are_no_picture():
+    runner = types.SimpleNamespace(bare_model=None, iter=0)
+    for hook in (PredictionVisHook(interval=1, max_images=0), MAEVisHook(interval=1, max_images=0)):
+        hook.after_train_iter(runner, 0, {'inputs': []})
+        hook.after_val_iter(runner, 0, {'inputs': []}, [])
+
+
 def test_pictures_of_a_validation_are_what_it_predicted(toy_config, tmp_path):
     """The model does not run once more for them, and what it said of the original image is drawn on the input."""
     from sapiens.engine.hooks.pictures import _in_input_frame
@@ -281,6 +296,12 @@ def test_reconstructions_are_drawn_for_three_mask_ratios(toy_config, tmp_path):
     third = picture.shape[1] // 3
     grey = [(np.abs(row[:, third : 2 * third].astype(int) - 128) < 3).mean() for row in rows]
     assert grey[0] < grey[2] - 0.05 and grey[0] < grey[4] - 0.05 and grey[4] > 0.7
+
+
+@pytest.mark.parametrize('momentum', [0, 2, -0.1])
+def test_a_momentum_that_is_no_part_is_named(momentum):
+    with pytest.raises(UserError, match=f'EMAHook: momentum={momentum}'):
+        EMAHook(momentum)
 
 
 def test_config_of_the_tests_is_a_config():

@@ -13,10 +13,10 @@ from sapiens.structures import HumanDataSample
 NUMBERS = load('mae')
 
 
-def build(img_size=(128, 128), stem='patch', with_cp=False, **options):
+def build(img_size=(128, 128), stem='patch', with_cp=False, encoder=None, **options):
     torch.manual_seed(0)
     return MAEPretrainer(
-        dict(type='SapiensViT', arch=ARCH, img_size=img_size, stem=stem, with_cp=with_cp),
+        dict(type='SapiensViT', arch=ARCH, img_size=img_size, stem=stem, with_cp=with_cp, **(encoder or {})),
         dict(type='MAEDecoder', embed_dims=32, num_layers=2, num_heads=4),
         **options,
     )
@@ -102,6 +102,18 @@ def test_masks(ratio):
 def test_impossible_ratios(ratio):
     with pytest.raises(UserError, match=r'mask_ratio must lie in \[0, 1\)'):  # one line, from a config too
         random_masking(torch.rand(1, 4), ratio)
+
+
+@pytest.mark.parametrize(
+    ('stem', 'encoder'),
+    [
+        ('patch', dict(with_cls_token=False)), ('patch', dict(out_indices=[0, 1])), ('patch', dict(out_type='featmap')),
+        ('conv', dict(out_stem=True)),
+    ],
+)  # fmt: skip
+def test_an_encoder_that_gives_something_else_is_named(stem, encoder):
+    with pytest.raises(UserError, match='leave out_type, out_indices, out_stem and with_cls_token out'):
+        build(stem=stem, encoder=encoder)
 
 
 # ---------------------------------------------------------------------------------------------- the method

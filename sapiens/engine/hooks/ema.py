@@ -40,7 +40,7 @@ class EMAHook(Hook):
         update_buffers, strict_load: mmengine's words, without effect: buffers are averaged too.
 
     Raises:
-        UserError: Another ``ema_type``.
+        UserError: Another ``ema_type``, or a momentum that is no part.
     """
 
     priority = 'NORMAL'
@@ -57,6 +57,8 @@ class EMAHook(Hook):
         if ema_type not in _RULES:
             raise UserError(f"EMAHook: ema_type '{ema_type}' is none of {', '.join(_RULES)}; type='mmengine.EMAHook' "
                             'takes any, on one process or with DDP')  # fmt: skip
+        if not 0 < momentum <= 1:
+            raise UserError(f'EMAHook: momentum={momentum}: give a part of 1, e.g. 0.0002')
         self.rule, self.gamma = _RULES[ema_type], gamma or (2000 if ema_type == 'ExpMomentumEMA' else 100)
         self.momentum, self.begin_iter = momentum, begin_iter
         self.average: dict[str, torch.Tensor] = {}

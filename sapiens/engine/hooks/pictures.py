@@ -101,7 +101,7 @@ class PredictionVisHook(Hook):
 
     Args:
         interval: Training iterations between pictures; 0 draws none while training.
-        max_images: Samples per picture, one row each.
+        max_images: Samples per picture, one row each; 0 draws none.
         val_batches: Batches of each validation to draw.
     """
 
@@ -112,7 +112,7 @@ class PredictionVisHook(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Draw part of the batch just trained on."""
-        if not (self.interval and self.every_n_train_iters(runner, self.interval) and is_main_process()):
+        if not (self.max_images and self.every_n_train_iters(runner, self.interval) and is_main_process()):
             return
         # Running a sharded model is a joint act; a picture on one process alone would wait for ever.
         if not hasattr(runner.bare_model, 'heads') or is_sharded(runner.bare_model):
@@ -126,7 +126,8 @@ class PredictionVisHook(Hook):
 
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Draw what the validation predicted for its first batches."""
-        if batch_idx < self.val_batches and is_main_process() and hasattr(runner.bare_model, 'heads'):
+        wanted = self.max_images and batch_idx < self.val_batches and is_main_process()
+        if wanted and hasattr(runner.bare_model, 'heads'):
             predicted = _in_input_frame(list(outputs)[: self.max_images])
             self._draw(runner, _first(data_batch, self.max_images), predicted, f'val_{batch_idx}', runner.iter)
 
@@ -146,7 +147,7 @@ class MAEVisHook(Hook):
 
     Args:
         interval: Training iterations between pictures; 0 draws none while training.
-        max_images: Images per picture.
+        max_images: Images per picture; 0 draws none.
         mask_ratios: Parts of the patches to remove.
     """
 
@@ -159,7 +160,7 @@ class MAEVisHook(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Draw part of the batch just trained on."""
-        if self.interval and self.every_n_train_iters(runner, self.interval):
+        if self.every_n_train_iters(runner, self.interval):
             self._draw(runner, data_batch, 'mae_train', runner.iter + 1)
 
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
@@ -169,7 +170,7 @@ class MAEVisHook(Hook):
 
     def _draw(self, runner: Any, data_batch: dict, name: str, step: int) -> None:
         bare = runner.bare_model
-        if not hasattr(bare, 'reconstruct') or is_sharded(bare) or not is_main_process():
+        if not self.max_images or not hasattr(bare, 'reconstruct') or is_sharded(bare) or not is_main_process():
             return
         images = torch.stack(list(data_batch['inputs'][: self.max_images]))
         rows = []

@@ -48,7 +48,10 @@ class HumanEstimator(BaseModel):
     ) -> None:
         super().__init__(MODELS.build(data_preprocessor or dict(type='sapiens.HumanDataPreprocessor')), init_cfg)
         self.backbone = MODELS.build(backbone)
-        self.neck = None if neck is None else MODELS.build(self._complete_neck(neck))
+        self.neck = None
+        if neck is not None:
+            widths = {'in_channels': self.backbone.embed_dims, 'skip_channels': self.backbone.stem_channels}
+            self.neck = MODELS.build({**{key: value for key, value in widths.items() if value is not None}, **neck})
         self.heads = nn.ModuleDict({task: MODELS.build(self._complete(head)) for task, head in heads.items()})
         self.test_cfg = dict(test_cfg or {})
         scales = self.test_cfg.get('scales', ())
@@ -73,15 +76,10 @@ class HumanEstimator(BaseModel):
             head['codec'] = {'input_size': self.backbone.img_size, **head['codec']}
         return head
 
-    def _complete_neck(self, neck: dict) -> dict:
-        widths = {'in_channels': self.backbone.embed_dims, 'skip_channels': self.backbone.stem_channels}
-        return {**{key: value for key, value in widths.items() if value is not None}, **neck}
-
     def set_precision(self, dtype: torch.dtype) -> None:
         """Keep encoder, neck and heads in another precision (inference without autocast)."""
-        self.backbone.to(dtype)
-        if self.neck is not None:
-            self.neck.to(dtype)
+        for part in filter(None, (self.backbone, self.neck)):
+            part.to(dtype)
         for head in self.heads.values():
             head.set_precision(dtype)
 
@@ -91,10 +89,8 @@ class HumanEstimator(BaseModel):
         Weights become constants of the compiled graphs, so they must not change afterwards.
         """
         self._batch = batch
-        options = {'freezing': True}
-        for part in (self.backbone, self.neck, *self.heads.values()):
-            if part is not None:
-                part.compile(options=options)
+        for part in filter(None, (self.backbone, self.neck, *self.heads.values())):
+            part.compile(options={'freezing': True})
 
     def extract_feat(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """``(B, 3, H, W)`` normalised images -> the backbone's features, or the neck's."""

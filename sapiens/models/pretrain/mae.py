@@ -137,6 +137,9 @@ class MAEPretrainer(BaseModel):
         mask_ratio: Default part of the patches that is removed.
         norm_pix: Normalise each target patch by its own mean and variance (eps 1e-6).
         data_preprocessor: Config; `HumanDataPreprocessor` by default.
+
+    Raises:
+        UserError: The backbone gives something else than the decoder takes.
     """
 
     def __init__(
@@ -150,6 +153,11 @@ class MAEPretrainer(BaseModel):
     ) -> None:
         super().__init__(MODELS.build(data_preprocessor or dict(type='sapiens.HumanDataPreprocessor')), init_cfg)
         self.backbone = MODELS.build({'with_cls_token': True, 'freeze_pos_embed': True, 'out_type': 'raw', **backbone})
+        encoder = self.backbone
+        layers = len(encoder.out_indices)
+        if encoder.cls_token is None or encoder.out_type != 'raw' or layers != 1 or encoder.out_stem:
+            raise UserError('MAEPretrainer: its backbone gives the raw tokens of one layer, with a cls token; leave '
+                            'out_type, out_indices, out_stem and with_cls_token out')  # fmt: skip
         inherited = dict(
             in_channels=self.backbone.embed_dims,
             patch_grid=self.backbone.patch_grid,
