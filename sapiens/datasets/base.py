@@ -22,6 +22,14 @@ from .storage import readable_name
 from .transforms.fields import settle
 from .transforms.loading import check_kinds
 
+BAD_SAMPLE = (UserError, OSError)
+"""What a sample raises when it, and not the program, is wrong; readers of files turn all else into it. Data sets raise,
+training (`engine.loaders.SeededDataset`) skips and notes it."""
+
+
+class TooManyBadSamplesError(UserError):
+    """More samples than allowed cannot be read; the message names the files."""
+
 
 @DATASETS.register_module()
 class HumanDataset(BaseDataset):
