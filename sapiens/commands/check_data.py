@@ -33,8 +33,8 @@ def main() -> int:
     parser.add_argument('--workers', type='number', default=2, help='processes that read')
     parser.add_argument('--show', type='number', default=30, metavar='N', help='problems to print in full')
     args = parser.parse_args()
+    from ..datasets.base import leaves_of
     from ..datasets.check import check_dataset
-    from ..datasets.concat import leaves_of
     from ..utils.files import write_atomic
     from ..utils.progress import progress
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..datasets.bad_samples import BAD_SAMPLE
+from ..datasets.base import BAD_SAMPLE
 from ..datasets.image_files import decode_image
 from ..datasets.label_files import encode_image
 from ..utils.files import replace_when_done, write_atomic

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from markdown_it import MarkdownIt  # rich brings it
 
-from ..datasets.bad_samples import BAD_SAMPLE
+from ..datasets.base import BAD_SAMPLE
 from ..datasets.image_files import decode_image
 from ..datasets.label_files import encode_image
 from ..utils.file_names import safe_stem

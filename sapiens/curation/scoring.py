@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import torch
 
-from ..datasets.bad_samples import BAD_SAMPLE
+from ..datasets.base import BAD_SAMPLE
 from ..errors import UserError
 from ..utils.files import write_atomic
 from ..utils.progress import progress

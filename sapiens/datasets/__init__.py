@@ -2,9 +2,8 @@
 """Data sets, one class per format, and one family of transforms for all tasks."""
 
 from . import transforms
-from .base import HumanDataset
+from .base import ConcatDataset, HumanDataset
 from .coco_keypoints import CocoKeypointDataset
-from .concat import ConcatDataset
 from .folders import ImageFolderDataset, ImageLabelFolderDataset
 from .human_manifest import HumanManifestDataset
 from .litdata_images import LitdataImageDataset

@@ -1,15 +1,16 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""What every data set of the toolkit shares: vocabularies, the pipeline, messages."""
+"""What every data set of the toolkit shares: vocabularies, the pipeline, messages; and several as one."""
 
 from __future__ import annotations
 
 import copy
 import gc
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from mmengine.dataset import BaseDataset
+from mmengine.dataset import ConcatDataset as _ConcatDataset
 from mmengine.logging import print_log
 
 from ..errors import UserError
@@ -20,6 +21,14 @@ from .image_files import list_images
 from .storage import readable_name
 from .transforms.fields import settle
 from .transforms.loading import check_kinds
+
+BAD_SAMPLE = (UserError, OSError)
+"""What a sample raises when it, and not the program, is wrong; readers of files turn all else into it. Data sets raise,
+training (`engine.loaders.SeededDataset`) skips and notes it."""
+
+
+class TooManyBadSamplesError(UserError):
+    """More samples than allowed cannot be read; the message names the files."""
 
 
 @DATASETS.register_module()
@@ -192,6 +201,38 @@ class HumanDataset(BaseDataset):
         finally:
             if collecting:
                 gc.enable()
+
+
+@DATASETS.register_module()
+class ConcatDataset(_ConcatDataset):
+    """mmengine's, of data sets that may have different labels: each names its own (``labels``), heads skip the rest.
+
+    What they must have in common is checked where model and data meet (`sapiens.engine.complete.check_agreement`), so
+    their ``metainfo`` is that of all, where they differ that of the first.
+
+    Args:
+        datasets: Configs or data sets.
+        lazy_init: Read no annotations yet.
+        **theirs: mmengine's ``ignore_keys``, which is not needed.
+    """
+
+    def __init__(self, datasets: Sequence[Any], lazy_init: bool = False, **theirs: Any) -> None:
+        self.datasets = [DATASETS.build(part) if isinstance(part, dict) else part for part in datasets]
+        self._metainfo = {key: value for part in self.datasets[::-1] for key, value in part.metainfo.items()}
+        self._fully_initialized = False
+        if not lazy_init:
+            self.full_init()
+
+
+def leaves_of(dataset: Any) -> Iterator[Any]:
+    """The data sets that really read, inside concatenations, repetitions and other wrappers."""
+    own = getattr(dataset, '__dict__', {})  # not what a wrapper passes on of the inner one
+    wrapped = own.get('datasets') or [own.get('dataset')]
+    if wrapped[0] is None:
+        yield dataset
+        return
+    for part in wrapped:
+        yield from leaves_of(part)
 
 
 def lookup_table(

@@ -18,9 +18,8 @@ from ..errors import UserError
 from ..structures.geometry import OUR_AXES, box_iou
 from ..utils.workers import start_worker
 from ..vocabularies import KeypointVocabulary, load_keypoints
-from .base import HumanDataset
+from .base import HumanDataset, leaves_of
 from .check_maps import check_depth, check_normals, farther_at_rim
-from .concat import leaves_of
 from .image_files import pictures_in
 from .label_files import read_array, read_label, vectors_of
 from .storage import exists, read_bytes, readable_name

@@ -118,14 +118,14 @@ class ShardImageDataset(HumanDataset):
         for shard in track(missing, 'reading shards', transient=True, disable=len(missing) < 100):
             opened = Shard(shard)
             # The sample after the last readable one will say what is wrong.
-            known[shard] = len(opened.names) + bool(opened.fault)
+            known[shard] = len(opened.members) + bool(opened.fault)
             if opened.fault and self.test_mode:
                 raise UserError(opened.fault)
             if opened.fault:
-                self.notes.append(f'{opened.fault} ({len(opened.names)} images of it can be read)')
+                self.notes.append(f'{opened.fault} ({len(opened.members)} images of it can be read)')
                 print_log(self.notes[-1], logger='current', level=logging.WARNING)
             else:
-                whole[shard] = len(opened.names)
+                whole[shard] = len(opened.members)
         write_index(whole)
         self.counts = [known[shard] for shard in self.shards]
         if self.notes and sum(self.counts) == len(self.notes):
@@ -184,11 +184,11 @@ class ShardImageDataset(HumanDataset):
         if self._reader != os.getpid():
             self._forget()
         shard = self._shard(number)
-        if place >= len(shard.names):
+        if place >= len(shard.members):
             told = f'{INDEX_NAME} says {self.counts[number]}: pack it again, or delete {INDEX_NAME}'
-            raise UserError(shard.fault or f'{shard.path}: holds {len(shard.names)} images, {told}')
+            raise UserError(shard.fault or f'{shard.path}: holds {len(shard.members)} images, {told}')
         start, data = self._chunk(number, place // self.chunk)
-        offset, size = shard.offsets[place], shard.sizes[place]
+        _, offset, size = shard.members[place]
         return shard.reference(place), data[offset - start : offset - start + size]
 
 
@@ -196,26 +196,20 @@ class Shard:
     """An open tar file and the images in it, up to where it is damaged.
 
     Attributes:
-        names: Of the images.
-        offsets: Of their bytes in the file.
-        sizes: Number of their bytes.
+        members: Name of each image, and offset and number of its bytes in the file.
         fault: What is wrong with the file; empty if nothing.
     """
 
     def __init__(self, path: str) -> None:
         self.path, self.fault = path, ''
-        self.names: list[str] = []
-        self.offsets: list[int] = []
-        self.sizes: list[int] = []
+        self.members: list[tuple[str, int, int]] = []
         self._file = open_whole(path)
         end = self._file.seek(0, os.SEEK_END)
         self._file.seek(0)
         try:
             for name, offset, size in walk_tar(path, self._file):
                 if is_image_name(Path(name).name) and not label_of(name) and offset + size <= end:
-                    self.names.append(name)
-                    self.offsets.append(offset)
-                    self.sizes.append(size)
+                    self.members.append((name, offset, size))
         except UserError as error:
             self.fault = str(error)
 
@@ -225,14 +219,15 @@ class Shard:
 
     def reference(self, place: int) -> str:
         """Name of an image for `storage.read_bytes`."""
-        return f'{self.path}#{self.names[place]}@{self.offsets[place]}+{self.sizes[place]}'
+        name, offset, size = self.members[place]
+        return f'{self.path}#{name}@{offset}+{size}'
 
     def read(self, first: int, count: int) -> tuple[int, bytes]:
         """Offset and bytes of the part of the file that holds some images."""
-        start = self.offsets[first]
-        last = min(first + count, len(self.names)) - 1
+        part = self.members[first : first + count]
+        (_, start, _), (_, end, size) = part[0], part[-1]
         self._file.seek(start)
-        return start, self._file.read(self.offsets[last] + self.sizes[last] - start)
+        return start, self._file.read(end + size - start)
 
 
 def read_index(folder: str) -> dict[str, int]:

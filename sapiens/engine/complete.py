@@ -15,7 +15,7 @@ from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import get_object_from_string
 from torch import nn
 
-from ..datasets.concat import leaves_of
+from ..datasets.base import leaves_of
 from ..errors import UserError, arguments_of
 from ..registry import DATASETS, METRICS, MODELS, Registry
 from ..vocabularies import describe, load_vocabulary, vocabulary_difference

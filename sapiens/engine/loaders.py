@@ -14,7 +14,7 @@ from mmengine.dist import get_dist_info
 from mmengine.registry import FUNCTIONS
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-from ..datasets.bad_samples import BAD_SAMPLE
+from ..datasets.base import BAD_SAMPLE
 from ..errors import UserError
 from ..registry import DATA_SAMPLERS, DATASETS
 from ..utils.workers import start_worker

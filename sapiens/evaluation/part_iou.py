@@ -67,12 +67,11 @@ class PartIoU(HumanMetric):
         )
         for table in (self.label_table, self.pred_table):
             table[(table >= count) & (table != IGNORE)] = -1
-        self.ignored = []
-        for entry in [ignore] if isinstance(ignore, str) else ignore:
-            known = entry in self.vocabulary.names if isinstance(entry, str) else 0 <= entry < count
-            if not known:
-                raise UserError(f"PartIoU: ignore names {entry!r}, which is not a class of '{self.vocabulary.name}'")
-            self.ignored.append(self.vocabulary.names.index(entry) if isinstance(entry, str) else int(entry))
+        classes: dict[str | int, int] = {key: i for i, name in enumerate(self.vocabulary.names) for key in (name, i)}
+        ignore = [ignore] if isinstance(ignore, str) else ignore
+        if unknown := [entry for entry in ignore if entry not in classes]:
+            raise UserError(f"PartIoU: ignore names {unknown[0]!r}, which is not a class of '{self.vocabulary.name}'")
+        self.ignored = [classes[entry] for entry in ignore]
         self.remapped = label_map is not None or pred_map is not None
         self.label_table[np.isin(self.label_table, self.ignored)] = IGNORE
         self.boundary = boundary

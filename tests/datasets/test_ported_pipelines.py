@@ -136,8 +136,9 @@ def test_every_word_of_a_training_pipeline_is_known(scene):
     assert TRANSFORMS.build(dict(type='PhotoMetricDistortion', hue_delta=9)).hue == 9
     still = TRANSFORMS.build(dict(type='PhotoMetricDistortion', hue_delta=0))
     assert not any('hue' in still.draw() for _ in range(9))
-    with pytest.raises(UserError, match="interpolation 'nearest' is none of 'linear', "):
-        TRANSFORMS.build(dict(type='Resize', input_size=(8, 8), interpolation='nearest'))(dict(img_shape=(4, 4)))
+    for kind in ('Resize', 'RandomResizedCrop'):
+        with pytest.raises(UserError, match="interpolation 'nearest' is none of 'linear', "):
+            TRANSFORMS.build(dict(type=kind, input_size=(8, 8), interpolation='nearest'))
     with pytest.raises(UserError, match="type='mmpose.TopdownAffine' has the other one"):
         TRANSFORMS.build(dict(type='TopdownAffine', input_size=(48, 64), use_udp=False))
 

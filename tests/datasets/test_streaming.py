@@ -219,7 +219,7 @@ def test_a_damaged_shard_is_told_once_counted_and_replaced(tmp_path, monkeypatch
         hook.max_fraction = 1
         batch['inputs'] = batch['img']
         hook.after_train_iter(runner, 0, batch)
-    whole = 15 if how == 'member missing' else max(len(Shard(str(tmp_path / '001.tar')).names), 1)
+    whole = 15 if how == 'member missing' else max(len(Shard(str(tmp_path / '001.tar')).members), 1)
     assert 1 <= whole < 20
     assert set(range(20)) | set(range(20, 20 + whole)) | set(range(40, 80)) <= seen | set(range(20, 40))
     bad = 20 - whole if indexed else 0 if how == 'member missing' else 1

@@ -75,6 +75,9 @@ class Resize(SizedTransform):
     depth_scale_compensation: bool = False
     scale: Any = None
 
+    def __post_init__(self) -> None:
+        _flag(self.interpolation)
+
     def transform(self, results: Sample) -> Sample:
         """Resize every field."""
         height, width = results['img_shape']
@@ -244,6 +247,9 @@ class RandomResizedCrop(SizedTransform):
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
     interpolation: str = 'cubic'
 
+    def __post_init__(self) -> None:
+        _flag(self.interpolation)
+
     def transform(self, results: Sample) -> Sample:
         """Crop and resize every field."""
         height, width = results['img_shape']
@@ -262,6 +268,12 @@ class RandomResizedCrop(SizedTransform):
         return resize_sample(results, size, 'area' if shrinks else self.interpolation)
 
 
+def _flag(interpolation: str) -> int:
+    if interpolation not in _INTERPOLATION:
+        raise UserError(f"interpolation '{interpolation}' is none of {', '.join(map(repr, _INTERPOLATION))}")
+    return _INTERPOLATION[interpolation]
+
+
 def resize_sample(
     results: Sample, size: tuple[int, int], interpolation: str = 'linear', depth_scale_compensation: bool = False
 ) -> Sample:
@@ -269,13 +281,11 @@ def resize_sample(
     source = tuple(results['img_shape'])
     if source == (size[0], size[1]):
         return results
-    if interpolation not in _INTERPOLATION:
-        raise UserError(f"interpolation '{interpolation}' is none of {', '.join(map(repr, _INTERPOLATION))}")
     image = results.pop('img', None)
     warp_sample(results, resize_matrix(source, size), size, depth_scale_compensation=depth_scale_compensation)
     if image is not None:
         # cv2.resize repeats the border where a warp would blend with the colour outside.
-        results['img'] = cv2.resize(image, (size[1], size[0]), interpolation=_INTERPOLATION[interpolation])
+        results['img'] = cv2.resize(image, (size[1], size[0]), interpolation=_flag(interpolation))
     return results
 
 

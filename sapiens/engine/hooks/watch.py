@@ -14,7 +14,7 @@ from mmengine.device import get_device
 from mmengine.dist import all_gather_object, all_reduce, get_world_size, is_main_process
 from mmengine.hooks import Hook
 
-from ...datasets.bad_samples import TooManyBadSamplesError
+from ...datasets.base import TooManyBadSamplesError
 from ...errors import UserError
 from ...models.complexity import count_training_flops
 from ...models.estimators import HumanEstimator
