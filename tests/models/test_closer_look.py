@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sapiens.errors import UserError
+from sapiens.models.estimators import closer_look
 from sapiens.models.estimators.closer_look import CloserLook
 from sapiens.models.heads.frames import points_to_original
 from sapiens.registry import MODELS
@@ -77,9 +78,9 @@ def test_points_that_the_second_look_is_less_sure_of_stay():
     assert moved == [0, 1, 3, VOCABULARY.names.index('left_elbow')]
 
 
-def build(**test_cfg):
+def build(heads=None, **test_cfg):
     torch.manual_seed(0)
-    heads = dict(
+    heads = heads or dict(
         pose=dict(type='sapiens.PoseHead', vocabulary='coco17', deconv_channels=(4, 4), conv_channels=(),
                   codec=dict(type='UDPHeatmap', sigma=2.0)),
         depth=dict(type='sapiens.DepthHead', deconv_channels=(4, 4), conv_channels=()),
@@ -106,8 +107,50 @@ def test_the_estimator_looks_closer_at_the_persons_of_its_pose_head_alone(monkey
         (dict(around=['chin']), "'coco17' has no keypoint or group 'chin'"),
         (dict(around=['nose'], also=['face']), "no keypoint or group 'face'"),
         (dict(around=[]), 'around names no keypoint'),
+        (dict(around=HEAD, extent=0), 'extent is 0; give a number above 0'),
+        (dict(around=HEAD, extent='wide'), "extent is 'wide'; give a number above 0"),
+        (dict(around=HEAD, also=[['nose']]), 'no keypoint or group'),
+        (dict(around=HEAD, also=None), 'give None, or a dict of around'),
+        (dict(arround=HEAD), 'give None, or a dict of around'),
+        (HEAD, 'give None, or a dict of around'),
+        ('nose', 'give None, or a dict of around'),
     ],
 )
 def test_what_cannot_be_looked_at_is_named(options, message):
-    with pytest.raises(UserError, match=f'closer_look: .*{message}'):
+    with pytest.raises(UserError, match=f'closer_look.*{message}'):
         build(closer_look=options)
+
+
+@MODELS.register_module()
+class OwnPoints(torch.nn.Module):
+    """A head of a user's own, which knows keypoints and writes other fields."""
+
+    def __init__(self, in_channels):
+        super().__init__()
+        self.vocabulary, self.layer = VOCABULARY, torch.nn.Conv2d(in_channels, 17, 1)
+
+    def forward(self, feats):
+        return self.layer(feats[-1])
+
+    def predict(self, output, samples):
+        for sample, points in zip(samples, output, strict=True):
+            sample.set_field(points, 'pred_own')
+
+
+def test_heads_of_ones_own_are_left_alone():
+    pose = dict(type='sapiens.PoseHead', vocabulary='coco17', deconv_channels=(4, 4), conv_channels=())
+    heads = dict(own=dict(type='OwnPoints'), pose=dict(codec=dict(type='UDPHeatmap', sigma=2.0), **pose))
+    for names in (['own'], ['own', 'pose']):
+        model = build({name: heads[name] for name in names}, closer_look=dict(around='nose', also=HEAD))
+        (sample,) = model.predict(torch.randn(1, 3, 64, 48))
+        assert 'pred_own' in sample and ('pred_keypoints' in sample) == ('pose' in names)
+        assert model._closer_look()[0] == (None if names == ['own'] else 'pose')
+
+
+def test_processes_that_share_a_model_all_look_again_or_none_does(monkeypatch):
+    looks = []
+    for distributed in (False, True):
+        monkeypatch.setattr(closer_look, 'is_distributed', lambda: distributed)
+        sample = person(head_at(20, 20, 20), np.full(17, 0.5))  # nothing to enlarge
+        CloserLook(VOCABULARY, HEAD)(torch.zeros(1, 3, 64, 48), [sample], lambda views, _: looks.append(len(views)))
+    assert looks == [1]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mmengine.dist import is_distributed
 
 from ...errors import UserError
 from ...structures import HumanDataSample
@@ -27,19 +28,25 @@ class CloserLook:
 
     Args:
         vocabulary: Of the pose head.
-        around: Keypoints, or groups of them, that say where the part is.
+        around: Keypoints, or groups of them, that say where the part is; one may be a word.
         also: What else is taken from the second look, besides those.
         extent: Half the height of the window, in root mean squared distances of ``around`` from their centre.
 
     Raises:
-        UserError: The vocabulary has no such keypoint or group, or ``around`` is empty.
+        UserError: The vocabulary has no such keypoint or group, ``around`` is empty, or ``extent`` no number above 0.
     """
 
     def __init__(
-        self, vocabulary: KeypointVocabulary, around: Sequence[str], also: Sequence[str] = (), extent: float = 4.5
+        self,
+        vocabulary: KeypointVocabulary,
+        around: str | Sequence[str],
+        also: str | Sequence[str] = (),
+        extent: float = 4.5,
     ) -> None:
         if not around:
             raise UserError('model.test_cfg.closer_look: around names no keypoint; name some, e.g. nose and eyes')
+        if not isinstance(extent, (int, float)) or not extent > 0:
+            raise UserError(f'model.test_cfg.closer_look: extent is {extent!r}; give a number above 0, e.g. 4.5')
         self.around, self.extent = _indices(vocabulary, around), extent
         self.points = np.union1d(self.around, _indices(vocabulary, also))
 
@@ -60,6 +67,8 @@ class CloserLook:
         windows = [self._window(sample, size) for sample in samples]
         chosen = [i for i, (_, half) in enumerate(windows) if size[0] / 2 >= LEAST_ZOOM * half]
         if not chosen:
+            if is_distributed():  # a model that processes share runs on all of them or on none
+                predict(inputs[:1], [HumanDataSample()])
             return
         thetas, seconds = [], []
         for i in chosen:
@@ -96,7 +105,8 @@ class CloserLook:
         return centre, max(self.extent * spread, 0.04 * size[0])
 
 
-def _indices(vocabulary: KeypointVocabulary, names: Sequence[str]) -> np.ndarray:
+def _indices(vocabulary: KeypointVocabulary, names: str | Sequence[str]) -> np.ndarray:
+    names = [names] if isinstance(names, str) else [str(name) for name in names]
     known = {**{name: [i] for i, name in enumerate(vocabulary.names)}, **vocabulary.groups}
     unknown = next((name for name in names if name not in known), None)
     if unknown is not None:

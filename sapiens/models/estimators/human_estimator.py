@@ -14,8 +14,8 @@ from ...errors import UserError
 from ...registry import MODELS
 from ...structures import HumanDataSample
 from ...utils.on_device import take, wait
-from ...vocabularies import KeypointVocabulary
 from ..heads.frames import cut_to_input
+from ..heads.pose import PoseHead
 from .closer_look import CloserLook
 
 
@@ -31,10 +31,10 @@ class HumanEstimator(BaseModel):
         data_preprocessor: Config; `HumanDataPreprocessor` by default.
         test_cfg: ``flip_test`` (bool): average the outputs of the image and of its mirror. ``scales`` (numbers): and
             those of the mirrored image (of both with ``flip_test``) at these shares of its size, in whole patches.
-            ``closer_look`` (dict): arguments of a `CloserLook` at some keypoints of each person.
+            ``closer_look`` (dict): arguments of a `CloserLook` at some keypoints of each person, of a `PoseHead`.
 
     Raises:
-        UserError: ``scales`` are no numbers above 0, or ``closer_look`` names keypoints that no one has.
+        UserError: ``scales`` are no numbers above 0, or ``closer_look`` is not what `CloserLook` takes.
     """
 
     def __init__(
@@ -64,8 +64,12 @@ class HumanEstimator(BaseModel):
         """The task whose keypoints are looked at closer, and how; None if none are."""
         options = self.test_cfg.get('closer_look')
         for task, head in self.heads.items() if options else ():
-            if isinstance(getattr(head, 'vocabulary', None), KeypointVocabulary):
-                return task, CloserLook(head.vocabulary, **options)
+            if isinstance(head, PoseHead):
+                try:
+                    return task, CloserLook(head.vocabulary, **options)
+                except TypeError:
+                    raise UserError(f'model.test_cfg.closer_look is {options!r}; give None, or a dict of around=[...] '
+                                    'and perhaps also=[...] and extent') from None  # fmt: skip
         return None, None
 
     def _complete(self, head: dict) -> dict:
