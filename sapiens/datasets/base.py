@@ -88,7 +88,10 @@ class HumanDataset(BaseDataset):
         # An unknown name is no fault of a sample.
         for load, vocabulary in ((load_keypoints, keypoint_vocabulary), (load_parts, part_vocabulary)):
             if vocabulary is not None:
-                load(vocabulary)
+                try:
+                    load(vocabulary)
+                except UserError as error:
+                    raise UserError(f'{ann_file or data_root or type(self).__name__}: {error}') from None
         # Built by our registry, so that names resolve with or without a Runner's default scope.
         built = [TRANSFORMS.build(t) if isinstance(t, dict) else copy.deepcopy(t) for t in pipeline]
         self.labels = None if labels is None else check_kinds(labels)

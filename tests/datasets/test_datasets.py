@@ -193,7 +193,7 @@ def test_label_map_renames_ids(tmp_path):
         lookup_table({1: 300})
     with pytest.raises(UserError, match='label_map sends id skin to 2'):
         lookup_table({'skin': 2})
-    with pytest.raises(UserError, match="'coco17' is a vocabulary of keypoints, not of parts"):
+    with pytest.raises(UserError, match=f"{folder}: 'coco17' is a vocabulary of keypoints, not of parts"):
         HumanManifestDataset(str(folder), part_vocabulary='coco17', label_map={5: 14})
 
 

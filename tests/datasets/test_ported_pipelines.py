@@ -9,6 +9,7 @@ from mmengine.registry import TRANSFORMS as ROOT
 from mmengine.registry import DefaultScope
 from scenes import sphere
 
+from sapiens.datasets import ImageFolderDataset
 from sapiens.datasets.transforms.fields import settle
 from sapiens.errors import UserError
 from sapiens.openmmlab import toolkit_installed
@@ -156,3 +157,19 @@ def test_a_photo_is_not_reduced_before_its_person_is_looked_at(tmp_path):
             sample = step(sample)
         seen[order] = sample['img'].shape[:2]
     assert seen == {(0, 1): (1024, 768), (1, 0): (1024, 768)}
+
+
+@pytest.mark.parametrize(
+    ('transform', 'message'),
+    [
+        (dict(type='sapiens.RandomBlur', sigma=2.0), 'RandomBlur: sigma is 2.0; give two numbers'),
+        (dict(type='sapiens.RandomBox', scale_factor=[0.5]), r'RandomBox: scale is \(0.5,\); give two numbers'),
+        (dict(type='sapiens.CoarseDropout', holes=(1, '3')), r"CoarseDropout: holes is \(1, '3'\); give two numbers"),
+        (dict(type='sapiens.ComposeCrowd', pieces=3), 'ComposeCrowd: pieces is 3; give two numbers'),
+        (dict(type='sapiens.RandomLight', spread='wide'), "RandomLight: spread is 'wide'; give a number"),
+        (dict(type='sapiens.RandomFlip', prob=[0.5]), r'RandomFlip: prob is \[0.5\]; give a number'),
+    ],
+)
+def test_what_is_no_number_is_said_before_the_first_sample(transform, message):
+    with pytest.raises(UserError, match=message):
+        ImageFolderDataset(data_root='tests/data', pipeline=[dict(type='RandomApply', transforms=[transform])])

@@ -150,7 +150,7 @@ def test_heads_of_ones_own_are_left_alone():
 def test_processes_that_share_a_model_all_look_again_or_none_does(monkeypatch):
     looks = []
     for distributed in (False, True):
-        monkeypatch.setattr(closer_look, 'is_distributed', lambda: distributed)
+        monkeypatch.setattr(closer_look, 'is_distributed', lambda answer=distributed: answer)
         sample = person(head_at(20, 20, 20), np.full(17, 0.5))  # nothing to enlarge
         CloserLook(VOCABULARY, HEAD)(torch.zeros(1, 3, 64, 48), [sample], lambda views, _: looks.append(len(views)))
     assert looks == [1]

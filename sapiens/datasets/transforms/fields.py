@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from numbers import Real
 from typing import Any
 
 import cv2
@@ -70,15 +71,32 @@ def settle(pipeline: Any, **settings: Any) -> None:
     Args:
         pipeline: Transforms, or what holds some (a ``Compose``, ``RandomApply``, ...).
         **settings: Attribute -> value: ``input_size``, ``labels``, ``background``.
+
+    Raises:
+        UserError: An argument of a transform is no number, or no pair of them, where its class asks for one.
     """
     while hasattr(pipeline, 'transforms'):
         pipeline = pipeline.transforms
     for transform in pipeline:
+        _check_arguments(transform)
         for name, value in settings.items():
             if value is not None and getattr(transform, name, value) is None:
                 setattr(transform, name, value)
         if hasattr(transform, 'transforms'):
             settle(transform, **settings)
+
+
+def _check_arguments(transform: Any) -> None:
+    for field in fields(transform) if is_dataclass(transform) else ():
+        value, kind = getattr(transform, field.name), str(field.type)
+        if kind in ('int', 'float') and not isinstance(value, (Real, type(None))):
+            raise UserError(f'{type(transform).__name__}: {field.name} is {value!r}; give a number')
+        if kind in ('tuple[int, int]', 'tuple[int, float]', 'tuple[float, float]') and not _is_pair(value):
+            raise UserError(f'{type(transform).__name__}: {field.name} is {value!r}; give two numbers')
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(number, Real) for number in value)
 
 
 def accept(**theirs: tuple) -> Callable[[Any], Any]:
