@@ -27,6 +27,8 @@ TOWARDS_REGION = 0.25
 """How much of the way to the region of a person around it a box goes: the network knows better where people end."""
 DOUBT_OF_SMALL = 0.1
 """Power of a box's side, as a share of the image's, in its score: the larger of two as sure is right more often."""
+INSIDE, DOUBT_OF_INSIDE = 0.8, 0.85
+"""Share of a box within a better one from which it rather is a part of that person; its score is times the second."""
 
 
 @DETECTORS.register_module()
@@ -37,12 +39,12 @@ class TinyDetector:
     people. What a window's border cuts is left to the other windows. Then a model of body parts looks at each box: what
     it sees there of a person moves the box, and joins boxes that mean the same person. A box that fits the person seen
     counts more than one that would have to move, one with points of a body that the model is sure of more than one
-    without, and a large one more than a small one.
+    without, a large one more than a small one, and one within a better box less.
 
     Args:
         threshold: Least score of a person: the geometric mean of what the network says, of how sure `refine` is of the
             person's region and of the body's points, and of how well the box fits the region, a little less for small
-            boxes; without `refine`, the first.
+            boxes and for those within others; without `refine`, the first.
         levels: Sizes of windows; people below about a tenth of the image need 3.
         model: Name or config of the model, see `load_model`.
         weights: Its weights; None = those that ship.
@@ -97,6 +99,8 @@ class TinyDetector:
         area = (proposed[:, 2:] - proposed[:, :2]).prod(1) / (height * width)
         worth *= np.sqrt(area) ** DOUBT_OF_SMALL
         moved = proposed + TOWARDS_REGION * (regions - proposed)
+        better = worth[:, None] < worth
+        worth[(better & (_share_inside(moved) > INSIDE)).any(1)] *= DOUBT_OF_INSIDE
         return make_detections(moved, worth, self.threshold, size, self.overlap)
 
     def _refine(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -142,6 +146,13 @@ class TinyDetector:
             crops = [torch.from_numpy(_cut(image, view, size)) for view in part]
             inputs = network.data_preprocessor({'inputs': crops})['inputs']
             yield part, network.outputs(inputs, heads=heads, **options)
+
+
+def _share_inside(boxes: np.ndarray) -> np.ndarray:
+    """``(N, N)``: which share of a box lies in another one."""
+    low = np.maximum(boxes[:, None, :2], boxes[:, :2])
+    common = np.clip(np.minimum(boxes[:, None, 2:], boxes[:, 2:]) - low, 0, None).prod(-1)
+    return common / np.clip((boxes[:, 2:] - boxes[:, :2]).prod(1), 1e-9, None)[:, None]
 
 
 def _load(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sapiens.apis import build_detector
+from sapiens.apis import Detections, build_detector, tiny_detector
 from sapiens.apis.sources import Frame
 from sapiens.apis.tiny_detector import TOWARDS_REGION, TinyDetector, body_score, uncut, windows
 from sapiens.engine.files import save_plain
@@ -132,6 +132,23 @@ def test_boxes_that_do_not_fit_move_and_count_less(detector, monkeypatch):
     share = np.prod(box[2:] - box[:2]) / (480 * 640)
     assert found.scores[0] == pytest.approx((said * 0.8 * 0.5) ** (1 / 4) * share**0.05, rel=1e-4)
     assert not len(detector(Frame(image, 'made')).boxes)  # nobody there
+
+
+def test_a_box_within_a_better_one_counts_less(detector, monkeypatch):
+    boxes = np.array([[0, 0, 100, 200], [10, 10, 60, 110], [40, 120, 140, 240], [300, 0, 399, 200]], np.float32)
+    scores = np.array([0.8, 0.7, 0.6, 0.5], np.float32)
+    proposals = iter([Detections(boxes, scores), None])
+    made = tiny_detector.make_detections
+    monkeypatch.setattr(tiny_detector, 'make_detections', lambda *args: next(proposals) or made(*args))
+    monkeypatch.setattr(detector, 'judge', ())
+    monkeypatch.setattr(detector, 'threshold', 0.0)
+    monkeypatch.setattr(detector, '_refine', lambda image, boxes: np.column_stack([boxes, np.ones(4)]))
+    found = detector(Frame(np.zeros((300, 400, 3), np.uint8), 'made'))
+    expected = scores**0.25 * ((boxes[:, 2:] - boxes[:, :2]).prod(1) / (300 * 400)) ** 0.05
+    expected[1] *= 0.85
+    order = np.argsort(-expected)
+    np.testing.assert_allclose(found.scores, expected[order], rtol=1e-5)
+    np.testing.assert_allclose(found.boxes, boxes[order])
 
 
 def test_models_without_a_person_head_are_named(tmp_path):
