@@ -34,8 +34,10 @@ def test_training_ends_with_its_time_is_saved_and_goes_on_where_it_was(toy_confi
     toy_config.train_cfg.update(max_iters=10**6, val_interval=10**6)
     toy_config.default_hooks.budget = dict(type='TimeBudgetHook', minutes=4, interval=1)
     toy_config.default_hooks.checkpoint.interval = 3
+    toy_config.custom_hooks = [dict(type='SafeCheckpointHook', by_epoch=True, out_dir=str(tmp_path / 'epochs'))]
     runner = build(toy_config, tmp_path)
     runner.train()
+    assert len(list((tmp_path / 'epochs').iterdir())) == 1, 'no step is saved twice'
     done = runner.iter
     assert 6 <= done <= 9 and (tmp_path / f'iter_{done}.pth').is_file()
     assert (tmp_path / 'last_checkpoint').read_text().endswith(f'iter_{done}.pth')

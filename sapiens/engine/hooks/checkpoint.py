@@ -121,9 +121,9 @@ class SafeCheckpointHook(Hook):
         if self.sharded and is_distributed():
             name = Path(name).with_suffix(SUFFIX).name
             self.settle(runner)
+        if self._saved_at == iteration and (self.folder / self.kept[-1]).exists():
+            return self.folder / self.kept[-1]
         path = self.folder / name
-        if self._saved_at == iteration and path.exists():
-            return path
         runner.logger.info(f'Saving {path}')
         self.kept = [n for n in self.kept if n != name] + [name]
         runner.save_checkpoint(
