@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import read_losses
+from toy_runs import read_losses
 
 from sapiens.engine import SapiensRunner, load_config
 from sapiens.engine.hooks import (

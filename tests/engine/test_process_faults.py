@@ -12,8 +12,8 @@ import sys
 import time
 
 import pytest
-from conftest import TOY_CONFIG, read_losses, start
 from test_processes import children, last_run, wait_for
+from toy_runs import TOY_CONFIG, read_losses, start
 from warm import LIMIT
 
 from sapiens.engine import read_checkpoint

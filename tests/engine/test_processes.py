@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TOY_CONFIG, read_losses, start
+from toy_runs import TOY_CONFIG, read_losses, start
 from warm import LIMIT, train_together
 
 from sapiens.engine import load_config, load_model_weights, read_checkpoint
