@@ -66,7 +66,7 @@ class ShardImageDataset(HumanDataset):
     ) -> None:
         self.patterns = [shards] if isinstance(shards, str) else list(shards)
         if not self.patterns:
-            raise UserError(f'{data_root}: shards={shards} names none')
+            raise UserError(f'{data_root or "ShardImageDataset"}: shards={shards} names none')
         self.weights: np.ndarray | None = None
         if isinstance(shards, Mapping):
             self.weights = as_numbers(list(shards.values()), -1)

@@ -60,13 +60,8 @@ class PartIoU(HumanMetric):
         super().__init__(**kwargs)
         self.vocabulary = load_parts(vocabulary)
         count = self.vocabulary.num_classes
-        # Class, 255 = ignore, or -1 = not allowed.
-        self.label_table, self.pred_table = (
-            lookup_table({} if given is None else given, count, f'PartIoU: {name}').astype(np.int16)
-            for given, name in ((label_map, 'label_map'), (pred_map, 'pred_map'))
-        )
-        for table in (self.label_table, self.pred_table):
-            table[(table >= count) & (table != IGNORE)] = -1
+        self.label_table = _class_table(label_map, count, 'label_map')
+        self.pred_table = _class_table(pred_map, count, 'pred_map')
         classes: dict[str | int, int] = {key: i for i, name in enumerate(self.vocabulary.names) for key in (name, i)}
         ignore = [ignore] if isinstance(ignore, str) else ignore
         if unknown := [entry for entry in ignore if entry not in classes]:
@@ -241,6 +236,13 @@ def count_pairs(label: np.ndarray, prediction: np.ndarray, counted: np.ndarray |
         pairs = label[rows].astype(np.uint16) * np.uint16(256) + prediction[rows]
         counts += np.bincount((pairs if counted is None else pairs[counted[rows]]).reshape(-1), minlength=counts.size)
     return counts.reshape(256, 256)
+
+
+def _class_table(given: Sequence[int] | Mapping[int, int] | None, classes: int, name: str) -> np.ndarray:
+    """``(256,)`` int16 table of ids: class, 255 = ignore, -1 = not allowed."""
+    table = lookup_table({} if given is None else given, classes, f'PartIoU: {name}').astype(np.int16)
+    table[(table >= classes) & (table != IGNORE)] = -1
+    return table
 
 
 def _mean(values: np.ndarray) -> float:

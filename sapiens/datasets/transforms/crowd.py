@@ -257,7 +257,11 @@ def _at_border(place: float, cut: Sequence[bool], length: int, extent: int, beyo
     """Where people begin along a side: as far ``beyond`` its ends as they are cut there, else at ``place``."""
     if all(cut):
         return np.random.uniform(min(length - extent, 0), 0)
-    return -beyond if cut[0] else length - extent + beyond if cut[1] else place
+    if cut[0]:
+        return -beyond
+    if cut[1]:
+        return length - extent + beyond
+    return place
 
 
 def _random_size(size: tuple[int, int]) -> tuple[int, int]:

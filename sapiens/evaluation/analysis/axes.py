@@ -42,7 +42,8 @@ def axis_evidence(normals: np.ndarray, mask: np.ndarray | None = None) -> np.nda
     # Without an outline the distance is infinite everywhere.
     distance = np.minimum(cv2.distanceTransform(padded, cv2.DIST_L2, 5), 1e4)
     gradient = np.gradient(cv2.GaussianBlur(distance, (0, 0), 1.5))
-    down, right, distance = (values[1:-1, 1:-1] for values in (*gradient, distance))
+    inner = np.s_[1:-1, 1:-1]
+    down, right, distance = gradient[0][inner], gradient[1][inner], distance[inner]
     # The distance grows inwards, so outwards is against its gradient; rows grow downwards.
     outward = np.stack([-right, down])
     norm = np.linalg.norm(outward, axis=0)
