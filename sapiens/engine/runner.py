@@ -179,7 +179,7 @@ class SapiensRunner(CheckpointRunner):
                 return super().train()
         finally:
             if isinstance(self._train_loop, BaseLoop):
-                vars(self._train_loop.dataloader).update(_iterator=None)
+                self._train_loop.dataloader._iterator = None
             for hook in self.hooks:  # last: launchers repeat a signal while workers end
                 if isinstance(hook, PreemptionHook):
                     hook.after_train(self)

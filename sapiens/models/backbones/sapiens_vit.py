@@ -158,9 +158,10 @@ class SapiensViT(BaseModule):
         )
         self.ln1 = nn.LayerNorm(self.embed_dims, eps=1e-6) if final_norm else nn.Identity()
         self._init_parameters()
-        for part in (self.pos_embed, self.cls_token, *self._frozen_modules()) if self.frozen_layers >= 0 else ():
-            if part is not None:
-                part.requires_grad_(False)
+        if self.frozen_layers >= 0:
+            for part in (self.pos_embed, self.cls_token, *self._frozen_modules()):
+                if part is not None:
+                    part.requires_grad_(False)
         if rank:
             add_adapters(self.layers, rank)
 

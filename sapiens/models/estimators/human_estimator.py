@@ -63,14 +63,14 @@ class HumanEstimator(BaseModel):
     def _closer_look(self) -> tuple[str | None, CloserLook | None]:
         """The task whose keypoints are looked at closer, and how; None if none are."""
         options = self.test_cfg.get('closer_look')
-        for task, head in self.heads.items() if options else ():
-            if isinstance(head, PoseHead):
-                try:
-                    return task, CloserLook(head.vocabulary, **options)
-                except TypeError:
-                    raise UserError(f'model.test_cfg.closer_look is {options!r}; give None, or a dict of around=[...] '
-                                    'and perhaps also=[...] and extent') from None  # fmt: skip
-        return None, None
+        task = next((name for name, head in self.heads.items() if isinstance(head, PoseHead)), None)
+        if not options or task is None:
+            return None, None
+        try:
+            return task, CloserLook(self.heads[task].vocabulary, **options)
+        except TypeError:
+            raise UserError(f'model.test_cfg.closer_look is {options!r}; give None, or a dict of around=[...] and '
+                            'perhaps also=[...] and extent') from None  # fmt: skip
 
     def _complete(self, head: dict) -> dict:
         """Fill in what the backbone decides: the width of the features and the input size of a codec."""
