@@ -54,3 +54,6 @@ class DropPath(ChannelDropout):
     """Drops the residual branch ``(B, ...)`` of whole samples."""
 
     axes = 1
+
+    def __init__(self, p: float = 0.0) -> None:
+        super().__init__(p)

@@ -217,7 +217,7 @@ def test_position_embedding_trains_when_resized():
 
 def test_drop_path_at_0_and_in_eval_draws_nothing():
     x = torch.randn(4, 3, dtype=torch.bfloat16)
-    for layer in (DropPath(0.0).train(), DropPath(0.7).eval()):
+    for layer in (DropPath().train(), DropPath(0.7).eval()):
         state = torch.get_rng_state()
         assert layer(x) is x
         assert torch.equal(state, torch.get_rng_state())
