@@ -28,7 +28,8 @@ LEFT_OUT = ('.heic', '.heif', '.avif', '.jxl', '.jp2', '.psd', '.dng', '.cr2', '
 """What is not read from folders; one that has some is told how many were left out."""
 # OpenCV 4.11 decodes to RGB at no cost; flag 1 asks for BGR.
 _RGB = getattr(cv2, 'IMREAD_COLOR_RGB', 0)
-_REDUCED = {1: cv2.IMREAD_COLOR, **{n: getattr(cv2, f'IMREAD_REDUCED_COLOR_{n}') for n in (2, 4, 8)}}
+_REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
+            8: cv2.IMREAD_REDUCED_COLOR_8}  # fmt: skip
 
 
 def decode_image(data: bytes, name: str, reduce: int = 1) -> np.ndarray:

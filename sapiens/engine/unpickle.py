@@ -167,7 +167,7 @@ class Unpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in for a name; nothing is imported."""
-        module = re.sub(r'^numpy\._core\.', 'numpy.core.', 'builtins' if module == '__builtin__' else module)
+        module = 'builtins' if module == '__builtin__' else re.sub(r'^numpy\._core\.', 'numpy.core.', module)
         full = f'{module}.{name}'
         if full in self._known:
             return self._known[full]
