@@ -15,7 +15,7 @@ from ..datasets.transforms.topdown import fit_aspect, udp_matrix
 from ..errors import UserError
 from ..models import PartHead, PersonHead, PoseHead
 from ..registry import DETECTORS
-from ..structures.geometry import box_iou
+from ..structures.geometry import box_iou, share_inside
 from .detectors import Detections, make_detections
 from .loading import load_model
 from .sources import Frame
@@ -100,7 +100,7 @@ class TinyDetector:
         worth *= np.sqrt(area) ** DOUBT_OF_SMALL
         moved = proposed + TOWARDS_REGION * (regions - proposed)
         better = worth[:, None] < worth
-        worth[(better & (_share_inside(moved) > INSIDE)).any(1)] *= DOUBT_OF_INSIDE
+        worth[(better & (share_inside(moved[:, None], moved) > INSIDE)).any(1)] *= DOUBT_OF_INSIDE
         return make_detections(moved, worth, self.threshold, size, self.overlap)
 
     def _refine(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -146,13 +146,6 @@ class TinyDetector:
             crops = [torch.from_numpy(_cut(image, view, size)) for view in part]
             inputs = network.data_preprocessor({'inputs': crops})['inputs']
             yield part, network.outputs(inputs, heads=heads, **options)
-
-
-def _share_inside(boxes: np.ndarray) -> np.ndarray:
-    """``(N, N)``: which share of a box lies in another one."""
-    low = np.maximum(boxes[:, None, :2], boxes[:, :2])
-    common = np.clip(np.minimum(boxes[:, None, 2:], boxes[:, 2:]) - low, 0, None).prod(-1)
-    return common / np.clip((boxes[:, 2:] - boxes[:, :2]).prod(1), 1e-9, None)[:, None]
 
 
 def _load(

@@ -89,10 +89,22 @@ def _around(flags: np.ndarray) -> slice:
 
 def box_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Intersection over union of boxes ``(..., 4)`` x1, y1, x2, y2, which broadcast; 0 for one that is empty."""
+    common = _common_area(boxes, others)
+    return common / np.maximum(_area(boxes) + _area(others) - common, 1e-9)
+
+
+def share_inside(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which share of boxes ``(..., 4)`` lies in others, which broadcast; 0 for one that is empty."""
+    return _common_area(boxes, others) / np.maximum(_area(boxes), 1e-9)
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+    return np.clip(boxes[..., 2:] - boxes[..., :2], 0, None).prod(-1)
+
+
+def _common_area(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     low, high = np.maximum(boxes[..., :2], others[..., :2]), np.minimum(boxes[..., 2:], others[..., 2:])
-    common = np.clip(high - low, 0, None).prod(-1)
-    one, other = (np.clip(b[..., 2:] - b[..., :2], 0, None).prod(-1) for b in (boxes, others))
-    return common / np.maximum(one + other - common, 1e-9)
+    return np.clip(high - low, 0, None).prod(-1)
 
 
 def align_scale_shift(prediction: np.ndarray, label: np.ndarray) -> tuple[float, float]:

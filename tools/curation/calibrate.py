@@ -24,6 +24,7 @@ from sapiens.datasets.manifest import Manifest
 from sapiens.datasets.storage import read_bytes
 from sapiens.engine.config import load_config
 from sapiens.errors import UserError, run_cli
+from sapiens.structures.geometry import box_iou
 
 
 def main() -> None:
@@ -61,11 +62,9 @@ def matched(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Whether each box, best first, overlaps a labelled one by half that no better one has taken."""
     taken, right = set(), np.zeros(len(boxes), bool)
     for i, box in enumerate(boxes):
-        low, high = np.maximum(box[:2], truth[:, :2]), np.minimum(box[2:], truth[:, 2:])
-        common = np.clip(high - low, 0, None).prod(1)
-        union = (box[2:] - box[:2]).prod() + (truth[:, 2:] - truth[:, :2]).prod(1) - common
-        for j in np.argsort(-common / union):
-            if common[j] > 0.5 * union[j] and j not in taken:
+        overlap = box_iou(box, truth)
+        for j in np.argsort(-overlap):
+            if overlap[j] > 0.5 and j not in taken:
                 taken.add(j)
                 right[i] = True
                 break

@@ -126,14 +126,9 @@ class Pose17:
 
 def overlaps(boxes, others):
     """Intersection over union of ``(N, 4)`` and ``(M, 4)`` corner boxes, and the share of each first box inside."""
-    import numpy as np
+    from sapiens.structures.geometry import box_iou, share_inside
 
-    low, high = np.maximum(boxes[:, None, :2], others[None, :, :2]), np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    common = np.clip(high - low, 0, None).prod(-1)
-    areas = [np.clip(b[:, 2:] - b[:, :2], 0, None).prod(-1) for b in (boxes, others)]
-    return common / np.maximum(areas[0][:, None] + areas[1] - common, 1e-9), common / np.maximum(
-        areas[0][:, None], 1e-9
-    )
+    return box_iou(boxes[:, None], others), share_inside(boxes[:, None], others)
 
 
 def evaluate_detector(name: str, images: list[dict], folder: str) -> dict[str, float]:
