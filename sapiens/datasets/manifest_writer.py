@@ -133,7 +133,7 @@ class ManifestWriter:
         record['persons'] = [self._person(p, sample_id) for p in persons or []]
         write_atomic(self.folder / record['image'], encode_image(image, self.image_extension, self.quality))
         for kind, array in labels.items():
-            write_atomic(self.folder / record[kind], self._encode(kind, array))
+            write_atomic(self.folder / record[kind], encode_label(kind, array, self.depth_scale, self.normal_bits))
         write_atomic(self._record_path(sample_id), _dump({**record, **fields}))
 
     def close(self) -> None:
@@ -156,13 +156,6 @@ class ManifestWriter:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _encode(self, kind: str, array: np.ndarray) -> bytes:
-        if kind == 'depth':
-            return encode_depth(array, self.depth_scale)
-        if kind == 'normals':
-            return encode_normals(array, self.normal_bits)
-        return encode_ids(np.asarray(array) != 0 if kind == 'mask' else array)
-
     def _person(self, person: dict[str, Any], sample_id: str) -> dict[str, Any]:
         keypoints = person.get('keypoints')
         if keypoints is not None and np.shape(keypoints) != (self.num_keypoints, 3):
@@ -181,6 +174,15 @@ class ManifestWriter:
         if path.exists():
             for reference, line in list_lines(path):
                 yield str(parse_record(line, readable_name(reference)).get('id')), line.rstrip(b'\n') + b'\n'
+
+
+def encode_label(kind: str, array: np.ndarray, depth_scale: float, normal_bits: int) -> bytes:
+    """The PNG of a label: metres of depth in units of ``depth_scale``, normals of 8 or 16 bits, ids as they are."""
+    if kind == 'depth':
+        return encode_depth(array, depth_scale)
+    if kind == 'normals':
+        return encode_normals(array, normal_bits)
+    return encode_ids(np.asarray(array) != 0 if kind == 'mask' else array)
 
 
 def pack_shards(source: str | Path, target: str | Path, samples_per_shard: int = 1000) -> list[Path]:

@@ -80,7 +80,9 @@ def write_atomic(path: str | Path, content: bytes | str | Iterable[bytes], *, sy
 
 @contextlib.contextmanager
 def only_writer(folder: str | Path) -> Iterator[None]:
-    """Be the only process that works in a folder. The system ends the lock with the process, however that ends.
+    """Be the only process that works in a folder; nothing of that is left there afterwards.
+
+    The system ends the lock with the process, however that ends.
 
     Raises:
         UserError: Another process is at work there.
@@ -106,10 +108,18 @@ def only_writer(folder: str | Path) -> Iterator[None]:
                     f'for its end (should that machine be gone, remove {path})'
                 ) from None
             # else a file system without locks
+        if not os.fstat(file.fileno()).st_nlink:  # who was at work there has just ended and removed it
+            with only_writer(folder):
+                yield
+            return
         file.truncate(0)
         file.write(f'{os.getpid()} of {socket.gethostname()}')
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink()  # while it is still locked: it is ours
 
 
 def _flush(file: Path) -> None:

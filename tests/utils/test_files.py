@@ -2,6 +2,7 @@
 """Files are written whole or not at all, and a refusal of the system names the file."""
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -128,3 +129,24 @@ def test_a_lock_that_another_user_has_left_stops_nobody(tmp_path, monkeypatch):
     monkeypatch.setattr(files, 'open', refuse, raising=False)
     with only_writer(tmp_path / 'run'):
         assert (tmp_path / 'run').is_dir()
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='needs POSIX locks')
+def test_a_lock_is_gone_with_its_work(tmp_path, monkeypatch):
+    """Also after an error; and who opens it just before it is removed is alone on a new one."""
+    with pytest.raises(KeyError), only_writer(tmp_path):
+        raise KeyError
+    assert not list(tmp_path.iterdir())
+    first, opened = only_writer(tmp_path), []
+    first.__enter__()
+
+    def late(*args, **options):
+        opened.append(open(*args, **options))
+        if len(opened) == 1:
+            first.__exit__(None, None, None)
+        return opened[-1]
+
+    monkeypatch.setattr(files, 'open', late, raising=False)
+    with only_writer(tmp_path):
+        assert os.path.samestat(os.fstat(opened[-1].fileno()), os.stat(tmp_path / '.in_use'))
+    assert len(opened) == 2 and not list(tmp_path.iterdir())

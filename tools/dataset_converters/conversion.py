@@ -19,12 +19,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from sapiens.commands.options import new_parser
 from sapiens.datasets.image_files import decode_image, list_images, upright_size
-from sapiens.datasets.label_files import decode_normals, encode_depth, encode_ids, encode_normals
+from sapiens.datasets.label_files import decode_normals
 from sapiens.datasets.manifest import FORMAT, LABELS
+from sapiens.datasets.manifest_writer import encode_label
 from sapiens.datasets.storage import read_bytes
 from sapiens.errors import UserError
 from sapiens.evaluation.analysis.axes import axis_evidence, describe_axes
-from sapiens.structures.geometry import NORMAL_AXES
+from sapiens.structures.geometry import NORMAL_AXES, OUR_AXES
 from sapiens.utils.files import write_atomic
 
 # Images looked at before anything is converted, to tell the axes of their normals.
@@ -72,7 +73,7 @@ class Conversion:
             'keypoints': keypoints,
             'parts': parts,
             'depth_scale': depth_scale,
-            'normal_axes': 'x-right y-up z-viewer',
+            'normal_axes': OUR_AXES,
             'files': ['manifest.jsonl'],
             **metadata,
         }
@@ -119,17 +120,10 @@ class Conversion:
                 raise UserError(f'{image}: the image is {height}x{width} but its {kind} are '
                                 f'{array.shape[0]}x{array.shape[1]} (H x W); they must have the same size')  # fmt: skip
             record[kind] = f'{kind}/{name}.png'
-            write_atomic(self.folder / record[kind], self._encode(kind, array, normal_bits))
+            write_atomic(self.folder / record[kind], encode_label(kind, array, self.depth_scale, normal_bits))
         record.update({key: labels[key] for key in ('persons', 'camera') if labels.get(key) is not None})
         self._copy(Path(image), data, self.folder / record['image'])
         self.lines[name] = json.dumps(record, separators=(',', ':')) + '\n'
-
-    def _encode(self, kind: str, array: np.ndarray, bits: int) -> bytes:
-        if kind == 'depth':
-            return encode_depth(array, self.depth_scale)
-        if kind == 'normals':
-            return encode_normals(array, bits)
-        return encode_ids(np.asarray(array) != 0 if kind == 'mask' else array)
 
     def _copy(self, source: Path, data: bytes, target: Path) -> None:
         if not self.link:
@@ -227,6 +221,6 @@ def read_mask(path: str | Path) -> np.ndarray:
 
 def add_normal_options(parser: argparse.ArgumentParser) -> None:
     """Options of converters that read colour-coded normals."""
-    parser.add_argument('--normal-axes', choices=sorted(NORMAL_AXES), default='x-right y-up z-viewer')
+    parser.add_argument('--normal-axes', choices=sorted(NORMAL_AXES), default=OUR_AXES)
     parser.add_argument('--bgr', action='store_true', help='red and blue are swapped in the normal files')
     parser.add_argument('--trust-axes', action='store_true', help='convert even if the normals look otherwise')
