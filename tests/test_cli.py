@@ -2,6 +2,7 @@
 """The console command: every command explains itself at once, and is the same code as its script."""
 
 import importlib
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -137,6 +138,16 @@ def test_info(monkeypatch, capsys, tmp_path):
     (tmp_path / 'a.pth').write_bytes(b'')
     code, _, err = call(monkeypatch, capsys, 'info', tmp_path / 'a.pth')
     assert code == 1 and 'a.pth: the checkpoint is empty' in err
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='needs links and devices')
+@pytest.mark.parametrize('command', ['info', 'train', 'estimate-memory'])
+@pytest.mark.parametrize('kind', ['device', 'link to nothing'])
+def test_what_is_there_but_no_file_is_not_proposed_again(monkeypatch, capsys, tmp_path, command, kind):
+    path = tmp_path / 'own.py'
+    path.symlink_to(os.devnull if kind == 'device' else 'gone.py')
+    code, _, err = call(monkeypatch, capsys, command, path)
+    assert code == 1 and err.startswith(f'error: {path}: ') and err.count(str(path)) == 1
 
 
 def test_layouts_of_convert_are_those_there_are():

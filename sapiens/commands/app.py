@@ -9,7 +9,7 @@ when it is first used.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -32,9 +32,8 @@ def main() -> None:
     settings = cli.settings_of(args)
     makers: dict[str, Callable[[], Inferencer]] = {}
     tasks: dict[str, tuple[str, ...]] = {}
-    for config, file in zip_longest(names, args.checkpoint):
-        name = str(config).removesuffix('.py') if config else Path(file).stem
-        label = f'{Path(name).name} ({Path(file).name})' if file else Path(name).name
+    models = list(zip_longest(names, args.checkpoint))
+    for label, (config, file) in zip(labels_of(models), models, strict=True):
         # Loading once says what is wrong with it before anybody uploads a photo.
         does = Inferencer(config, file, **settings).tasks
         tasks[label] = tuple(task for task in does if task in (args.task or does))
@@ -46,3 +45,12 @@ def main() -> None:
         page.launch(server_name=args.host, server_port=args.port or None, show_error=True, quiet=False)
     except (OSError, OverflowError):
         raise UserError(f'--host {args.host} --port {args.port}: cannot be had; --port 0 takes a free one') from None
+
+
+def labels_of(models: Sequence[tuple[str | None, str | None]]) -> list[str]:
+    """What the page calls models of ``(config, checkpoint)``: names, whole paths where they are alike."""
+    paths = [(str(config).removesuffix('.py') if config else str(Path(file or '').with_suffix('')), file)
+             for config, file in models]  # fmt: skip
+    short = [f'{Path(name).name} ({Path(file).name})' if file else Path(name).name for name, file in paths]
+    whole = [f'{name} ({file})' if file else name for name, file in paths]
+    return [one if short.count(one) == 1 else other for one, other in zip(short, whole, strict=True)]

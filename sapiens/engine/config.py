@@ -45,7 +45,7 @@ class ConfigError(UserError):
 def _nearest_config(path: Path) -> str:
     """A hint that names the config most like ``path``, or how to list them."""
     known = {stem: p.relative_to(shipped_root()).as_posix() for stem, p in shipped_configs().items()}
-    known |= {p.stem: str(p) for p in path.parent.glob('*.py')}
+    known |= {p.stem: str(p) for p in path.parent.glob('*.py') if p.is_file()}
     near = difflib.get_close_matches(path.stem, known, n=1, cutoff=0.5)
     return f"did you mean '{known[near[0]]}'?" if near else 'the configs are in the folder configs/'
 
@@ -66,7 +66,8 @@ def _check_source(path: Path) -> None:
             continue
         target = Path(os.path.normpath(path.parent / base))
         if not target.is_file():
-            near = difflib.get_close_matches(target.name, [p.name for p in target.parent.glob('*.py')], n=1)
+            there = [p.name for p in target.parent.glob('*.py') if p.is_file()]
+            near = difflib.get_close_matches(target.name, there, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ''
             raise ConfigError(f"{path}:{line}: _base_ '{base}' does not exist{hint}")
         if target.suffix in ('.py', '.yaml', '.yml'):

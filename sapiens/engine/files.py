@@ -44,9 +44,12 @@ def check_file(path: Path) -> None:
         hint = f'; give a file in it, e.g. {path / found[-1]}' if found else ''
         raise CheckpointError(f'{path}: is a folder, not a checkpoint file{hint}')
     if not path.is_file():
+        if path.exists():
+            raise CheckpointError(f'{path}: is a device or a pipe, not a checkpoint file; give a file')
         near = []
         if path.parent.is_dir():
-            near = difflib.get_close_matches(path.name, [p.name for p in path.parent.iterdir()], n=1)
+            there = [p.name for p in path.parent.iterdir() if p.is_file() or p.is_dir()]  # no link to what is gone
+            near = difflib.get_close_matches(path.name, there, n=1)
         hint = f"; did you mean '{path.parent / near[0]}'?" if near else '; check the path'
         raise CheckpointError(f'{path}: no such checkpoint file{hint}')
     if path.stat().st_size == 0:

@@ -15,6 +15,7 @@ from made_photos import photo
 
 from sapiens.apis import Inferencer
 from sapiens.apis.page import ModelShelf, build_page, describe, run_once
+from sapiens.commands.app import labels_of
 from sapiens.errors import MissingPackageError, UserError
 
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
@@ -46,6 +47,21 @@ def test_one_run_gives_picture_sentence_and_files(shelf, tmp_path, task, name, w
     with zipfile.ZipFile(archive) as files:
         assert f'image_{task}.jpg' in files.namelist() and 'image.json' in files.namelist()
     assert [str(path) for path in tmp_path.iterdir()] == [archive]
+
+
+@pytest.mark.parametrize(
+    ('models', 'labels'),
+    [
+        ([('c/depth.py', 'a/last.pth'), ('c/depth.py', 'b/last.pth'), ('pose_308', None)],
+         ['c/depth (a/last.pth)', 'c/depth (b/last.pth)', 'pose_308']),
+        ([('a/own.py', None), ('b/own.py', None)], ['a/own', 'b/own']),
+        ([(None, 'a/iter_9.pth'), (None, 'b/iter_9.pth')], ['a/iter_9 (a/iter_9.pth)', 'b/iter_9 (b/iter_9.pth)']),
+        ([('a/own.py', 'a/one.pth'), ('a/own.py', 'a/two.pth')], ['own (one.pth)', 'own (two.pth)']),
+    ],
+)  # fmt: skip
+def test_models_of_one_name_are_told_apart(models, labels):
+    """The page kept the last of them alone."""
+    assert labels_of(models) == labels
 
 
 def test_what_counts_as_a_keypoint_is_the_users_choice(shelf, tmp_path):

@@ -141,7 +141,7 @@ def test_a_lock_is_gone_with_its_work(tmp_path, monkeypatch):
     first.__enter__()
 
     def late(*args, **options):
-        opened.append(open(*args, **options))
+        opened.append(open(*args, **options))  # noqa: SIM115
         if len(opened) == 1:
             first.__exit__(None, None, None)
         return opened[-1]
