@@ -12,6 +12,7 @@ import torch
 from ..errors import UserError
 from ..registry import CODECS
 from ..utils.full_precision import full_precision
+from ..utils.numbers import check_number
 from ..utils.on_device import constants
 
 # Longest step from the highest pixel to the peak between pixels, in heatmap pixels.
@@ -31,6 +32,9 @@ class UDPHeatmap:
         heatmap_size: ``(h, w)`` of the heatmaps; a quarter of the input by default.
         sigma: Standard deviation of the target in heatmap pixels; ``w / 32`` by default (6 for 256 x 192).
         blur_kernel_size: Odd number of taps of the Gaussian blur before decoding (11).
+
+    Raises:
+        UserError: A number that makes no sense.
     """
 
     def __init__(
@@ -40,14 +44,17 @@ class UDPHeatmap:
         sigma: float | None = None,
         blur_kernel_size: int = 11,
     ) -> None:
+        check_number('UDPHeatmap.blur_kernel_size', blur_kernel_size, 1, whole=True)
         if blur_kernel_size % 2 == 0:
-            raise ValueError(f'blur_kernel_size must be odd, not {blur_kernel_size}')
+            raise UserError(f'UDPHeatmap.blur_kernel_size must be odd, not {blur_kernel_size}')
         self.input_size = tuple(input_size)
         self.heatmap_size = tuple(heatmap_size or (n // 4 for n in self.input_size))
         if min(self.heatmap_size) < 2:
             h, w = self.heatmap_size
             raise UserError(f'UDPHeatmap: heatmaps of {h} x {w} are too small; check img_size of the backbone')
-        self.sigma = self.heatmap_size[1] / 32 if sigma is None else float(sigma)
+        sigma = self.heatmap_size[1] / 32 if sigma is None else sigma
+        check_number('UDPHeatmap.sigma', sigma, above=True)
+        self.sigma = float(sigma)
         self.blur_kernel_size = blur_kernel_size
 
     def __repr__(self) -> str:

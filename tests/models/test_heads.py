@@ -1,6 +1,8 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """The four heads against reference numbers: outputs, losses, gradients, predictions."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,8 @@ from torch import nn
 
 from sapiens.errors import UserError
 from sapiens.models import DepthHead, HumanEstimator, NormalHead, PartHead, PoseHead
-from sapiens.models.losses import KeypointLoss
+from sapiens.models.heads import PersonHead
+from sapiens.models.losses import KeypointLoss, SiLogLoss
 from sapiens.structures import HumanDataSample
 from sapiens.vocabularies import KeypointVocabulary, PartVocabulary
 
@@ -293,9 +296,77 @@ class ToyLoss(nn.Module):
         return ((output - target) * valid).abs().sum() / valid.sum().clamp(min=1)
 
 
+class ToyDerivedLoss(SiLogLoss):
+    """One of ours changed for another task."""
+
+    forward = ToyLoss.forward
+
+
 class ToyKeypointLoss(KeypointLoss):
     def reduce(self, errors, weights):
         return (errors * weights).mean()
+
+
+OF_HEADS = {
+    'pose': (PoseHead, dict(vocabulary='coco17', codec=CODEC), 'KeypointMSELoss'),
+    'seg': (PartHead, dict(vocabulary='parts20'), 'WeightedCrossEntropy'),
+    'depth': (DepthHead, {}, 'SiLogLoss'),
+    'normal': (NormalHead, {}, 'NormalLoss'),
+}
+
+
+@pytest.mark.parametrize('task', OF_HEADS)
+@pytest.mark.parametrize('loss', [own for _, _, own in OF_HEADS.values()])
+def test_a_loss_of_another_task_is_said_when_the_model_is_built(task, loss):
+    """It was a traceback in the first step, or trained something else; derived losses with a formula are their own."""
+    kind, options, own = OF_HEADS[task]
+    build = partial(kind, 8, deconv_channels=(), conv_channels=(), **options)
+    if loss == own:
+        build(loss=dict(type=loss))
+        return
+    with pytest.raises(UserError, match=f'{kind.__name__}: {loss} is no .*; leave loss out, or give one'):
+        build(loss=dict(type=loss))
+    if task == 'normal':
+        build(loss=dict(type=ToyDerivedLoss))
+
+
+class HeadWithItsOwn(DepthHead):
+    def loss(self, output, samples):
+        return self.by_name(self.loss_module(output, output, output > 0), 'loss_own')
+
+
+def test_a_head_with_a_loss_of_its_own_takes_any():
+    HeadWithItsOwn(8, (), (), loss=dict(type='NormalLoss'))
+
+
+NUMBERS = {
+    'pose': [('accuracy_interval', 1), ('codec.sigma', 1.5), ('codec.blur_kernel_size', 3), ('loss.loss_weight', 2),
+             ('group_weights.body', 0)],
+    'seg': [('least_region', 0.5), ('loss.loss_weight', 0), ('loss.class_weight', [0.5] * 20)],
+    'depth': [('loss.lam', 0.5), ('loss.eps', 1e-3), ('loss.loss_weight', 2)],
+    'normal': [('loss.l1_weight', 0), ('loss.cosine_weight', 2)],
+    'persons': [('size_weight', 0), ('limit', 5)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(('task', 'key', 'good'), [(task, *pair) for task, pairs in NUMBERS.items() for pair in pairs])
+def test_numbers_that_make_no_sense_are_said_when_the_model_is_built(task, key, good):
+    """A sigma of 0 made targets of nothing, and a weight of NaN ended in the first step; both without a word."""
+    kind, options, loss = OF_HEADS.get(task, (PersonHead, {}, None))
+    part, _, name = key.rpartition('.')
+
+    def build(value):
+        given = {**options, **({'loss': {'type': loss}} if part == 'loss' else {})}
+        given |= {part: {**given.get(part, {}), name: value}} if part else {name: value}
+        return kind(8, deconv_channels=(), conv_channels=(), **given)
+
+    build(good)
+    for bad in (-1, float('nan'), float('inf'), 'wide', None):
+        if bad is None and key in ('codec.sigma', 'loss.class_weight'):
+            continue  # by default
+        with pytest.raises(UserError) as error:
+            build([bad] * 20 if isinstance(good, list) else bad)
+        assert name in str(error.value) and repr(bad) in str(error.value)
 
 
 @pytest.mark.parametrize('named', [False, True])

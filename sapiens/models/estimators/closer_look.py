@@ -12,6 +12,7 @@ from mmengine.dist import is_distributed
 
 from ...errors import UserError
 from ...structures import HumanDataSample
+from ...utils.numbers import check_number
 from ...vocabularies import KeypointVocabulary
 from ..heads.frames import sample_frames
 
@@ -45,8 +46,7 @@ class CloserLook:
     ) -> None:
         if not around:
             raise UserError('model.test_cfg.closer_look: around names no keypoint; name some, e.g. nose and eyes')
-        if not isinstance(extent, (int, float)) or not extent > 0:
-            raise UserError(f'model.test_cfg.closer_look: extent is {extent!r}; give a number above 0, e.g. 4.5')
+        check_number('model.test_cfg.closer_look: extent', extent, above=True)
         self.around, self.extent = _indices(vocabulary, around), extent
         self.points = np.union1d(self.around, _indices(vocabulary, also))
 

@@ -11,9 +11,12 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import nn
 
+from ...errors import UserError
+from ...registry import MODELS
 from ...structures import HumanDataSample
 from ...utils.full_precision import full_precision
 from ...utils.on_device import take, to_host
+from ..losses import KeypointLoss, NormalLoss, SiLogLoss, WeightedCrossEntropy
 from ..randomness import ChannelDropout
 from .frames import sample_frames
 
@@ -103,8 +106,26 @@ class DeconvHead(BaseModule):
         self.final_layer.float()  # files may hold half precision
         return self
 
+    fits: type  # the loss that `loss` is written for
     loss_module: Any
     swap: torch.Tensor | None  # channel -> its partner on the other side, of heads that know left and right
+
+    def build_loss(self, config: dict) -> Any:
+        """The loss module of a config.
+
+        Raises:
+            UserError: It is made for another head. Losses of users are taken as they are, but `KeypointLoss` is needed
+                where its errors of single heatmaps are asked for.
+        """
+        loss = MODELS.build(config)
+        fits = vars(next(kind for kind in type(self).__mro__ if 'loss' in vars(kind))).get('fits', object)
+        ours = {kind.forward for kind in (KeypointLoss, NormalLoss, SiLogLoss, WeightedCrossEntropy)}
+        if not isinstance(loss, fits) and (fits is KeypointLoss or getattr(type(loss), 'forward', None) in ours):
+            raise UserError(
+                f'{type(self).__name__}: {type(loss).__name__} is no {fits.__name__}; leave loss out, or give '
+                'one that is made for this head (docs/architecture.md, "Add a loss")'
+            )
+        return loss
 
     @full_precision
     def flip_back(self, output: torch.Tensor) -> torch.Tensor:

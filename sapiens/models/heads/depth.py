@@ -10,6 +10,7 @@ import torch
 
 from ...registry import MODELS
 from ...structures import HumanDataSample
+from ..losses import SiLogLoss
 from ..losses.depth import normalise_depth
 from .base import DenseHead
 from .frames import map_to_original
@@ -26,6 +27,8 @@ class DepthHead(DenseHead):
         dropout: Channel dropout before the last layer.
     """
 
+    fits = SiLogLoss
+
     def __init__(
         self,
         in_channels: int,
@@ -39,7 +42,7 @@ class DepthHead(DenseHead):
         # The loss takes logarithms: from 0, half the outputs would start where it is cut off and the others where its
         # gradient is extreme. Targets lie in [0, 1].
         torch.nn.init.constant_(self.final_layer.bias, 0.1)
-        self.loss_module = MODELS.build(loss or dict(type='sapiens.SiLogLoss'))
+        self.loss_module = self.build_loss(loss or dict(type='sapiens.SiLogLoss'))
 
     def loss(self, output: torch.Tensor, samples: list[HumanDataSample]) -> dict[str, torch.Tensor]:
         """``loss_silog`` against each image's human depth normalised to [0, 1]."""

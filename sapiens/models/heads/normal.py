@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from ...registry import MODELS
 from ...structures import HumanDataSample
+from ..losses import NormalLoss
 from .base import DenseHead
 from .frames import map_to_original
 
@@ -26,6 +27,8 @@ class NormalHead(DenseHead):
         dropout: Channel dropout before the last layer.
     """
 
+    fits = NormalLoss
+
     def __init__(
         self,
         in_channels: int,
@@ -36,7 +39,7 @@ class NormalHead(DenseHead):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(in_channels, 3, deconv_channels, conv_channels, dropout, init_cfg)
-        self.loss_module = MODELS.build(loss or dict(type='sapiens.NormalLoss'))
+        self.loss_module = self.build_loss(loss or dict(type='sapiens.NormalLoss'))
 
     def flip_back(self, output: torch.Tensor) -> torch.Tensor:
         """Mirror ``(B, 3, h, w)`` and negate x."""

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from ...errors import UserError
 from ...registry import MODELS
 from ...structures import HumanDataSample
+from ...utils.numbers import check_number
 from ...vocabularies import PartVocabulary, load_vocabulary
-from ..losses import pixel_accuracy
+from ..losses import WeightedCrossEntropy, pixel_accuracy
 from .base import DenseHead
 from .frames import argmax_to_original, map_to_original
 
@@ -48,6 +49,8 @@ class PartHead(DenseHead):
         UserError: The vocabulary is not one of parts.
     """
 
+    fits = WeightedCrossEntropy
+
     def __init__(
         self,
         in_channels: int,
@@ -67,13 +70,14 @@ class PartHead(DenseHead):
             raise UserError(f"PartHead needs a part vocabulary; '{vocabulary.name}' has keypoints")
         super().__init__(in_channels, vocabulary.num_classes, deconv_channels, conv_channels, dropout, init_cfg)
         self.vocabulary, self.with_scores = vocabulary, with_scores
+        check_number('PartHead.least_region', least_region, 0, 1)
         self.person_first, self.least_region, self.with_person = person_first, least_region, with_person
         self.outlines = False
         loss = {'type': 'sapiens.WeightedCrossEntropy', **(loss or {})}
         kind = MODELS.get(loss['type']) if isinstance(loss['type'], str) else loss['type']
         if 'class_weight' in inspect.signature(kind).parameters:
             loss.setdefault('class_weight', vocabulary.weights.tolist())
-        self.loss_module = MODELS.build(loss)
+        self.loss_module = self.build_loss(loss)
         weights = getattr(self.loss_module, 'class_weight', None)
         if weights is not None and len(weights) != self.out_channels:
             raise UserError(f"PartHead: class_weight of the loss has {len(weights)} numbers, '{vocabulary.name}' has "

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from ...registry import MODELS
 from ...structures import HumanDataSample
+from ...utils.numbers import check_number
 from ...utils.on_device import constants, take
 from ..losses.reduce import balanced_count
 from .base import DeconvHead
@@ -41,6 +42,8 @@ class PersonHead(DeconvHead):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(in_channels, 5, deconv_channels, conv_channels, dropout, init_cfg)
+        check_number('PersonHead.size_weight', size_weight)
+        check_number('PersonHead.limit', limit, 1, whole=True)
         self.size_weight, self.limit = size_weight, limit
         # The distances to the left and the right side.
         self.swap = torch.tensor([0, 3, 2, 1, 4])

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from ...errors import UserError
 from ...registry import CODECS, MODELS
 from ...structures import HumanDataSample
+from ...utils.numbers import check_number
 from ...utils.on_device import take, to_host
 from ...vocabularies import KeypointVocabulary, load_vocabulary
 from ..losses import KeypointLoss, pose_accuracy
@@ -45,6 +46,8 @@ class PoseHead(DeconvHead):
         UserError: The vocabulary is not one of keypoints, or has no such group.
     """
 
+    fits = KeypointLoss
+
     def __init__(
         self,
         in_channels: int,
@@ -62,17 +65,16 @@ class PoseHead(DeconvHead):
             raise UserError(f"PoseHead needs a keypoint vocabulary; '{vocabulary.name}' has parts")
         super().__init__(in_channels, vocabulary.num_keypoints, deconv_channels, conv_channels, init_cfg=init_cfg)
         self.vocabulary = vocabulary
+        check_number('PoseHead.accuracy_interval', accuracy_interval, whole=True)
         self.accuracy_interval, self._batches = accuracy_interval, 0
         self.codec = CODECS.build(codec)
-        self.loss_module = MODELS.build(loss or dict(type='sapiens.KeypointMSELoss'))
-        if type(self).loss is PoseHead.loss and not isinstance(self.loss_module, KeypointLoss):
-            raise UserError(f'PoseHead: {type(self.loss_module).__name__} is no KeypointLoss (sapiens.models.losses), '
-                            'which has an error for each heatmap; derive the loss from it')  # fmt: skip
+        self.loss_module = self.build_loss(loss or dict(type='sapiens.KeypointMSELoss'))
         weights = torch.ones(vocabulary.num_keypoints)
         for group, weight in (group_weights or {}).items():
             if group not in vocabulary.groups:
                 raise UserError(f"group_weights: '{vocabulary.name}' has no group '{group}'; it has "
                                 f'{", ".join(vocabulary.groups)}')  # fmt: skip
+            check_number(f"PoseHead.group_weights of '{group}'", weight)
             weights[torch.from_numpy(vocabulary.groups[group])] = weight
         self.register_buffer('point_weights', weights, persistent=False)
         self.swap = torch.from_numpy(vocabulary.swap.copy())

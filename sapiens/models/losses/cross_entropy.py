@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ...registry import MODELS
 from ...utils.full_precision import full_precision
+from ...utils.numbers import check_number
 from .reduce import balanced_count
 
 
@@ -36,6 +38,9 @@ class WeightedCrossEntropy(nn.Module):
         super().__init__()
         if reduction not in ('pixels', 'weighted'):
             raise ValueError(f"reduction is 'pixels' or 'weighted', not '{reduction}'")
+        check_number('WeightedCrossEntropy.loss_weight', loss_weight)
+        for value in () if class_weight is None else np.ravel(class_weight).tolist():
+            check_number('WeightedCrossEntropy.class_weight', value)
         weight = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
         self.register_buffer('class_weight', weight, persistent=False)
         self.reduction, self.ignore_index, self.loss_weight = reduction, ignore_index, loss_weight

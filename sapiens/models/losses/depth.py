@@ -8,6 +8,7 @@ from torch import nn
 
 from ...registry import MODELS
 from ...utils.full_precision import full_precision
+from ...utils.numbers import check_number
 
 
 def normalise_depth(depth: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -48,6 +49,9 @@ class SiLogLoss(nn.Module):
 
     def __init__(self, sqrt: bool = True, lam: float = 0.5, eps: float = 1e-6, loss_weight: float = 1.0) -> None:
         super().__init__()
+        check_number('SiLogLoss.lam', lam, 0, 1)
+        check_number('SiLogLoss.eps', eps, above=True)
+        check_number('SiLogLoss.loss_weight', loss_weight)
         self.sqrt, self.lam, self.eps, self.loss_weight = sqrt, lam, eps, loss_weight
 
     @full_precision

@@ -10,6 +10,7 @@ from torch import nn
 
 from ...registry import MODELS
 from ...utils.full_precision import full_precision
+from ...utils.numbers import check_number
 
 
 class _FactorisedError(torch.autograd.Function):
@@ -63,6 +64,7 @@ class KeypointLoss(nn.Module):
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
+        check_number(f'{type(self).__name__}.loss_weight', loss_weight)
         self.loss_weight = loss_weight
 
     def errors(self, heatmaps: torch.Tensor, target: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -106,6 +108,7 @@ class KeypointOHKMLoss(KeypointLoss):
 
     def __init__(self, topk: int = 128, loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
+        check_number('KeypointOHKMLoss.topk', topk, 1, whole=True)
         self.topk = topk
 
     def reduce(self, errors: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

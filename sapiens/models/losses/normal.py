@@ -9,6 +9,7 @@ from torch import nn
 
 from ...registry import MODELS
 from ...utils.full_precision import full_precision
+from ...utils.numbers import check_number
 from .reduce import balanced_count
 
 
@@ -25,6 +26,8 @@ class NormalLoss(nn.Module):
 
     def __init__(self, l1_weight: float = 1.0, cosine_weight: float = 1.0) -> None:
         super().__init__()
+        check_number('NormalLoss.l1_weight', l1_weight)
+        check_number('NormalLoss.cosine_weight', cosine_weight)
         self.l1_weight, self.cosine_weight = l1_weight, cosine_weight
 
     @full_precision

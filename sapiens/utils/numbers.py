@@ -1,0 +1,33 @@
+# Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
+"""Numbers that people write into configs."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+from ..errors import UserError
+
+
+def check_number(
+    name: str, value: Any, least: float = 0, most: float = math.inf, *, above: bool = False, whole: bool = False
+) -> None:
+    """Say at once that a value is no number that makes sense; training would go on with it, or end in mid-step.
+
+    Args:
+        name: Of whose argument it is, e.g. ``'SiLogLoss.lam'``.
+        least, most: Smallest and largest number that makes sense; infinity and NaN never do.
+        above: It must be above ``least``.
+        whole: It is a number of things.
+
+    Raises:
+        UserError: It is not.
+    """
+    number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+    if number and math.isfinite(value) and (value > least if above else value >= least) and value <= most:
+        return
+    limits = (
+        f'above {least:g}' if above else f'of at least {least:g}' if math.isinf(most) else f'from {least:g} to {most:g}'
+    )
+    raise UserError(f'{name} is {value!r}; give a {"whole " * whole}number {limits}')
