@@ -12,6 +12,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from ..errors import UserError
 from ..registry import LOOPS
+from ..utils.numbers import check_number
 from .loaders import build_train_dataloader
 from .sampling import ResumableBatchSampler, seed_all, seed_of
 
@@ -56,12 +57,30 @@ class _ExactSteps:
     dataloader: Any
     val_interval: Any
 
-    def check(self, length: str) -> None:
-        """A training has steps, and the remainder of a step by the interval says when to validate."""
-        for name, hint in ((length, ''), ('val_interval', '; val_dataloader = None leaves validation out')):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise UserError(f'train_cfg.{name} = {value!r}: give a whole number of at least 1{hint}')
+    @staticmethod
+    def checked(length: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Options of mmengine's loop: a training has steps, and validations come at intervals.
+
+        Raises:
+            UserError: A number that makes no sense.
+        """
+        check_number(f'train_cfg.{length}', options[length], 1, whole=True)
+        check_number('train_cfg.val_begin', options.get('val_begin', 1), whole=True)
+        hint = '; val_dataloader = None leaves validation out'
+        check_number('train_cfg.val_interval', options.get('val_interval', 1), 1, whole=True, hint=hint)
+        pairs = options.get('dynamic_intervals')
+        if not pairs:
+            return options
+        try:
+            pairs = [(int(begin), int(interval)) for begin, interval in pairs]
+        except (TypeError, ValueError):
+            pairs = [(0, 0)]
+        if min(interval for _, interval in pairs) < 1 or pairs != sorted(pairs):
+            raise UserError(
+                f'train_cfg.dynamic_intervals is {options["dynamic_intervals"]!r}; give pairs of a step and '
+                'the interval from there on, which is 1 at least, by their steps, e.g. [(1000, 50)]'
+            )
+        return {**options, 'dynamic_intervals': pairs}
 
     def run_step(self, batch_idx: int, data_batch: Any) -> None:
         """Train on one batch.
@@ -118,10 +137,10 @@ class ExactIterLoop(_ExactSteps, IterBasedTrainLoop):
     """
 
     def __init__(self, runner: Any, dataloader: dict, max_iters: int, **kwargs: Any) -> None:
+        options = self.checked('max_iters', dict(max_iters=max_iters, **kwargs))
         loader = build_train_dataloader(dataloader, runner.seed, infinite=True)
-        super().__init__(runner, _Unstarted(loader), max_iters, **kwargs)
+        super().__init__(runner, _Unstarted(loader), **options)
         self.dataloader = loader
-        self.check('max_iters')
 
     def run(self) -> torch.nn.Module:
         """Train to the end, or until a hook stops it."""
@@ -162,8 +181,8 @@ class ExactEpochLoop(_ExactSteps, EpochBasedTrainLoop):
     """
 
     def __init__(self, runner: Any, dataloader: dict, max_epochs: int, **kwargs: Any) -> None:
-        super().__init__(runner, build_train_dataloader(dataloader, runner.seed, infinite=False), max_epochs, **kwargs)
-        self.check('max_epochs')
+        options = self.checked('max_epochs', dict(max_epochs=max_epochs, **kwargs))
+        super().__init__(runner, build_train_dataloader(dataloader, runner.seed, infinite=False), **options)
 
     def restore(self, epoch: int, iteration: int, draws: int | None = None) -> None:
         """As for iterations; where an epoch begins depends on the batch."""

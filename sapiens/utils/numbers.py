@@ -11,7 +11,14 @@ from ..errors import UserError
 
 
 def check_number(
-    name: str, value: Any, least: float = 0, most: float = math.inf, *, above: bool = False, whole: bool = False
+    name: str,
+    value: Any,
+    least: float = 0,
+    most: float = math.inf,
+    *,
+    above: bool = False,
+    whole: bool = False,
+    hint: str = '',
 ) -> None:
     """Say at once that a value is no number that makes sense; training would go on with it, or end in mid-step.
 
@@ -20,6 +27,7 @@ def check_number(
         least, most: Smallest and largest number that makes sense; infinity and NaN never do.
         above: It must be above ``least``.
         whole: It is a number of things.
+        hint: What to say behind it.
 
     Raises:
         UserError: It is not.
@@ -30,4 +38,4 @@ def check_number(
     limits = (
         f'above {least:g}' if above else f'of at least {least:g}' if math.isinf(most) else f'from {least:g} to {most:g}'
     )
-    raise UserError(f'{name} is {value!r}; give a {"whole " * whole}number {limits}')
+    raise UserError(f'{name} is {value!r}; give a {"whole " * whole}number {limits}{hint}')

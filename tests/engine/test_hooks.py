@@ -27,6 +27,7 @@ from sapiens.engine.logs import read_run
 from sapiens.engine.peaks import peak_flops
 from sapiens.errors import UserError
 from sapiens.models.complexity import count_training_flops
+from sapiens.registry import HOOKS
 from sapiens.vocabularies import load_vocabulary
 
 
@@ -296,6 +297,23 @@ def test_reconstructions_are_drawn_for_three_mask_ratios(toy_config, tmp_path):
     third = picture.shape[1] // 3
     grey = [(np.abs(row[:, third : 2 * third].astype(int) - 128) < 3).mean() for row in rows]
     assert grey[0] < grey[2] - 0.05 and grey[0] < grey[4] - 0.05 and grey[4] > 0.7
+
+
+@pytest.mark.parametrize(
+    ('hook', 'name', 'least'),
+    [
+        ('PredictionVisHook', 'interval', 0), ('PredictionVisHook', 'max_images', 0), ('MAEVisHook', 'interval', 0),
+        ('PreemptionHook', 'interval', 1), ('StragglerHook', 'interval', 1), ('SafeCheckpointHook', 'interval', -1),
+        ('SafeCheckpointHook', 'max_keep_ckpts', -1), ('NaNGuardHook', 'patience', 0),
+        ('BadSampleHook', 'max_fraction', 0),
+    ],
+)  # fmt: skip
+def test_numbers_that_make_no_sense_are_said_before_a_run_begins(hook, name, least):
+    """An interval of 0 never asked whether to stop, a word was a traceback in the first step."""
+    HOOKS.build({'type': hook, name: least})
+    for bad in (least - 1, float('nan'), 'often'):
+        with pytest.raises(UserError, match=rf'^{hook}\.{name} is .*; give a .*number'):
+            HOOKS.build({'type': hook, name: bad})
 
 
 @pytest.mark.parametrize('momentum', [0, 2, -0.1])

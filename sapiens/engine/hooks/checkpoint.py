@@ -14,6 +14,7 @@ from mmengine.hooks import Hook
 from ...errors import UserError
 from ...registry import HOOKS
 from ...utils.files import write_atomic
+from ...utils.numbers import check_number
 from ..containers import CheckpointError
 from ..sharded_checkpoint import SUFFIX
 
@@ -60,6 +61,8 @@ class SafeCheckpointHook(Hook):
     ) -> None:
         if rule not in (None, 'greater', 'less'):
             raise UserError(f"SafeCheckpointHook.rule is 'greater' or 'less', not '{rule}'")
+        check_number('SafeCheckpointHook.interval', interval, -1, whole=True)
+        check_number('SafeCheckpointHook.max_keep_ckpts', max_keep_ckpts, -1, whole=True)
         self.interval, self.by_epoch = interval or -1, by_epoch
         self.max_keep_ckpts, self.save_last = max_keep_ckpts, save_last
         self.save_best, self.rule, self.save_optimizer, self.out_dir = save_best, rule, save_optimizer, out_dir

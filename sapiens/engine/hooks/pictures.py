@@ -23,6 +23,7 @@ from ...errors import UserError
 from ...registry import HOOKS
 from ...utils.file_names import safe_stem
 from ...utils.files import write_atomic
+from ...utils.numbers import check_number
 from ...visualization import HumanVisualizer, side_by_side
 from ..sampling import seeded
 from ..sharding import is_sharded
@@ -108,6 +109,9 @@ class PredictionVisHook(Hook):
     priority = 'LOW'
 
     def __init__(self, interval: int = 1000, max_images: int = 4, val_batches: int = 1) -> None:
+        check_number('PredictionVisHook.interval', interval, whole=True)
+        check_number('PredictionVisHook.max_images', max_images, whole=True)
+        check_number('PredictionVisHook.val_batches', val_batches, whole=True)
         self.interval, self.max_images, self.val_batches = interval, max_images, val_batches
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
@@ -156,6 +160,8 @@ class MAEVisHook(Hook):
     def __init__(
         self, interval: int = 1000, max_images: int = 2, mask_ratios: Sequence[float] = (0.75, 0.85, 0.95)
     ) -> None:
+        check_number('MAEVisHook.interval', interval, whole=True)
+        check_number('MAEVisHook.max_images', max_images, whole=True)
         self.interval, self.max_images, self.mask_ratios = interval, max_images, tuple(mask_ratios)
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:

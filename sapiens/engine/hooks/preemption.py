@@ -15,6 +15,7 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
 
 from ...registry import HOOKS
+from ...utils.numbers import check_number
 from .checkpoint import SafeCheckpointHook, at_update
 
 # sysexits.h EX_TEMPFAIL, "try again later": no signal (128 + n), no Python or shell error uses it.
@@ -47,6 +48,7 @@ class PreemptionHook(Hook):
     def __init__(self, signals: str | Sequence[str] = ('SIGTERM', 'SIGUSR1'), interval: int = 1) -> None:
         names = (signals,) if isinstance(signals, str) else signals
         self.signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        check_number('PreemptionHook.interval', interval, 1, whole=True)
         self.interval = interval
         self._before: dict[int, Any] = {}
 

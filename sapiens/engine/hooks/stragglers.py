@@ -13,6 +13,7 @@ from mmengine.dist import all_gather, all_gather_object, get_rank, get_world_siz
 from mmengine.hooks import Hook
 
 from ...registry import HOOKS
+from ...utils.numbers import check_number
 
 
 @HOOKS.register_module()
@@ -34,6 +35,7 @@ class StragglerHook(Hook):
     priority = 'LOWEST'  # what other hooks do is no waiting for data
 
     def __init__(self, interval: int = 100, warn: float = 1.5, floor: float = 0.05) -> None:
+        check_number('StragglerHook.interval', interval, 1, whole=True)
         self.interval, self.warn, self.floor = interval, warn, floor
         self._spans: list[list[Any]] = []
         self._data = 0.0

@@ -21,6 +21,7 @@ from ...models.estimators import HumanEstimator
 from ...models.pretrain import MAEPretrainer
 from ...registry import HOOKS, MODELS
 from ...utils.files import write_atomic
+from ...utils.numbers import check_number
 from ..peaks import peak_flops
 
 
@@ -58,6 +59,7 @@ class NaNGuardHook(Hook):
     priority = 'ABOVE_NORMAL'
 
     def __init__(self, patience: int = 0) -> None:
+        check_number('NaNGuardHook.patience', patience, whole=True)
         self.patience = patience
         self.bad_steps = 0
 
@@ -153,6 +155,7 @@ class BadSampleHook(Hook):
     priority = 'NORMAL'
 
     def __init__(self, max_fraction: float = 0.01) -> None:
+        check_number('BadSampleHook.max_fraction', max_fraction, 0, 1)
         self.max_fraction = max_fraction
         self.bad: dict[int, str] = {}
         self.everywhere: dict[int, str] = {}
