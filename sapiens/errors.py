@@ -73,6 +73,8 @@ def run_cli(main: Callable[[], int | None]) -> None:
     ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
     for number in ours:
         signal.signal(number, functools.partial(_stop, os.getpid()))
+    told = threading.excepthook
+    threading.excepthook = functools.partial(_tell_of_thread, told)
     try:
         _run(main)
     except BaseException as error:
@@ -85,8 +87,21 @@ def run_cli(main: Callable[[], int | None]) -> None:
         sys.stderr.flush()
         os._exit(int(error.code or 0) if isinstance(error, SystemExit) else 1)
     finally:
+        threading.excepthook = told
         for number in ours:
             signal.signal(number, signal.SIG_DFL)
+
+
+def _tell_of_thread(others: Callable[[Any], Any], failure: Any) -> None:
+    """A thread has ended: one that a full disk stops, TensorBoard's, say, with one line instead of its traceback."""
+    if _is_full(failure.exc_value):
+        print('warning: the disk is full: what runs beside, e.g. TensorBoard, writes no more', file=sys.stderr)
+    else:
+        others(failure)
+
+
+def _is_full(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _run(main: Callable[[], int | None]) -> None:
@@ -104,7 +119,7 @@ def _run(main: Callable[[], int | None]) -> None:
     except UserError as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if _is_full(error):
             where = f'{error.filename}: ' if error.filename else ''
             _fail(f'{where}the disk is full; free some space and run the same command again')
         if error.filename is None:

@@ -1,6 +1,7 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """What can go wrong, from the command line: one line that names the file and the mend, and nothing half written."""
 
+import errno
 import io
 import json
 import os
@@ -8,6 +9,7 @@ import re
 import shutil
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import cv2
@@ -565,3 +567,27 @@ def test_signals_end_a_command_like_ctrl_c(capsys, number):
         run_cli(work)
     assert end.value.code == 130 and put_in_order and 'interrupted' in capsys.readouterr().err
     assert signal.getsignal(number) == before
+
+
+# ---------------------------------------------------------------- threads
+
+
+@pytest.mark.parametrize('number', [errno.ENOSPC, errno.EDQUOT, errno.EBADF])
+def test_a_full_disk_in_a_thread_is_no_traceback(capsys, monkeypatch, number):
+    """TensorBoard's thread showed its own before the command ended with its line; other defects are still shown."""
+
+    def write():
+        raise OSError(number, os.strerror(number))
+
+    def work():
+        thread = threading.Thread(target=write)
+        thread.start()
+        thread.join()
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(threading, 'excepthook', threading.__excepthook__)
+    with pytest.raises(SystemExit):
+        run_cli(work)
+    err = capsys.readouterr().err
+    assert ('Traceback' in err) == (number == errno.EBADF) and threading.excepthook is threading.__excepthook__
+    assert err.splitlines()[-1].startswith('error: the disk is full')
