@@ -34,7 +34,7 @@ from rich.table import Table
 
 from sapiens.datasets.label_files import encode_depth, encode_ids, encode_normals
 from sapiens.datasets.transforms import PhotometricDistortion
-from sapiens.datasets.transforms.fields import settle
+from sapiens.datasets.transforms.base import settle
 from sapiens.engine.config import load_config
 from sapiens.registry import TRANSFORMS
 from sapiens.vocabularies import load_vocabulary

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from mmengine.dataset import Compose
 
-from ..datasets.transforms.fields import settle
+from ..datasets.transforms.base import settle
 from ..datasets.transforms.topdown import PersonBox
 from ..errors import UserError
 from ..registry import TRANSFORMS
@@ -137,8 +137,9 @@ class Predictor:
         if box is not None:
             sample.update(bbox=np.asarray(box, np.float32).reshape(4), bbox_score=np.float32(score))
         packed = (self._whole if box is None else self._person)(sample)
-        if packed is None:
-            raise UserError(f'{self.source}: the test pipeline of its config drops {frame.name}; mend the pipeline')
+        if packed is None or 'data_samples' not in packed:
+            fault = f'drops {frame.name}' if packed is None else 'does not end with PackHumanInputs'
+            raise UserError(f'{self.source}: the test pipeline of its config {fault}; mend the pipeline')
         region, sample = (0, 0, width, height), packed['data_samples']
         if box is not None:
             (rows, columns), _ = covered_window(sample.warp_mat, sample.img_shape, (height, width))

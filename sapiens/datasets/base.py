@@ -19,7 +19,7 @@ from ..utils.file_names import find_file
 from ..vocabularies import KeypointVocabulary, PartVocabulary, load_keypoints, load_parts
 from .image_files import list_images
 from .storage import readable_name
-from .transforms.fields import settle
+from .transforms.base import check_argument, settle
 from .transforms.loading import check_kinds
 
 BAD_SAMPLE = (UserError, OSError)
@@ -77,6 +77,8 @@ class HumanDataset(BaseDataset):
         test_mode: bool = False,
         **kwargs: Any,
     ) -> None:
+        check_argument(type(self).__name__, 'pipeline', pipeline, 'Sequence[Any]')
+        check_argument(type(self).__name__, 'input_size', input_size, 'Sequence[int] | None')
         self.input_size = None if input_size is None else tuple(input_size)
         self.keypoint_vocabulary = keypoint_vocabulary
         self.part_vocabulary = part_vocabulary

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..datasets.transforms.fields import accept
+from ..datasets.transforms.base import accept
 from ..errors import UserError
 from ..registry import METRICS
 from ..structures.coco_entries import AREA_OF_BOX

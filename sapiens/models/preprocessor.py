@@ -45,8 +45,10 @@ class HumanDataPreprocessor(BaseDataPreprocessor):
             ``inputs`` (B, 3, H, W) float32 and ``data_samples`` on the device.
 
         Raises:
-            UserError: The images of the batch differ in size.
+            UserError: The images of the batch differ in size, or were not packed.
         """
+        if 'inputs' not in data:
+            raise UserError('a batch holds no inputs: end the pipeline with PackHumanInputs')
         data = self.cast_data(data)
         inputs = data['inputs']
         if not isinstance(inputs, torch.Tensor):

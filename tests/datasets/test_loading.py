@@ -12,7 +12,7 @@ from scenes import sphere
 from sapiens.datasets import label_files
 from sapiens.datasets.image_files import decode_image, find_images, reduction_matrix, upright_size
 from sapiens.datasets.transforms import LoadImage, LoadLabels, PersonBox, RandomFlip, Resize, TopdownAffine
-from sapiens.datasets.transforms.fields import settle
+from sapiens.datasets.transforms.base import settle
 from sapiens.errors import UserError
 from sapiens.utils.files import write_atomic
 

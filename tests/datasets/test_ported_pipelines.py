@@ -1,17 +1,23 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Pipelines of mmpose and mmsegmentation whose scope was changed give what the originals give."""
 
+import re
+from contextlib import nullcontext
+from functools import partial
+
 import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.dataset import pseudo_collate
 from mmengine.registry import TRANSFORMS as ROOT
 from mmengine.registry import DefaultScope
 from scenes import sphere
 
-from sapiens.datasets import ImageFolderDataset
-from sapiens.datasets.transforms.fields import settle
+from sapiens.datasets import ImageFolderDataset, transforms
+from sapiens.datasets.transforms.base import settle
 from sapiens.errors import UserError
+from sapiens.models.preprocessor import HumanDataPreprocessor
 from sapiens.openmmlab import toolkit_installed
 from sapiens.registry import TRANSFORMS
 
@@ -168,8 +174,60 @@ def test_a_photo_is_not_reduced_before_its_person_is_looked_at(tmp_path):
         (dict(type='sapiens.ComposeCrowd', pieces=3), 'ComposeCrowd: pieces is 3; give two numbers'),
         (dict(type='sapiens.RandomLight', spread='wide'), "RandomLight: spread is 'wide'; give a number"),
         (dict(type='sapiens.RandomFlip', prob=[0.5]), r'RandomFlip: prob is \[0.5\]; give a number'),
+        (dict(type='sapiens.RandomConvolution', sizes=256), 'RandomConvolution: sizes is 256; give a list of numbers'),
+        (dict(type='sapiens.RandomConvolution', sizes='3'), "RandomConvolution: sizes is '3'; give a list of numbers"),
+        (dict(type='sapiens.CoarseDropout', fill=0), 'CoarseDropout: fill is 0; give a list of numbers'),
+        (dict(type='sapiens.RandomRotate', degrees='wide'), "degrees is 'wide'; give a number or a list of numbers"),
+        (dict(type='sapiens.Pad', pad_img='black'), "Pad: pad_img is 'black'; give a number or three numbers"),
+        (dict(type='sapiens.PackHumanInputs', meta_keys='bbox'), "meta_keys is 'bbox'; give a list of names"),
+        *((dict(type=f'sapiens.{kind}', input_size=256), f'{kind}: input_size is 256; give two numbers')
+          for kind in ('LoadImage', 'TopdownAffine', 'Resize', 'RandomCrop', 'RandomAffine')),
+        (dict(type='sapiens.Pad', input_size=(256,)), r'Pad: input_size is \(256,\); give two numbers'),
     ],
-)
+)  # fmt: skip
 def test_what_is_no_number_is_said_before_the_first_sample(transform, message):
     with pytest.raises(UserError, match=message):
         ImageFolderDataset(data_root='tests/data', pipeline=[dict(type='RandomApply', transforms=[transform])])
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(input_size=256), 'ImageFolderDataset: input_size is 256; give two numbers'),
+        (dict(input_size='64'), "ImageFolderDataset: input_size is '64'; give two numbers"),
+        (dict(pipeline=dict(type='LoadImage')), "ImageFolderDataset: pipeline is {'type': 'LoadImage'}; give a list"),
+    ],
+)
+def test_one_thing_where_a_data_set_takes_several_is_said(options, message):
+    with pytest.raises(UserError, match=message):
+        ImageFolderDataset(data_root='tests/data', **options)
+
+
+@pytest.mark.parametrize('image', [{}, {'img': np.zeros((8, 8, 3), np.uint8)}], ids=['file', 'array'])
+@pytest.mark.parametrize('kind', transforms.__all__)
+def test_a_transform_that_a_pipeline_lacks_is_named(kind, image):
+    """Some need nothing; all others ended in a KeyError."""
+    step = getattr(transforms, kind)()
+    settle([step], input_size=(8, 8))
+    for name in vars(step):
+        if name.endswith('prob'):
+            setattr(step, name, 1.0)
+    needed = {'RandomBox': 'PersonBox', 'TopdownAffine': 'PersonBox'}.get(kind, 'LoadImage')
+    try:
+        step({'img_path': 'a.jpg', **image})
+    except UserError as error:
+        others = ('no such file', 'has no person box', 'background=FOLDER')
+        named = f'a.jpg: {kind} needs .*, which {needed} makes; put {needed} before it into the pipeline'
+        assert re.search('|'.join((*others, named)), str(error))
+
+
+@pytest.mark.parametrize(('left_out', 'named'), [(0, 'which LoadImage makes'), (1, 'which PersonBox makes'),
+                                                 (2, ''), (3, 'end the pipeline with PackHumanInputs')])  # fmt: skip
+def test_a_data_set_whose_pipeline_lacks_a_transform(tmp_path, left_out, named):
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((90, 80, 3), np.uint8))
+    steps = [dict(type=kind) for kind in ('LoadImage', 'PersonBox', 'TopdownAffine', 'PackHumanInputs')]
+    del steps[left_out]
+    boxed = partial(dict.__or__, {'bbox': np.float32([9, 9, 60, 70])})
+    data = ImageFolderDataset(data_root=str(tmp_path), pipeline=[boxed, *steps], input_size=(64, 48), test_mode=True)
+    with pytest.raises(UserError, match=named) if named else nullcontext():
+        HumanDataPreprocessor()(pseudo_collate([data[0]]))

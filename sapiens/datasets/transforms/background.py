@@ -11,18 +11,18 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from mmcv.transforms import BaseTransform
 
 from ...errors import UserError
 from ...registry import TRANSFORMS
 from ..image_files import decode_image, is_jpeg, list_images, upright_size
 from ..storage import read_bytes
+from .base import Transform
 from .fields import IGNORE, Sample, inside_image
 
 
 @TRANSFORMS.register_module()
 @dataclass(eq=False)
-class RandomBackground(BaseTransform):
+class RandomBackground(Transform):
     """Replace what is not a person by a random part of a random human-free photo.
 
     People are where ``mask`` is 1, else where ``part_map`` is a part or 255. Depth and normals of what was replaced

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from mmcv.transforms import BaseTransform
 
 from ...errors import UserError
 from ...registry import TRANSFORMS
 from ...vocabularies import load_keypoints
+from .base import Transform
 from .fields import IGNORE, Sample
 from .loading import LoadImage, LoadLabels
 
 
 @TRANSFORMS.register_module()
 @dataclass(eq=False)
-class FromOpenMMLab(BaseTransform):
+class FromOpenMMLab(Transform):
     """Turn a record of an mmpose top-down, mmseg or mmpretrain data set into our sample; put it first in the pipeline.
 
     So ``type='mmpose.CocoWholeBodyDataset'`` or ``'mmseg.LIPDataset'`` work with our transforms and models.
@@ -102,7 +102,7 @@ class LoadAnnotations(LoadLabels):
 
 
 @TRANSFORMS.register_module()
-class GenerateTarget(BaseTransform):
+class GenerateTarget(Transform):
     """Does nothing: mmpose's step before packing, which the head's codec does on the device."""
 
     def __init__(self, **theirs: Any) -> None:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from mmcv.transforms import BaseTransform
 
 from ...registry import TRANSFORMS
+from .base import Transform
 from .fields import Sample
 
 
 @TRANSFORMS.register_module()
 @dataclass(eq=False)
-class RandomCamera(BaseTransform):
+class RandomCamera(Transform):
     """Each effect with its own probability, in the order in which a picture meets them; labels stay.
 
     Args:

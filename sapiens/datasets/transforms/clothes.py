@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from mmcv.transforms import BaseTransform
 
 from ...errors import UserError
 from ...registry import TRANSFORMS
 from .background import photos_of, random_window
+from .base import Transform
 from .fields import Sample, vocabulary_of
 
 _CLOTHES = re.compile(r'cloth|shoe|sock|apparel', re.IGNORECASE)
@@ -21,7 +21,7 @@ _CLOTHES = re.compile(r'cloth|shoe|sock|apparel', re.IGNORECASE)
 
 @TRANSFORMS.register_module()
 @dataclass(eq=False)
-class RandomTexture(BaseTransform):
+class RandomTexture(Transform):
     """Give rendered clothes, and now and then skin and hair, a drawn fabric or the texture of a photo; shading stays.
 
     Renders in front of photographs teach that whatever looks like a photograph is background. People who wear parts of

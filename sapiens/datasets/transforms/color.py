@@ -9,17 +9,17 @@ from typing import Any
 
 import cv2
 import numpy as np
-from mmcv.transforms import BaseTransform
 
 from ...registry import TRANSFORMS
-from .fields import Sample, accept
+from .base import Transform, accept
+from .fields import Sample
 
 
 @TRANSFORMS.register_module(name=['PhotometricDistortion', 'PhotoMetricDistortion'])
 @accept(brightness_delta=('brightness', float), contrast_range=('contrast', tuple),
         saturation_range=('saturation', tuple), hue_delta=('hue', int))  # fmt: skip
 @dataclass(eq=False)
-class PhotometricDistortion(BaseTransform):
+class PhotometricDistortion(Transform):
     """Random brightness, contrast, saturation and hue, each with probability 1/2; contrast before or after the colours.
 
     Args:
@@ -90,7 +90,7 @@ def _scale(values: np.ndarray, factor: float, offset: float = 0.0) -> np.ndarray
 
 @TRANSFORMS.register_module()
 @dataclass(eq=False)
-class RandomBlur(BaseTransform):
+class RandomBlur(Transform):
     """Blur by a Gaussian or, as a moving camera does, along a line.
 
     Args:
@@ -129,7 +129,7 @@ def line_kernel(length: int, degrees: float) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 @dataclass(eq=False)
-class CoarseDropout(BaseTransform):
+class CoarseDropout(Transform):
     """Cover rectangles with one colour, as if something stood in front; labels stay, so the model learns to guess.
 
     Args:
@@ -159,7 +159,7 @@ class CoarseDropout(BaseTransform):
 
 @TRANSFORMS.register_module()
 @dataclass(eq=False)
-class RandomConvolution(BaseTransform):
+class RandomConvolution(Transform):
     """Mix the picture with its convolution by a random kernel over space and colours.
 
     A random layer keeps shapes and changes colours and fine texture, so a network that learns from it looks less at
@@ -211,7 +211,7 @@ def convolve(image: np.ndarray, kernels: np.ndarray, share: float) -> np.ndarray
 
 @TRANSFORMS.register_module()
 @dataclass(eq=False)
-class RandomLight(BaseTransform):
+class RandomLight(Transform):
     """Light that is not the same everywhere: a smooth random gain, with a little colour.
 
     Args:

@@ -15,8 +15,9 @@ from ...registry import TRANSFORMS
 from ..label_files import read_label
 from ..storage import read_bytes, readable_name
 from .background import photos_of, random_window
+from .base import SizedTransform
 from .clothes import RandomTexture
-from .fields import Sample, SizedTransform
+from .fields import Sample
 from .loading import LoadImage, LoadLabels
 
 

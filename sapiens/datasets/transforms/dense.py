@@ -9,23 +9,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from mmcv.transforms import BaseTransform
 
 from ...errors import UserError
 from ...registry import TRANSFORMS
 from ...structures.geometry import resize_matrix
-from .fields import (
-    IGNORE,
-    Sample,
-    SizedTransform,
-    accept,
-    as_matrix,
-    cut_sample,
-    flip_sample,
-    translation,
-    warp_points,
-    warp_sample,
-)
+from .base import SizedTransform, Transform, accept
+from .fields import IGNORE, Sample, as_matrix, cut_sample, flip_sample, translation, warp_points, warp_sample
 
 # The last two are mmcv's words.
 _INTERPOLATION = {'linear': cv2.INTER_LINEAR, 'area': cv2.INTER_AREA, 'cubic': cv2.INTER_CUBIC,
@@ -35,7 +24,7 @@ _INTERPOLATION = {'linear': cv2.INTER_LINEAR, 'area': cv2.INTER_AREA, 'cubic': c
 @TRANSFORMS.register_module()
 @accept(flip_ratio=('prob',))
 @dataclass(eq=False)
-class RandomFlip(BaseTransform):
+class RandomFlip(Transform):
     """Mirror left to right: pixels, points and vectors move, left and right parts and points exchange names.
 
     Cheapest behind the warp or crop to the input's size.
@@ -147,7 +136,7 @@ class RandomCrop(SizedTransform):
 @TRANSFORMS.register_module()
 @accept(degree=('degrees',), pad_val=('pad_img',), seg_pad_val=('pad_part',))
 @dataclass(eq=False)
-class RandomRotate(BaseTransform):
+class RandomRotate(Transform):
     """Turn the image around its centre, clockwise for positive angles; the size stays.
 
     Args:

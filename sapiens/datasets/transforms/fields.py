@@ -19,15 +19,11 @@ Pixel centres have integer coordinates. Normals are x right, y up, z to the view
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from numbers import Real
 from typing import Any
 
 import cv2
 import numpy as np
-from mmcv.transforms import BaseTransform
 
 from ...errors import UserError
 from ...structures.geometry import covered_window
@@ -44,83 +40,6 @@ _DEPTH_STEP = 0.02
 _NORMAL_STEP = 0.25
 # What OpenCV warps as it is.
 _WARPED = tuple(np.dtype(name) for name in ('u1', 'u2', 'i2', 'f4', 'f8'))
-
-
-@dataclass(eq=False)
-class SizedTransform(BaseTransform):
-    """A transform whose result has the size of the network's input: its own ``input_size``, else the data set's."""
-
-    input_size: Sequence[int] | None = None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """``(H, W)``.
-
-        Raises:
-            UserError: Neither the transform nor the data set says it.
-        """
-        if self.input_size is None:
-            raise UserError(f'{type(self).__name__} does not know the size of the input: give it, or the data set, '
-                            'input_size=(H, W)')  # fmt: skip
-        return int(self.input_size[0]), int(self.input_size[1])
-
-
-def settle(pipeline: Any, **settings: Any) -> None:
-    """Tell transforms, once, what holds for all samples of a data set, where their own arguments are silent.
-
-    Args:
-        pipeline: Transforms, or what holds some (a ``Compose``, ``RandomApply``, ...).
-        **settings: Attribute -> value: ``input_size``, ``labels``, ``background``.
-
-    Raises:
-        UserError: An argument of a transform is no number, or no pair of them, where its class asks for one.
-    """
-    while hasattr(pipeline, 'transforms'):
-        pipeline = pipeline.transforms
-    for transform in pipeline:
-        _check_arguments(transform)
-        for name, value in settings.items():
-            if value is not None and getattr(transform, name, value) is None:
-                setattr(transform, name, value)
-        if hasattr(transform, 'transforms'):
-            settle(transform, **settings)
-
-
-def _check_arguments(transform: Any) -> None:
-    for field in fields(transform) if is_dataclass(transform) else ():
-        value, kind = getattr(transform, field.name), str(field.type)
-        if kind in ('int', 'float') and not isinstance(value, (Real, type(None))):
-            raise UserError(f'{type(transform).__name__}: {field.name} is {value!r}; give a number')
-        if kind in ('tuple[int, int]', 'tuple[int, float]', 'tuple[float, float]') and not _is_pair(value):
-            raise UserError(f'{type(transform).__name__}: {field.name} is {value!r}; give two numbers')
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(number, Real) for number in value)
-
-
-def accept(**theirs: tuple) -> Callable[[Any], Any]:
-    """Let a transform take mmpose's and mmsegmentation's words for its arguments, so that pipelines port.
-
-    Args:
-        **theirs: Their word -> ours, and what makes their value ours where they differ.
-    """
-
-    def decorate(kind: Any) -> Any:
-        init = kind.__init__
-
-        @functools.wraps(init)
-        def translated(self: Any, *args: Any, **kwargs: Any) -> None:
-            for word, (ours, *convert) in theirs.items():
-                if word in kwargs:
-                    value = kwargs.pop(word)
-                    kwargs[ours] = convert[0](value) if convert else value
-            init(self, *args, **kwargs)
-
-        kind.__init__ = translated
-        return kind
-
-    return decorate
 
 
 def translation(x: float, y: float) -> np.ndarray:

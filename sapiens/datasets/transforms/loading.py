@@ -10,7 +10,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from mmcv.transforms import BaseTransform
 
 from ...errors import UserError
 from ...registry import TRANSFORMS
@@ -19,6 +18,7 @@ from ...vocabularies import PartVocabulary, load_parts
 from ..image_files import decode_image, is_jpeg, reduction_matrix, upright_size
 from ..label_files import decode_depth, decode_mask, decode_normals, people_of, read_label
 from ..storage import read_bytes, readable_name
+from .base import Transform
 from .fields import IGNORE, Sample, as_matrix, swap_parts, warp_map, warp_points
 from .topdown import fit_aspect
 
@@ -28,7 +28,7 @@ _FIELD = {'parts': 'part_map', 'depth': 'depth', 'normals': 'normals', 'mask': '
 
 @TRANSFORMS.register_module()
 @dataclass(eq=False)
-class LoadImage(BaseTransform):
+class LoadImage(Transform):
     """Read ``img_path`` as upright RGB, decoding a large JPEG at 1/2, 1/4 or 1/8 where the crop to come allows it.
 
     The reduced image still has at least as many pixels as the network's input will show, so nothing is lost; it is
@@ -129,7 +129,7 @@ def check_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
 
 @TRANSFORMS.register_module()
 @dataclass(eq=False)
-class LoadLabels(BaseTransform):
+class LoadLabels(Transform):
     """Read the labels that are asked for and bring them into the current frame.
 
     The data set gives ``label_files`` (kind -> file), and ``depth_scale`` and ``normal_axes`` where they are not the

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmcv.transforms import BaseTransform
 
 from ...registry import TRANSFORMS
 from ...structures import HumanDataSample
+from .base import Transform
 from .fields import Sample
 
 META_KEYS = (
@@ -33,7 +33,7 @@ META_KEYS = (
 
 @TRANSFORMS.register_module(name=['PackHumanInputs', 'PackPoseInputs', 'PackSegInputs'])
 @dataclass(eq=False)
-class PackHumanInputs(BaseTransform):
+class PackHumanInputs(Transform):
     """Sample dict -> ``dict(inputs=(3, H, W) uint8 RGB tensor, data_samples=HumanDataSample)``.
 
     Every label present is packed (see `HumanDataSample` for names and shapes). Points that left the frame keep their

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from mmcv.transforms import BaseTransform
 
 from ...errors import UserError
 from ...registry import TRANSFORMS
 from .background import photos_of, put_behind, random_window
+from .base import Transform
 from .clothes import fabric
 from .fields import Sample
 
 
 @TRANSFORMS.register_module()
 @dataclass(eq=False)
-class RandomOccluder(BaseTransform):
+class RandomOccluder(Transform):
     """Put things in front of people: blobs, boxes, poles, and tables that hide all below them.
 
     They show photographs without people, or cloth. Behind them nobody is seen: parts become 0, the mask 0, depth and
@@ -62,7 +62,7 @@ class RandomOccluder(BaseTransform):
 
 @TRANSFORMS.register_module()
 @dataclass(eq=False)
-class RandomDecoy(BaseTransform):
+class RandomDecoy(Transform):
     """Put things behind people, of photographs or of cloth such as people wear: neither texture nor outline is enough.
 
     Needs ``mask`` or ``part_map`` at the image's size (else nothing is done); labels stay.

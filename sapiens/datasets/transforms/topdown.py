@@ -11,18 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from mmcv.transforms import BaseTransform
 
 from ...errors import UserError
 from ...registry import TRANSFORMS
-from .fields import IGNORE, Sample, SizedTransform, accept, as_matrix, vocabulary_of, warp_sample
+from .base import SizedTransform, Transform, accept
+from .fields import IGNORE, Sample, as_matrix, vocabulary_of, warp_sample
 
 _LOWER = re.compile(r'hip|knee|ankle|foot|toe|heel', re.IGNORECASE)
 
 
 @TRANSFORMS.register_module(name=['PersonBox', 'GetBBoxCenterScale'])
 @dataclass(eq=False)
-class PersonBox(BaseTransform):
+class PersonBox(Transform):
     """Box ``x1, y1, x2, y2`` -> ``bbox_center`` (2,), ``bbox_scale`` (2,) width and height, ``bbox_rotation`` degrees.
 
     Args:
@@ -46,7 +46,7 @@ class PersonBox(BaseTransform):
 @TRANSFORMS.register_module()
 @accept(min_total_keypoints=('min_total', int), upper_prioritized_prob=('upper_prob', float))
 @dataclass(eq=False)
-class RandomHalfBody(BaseTransform):
+class RandomHalfBody(Transform):
     """Now and then look at the upper or the lower half of the body alone.
 
     The halves are told by the vocabulary's names (hips, knees, ankles and feet are lower). Works before `LoadImage`.
@@ -89,7 +89,7 @@ class RandomHalfBody(BaseTransform):
     shift_factor=('shift', lambda factor: factor / 2), scale_factor=('scale', tuple), rotate_factor=('rotate', float)
 )
 @dataclass(eq=False)
-class RandomBox(BaseTransform):
+class RandomBox(Transform):
     """Shift, scale and rotate the crop. Works before `LoadImage`.
 
     Args:
