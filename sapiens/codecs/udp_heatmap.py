@@ -49,6 +49,10 @@ class UDPHeatmap:
             raise UserError(f'UDPHeatmap.blur_kernel_size must be odd, not {blur_kernel_size}')
         self.input_size = tuple(input_size)
         self.heatmap_size = tuple(heatmap_size or (n // 4 for n in self.input_size))
+        for name in ('input_size', 'heatmap_size'):
+            size = getattr(self, name)
+            if len(size) != 2 or not all(isinstance(side, int) for side in size):
+                raise UserError(f'UDPHeatmap.{name} is {size}; give (H, W), two whole numbers')
         if min(self.heatmap_size) < 2:
             h, w = self.heatmap_size
             raise UserError(f'UDPHeatmap: heatmaps of {h} x {w} are too small; check img_size of the backbone')

@@ -35,7 +35,5 @@ def check_number(
     number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
     if number and math.isfinite(value) and (value > least if above else value >= least) and value <= most:
         return
-    limits = (
-        f'above {least:g}' if above else f'of at least {least:g}' if math.isinf(most) else f'from {least:g} to {most:g}'
-    )
+    limits = f'{"above" if above else "of at least"} {least:g}' + f' and at most {most:g}' * math.isfinite(most)
     raise UserError(f'{name} is {value!r}; give a {"whole " * whole}number {limits}{hint}')

@@ -12,6 +12,7 @@ from PIL import Image
 
 from sapiens.apis import Frame, Inferencer
 from sapiens.engine.config import load_config
+from sapiens.errors import UserError
 from sapiens.models import HumanEstimator
 from sapiens.registry import MODELS
 
@@ -151,6 +152,19 @@ def test_a_pipeline_of_its_own_does_not_squeeze(folder):
     assert found.shape == (100, 400) and inputs[0].shape[-2:] == (256, 192)
     rows, columns = np.nonzero(found == 1)
     assert abs(np.ptp(columns) - np.ptp(rows)) <= 4 and abs(columns.mean() - 300) < 2 and abs(rows.mean() - 50) < 2
+
+
+def test_a_transform_that_the_test_pipeline_lacks_is_named(tmp_path):
+    """An `Inferencer` ended in a KeyError."""
+    config = load_config(f'{ROOT}/seg/sapiens_tiny_28cls.py')
+    network = MODELS.build({**config.model.to_dict(), 'type': 'sapiens.HumanEstimator', '_scope_': 'sapiens'})
+    torch.save(network.state_dict(), tmp_path / 'model.pth')
+    for left_out, named in (('LoadImage', 'which LoadImage makes'), ('PackHumanInputs', 'end with PackHumanInputs')):
+        pipeline = [step for step in KEPT_RATIO if step['type'] != left_out]
+        config.test_dataloader = dict(dataset=dict(pipeline=pipeline, input_size=(256, 192)))
+        predictor = Inferencer(config, tmp_path / 'model.pth', device='cpu').predictors[0]
+        with pytest.raises(UserError, match=named):
+            predictor.prepare(Frame(np.zeros((100, 400, 3), np.uint8), 'wide'))
 
 
 def test_a_config_as_mmengine_reads_it_will_do(tmp_path):

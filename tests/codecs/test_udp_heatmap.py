@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sapiens.codecs import UDPHeatmap, udp_heatmap
+from sapiens.errors import UserError
 from sapiens.registry import CODECS
 
 NUMBERS = np.load(Path(__file__).parents[1] / 'data' / 'parity' / 'udp.npz', allow_pickle=False)
@@ -307,6 +308,13 @@ def test_built_by_name_and_defaults():
     assert repr(codec) == 'UDPHeatmap(input_size=(1024, 768), heatmap_size=(256, 192), sigma=6.0)'
     with pytest.raises(ValueError, match='must be odd, not 10'):
         UDPHeatmap((64, 64), blur_kernel_size=10)
+
+
+@pytest.mark.parametrize('size', [(64,), (64, 48, 3), (64.0, 48)])
+@pytest.mark.parametrize('name', ['input_size', 'heatmap_size'])
+def test_sizes_are_two_whole_numbers(name, size):
+    with pytest.raises(UserError, match=rf'UDPHeatmap\.{name} is .*; give \(H, W\)'):
+        UDPHeatmap(**{'input_size': (64, 48), name: size})
 
 
 @pytest.mark.parametrize('scale', [1.0, 0.02, 60.0])

@@ -318,7 +318,7 @@ def test_numbers_that_make_no_sense_are_said_before_a_run_begins(hook, name, lea
 
 @pytest.mark.parametrize('momentum', [0, 2, -0.1])
 def test_a_momentum_that_is_no_part_is_named(momentum):
-    with pytest.raises(UserError, match=f'EMAHook: momentum={momentum}'):
+    with pytest.raises(UserError, match=f'EMAHook.momentum is {momentum}; give a number'):
         EMAHook(momentum)
 
 

@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor
 
 from ...errors import UserError
 from ...registry import HOOKS
+from ...utils.numbers import check_number
 from ..sharding import from_main_process, set_whole_weights
 
 # momentum, gamma, steps so far -> part of the new weights.
@@ -57,8 +58,8 @@ class EMAHook(Hook):
         if ema_type not in _RULES:
             raise UserError(f"EMAHook: ema_type '{ema_type}' is none of {', '.join(_RULES)}; type='mmengine.EMAHook' "
                             'takes any, on one process or with DDP')  # fmt: skip
-        if not 0 < momentum <= 1:
-            raise UserError(f'EMAHook: momentum={momentum}: give a part of 1, e.g. 0.0002')
+        check_number('EMAHook.momentum', momentum, 0, 1, above=True)
+        check_number('EMAHook.gamma', gamma or 0, whole=True)
         self.rule, self.gamma = _RULES[ema_type], gamma or (2000 if ema_type == 'ExpMomentumEMA' else 100)
         self.momentum, self.begin_iter = momentum, begin_iter
         self.average: dict[str, torch.Tensor] = {}
