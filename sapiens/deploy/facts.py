@@ -99,9 +99,9 @@ def damage(source: str) -> Iterator[None]:
     """Whatever does not fit in the metadata of a file, as one line."""
     try:
         yield
-    except UserError:
-        raise
     except (*CONFIG_ERRORS, RecursionError) as error:
+        if isinstance(error, UserError) and source in str(error):
+            raise
         what = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise UserError(f'{source}: its metadata "{KEY}" are damaged ({what[0]}); export it again') from None
 

@@ -98,10 +98,7 @@ class ExportedEstimator(HumanEstimator):
             if 'codec' in entry:
                 options['codec'] = entry['codec']
             self.heads[task] = file_facts.KINDS[entry['head']](1, deconv_channels=(), conv_channels=(), **options)
-        try:
-            self._closer_look()
-        except UserError as error:
-            raise UserError(f'{source}: {error}') from None
+        self._closer_look()  # what is wrong with it shows at once
         self.requires_grad_(False).eval()
         self._device = torch.device('cpu')
 

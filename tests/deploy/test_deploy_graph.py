@@ -184,7 +184,7 @@ def change(**edits):
         (change(tasks__pose__head='Sequential'), 'damaged'),
         (change(tasks__pose__outputs=['depth']), 'outputs of pose'),
         (change(tasks__pose__codec__type='os.system'), 'codec of pose'),
-        (change(tasks__pose__codec__sigma='wide'), 'damaged'),
+        (change(tasks__pose__codec__sigma='wide'), "damaged .UDPHeatmap.sigma is 'wide'"),
         (change(tasks__seg__vocabulary__classes=[{'name': 'one'}]), 'has 28 channels, its vocabulary 1'),
         (change(tasks__pose__vocabulary__kind='parts'), 'model.fake'),
         (change(tasks__seg__rules={'loss': 1}), 'rules of seg'),
