@@ -205,6 +205,7 @@ def test_two_trainings_do_not_share_a_work_directory(toy_config, train, tmp_path
         other.wait(20)
         train(toy_config)
         train(toy_config, resume=True)
+        assert not (tmp_path / 'run/.in_use').exists()
     finally:
         other.kill()
         os.kill(worker, signal.SIGKILL)
