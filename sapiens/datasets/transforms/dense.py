@@ -90,7 +90,7 @@ class Pad(SizedTransform):
     """
 
     center: bool = True
-    pad_img: int | tuple = 0
+    pad_img: int | tuple[int, int, int] = 0
     pad_part: int = IGNORE
 
     def transform(self, results: Sample) -> Sample:
@@ -146,7 +146,7 @@ class RandomRotate(Transform):
 
     degrees: float | Sequence[float] = 20.0
     prob: float = 0.5
-    pad_img: int | tuple = 0
+    pad_img: int | tuple[int, int, int] = 0
     pad_part: int = IGNORE
 
     def transform(self, results: Sample) -> Sample:
@@ -184,7 +184,7 @@ class RandomAffine(SizedTransform):
     shift: float = 0.1
     keep_ratio: bool = False
     focus_prob: float = 0.5
-    pad_img: int | tuple = 0
+    pad_img: int | tuple[int, int, int] = 0
     pad_part: int = IGNORE
     depth_scale_compensation: bool = False
 
