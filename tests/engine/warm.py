@@ -5,6 +5,7 @@ They are forked from one process that has the toolkit imported and has done noth
 signals start real commands instead (`conftest.start`).
 """
 
+import faulthandler
 import multiprocessing
 import os
 import socket
@@ -27,6 +28,7 @@ def _run(code, arguments, environment, cwd, out, err):
     for number, path in ((1, out), (2, err)):
         with open(path, 'ab') as file:
             os.dup2(file.fileno(), number)
+    faulthandler.enable()  # what ends by a signal says where
     sys.argv = arguments
     exec(compile(code, arguments[0], 'exec'), {'__name__': '__main__', '__file__': arguments[0]})
 
@@ -57,5 +59,6 @@ def train_together(count, *arguments, code=0):
         for process in processes:
             process.join(LIMIT)
         output = Path(out.name).read_text()
-    assert [process.exitcode for process in processes] == [code] * count, output[-3000:]
+    codes = [process.exitcode for process in processes]
+    assert codes == [code] * count, f'exit codes {codes}; the end of what they printed:\n{output[-6000:]}'
     return output
