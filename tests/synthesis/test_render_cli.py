@@ -103,12 +103,12 @@ def test_train_and_val_folders(tmp_path):
     (['--backgrounds', 'no/such/folder'], 'no/such/folder'),
     (['--assets', 'no/such/assets'], 'prepare_assets.py'),
 ])  # fmt: skip
-def test_mistakes_are_one_line(tmp_path, arguments, words):
+def test_mistakes_are_one_line(run_script, tmp_path, arguments, words):
     defaults = ['--out', tmp_path / 'x', '--num', 2, '--assets', 'fixture']
-    done = render(*defaults, *arguments)
-    assert done.returncode == 1
-    assert words in done.stderr and 'Traceback' not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    done = run_script('tools/synthesis/render.py', *defaults, *arguments)
+    assert done.code == 1
+    assert words in done.err and 'Traceback' not in done.err
+    assert len(done.err.strip().splitlines()) == 1
     assert not (tmp_path / 'x').exists()
 
 

@@ -6,10 +6,11 @@ train_dataloader = dict(batch_size=8, num_workers=0, persistent_workers=False, d
 val_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=photos)
 test_dataloader = val_dataloader
 model = dict(backbone=dict(img_size=input_size))
-train_cfg = dict(max_iters=300, val_interval=300)
+iterations = 150
+train_cfg = dict(max_iters=iterations, val_interval=iterations)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=30),
     dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=30),
 ]
-default_hooks = dict(checkpoint=dict(interval=300), logger=dict(interval=20))
+default_hooks = dict(checkpoint=dict(interval=iterations), logger=dict(interval=20))

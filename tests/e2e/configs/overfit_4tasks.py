@@ -5,9 +5,9 @@ input_size = (96, 64)
 crop = [dict(type='PersonBox', padding=1.25), dict(type='LoadImage'), dict(type='TopdownAffine')]
 train_pipeline = [*crop, dict(type='LoadLabels'), dict(type='PackHumanInputs')]
 test_pipeline = [*crop, dict(type='LoadLabels', frame='original'), dict(type='PackHumanInputs')]
-loader = dict(batch_size=8, num_workers=0, persistent_workers=False)
-train_dataloader = dict(**loader, dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(**loader, dataset=dict(pipeline=test_pipeline))
+loader = dict(num_workers=0, persistent_workers=False)
+train_dataloader = dict(**loader, batch_size=4, dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(**loader, batch_size=8, dataset=dict(pipeline=test_pipeline))
 model = dict(
     backbone=dict(
         arch=dict(_delete_=True, embed_dims=128, num_layers=4, num_heads=4, feedforward_channels=512),
@@ -19,7 +19,7 @@ model = dict(
         normal=dict(deconv_channels=(48, 48, 48), conv_channels=(48, 48), dropout=0.0),
     ),
 )
-iterations = 450
+iterations = 400
 train_cfg = dict(max_iters=iterations, val_interval=iterations)
 optim_wrapper = dict(
     optimizer=dict(lr=2e-3, weight_decay=0.0), paramwise_cfg=dict(layer_decay_rate=1.0), clip_grad=dict(max_norm=20.0)

@@ -1,7 +1,11 @@
 # One real photo with its whole-body labels, learnt by heart.
 _base_ = '../../../configs/pose/sapiens_tiny_133kpt.py'
+input_size = (192, 144)
 photo = dict(
-    ann_file='tests/data/coco_785_wholebody.json', data_root='', data_prefix=dict(_delete_=True, img='demo/images/')
+    ann_file='tests/data/coco_785_wholebody.json',
+    data_root='',
+    data_prefix=dict(_delete_=True, img='demo/images/'),
+    input_size=input_size,
 )
 # A little augmentation: the photo is the whole data set.
 train_pipeline = [
@@ -19,12 +23,16 @@ val_dataloader = dict(batch_size=1, num_workers=0, persistent_workers=False, dat
 test_dataloader = val_dataloader
 val_evaluator = dict(_delete_=True, type='PCK', vocabulary='wholebody133', thresholds=(0.05,))
 test_evaluator = val_evaluator
-model = dict(test_cfg=dict(flip_test=False))  # one photo, never seen mirrored
-train_cfg = dict(max_iters=200, val_interval=200)
+model = dict(
+    backbone=dict(img_size=input_size),
+    test_cfg=dict(flip_test=False),  # one photo, never seen mirrored
+)
+iterations = 160
+train_cfg = dict(max_iters=iterations, val_interval=iterations)
 # Nothing to preserve in an encoder that starts from random weights: all layers learn alike.
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=1.0), optimizer=dict(lr=1e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=20),
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=20),
 ]
-default_hooks = dict(checkpoint=dict(interval=200), logger=dict(interval=20))
+default_hooks = dict(checkpoint=dict(interval=iterations), logger=dict(interval=20))
