@@ -17,6 +17,7 @@ def check_number(
     most: float = math.inf,
     *,
     above: bool = False,
+    below: bool = False,
     whole: bool = False,
     hint: str = '',
 ) -> None:
@@ -25,7 +26,7 @@ def check_number(
     Args:
         name: Of whose argument it is, e.g. ``'SiLogLoss.lam'``.
         least, most: Smallest and largest number that makes sense; infinity and NaN never do.
-        above: It must be above ``least``.
+        above, below: It must be above ``least``, below ``most``.
         whole: It is a number of things.
         hint: What to say behind it.
 
@@ -33,7 +34,9 @@ def check_number(
         UserError: It is not.
     """
     number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
-    if number and math.isfinite(value) and (value > least if above else value >= least) and value <= most:
+    ends = number and ((above and value == least) or (below and value == most))
+    if number and math.isfinite(value) and least <= value <= most and not ends:
         return
-    limits = f'{"above" if above else "of at least"} {least:g}' + f' and at most {most:g}' * math.isfinite(most)
+    limits = f'{"above" if above else "of at least"} {least:g}'
+    limits += f' and {"below" if below else "at most"} {most:g}' * math.isfinite(most)
     raise UserError(f'{name} is {value!r}; give a {"whole " * whole}number {limits}{hint}')

@@ -375,8 +375,8 @@ def test_outputs_are_averaged_over_scales():
     torch.testing.assert_close(flipped, (both + mirrored) / 2)
 
 
-@pytest.mark.parametrize('scales', [0.75, (0.75, 0), ('half',)])
+@pytest.mark.parametrize('scales', [0.75, (0.75, 0), ('half',), (float('inf'),)])
 def test_scales_that_are_no_sizes_are_named(scales):
     backbone = dict(type='sapiens.SapiensViT', arch='tiny', img_size=(64, 48))
-    with pytest.raises(UserError, match='scales is .*give a list of numbers above 0'):
+    with pytest.raises(UserError, match='scales.* is .*give a (list of numbers|number) above 0'):
         HumanEstimator(backbone, {}, test_cfg=dict(scales=scales))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from reference import ARCH, load
 
+from sapiens.engine.hooks import MAEVisHook
 from sapiens.errors import UserError
 from sapiens.models import MAEPretrainer
 from sapiens.models.pretrain import patchify, random_masking, unpatchify
@@ -98,10 +99,15 @@ def test_masks(ratio):
     torch.testing.assert_close(restore.gather(1, keep), torch.arange(count).expand(3, -1))
 
 
-@pytest.mark.parametrize('ratio', [1.0, -0.1])
+@pytest.mark.parametrize('ratio', [1.0, -0.1, float('nan'), '0.75'])
 def test_impossible_ratios(ratio):
-    with pytest.raises(UserError, match=r'mask_ratio must lie in \[0, 1\)'):  # one line, from a config too
-        random_masking(torch.rand(1, 4), ratio)
+    for call in (
+        lambda: random_masking(torch.rand(1, 4), ratio),
+        lambda: build(mask_ratio=ratio),
+        lambda: MAEVisHook(mask_ratios=(0.75, ratio)),
+    ):
+        with pytest.raises(UserError, match='mask_ratio.* give a number of at least 0 and below 1'):
+            call()
 
 
 @pytest.mark.parametrize(

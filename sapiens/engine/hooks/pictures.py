@@ -162,6 +162,8 @@ class MAEVisHook(Hook):
     ) -> None:
         check_number('MAEVisHook.interval', interval, whole=True)
         check_number('MAEVisHook.max_images', max_images, whole=True)
+        for ratio in mask_ratios:
+            check_number('MAEVisHook.mask_ratios: one', ratio, 0, 1, below=True)
         self.interval, self.max_images, self.mask_ratios = interval, max_images, tuple(mask_ratios)
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:

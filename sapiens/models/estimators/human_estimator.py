@@ -13,6 +13,7 @@ from torch import nn
 from ...errors import UserError
 from ...registry import MODELS
 from ...structures import HumanDataSample
+from ...utils.numbers import check_number
 from ...utils.on_device import take, wait
 from ..heads.frames import cut_to_input
 from ..heads.pose import PoseHead
@@ -55,8 +56,10 @@ class HumanEstimator(BaseModel):
         self.heads = nn.ModuleDict({task: MODELS.build(self._complete(head)) for task, head in heads.items()})
         self.test_cfg = dict(test_cfg or {})
         scales = self.test_cfg.get('scales', ())
-        if not isinstance(scales, (list, tuple)) or not all(isinstance(s, (int, float)) and s > 0 for s in scales):
+        if not isinstance(scales, (list, tuple)):
             raise UserError(f'model.test_cfg.scales is {scales!r}; give a list of numbers above 0, e.g. (0.75,)')
+        for scale in scales:
+            check_number('model.test_cfg.scales: one', scale, above=True)
         self._closer_look()  # what is wrong with it shows at once
         self._batch = 0  # that the parts are compiled for
 

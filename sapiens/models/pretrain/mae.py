@@ -17,6 +17,7 @@ from torch import nn
 from ...errors import UserError
 from ...registry import MODELS
 from ...utils.full_precision import full_precision
+from ...utils.numbers import check_number
 from ...utils.on_device import to_host, wait
 from ..backbones import TransformerLayer, resize_grid, sincos_pos_embed
 from ..backbones.transformer import init_transformer_weights, run_layer
@@ -56,8 +57,7 @@ def random_masking(noise: torch.Tensor, mask_ratio: float) -> tuple[torch.Tensor
         ``ids_keep`` (B, n) int64, kept patches in shuffled order; ``ids_restore`` (B, N) int64, the place of each
         patch in the shuffled order; ``mask`` (B, N) float32, 1 = removed.
     """
-    if not 0 <= mask_ratio < 1:
-        raise UserError(f'mask_ratio must lie in [0, 1), not {mask_ratio}')
+    check_number('mask_ratio', mask_ratio, 0, 1, below=True)
     total = noise.shape[1]
     kept = max(1, int(total * (1 - mask_ratio)))
     ids_shuffle = noise.argsort(dim=1)
@@ -165,6 +165,7 @@ class MAEPretrainer(BaseModel):
             with_cp=self.backbone.with_cp,
         )
         self.neck = MODELS.build({**inherited, **neck})
+        check_number('MAEPretrainer.mask_ratio', mask_ratio, 0, 1, below=True)
         self.mask_ratio, self.norm_pix = mask_ratio, norm_pix
 
     @property
