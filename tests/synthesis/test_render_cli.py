@@ -29,11 +29,6 @@ def contents(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(Path(folder).rglob('*')) if p.is_file()}
 
 
-def render(*arguments):
-    command = [sys.executable, str(ROOT / 'tools/synthesis/render.py'), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-
-
 @pytest.fixture(scope='module')
 def rendered(tmp_path_factory):
     folder = tmp_path_factory.mktemp('set')
@@ -80,11 +75,23 @@ def test_the_data_set_reads_it(rendered, per):
     assert len(entry['persons'][0]['keypoints']) == 308
 
 
-def test_train_and_val_folders(tmp_path):
-    done = render(
-        '--out', tmp_path, '--num', 3, '--size', '96x72', '--assets', 'fixture', '--samples', 1, '--persons', 1
-    )
-    assert done.returncode == 0, done.stderr
+def test_train_and_val_folders(run_script, tmp_path):
+    arguments = [
+        '--out',
+        tmp_path,
+        '--num',
+        3,
+        '--size',
+        '96x72',
+        '--assets',
+        'fixture',
+        '--samples',
+        1,
+        '--persons',
+        1,
+    ]
+    done = run_script('tools/synthesis/render.py', *arguments)
+    assert done.code == 0, done.err
     train, val = (json.loads((tmp_path / s / 'manifest.json').read_text()) for s in ('train', 'val'))
     assert train['synthesis']['stream'] != val['synthesis']['stream']
     assert len((tmp_path / 'train/manifest.jsonl').read_text().splitlines()) == 2
@@ -136,7 +143,7 @@ def test_a_full_disk_is_one_line_and_a_rerun_goes_on(run_script, tmp_path, monke
 
 
 @pytest.mark.skipif(not Path('/proc/self/task').exists(), reason='needs /proc')
-def test_a_killed_worker_is_one_line_and_a_rerun_goes_on(tmp_path):
+def test_a_killed_worker_is_one_line_and_a_rerun_goes_on(run_script, tmp_path):
     arguments = ['--out', tmp_path, '--num', 12, '--size', '96x72', '--assets', 'fixture', '--val-fraction', 0,
                  '--samples', 1, '--persons', 1, '--workers', 2]  # fmt: skip
     command = [sys.executable, str(ROOT / 'tools/synthesis/render.py'), *map(str, arguments)]
@@ -149,5 +156,5 @@ def test_a_killed_worker_is_one_line_and_a_rerun_goes_on(tmp_path):
     _, error = main.communicate()
     assert main.returncode == 1
     assert 'worker was killed' in error and 'again' in error and 'Traceback' not in error
-    assert render(*arguments).returncode == 0
+    assert run_script('tools/synthesis/render.py', *arguments[:-1], 1).code == 0
     assert len(list(Manifest(tmp_path).entries())) == 12
