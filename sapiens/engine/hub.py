@@ -3,22 +3,18 @@
 
 A name is looked up in the folders of weights first, then in huggingface_hub's cache, then on the hub. The library's
 own settings hold: ``HF_HOME``, ``HF_TOKEN``, ``HF_ENDPOINT``, ``HF_HUB_OFFLINE``. An interrupted download goes on where
-it stopped, also in a later run. ``published.json`` lists what is known to be published, and under which licence.
+it stopped, also in a later run: huggingface_hub of today begins anew, and looks at no checksum.
 """
 
 from __future__ import annotations
 
 import difflib
 import errno
-import json
 import os
 import re
 import shutil
 import sys
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -26,65 +22,13 @@ from ..errors import UserError
 from ..utils.files import replace_when_done
 from ..utils.optional import need
 from ..utils.shipped import shipped_root
-from .containers import CheckpointError
+from .published import SUFFIXES, HubError, Reference, known_files, licence_of, named, parse_reference, published
+from .published import origin_of as origin_of
 
 WEIGHTS_VARIABLE = 'SAPIENS_WEIGHTS'
-SUFFIXES = ('.safetensors', '.pth', '.pt', '.pt2', '.ckpt', '.bin')  # a repository's, the best first
-_REPOSITORY = r'(?P<repository>[\w-][\w.-]*/[\w-][\w.-]*)'
-_NAME = re.compile(rf'(?:hf://)?{_REPOSITORY}(?:@(?P<revision>[\w./-]+))?(?::(?P<file>[^:]+))?')
-_ADDRESS = re.compile(
-    rf'https?://[^/]*(?:huggingface\.co|hf\.co)/{_REPOSITORY}'
-    r'(?:/(?:resolve|blob|tree)/(?P<revision>[\w.-]+)(?:/(?P<file>[^?]+))?)?/?(?:\?.*)?'
-)
-
-
-class HubError(CheckpointError):
-    """Weights cannot be had by name; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A file of weights on the hub.
-
-    Attributes:
-        repository: ``owner/name``.
-        revision: Branch, tag or commit; None is the newest.
-        file: In the repository; None: the one that fits.
-    """
-
-    repository: str
-    revision: str | None = None
-    file: str | None = None
-
-    def __str__(self) -> str:
-        revision = f'@{self.revision}' if self.revision else ''
-        return f'{self.repository}{revision}' + (f':{self.file}' if self.file else '')
-
-
 # What ships is the first stage: the second has not been trained for long enough to be better.
 SHIPPED = {'tiny': 'sapiens_tiny_4tasks'}
 """Short name -> config, and stem of the weights in the package."""
-
-
-@cache
-def published() -> dict[str, Any]:
-    """What is known of published weights: ``files`` (repository, file, licence, model) and ``licences``."""
-    return json.loads(Path(__file__).with_name('published.json').read_text(encoding='utf-8'))
-
-
-def parse_reference(text: str) -> Reference | None:
-    """What a text names on the hub: a model of `published`, a reference, or an address; None for anything else."""
-    for item in published()['files']:
-        if item.get('model') == text:
-            return Reference(item['repository'], None, item['file'] if '/' in item['file'] else None)
-    found = _ADDRESS.fullmatch(text) or _NAME.fullmatch(text)
-    if not found:
-        return None
-    reference = Reference(**found.groupdict())
-    bare = reference.revision is None and reference.file is None
-    if bare and not _known_files(reference.repository) and (text.endswith(SUFFIXES) or Path(text).parent.is_dir()):
-        return None  # a path to something that is not there
-    return reference
 
 
 def weight_folders() -> list[Path]:
@@ -116,15 +60,17 @@ def resolve_weights(source: str | Path) -> Path:
     Raises:
         HubError: A name that cannot be had.
     """
-    path = Path(source).expanduser()
-    if str(source) in SHIPPED and not path.exists():
-        return weights_at_hand(SHIPPED[str(source)]) or path
-    reference = parse_reference(str(source)) if not path.exists() else None
-    if reference is None:
-        if str(source).startswith(('http:', 'https:')) and not path.exists():
-            raise HubError(f'{source}: download the file first and give its path')
+    name, path = str(source), Path(source).expanduser()
+    if path.exists():
         return path
-    return _at_hand(reference) or download(reference)
+    if name in SHIPPED:
+        return weights_at_hand(SHIPPED[name]) or path
+    reference = parse_reference(name)
+    if reference is not None:
+        return _at_hand(reference) or download(reference)
+    if name.startswith(('http:', 'https:')):
+        raise HubError(f'{name}: download the file first and give its path')
+    return path
 
 
 def _at_hand(reference: Reference) -> Path | None:
@@ -132,31 +78,12 @@ def _at_hand(reference: Reference) -> Path | None:
     if reference.revision is not None:
         return None
     names = []
-    for name in [reference.file] if reference.file else _known_files(reference.repository):
+    for name in [reference.file] if reference.file else known_files(reference.repository):
         stem, suffix = os.path.splitext(Path(name).name)
         for place in ('', f'{reference.repository}/', f'{reference.repository.partition("/")[2]}/'):
             names += [f'{place}{stem}.safetensors', f'{place}{stem}{suffix}',
                       f'{place}{stem.removesuffix("_clean")}{suffix}']  # fmt: skip
     return _first_file(*names)
-
-
-def _known_files(repository: str) -> list[str]:
-    return [item['file'] for item in published()['files'] if item['repository'] == repository]
-
-
-def named(name: str) -> Reference:
-    """What a name means on the hub, see `parse_reference`.
-
-    Raises:
-        HubError: Nothing; the nearest model is named.
-    """
-    reference = parse_reference(name)
-    if reference is None:
-        names = [i['model'] for i in published()['files'] if 'model' in i]
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-        hint = f"did you mean '{near[0]}'? " if near else ''
-        raise HubError(f"'{name}': {hint}give a model ('pose_308_1b') or owner/name[@revision][:file] of the hub")
-    return reference
 
 
 def download(name: str | Reference, folder: str | Path | None = None) -> Path:
@@ -184,96 +111,57 @@ def download(name: str | Reference, folder: str | Path | None = None) -> Path:
     return copy
 
 
-def origin_of(path: str | Path) -> dict[str, str] | None:
-    """Where a published file is from, by its place in the hub's cache or by its name.
-
-    Returns:
-        ``repository``, ``file``, ``licence``, ``licence_url`` and, where known, ``revision``; None for other files.
-    """
-    path = Path(path)
-    cached = re.search(r'models--([^/]+)--([^/]+)/snapshots/(\w+)/(.+)', path.absolute().as_posix())
-    if cached:
-        owner, name, revision, file = cached.groups()
-        folder = Path(path.absolute().as_posix()[: cached.end(3)])
-        about = dict(repository=f'{owner}/{name}', revision=revision, file=file)
-        return {**about, **_licence(about['repository'], folder / 'README.md')}
-    for item in published()['files']:
-        name = Path(item['file']).name
-        if path.name in (name, name.replace('_clean', '')):
-            return dict(repository=item['repository'], file=item['file'], **_licence(item['repository']))
-    return None
-
-
-def _licence(repository: str, card: Path | None = None) -> dict[str, str]:
-    known = next((i['licence'] for i in published()['files'] if i['repository'] == repository), None)
-    if known:
-        about = published()['licences'][known]
-        return dict(licence=about['text'], licence_url=about['url'].format(repository=repository))
-    text = card.read_text(encoding='utf-8', errors='replace') if card and card.is_file() else ''
-    front = text.split('---')[1] if text.startswith('---') and text.count('---') > 1 else ''
-    told = dict(re.findall(r'^(license\w*):\s*["\']?(.+?)["\']?\s*$', front, re.MULTILINE))
-    link = told.get('license_link', '')
-    return dict(
-        licence=told.get('license_name') or told.get('license') or 'not stated: see its page',
-        licence_url=link if link.startswith('http') else f'https://huggingface.co/{repository}',
-    )
-
-
-def _library() -> ModuleType:
-    hint = '; or download the file and give its path'
-    names = ('huggingface_hub', 'huggingface_hub.constants', 'huggingface_hub.errors')
-    return [need(name, 'a name instead of a file of weights', extra='hub', hint=hint) for name in names][0]
-
-
 class _Download:
     """One file of the hub, from the cache or the network."""
 
     def __init__(self, reference: Reference) -> None:
-        self.hub, self.reference = _library(), reference
+        hint = '; or download the file and give its path'
+        for module in ('huggingface_hub.constants', 'huggingface_hub.errors', 'huggingface_hub'):
+            self.hub = need(module, 'a name instead of a file of weights', extra='hub', hint=hint)
+        self.reference = reference
         self.repository, self.revision = reference.repository, reference.revision or 'main'
         self.cache = Path(self.hub.constants.HF_HUB_CACHE)
         self.folder = self.cache / f'models--{self.repository.replace("/", "--")}'
 
     def run(self) -> Path:
-        errors = self.hub.errors
         try:
             return self._fetch()
         except UserError:
             raise
-        except errors.GatedRepoError:
-            problem = (
+        except Exception as error:
+            problem = self._problem(error)
+            path = None if problem else self._cached()
+            return path or self._stop(problem or self._unreachable(error))
+
+    def _problem(self, error: Exception) -> str:
+        """What is wrong with the name or with this machine; empty: the hub could not be asked."""
+        errors, number = self.hub.errors, getattr(error, 'errno', None)
+        if isinstance(error, errors.GatedRepoError):
+            return (
                 f'gated: accept its terms at {self.hub.constants.ENDPOINT}/{self.repository}, then sign in with '
                 '`hf auth login` or set HF_TOKEN'
             )
-        except errors.RevisionNotFoundError:
-            problem = f"has no revision '{self.revision}'"
-        except errors.RepositoryNotFoundError:
+        if isinstance(error, errors.RevisionNotFoundError):
+            return f"has no revision '{self.revision}'"
+        if isinstance(error, errors.RepositoryNotFoundError):
             names = sorted({i['repository'] for i in published()['files']})
             near = difflib.get_close_matches(self.repository, names, n=2)
             hint = f'did you mean {" or ".join(near)}? ' if near else 'check the name; '
-            problem = f'no such file here, and no such repository on the hub: {hint}a private one needs HF_TOKEN'
-        except errors.LocalEntryNotFoundError as error:
-            return self._cached() or self._stop(self._unreachable(error))
-        except errors.EntryNotFoundError:
-            problem = f'holds no such file ({self._choices(self._list())})'
-        except errors.HFValidationError as error:
-            problem = f'is no name on the hub ({" ".join(str(error).split())[:120]})'
-        except Exception as error:
-            number = getattr(error, 'errno', None)
-            if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-                where = getattr(error, 'filename', None) or self.cache
-                problem = f'{where}: {os.strerror(number)}; set HF_HOME to a folder of yours'
-            elif number in (errno.ENOSPC, errno.EDQUOT):
-                problem = f'the disk of {self.cache} is full; free some space or set HF_HOME: the download then goes on'
-            else:
-                return self._cached() or self._stop(self._unreachable(error))
-        self._stop(problem)
+            return f'no such file here, and no such repository on the hub: {hint}a private one needs HF_TOKEN'
+        if isinstance(error, errors.HFValidationError):
+            return f'is no name on the hub ({" ".join(str(error).split())[:120]})'
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+            where = getattr(error, 'filename', None) or self.cache
+            return f'{where}: {os.strerror(number)}; set HF_HOME to a folder of yours'
+        if number in (errno.ENOSPC, errno.EDQUOT):
+            return f'the disk of {self.cache} is full; free some space or set HF_HOME: the download then goes on'
+        return ''
 
     def _stop(self, problem: str) -> NoReturn:
         raise HubError(f'{self.reference}: {problem}') from None
 
     def _unreachable(self, error: Exception) -> str:
-        if isinstance(error, self.hub.errors.OfflineModeIsEnabled) or self.hub.constants.HF_HUB_OFFLINE:
+        if self.hub.constants.HF_HUB_OFFLINE:
             return (
                 f'is not in the cache ({self.cache}), and HF_HUB_OFFLINE forbids to download it; '
                 'get it once with the network on, or give a file'
@@ -294,10 +182,6 @@ class _Download:
         wanted = self.reference.file in files if self.reference.file else any(f.endswith(SUFFIXES) for f in files)
         return snapshot / self._choose(files) if wanted else None
 
-    def _list(self) -> list[str]:
-        about = self.hub.HfApi().model_info(self.repository, revision=self.reference.revision)
-        return [item.rfilename for item in about.siblings or []]
-
     def _choices(self, files: list[str]) -> str:
         weights = [f for f in files if f.endswith(SUFFIXES)]
         return 'it has ' + (', '.join(weights[:8]) + ', ...' * (len(weights) > 8) if weights else 'no weights at all')
@@ -308,7 +192,7 @@ class _Download:
             if self.reference.file in files:
                 return self.reference.file
             self._stop(f"holds no file '{self.reference.file}' ({self._choices(files)})")
-        known = _known_files(self.repository)
+        known = known_files(self.repository)
         here = [name for name in known if name in files]
         if len(here) == 1:
             return here[0]
@@ -327,25 +211,24 @@ class _Download:
         self._stop('holds no file of weights (.safetensors, .pth, .pt2)')
 
     def _fetch(self) -> Path:
-        hub = self.hub
-        if hub.constants.HF_HUB_OFFLINE:
-            return self._cached() or self._stop(self._unreachable(OSError()))
-        files = self._list()
+        hub, revision = self.hub, self.reference.revision
+        siblings = hub.HfApi().model_info(self.repository, revision=revision).siblings
+        files = [item.rfilename for item in siblings or []]
         file = self._choose(files)
-        url = hub.hf_hub_url(self.repository, file, revision=self.reference.revision)
+        url = hub.hf_hub_url(self.repository, file, revision=revision)
         about = hub.get_hf_file_metadata(url)
         snapshot = self.folder / 'snapshots' / str(about.commit_hash)
         blob = self.folder / 'blobs' / str(about.etag)
         if not (snapshot / file).exists() and not blob.exists():
             first = not self.folder.exists()
             if 'README.md' in files:
-                hub.hf_hub_download(self.repository, 'README.md', revision=self.reference.revision)
+                hub.hf_hub_download(self.repository, 'README.md', revision=revision)
             if first:
-                licence = _licence(self.repository, snapshot / 'README.md')
+                licence = licence_of(self.repository, snapshot / 'README.md')
                 print(f'{self.repository}: licence {licence["licence"]} ({licence["licence_url"]})', file=sys.stderr)
             self._transfer(about, blob, url)
         # The library finds the bytes in its cache and puts the name beside them.
-        return Path(hub.hf_hub_download(self.repository, file, revision=self.reference.revision))
+        return Path(hub.hf_hub_download(self.repository, file, revision=revision))
 
     def _transfer(self, about: Any, blob: Path, url: str) -> None:
         """Download into the cache; what an interrupted run left there is kept."""
