@@ -23,7 +23,7 @@ import pickle
 import re
 import struct
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,19 +32,19 @@ from typing import Any, BinaryIO
 import torch
 
 from ..errors import UserError
-from .unpickle import STORAGES, Inert, Unpickler, to_plain
+from .unpickle import STORAGES, Unpickler, plain_or_module
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _CHUNK = 1 << 25
 _SAFETENSORS = {
-    'F64': 'Double', 'F32': 'Float', 'F16': 'Half', 'BF16': 'BFloat16', 'I64': 'Long', 'I32': 'Int', 'I16': 'Short',
-    'I8': 'Char', 'U8': 'Byte', 'BOOL': 'Bool',
+    'F64': torch.float64, 'F32': torch.float32, 'F16': torch.float16, 'BF16': torch.bfloat16, 'I64': torch.int64,
+    'I32': torch.int32, 'I16': torch.int16, 'I8': torch.int8, 'U8': torch.uint8, 'BOOL': torch.bool,
 }  # fmt: skip
 _EXPORT_DTYPES = ('', 'Byte', 'Char', 'Short', 'Int', 'Long', 'Half', 'Float', 'Double', '', 'ComplexFloat',
                   'ComplexDouble', 'Bool', 'BFloat16')  # fmt: skip
 # What a damaged file makes of the code that reads it.
 DAMAGE = (EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError, OverflowError,
-           MemoryError, struct.error, zipfile.BadZipFile)  # fmt: skip
+          MemoryError, struct.error, zipfile.BadZipFile, pickle.UnpicklingError)  # fmt: skip
 
 
 class CheckpointError(UserError):
@@ -86,12 +86,11 @@ class Content:
         wanted = {t.untyped_storage().data_ptr() for t in tensors} & set(self.pieces)
         jobs = []
         for storage, offset in (self.pieces.pop(pointer) for pointer in wanted):
-            bytes_ = torch.empty(0, dtype=torch.uint8).set_(storage, 0, (len(storage),), (1,)).numpy()
-            view = memoryview(bytes_)  # type: ignore[arg-type]
+            whole: Any = torch.empty(0, dtype=torch.uint8).set_(storage, 0, (len(storage),), (1,)).numpy()
+            view = memoryview(whole)
             jobs += [(offset + i, view[i : i + _CHUNK]) for i in range(0, len(view), _CHUNK)]
-        jobs.sort(key=lambda job: job[0])
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            read = sum(pool.map(self._read, jobs))
+            read = sum(pool.map(self._read, sorted(jobs, key=lambda job: job[0])))
         if read != sum(len(view) for _, view in jobs) or os.fstat(self.file.fileno()).st_mtime_ns != self.written:
             raise EOFError('the file changed while it was read')
 
@@ -107,47 +106,42 @@ class Content:
             return file.readinto(view)
 
 
-def open_content(path: Path, file: BinaryIO) -> Content:
+def open_content(file: BinaryIO) -> Content:
     """Read the table or pickle of a file.
 
     Args:
         file: The file, open for reading; it must stay open for `Content.fill`.
 
     Raises:
-        CheckpointError: Not a container of weights, damaged, or it asks to run code.
+        Exception: One of `DAMAGE`, for `explain`: not a container of weights, damaged, or it asks to run code.
     """
     content, head = Content(file), file.read(512)
     file.seek(0)
-    try:
-        if head.startswith(b'PK'):
-            _read_zip(content, _entries(file, 0, content.size))
-        elif head.startswith(b'\x80'):
-            _read_legacy(content)
-        elif len(head) > 8 and head[8:9] == b'{':
-            _read_safetensors(content)
-        else:
-            raise CheckpointError(f'{path}: {_explain(head, Path(path).suffix)}')
-    except CheckpointError as error:
-        raise CheckpointError(f'{path}: {error}' if str(path) not in str(error) else str(error)) from None
-    except pickle.UnpicklingError as error:
-        if re.search('calls|refers|encodes|holds', str(error)):
-            raise CheckpointError(
-                f'{path}: refused, since loading it could run code (it {error}); '
-                'get a safetensors file or a plain state dict of these weights'
-            ) from None
-        raise CheckpointError(f'{path}: {damaged(error)}') from None
-    except DAMAGE as error:
-        raise CheckpointError(f'{path}: {damaged(error)}') from None
+    if head.startswith(b'PK'):
+        _read_zip(content, _Archive(file, content.size))
+    elif head.startswith(b'\x80'):
+        _read_legacy(content)
+    elif len(head) > 8 and head[8:9] == b'{':
+        _read_safetensors(content)
+    else:
+        raise CheckpointError(_no_container(head, Path(file.name).suffix))
     return content
 
 
-def damaged(error: Exception) -> str:
-    """What to say of a file that cannot be read to its end."""
+def explain(error: Exception) -> str:
+    """What to say of a file that was not read."""
+    if isinstance(error, CheckpointError):
+        return str(error)
+    if isinstance(error, pickle.UnpicklingError) and re.search('calls|refers|encodes|holds', str(error)):
+        return (
+            f'refused, since loading it could run code (it {error}); '
+            'get a safetensors file or a plain state dict of these weights'
+        )
     reason = ' '.join(str(error).split())[:120] or type(error).__name__
     return f'damaged or truncated checkpoint ({reason}); copy or download it again'
 
 
-def _explain(head: bytes, suffix: str) -> str:
+def _no_container(head: bytes, suffix: str) -> str:
     if suffix in ('.onnx', '.xml', '.pte'):
         return 'an exported model, which Inferencer and sapiens predict --model run; give the checkpoint that it is of'
     if head.startswith(b'version https://git-lfs'):
@@ -157,34 +151,37 @@ def _explain(head: bytes, suffix: str) -> str:
     return 'not a checkpoint (it does not begin like one); check that the download is the file itself'
 
 
-class _Window:
-    """A part of a file as a file, for archives in archives; has what `zipfile` needs to list one."""
+class _Beginning:
+    """A file that ends earlier, for archives in archives, which `zipfile` finds from their end; what it needs of it."""
 
-    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
-        self.file, self.start, self.size = file, start, size
-        self.seek(0)
+    def __init__(self, file: BinaryIO, end: int) -> None:
+        self.file, self.end, self.tell = file, end, file.tell
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        origin = (0, self.tell(), self.size)[whence]
-        return self.file.seek(self.start + max(0, origin + offset)) - self.start
-
-    def tell(self) -> int:
-        return self.file.tell() - self.start
+        return self.file.seek(max(0, offset + (self.end if whence == os.SEEK_END else 0)))
 
     def read(self, count: int = -1) -> bytes:
-        left = max(0, self.size - self.tell())
+        left = max(0, self.end - self.tell())
         return self.file.read(left if count < 0 else min(count, left))
 
 
-@dataclass
-class _Archive:
+class _Archive(dict[str, tuple[int, int]]):
     """Entries of a zip by name without its top folder: offset in the file and size, which is -1 if compressed."""
 
-    file: BinaryIO
-    entries: dict[str, tuple[int, int]]
+    def __init__(self, file: BinaryIO, end: int) -> None:
+        self.file = file
+        with zipfile.ZipFile(_Beginning(file, end)) as archive:
+            infos = archive.infolist()
+        tops = {info.filename.partition('/')[0] for info in infos if '/' in info.filename}
+        top = f'{tops.pop()}/' if len(tops) == 1 and all('/' in info.filename for info in infos) else ''
+        for info in infos:
+            file.seek(info.header_offset)
+            name, extra = struct.unpack('<26xHH', file.read(30))
+            size = info.file_size if info.compress_type == zipfile.ZIP_STORED else -1
+            self[info.filename.removeprefix(top)] = info.header_offset + 30 + name + extra, size
 
     def place(self, name: str) -> tuple[int, int]:
-        offset, size = self.entries[name]
+        offset, size = self[name]
         if size < 0:
             raise CheckpointError('is a compressed zip, which PyTorch does not write: unpack it and give what is in it')
         return offset, size
@@ -198,38 +195,23 @@ class _Archive:
         return data
 
     def first(self, pattern: str) -> str | None:
-        return next((name for name in self.entries if re.fullmatch(pattern, name)), None)
-
-
-def _entries(file: BinaryIO, start: int, size: int) -> _Archive:
-    with zipfile.ZipFile(_Window(file, start, size)) as archive:
-        infos = archive.infolist()
-    tops = {info.filename.partition('/')[0] for info in infos if '/' in info.filename}
-    top = f'{tops.pop()}/' if len(tops) == 1 and all('/' in info.filename for info in infos) else ''
-    entries = {}
-    for info in infos:
-        file.seek(start + info.header_offset)
-        name, extra = struct.unpack('<26xHH', file.read(30))
-        size = info.file_size if info.compress_type == zipfile.ZIP_STORED else -1
-        entries[info.filename.removeprefix(top)] = start + info.header_offset + 30 + name + extra, size
-    return _Archive(file, entries)
+        return next((name for name in self if re.fullmatch(pattern, name)), None)
 
 
 def _read_zip(content: Content, archive: _Archive) -> None:
-    names = archive.entries
-    if 'byteorder' in names and archive.read('byteorder').strip() == b'big':
+    if 'byteorder' in archive and archive.read('byteorder').strip() == b'big':
         raise CheckpointError('was written on a big-endian machine; save it again as safetensors there')
     old_export = archive.first(r'serialized_state_dict\.\w+|data/weights/\w+\.pt')
     table = archive.first(r'data/weights/\w+_weights_config\.json')
     if table:
         content.kind = 'torch.export program'
         content.data = _read_export(content, archive, json.loads(archive.read(table))['config'])
-        if 'extra/sapiens' in names:  # of sapiens export
+        if 'extra/sapiens' in archive:  # of sapiens export
             content.meta['sapiens'] = json.loads(archive.read('extra/sapiens'))
     elif old_export:
-        _read_zip(content, _entries(content.file, *archive.place(old_export)))
+        _read_zip(content, _Archive(content.file, sum(archive.place(old_export))))
         content.kind = 'torch.export program'
-    elif 'data.pkl' in names:
+    elif 'data.pkl' in archive:
 
         def find(key: str, size: int) -> torch.UntypedStorage:
             offset, there = archive.place(f'data/{key}')
@@ -238,40 +220,19 @@ def _read_zip(content: Content, archive: _Archive) -> None:
             return content.empty(offset, size)
 
         loaded = Unpickler(io.BytesIO(archive.read('data.pkl')), find).load()
-        if 'constants.pkl' in names:
+        content.data = plain_or_module(loaded)
+        if 'constants.pkl' in archive:
             content.kind = 'TorchScript program'
-        content.data = _plain_or_module(loaded)
-        if 'constants.pkl' in names and not content.data:
-            raise CheckpointError(
-                'a frozen TorchScript program, whose weights have no names any more; take the .pth or .safetensors '
-                'file of this model'
-            )
-    elif 'serialized_exported_program.json' in names or 'models/model.json' in names:
+            if not content.data:
+                raise CheckpointError('a frozen TorchScript program, whose weights have no names any more; take the '
+                                      '.pth or .safetensors file of this model')  # fmt: skip
+    elif 'serialized_exported_program.json' in archive or 'models/model.json' in archive:
         raise CheckpointError(
             'a torch.export program without weights of its own (they are compiled in, or lie in files beside it); '
             'take the .pth or .safetensors file of this model'
         )
     else:
-        raise CheckpointError(f"a zip that holds no weights (but e.g. '{next(iter(names), 'nothing')}')")
-
-
-def _plain_or_module(loaded: Any) -> Any:
-    """Plain data; of a module that was saved as an object, its weights by name."""
-    return dict(_weights_of(loaded, '', set())) if isinstance(loaded, Inert) else to_plain(loaded, keep_arrays=True)
-
-
-def _weights_of(module: Inert, prefix: str, seen: set[int]) -> Iterator[tuple[str, torch.Tensor]]:
-    if id(module) in seen or not isinstance(module.state, Mapping):
-        return
-    seen.add(id(module))
-    members = dict(module.state)
-    for kind in ('_parameters', '_buffers', '_modules'):  # of an `nn.Module`; TorchScript has them side by side
-        members |= members.pop(kind, None) or {}
-    for name, value in members.items():
-        if isinstance(value, torch.Tensor):
-            yield f'{prefix}{name}', value.detach()
-        elif isinstance(value, Inert):
-            yield from _weights_of(value, f'{prefix}{name}.', seen)
+        raise CheckpointError(f"a zip that holds no weights (but e.g. '{next(iter(archive), 'nothing')}')")
 
 
 def _read_export(content: Content, archive: _Archive, table: Mapping) -> dict[str, torch.Tensor]:
@@ -280,23 +241,22 @@ def _read_export(content: Content, archive: _Archive, table: Mapping) -> dict[st
         path, about = f'data/weights/{item["path_name"]}', item['tensor_meta']
         if item.get('use_pickle'):
             raise CheckpointError(f"a torch.export program with '{name}' as a pickle of its own; take the .pth file")
-        dtype = STORAGES[_EXPORT_DTYPES[about['dtype']]]
         size, stride = ([n['as_int'] for n in about[key]] for key in ('sizes', 'strides'))
-        offset = about['storage_offset']['as_int']
-        state[name] = torch.empty(0, dtype=dtype).set_(content.empty(*archive.place(path)), offset, size, stride)
+        empty = torch.empty(0, dtype=STORAGES[_EXPORT_DTYPES[about['dtype']]])
+        state[name] = empty.set_(content.empty(*archive.place(path)), about['storage_offset']['as_int'], size, stride)
     return state
 
 
 def _read_legacy(content: Content) -> None:
     """The format before torch 1.6: three pickles about the format, one of the data, then the storages in a row."""
     content.kind = 'PyTorch checkpoint of the old format'
-    file, sizes, made = content.file, {}, {}
+    file, made = content.file, {}
 
     def find(key: str, size: int) -> torch.UntypedStorage:
         if key not in made:
             if size > content.size:
                 raise EOFError('a piece is larger than the file')
-            made[key], sizes[key] = torch.UntypedStorage(size), size
+            made[key] = torch.UntypedStorage(size)
         return made[key]
 
     if Unpickler(file).load() != _LEGACY_MAGIC:
@@ -309,13 +269,13 @@ def _read_legacy(content: Content) -> None:
     for key in map(str, keys):
         file.seek(offset)
         count = struct.unpack('<q', file.read(8))[0]
-        if key in made and (count < 0 or offset + 8 + sizes[key] > content.size):
+        size = made[key].nbytes() if key in made else 0
+        if key in made and (count < 0 or offset + 8 + size > content.size):
             raise EOFError('the last tensors are missing')
-        if key in made and sizes[key]:
+        if size:
             content.pieces[made[key].data_ptr()] = made[key], offset + 8
-        itemsize = sizes.get(key, 0) // count if count else 0
-        offset += 8 + count * itemsize
-    content.data = _plain_or_module(loaded)
+        offset += 8 + (size // count * count if count else 0)
+    content.data = plain_or_module(loaded)
 
 
 def _read_safetensors(content: Content) -> None:
@@ -332,8 +292,7 @@ def _read_safetensors(content: Content) -> None:
     content.data = {}
     for name, item in table.items():
         start, end = item['data_offsets']
-        kind = _SAFETENSORS.get(item['dtype'])
-        dtype = STORAGES[kind] if kind else getattr(torch, f'float8_{item["dtype"][3:].lower()}')
+        dtype = _SAFETENSORS.get(item['dtype']) or getattr(torch, f'float8_{item["dtype"][3:].lower()}')
         if end - start != math.prod(item['shape']) * dtype.itemsize:
             raise ValueError(f'{name} has another size than its shape')
         storage = content.empty(8 + length + start, end - start)

@@ -17,7 +17,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from ..utils.files import replace_when_done
-from .containers import DAMAGE, CheckpointError, Content, damaged, open_content
+from .containers import DAMAGE, CheckpointError, Content, explain, open_content
 from .hub import origin_of, resolve_weights
 from .unpickle import to_plain
 
@@ -67,11 +67,9 @@ def open_checkpoint(path: str | Path) -> Iterator[Content]:
     check_file(path)
     try:
         with open(path, 'rb') as file:
-            yield open_content(path, file)
+            yield open_content(file)
     except DAMAGE as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f'{path}: {damaged(error)}') from None
+        raise CheckpointError(f'{path}: {explain(error)}') from None
     except OSError as error:
         raise CheckpointError(f'{path}: cannot be read ({error.strerror or error})') from None
 
@@ -115,7 +113,7 @@ def read_checkpoint(source: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
     with open_checkpoint(path) as content:
         state = find_state_dict(content.data)
         if not state:
-            raise CheckpointError(f'{path}: holds no weights (no tensors by name); give a model checkpoint')
+            raise CheckpointError('holds no weights (no tensors by name); give a model checkpoint')
         content.fill(state.values())
         meta = content.data.get('meta') or content.meta
     meta = to_plain(meta) if isinstance(meta, Mapping) else {}

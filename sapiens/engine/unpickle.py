@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import pickle
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -276,3 +276,22 @@ def to_plain(data: Any, keep_arrays: bool = False) -> Any:
         return str(thing)
 
     return turn(data)
+
+
+def plain_or_module(loaded: Any) -> Any:
+    """Plain data; of a module that was saved as an object, its weights by name."""
+    return dict(_weights_of(loaded, '', set())) if isinstance(loaded, Inert) else to_plain(loaded, keep_arrays=True)
+
+
+def _weights_of(module: Inert, prefix: str, seen: set[int]) -> Iterator[tuple[str, torch.Tensor]]:
+    if id(module) in seen or not isinstance(module.state, Mapping):
+        return
+    seen.add(id(module))
+    members = dict(module.state)
+    for kind in ('_parameters', '_buffers', '_modules'):  # of an `nn.Module`; TorchScript has them side by side
+        members |= members.pop(kind, None) or {}
+    for name, value in members.items():
+        if isinstance(value, torch.Tensor):
+            yield f'{prefix}{name}', value.detach()
+        elif isinstance(value, Inert):
+            yield from _weights_of(value, f'{prefix}{name}.', seen)
