@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,13 +46,12 @@ class CoverageReport:
         """Whether every parameter of the model was loaded."""
         return not self.missing and not self.skipped
 
-    def by_module(self) -> dict[str, dict[str, int]]:
+    def by_module(self) -> dict[str, Counter[str]]:
         """Counts of loaded, resized, missing, unexpected and skipped names for each top module."""
-        table: dict[str, dict[str, int]] = {}
+        table: dict[str, Counter[str]] = {}
         for kind in ('loaded', 'resized', 'missing', 'unexpected', 'skipped'):
             for name in getattr(self, kind):
-                row = table.setdefault(module_of(name), {})
-                row[kind] = row.get(kind, 0) + 1
+                table.setdefault(module_of(name), Counter())[kind] += 1
         return table
 
     def __str__(self) -> str:
@@ -146,18 +146,19 @@ def infer_grid(patches: torch.Tensor, target_grid: tuple[int, int]) -> tuple[int
 
 
 def _fit_position(
-    model: nn.Module, name: str, state: Mapping[str, torch.Tensor], source_grid: tuple[int, int] | None
-) -> tuple[torch.Tensor, tuple[int, int], tuple[int, int]] | None:
-    """A position embedding on the grid of the module that owns it, with both grids; None if the module has none."""
+    model: nn.Module, name: str, state: Mapping[str, torch.Tensor], grid: Any, report: CoverageReport
+) -> torch.Tensor:
+    """A position embedding on the grid of the module that owns it; as it is if the module has none."""
     tensor, (path, _, leaf) = state[name], name.rpartition('.')
     module = model.get_submodule(path)
     target: Any = getattr(module, 'patch_grid', None)
     if target is None or tensor.ndim != 3:
-        return None
+        return tensor
     extra = 1 if leaf == 'decoder_pos_embed' else int(name.removesuffix('pos_embed') + 'cls_token' in state)
-    source = source_grid or infer_grid(tensor[:, extra:], target)
-    target_extra = getattr(module, leaf).shape[1] - math.prod(target)
-    return resize_pos_embed(tensor, source, target, extra, target_extra), source, target
+    source = tuple(grid) if isinstance(grid, (list, tuple)) else infer_grid(tensor[:, extra:], target)
+    if source != target:
+        report.resized[name] = source, target
+    return resize_pos_embed(tensor, source, target, extra, getattr(module, leaf).shape[1] - math.prod(target))
 
 
 def fit_state_dict(
@@ -200,9 +201,6 @@ def fit_state_dict(
     added = {f'backbone.{key}': value for key, value in state.items()}
     bare = {k.removeprefix('backbone.'): v for k, v in state.items() if k.startswith('backbone.')}
     state = max((state, added, bare), key=lambda names: sum(key in expected for key in names))
-    stored = noted(meta, 'patch_grid')
-    grid = tuple(stored) if isinstance(stored, (list, tuple)) else None
-
     has_encoder = any(name.startswith('backbone.') for name in expected)
     report = CoverageReport(source=source)
     report.skipped = [name for name in expected if name.startswith(skip)]
@@ -215,11 +213,7 @@ def fit_state_dict(
             continue
         tensor = state[name]
         if name.endswith('pos_embed'):
-            result = _fit_position(model, name, state, grid)
-            if result is not None:
-                tensor, old, new = result
-                if old != new:
-                    report.resized[name] = (old, new)
+            tensor = _fit_position(model, name, state, noted(meta, 'patch_grid'), report)
         if tuple(tensor.shape) != shape:
             part = module_of(name)
             advice = (

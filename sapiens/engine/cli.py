@@ -19,7 +19,7 @@ from ..errors import UserError
 from ..openmmlab import prepare_torchvision
 from ..registry import RUNNERS
 from .config import load_config
-from .precision import precision_of
+from .precision import WRAPPERS, precision_of, type_name
 from .runner import SapiensRunner
 from .start import checkpoints_of
 
@@ -81,9 +81,8 @@ def set_precision(config: Config, precision: str | None) -> None:
         return
     wrapper = config.get('optim_wrapper')
     if wrapper:
-        kind = str(wrapper.get('type', 'OptimWrapper'))
-        if kind.rpartition('.')[2] not in ('OptimWrapper', 'AmpOptimWrapper', 'MixedPrecisionOptimWrapper'):
-            raise UserError(f'--precision does not know how to change optim_wrapper.type={kind}')
+        if type_name(wrapper, 'OptimWrapper') not in WRAPPERS:
+            raise UserError(f'--precision does not know how to change optim_wrapper.type={wrapper.type}')
         wrapper.type = 'OptimWrapper'
         wrapper.pop('dtype', None)
         wrapper.pop('loss_scale', None)
@@ -98,8 +97,8 @@ def set_global_batch(config: Config, total: int | None) -> None:
     """
     if total is None:
         return
-    world = int(os.environ.get('SLURM_NTASKS' if config.launcher == 'slurm' else 'WORLD_SIZE', 1))
-    world = world if config.launcher != 'none' else 1
+    variable = {'slurm': 'SLURM_NTASKS', 'pytorch': 'WORLD_SIZE'}.get(config.launcher, '')
+    world = int(os.environ.get(variable, 1))
     if total < world or total % world:
         raise UserError(f'--global-batch {total} cannot be divided by {world} processes')
     config.train_dataloader.batch_size = total // world

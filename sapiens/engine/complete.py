@@ -142,14 +142,10 @@ def _copy_validation(config: Config) -> None:
         config.test_dataloader = merged
     for part in ('cfg', 'evaluator'):
         val, own = config.get(f'val_{part}'), config.get(f'test_{part}')
+        changes = part == 'evaluator' and isinstance(val, Mapping) and isinstance(own, Mapping)
         if val is not None and own is None:
             config[f'test_{part}'] = copy.deepcopy(val)
-        elif (
-            part == 'evaluator'
-            and isinstance(val, Mapping)
-            and isinstance(own, Mapping)
-            and not {'type', 'metrics'} & {*own}
-        ):
+        elif changes and not {'type', 'metrics'} & {*own}:
             config.test_evaluator = copy.deepcopy(val)
             config.test_evaluator.merge(own)
 

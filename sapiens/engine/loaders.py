@@ -19,6 +19,7 @@ from ..errors import UserError
 from ..registry import DATA_SAMPLERS, DATASETS
 from ..utils.workers import start_worker
 from .batches import Collate
+from .precision import type_name
 from .sampling import ResumableBatchSampler, SeededSampler, seed_of, seeded
 
 # Samplers of mmengine whose order `SeededSampler` gives in a form that can be resumed at any point.
@@ -68,11 +69,6 @@ class SeededDataset(Dataset):
             yield near(index, attempt) if near else random.randrange(len(self.dataset))
 
 
-def _name(cfg: dict) -> str:
-    kind = cfg.get('type')
-    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
-
-
 def complete_loader(cfg: Any) -> Any:
     """A loader's config with pinned memory where there is a GPU, and without what no workers cannot do."""
     if isinstance(cfg, DataLoader):
@@ -107,7 +103,7 @@ def build_train_dataloader(cfg: Any, seed: int, infinite: bool) -> DataLoader:
     batch_sampler_cfg = cfg.pop('batch_sampler', None)
     batch_size = cfg.pop('batch_size', 1)
     drop_last = cfg.pop('drop_last', False)
-    if _name(sampler_cfg) in _REPLACED:
+    if type_name(sampler_cfg) in _REPLACED:
         shuffle = sampler_cfg.get('shuffle', True)
         order = None
         if shuffle and hasattr(dataset, 'draw_order'):

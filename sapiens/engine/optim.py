@@ -14,6 +14,7 @@ from torch import nn
 
 from ..errors import UserError
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
+from ..utils.numbers import check_number
 
 # Parameters that are no weight matrices although they have more than one axis.
 NO_DECAY_NAMES = ('pos_embed', 'cls_token', 'mask_token')
@@ -83,8 +84,7 @@ class LayerDecayOptimWrapperConstructor:
             if not isinstance(change, dict) or not {*change} <= {'lr_mult', 'decay_mult', 'decay_multi'}:
                 raise UserError(f"optim_wrapper.paramwise_cfg.custom_keys['{key}'] is {change!r}; give "
                                 'dict(lr_mult=..., decay_mult=...)')  # fmt: skip
-        if not 0 < self.rate <= 1:
-            raise UserError(f'optim_wrapper.paramwise_cfg.layer_decay_rate is in (0, 1], not {self.rate}')
+        check_number('optim_wrapper.paramwise_cfg.layer_decay_rate', self.rate, 0, 1, above=True)
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimiser over the trainable parameters of a model."""
@@ -120,16 +120,8 @@ class LayerDecayOptimWrapperConstructor:
             scale = self.rate ** (last - index) * change.get('lr_mult', 1.0)
             decays = float(parameter.ndim > 1 and not name.endswith(('.bias', *NO_DECAY_NAMES)))
             decays *= change.get('decay_mult', change.get('decay_multi', 1.0))
-            group = groups.setdefault(
-                (scale, index, decays),
-                dict(
-                    params=[],
-                    param_names=[],
-                    lr_scale=scale,
-                    lr=lr * scale,
-                    weight_decay=weight_decay * decays,
-                ),
-            )
+            new = dict(params=[], param_names=[], lr_scale=scale, lr=lr * scale, weight_decay=weight_decay * decays)
+            group = groups.setdefault((scale, index, decays), new)
             group['params'].append(parameter)
             group['param_names'].append(name)
         ordered = [groups[key] for key in sorted(groups)]

@@ -33,7 +33,7 @@ NAMES = {
     'tf32': torch.float32,
 }
 # Wrappers of mmengine and ours that `complete_optimizer` may exchange for another.
-_WRAPPERS = ('OptimWrapper', 'AmpOptimWrapper', 'MixedPrecisionOptimWrapper')
+WRAPPERS = ('OptimWrapper', 'AmpOptimWrapper', 'MixedPrecisionOptimWrapper')
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,16 @@ def choose_precision(
     return Precision(dtype, kind, tf32=kind == 'cuda' and name not in ('fp32', 'float32', torch.float32))
 
 
+def type_name(part: Mapping, default: str = '') -> str:
+    """Name of the class that a part of a config builds, without its scope or module."""
+    kind = part.get('type', default)
+    return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
+
+
 def precision_of(config: Mapping) -> str:
     """The precision that a config names: its ``precision``, or the type that its ``optim_wrapper`` asks for."""
     wrapper = config.get('optim_wrapper') or {}
-    kind = str(wrapper.get('type')).rpartition('.')[2] if isinstance(wrapper, Mapping) else None
+    kind = type_name(wrapper) if isinstance(wrapper, Mapping) else None
     if kind == 'MixedPrecisionOptimWrapper':
         return wrapper.get('dtype', 'bf16')
     if kind == 'AmpOptimWrapper':
@@ -122,11 +128,11 @@ def precision_of(config: Mapping) -> str:
 def complete_optimizer(wrapper: Mapping, precision: Precision) -> dict:
     """The optimiser's config for a precision: mixed where it is half, Adam fused on GPUs unless the config says."""
     wrapper = dict(wrapper)
-    known = str(wrapper.get('type', 'OptimWrapper')).rpartition('.')[2] in _WRAPPERS
+    known = type_name(wrapper, 'OptimWrapper') in WRAPPERS
     if known and (precision.is_half or precision.device == 'cuda'):
         wrapper.update(type='sapiens.MixedPrecisionOptimWrapper', dtype=str(precision.dtype).removeprefix('torch.'))
     optimizer = wrapper.get('optimizer') or {}
-    is_adam = str(optimizer.get('type')).rpartition('.')[2] in ('Adam', 'AdamW')
+    is_adam = type_name(optimizer) in ('Adam', 'AdamW')
     if is_adam and precision.device == 'cuda' and not {'fused', 'foreach'} & set(optimizer):
         # The default for GPUs keeps one more copy of all parameters while it steps.
         wrapper['optimizer'] = {**optimizer, 'fused': True}

@@ -107,7 +107,7 @@ def test_frozen_parameters_are_left_out():
         (dict(layer_decay_rat=0.8), "unknown key 'layer_decay_rat'"),
         (dict(norm_decay_mult=0.5), "unknown key 'norm_decay_mult'.*constructor='DefaultOptimWrapperConstructor'"),
         (dict(custom_keys={'head': 10}), r"custom_keys\['head'\] is 10; give dict\(lr_mult"),
-        (dict(layer_decay_rate=1.5), 'is in'),
+        (dict(layer_decay_rate=1.5), 'layer_decay_rate is 1.5; give a number above 0 and at most 1'),
         (dict(layer_decay_rate=0.85, num_layers=24), "num_layers is 24, but '' has 2 layers"),
     ],
 )
