@@ -20,6 +20,7 @@ from rich.progress import track
 from rich.table import Table
 
 from ..errors import UserError
+from ..utils.numbers import check_number
 from . import options
 
 if TYPE_CHECKING:
@@ -39,11 +40,7 @@ ROWS: dict[str, dict[str, Any]] = {
     f'LoRA, rank {RANK}': dict(with_cp=False, tune=f'lora:{RANK}'),
     'heads alone': dict(with_cp=False, tune='none'),
 }
-PRETRAINING: dict[str, dict[str, Any]] = {
-    'pretrain': dict(with_cp=False),
-    'pretrain, checkpointing': dict(with_cp=True),
-    'pretrain, every 2nd layer': dict(with_cp=2),
-}
+PRETRAINING = {name.replace('finetune', 'pretrain'): row for name, row in ROWS.items() if 'finetune' in name}
 
 
 def main() -> None:
@@ -104,8 +101,7 @@ def print_config(args: Any) -> None:
     if arch and resolve_arch(arch)['num_layers'] < LAST:
         rows = {name: row for name, row in rows.items() if row.get('tune') != f'last:{LAST}'}
     batch_size = args.batch_size or (config.get('train_dataloader') or {}).get('batch_size', 1)
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise UserError(f'{args.config}: train_dataloader.batch_size = {batch_size!r}: give a whole number above 0')
+    check_number(f'{args.config}: train_dataloader.batch_size', batch_size, 1, whole=True)
     shared = f', {args.fsdp} GPUs with FSDP' if args.fsdp > 1 else ''
     table = Table(title=f'{args.config}: GiB on each GPU, batch {batch_size}, {args.precision}{shared}')
     kinds = ('parameters', 'gradients', 'optimiser', 'weights in half precision', 'gathered', 'activations')

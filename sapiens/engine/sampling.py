@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,6 @@ class PlainOrder:
 
     def __init__(self, size: int, seed: int, shuffle: bool) -> None:
         self.size, self.seed, self.shuffle = size, seed, shuffle
-        self._epoch: tuple = ()
 
     def __call__(self, numbers: np.ndarray) -> np.ndarray:
         """Index of the sample of each draw."""
@@ -85,14 +85,13 @@ class PlainOrder:
         found = np.empty_like(places)
         for epoch in np.unique(epochs):
             chosen = epochs == epoch
-            found[chosen] = self._permutation(int(epoch))[places[chosen]]
+            found[chosen] = _permutation(self.size, self.seed, int(epoch))[places[chosen]]
         return found
 
-    def _permutation(self, epoch: int) -> np.ndarray:
-        if self._epoch[:2] != (self.seed, epoch):
-            rng = np.random.default_rng([self.seed & 0xFFFFFFFFFFFFFFFF, epoch])
-            self._epoch = self.seed, epoch, rng.permutation(self.size)
-        return self._epoch[2]
+
+@lru_cache(maxsize=1)
+def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed & 0xFFFFFFFFFFFFFFFF, epoch]).permutation(size)
 
 
 class SeededSampler(Sampler):

@@ -36,7 +36,7 @@ class ShardWriter:
 
     def __init__(self) -> None:
         self._group: Any = None
-        self._pending: tuple[Path, Any] | None = None
+        self._pending: tuple[Path, Path, Any] | None = None
 
     def start(self, folder: Path, plain: dict[str, Any], tensors: dict[str, Any]) -> None:
         """Copy tensors and begin to write them; every process must call it, and `finish` before.
@@ -56,27 +56,23 @@ class ShardWriter:
             shutil.rmtree(partial, ignore_errors=True)
             save_plain(plain, partial / _PLAIN)
         dist.barrier(self._group)
-        self._pending = folder, async_save(tensors, checkpoint_id=str(partial), process_group=self._group)
+        self._pending = folder, partial, async_save(tensors, checkpoint_id=str(partial), process_group=self._group)
 
     def is_done(self) -> bool:
         """Whether one is waiting for `finish`, which will not take long."""
-        return self._pending is not None and self._pending[1].done()
+        return self._pending is not None and self._pending[2].done()
 
-    def finish(self) -> Path | None:
-        """Wait until the checkpoint that was begun is complete, and give it its name.
-
-        Returns:
-            It, or None if there is none.
+    def finish(self) -> None:
+        """Wait until the checkpoint that was begun, if any, is complete, and give it its name.
 
         Raises:
             CheckpointError: A process could not write its part; what was written is removed.
         """
         if self._pending is None:
-            return None
-        (folder, future), self._pending = self._pending, None
+            return
+        (folder, partial, future), self._pending = self._pending, None
         from torch.distributed.checkpoint.api import CheckpointException
 
-        partial = folder.with_name(f'{folder.name}.part')
         try:
             future.result()
             if is_main_process():
@@ -86,7 +82,6 @@ class ShardWriter:
             if is_main_process():
                 shutil.rmtree(partial, ignore_errors=True)
             raise CheckpointError(f'{folder}: not saved ({_reason(error)})') from error
-        return folder
 
 
 def _reason(error: BaseException) -> str:
