@@ -80,6 +80,14 @@ def complete_loader(cfg: Any) -> Any:
     return cfg
 
 
+def _function(cfg: Any) -> Any:
+    """The function that a part of a config names, with its arguments; what is no such part stays."""
+    if not isinstance(cfg, dict):
+        return cfg
+    kind = cfg.pop('type')
+    return partial(FUNCTIONS.get(kind) if isinstance(kind, str) else kind, **cfg)
+
+
 def build_train_dataloader(cfg: Any, seed: int, infinite: bool) -> DataLoader:
     """Build the training loader so that it can be resumed at any batch.
 
@@ -119,16 +127,13 @@ def build_train_dataloader(cfg: Any, seed: int, infinite: bool) -> DataLoader:
                             'process, and drop_last leaves others out; choose a smaller batch_size')  # fmt: skip
     else:
         batches = DATA_SAMPLERS.build(batch_sampler_cfg, default_args=dict(sampler=sampler, batch_size=batch_size))
-    collate = cfg.pop('collate_fn', dict(type='pseudo_collate'))
-    if isinstance(collate, dict):
-        kind = collate.pop('type')
-        collate = partial(FUNCTIONS.get(kind) if isinstance(kind, str) else kind, **collate)
+    collate = _function(cfg.pop('collate_fn', dict(type='pseudo_collate')))
     seeded_dataset = SeededDataset(dataset, seed)
     return DataLoader(
         dataset=seeded_dataset,
         batch_sampler=ResumableBatchSampler(batches, sampler, batch_size),
         collate_fn=Collate(seeded_dataset, collate, cfg.get('pin_memory', False)),
-        worker_init_fn=partial(start_worker, cfg.pop('worker_init_fn', None)),
+        worker_init_fn=partial(start_worker, _function(cfg.pop('worker_init_fn', None))),
         **cfg,
     )
 

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import pseudo_collate
+from toy_data import ToyHumans
 
 from sapiens.engine.batches import Batch, Collate
+from sapiens.engine.loaders import build_train_dataloader
 from sapiens.structures import HumanDataSample
 
 
@@ -82,3 +84,12 @@ def test_it_lies_in_pinned_memory_for_a_gpu(monkeypatch):
 def test_what_is_no_dict_stays_so_and_says_what_was_skipped(caplog):
     collate = Collate(SimpleNamespace(skipped=[(1, 'damaged')]), tuple)
     assert collate([1, 2]) == (1, 2) and collate([3]) == (3,)
+
+
+def test_a_loader_of_training_begins_its_workers_as_a_config_says():
+    started = []
+    begin = dict(type=lambda worker, words: started.append((worker, words)), words='go')
+    cfg = dict(dataset=dict(type=ToyHumans, size=2), num_workers=1, worker_init_fn=begin)
+    then = build_train_dataloader(cfg, 0, infinite=False).worker_init_fn.args[0]
+    then(3)
+    assert started == [(3, 'go')] and begin['words'] == 'go'
