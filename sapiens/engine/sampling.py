@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -76,6 +75,7 @@ class PlainOrder:
 
     def __init__(self, size: int, seed: int, shuffle: bool) -> None:
         self.size, self.seed, self.shuffle = size, seed, shuffle
+        self._epoch: tuple = ()
 
     def __call__(self, numbers: np.ndarray) -> np.ndarray:
         """Index of the sample of each draw."""
@@ -85,13 +85,14 @@ class PlainOrder:
         found = np.empty_like(places)
         for epoch in np.unique(epochs):
             chosen = epochs == epoch
-            found[chosen] = _permutation(self.size, self.seed, int(epoch))[places[chosen]]
+            found[chosen] = self._permutation(int(epoch))[places[chosen]]
         return found
 
-
-@lru_cache(maxsize=1)
-def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed & 0xFFFFFFFFFFFFFFFF, epoch]).permutation(size)
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if self._epoch[:2] != (self.seed, epoch):
+            rng = np.random.default_rng([self.seed & 0xFFFFFFFFFFFFFFFF, epoch])
+            self._epoch = self.seed, epoch, rng.permutation(self.size)
+        return self._epoch[2]
 
 
 class SeededSampler(Sampler):
