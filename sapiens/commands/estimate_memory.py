@@ -46,8 +46,7 @@ PRETRAINING = {name.replace('finetune', 'pretrain'): row for name, row in ROWS.i
 def main() -> None:
     """Read the options and print a table."""
     parser = options.new_parser(__doc__)
-    parser.add_argument('config', nargs='?', help='config file, e.g. configs/pose/sapiens_1b_308kpt.py')
-    parser.add_argument('--cfg-options', nargs='+', action=options.OptionsAction, default={}, metavar='KEY=VALUE')
+    options.add_config_options(parser, nargs='?')
     parser.add_argument('--grid', action='store_true', help='all sizes instead of one config: pose 308 and pretraining')
     parser.add_argument('--batch-size', type='count', help="images on each GPU; default: the config's, 1 with --grid")
     parser.add_argument('--precision', choices=('bf16', 'fp16', 'fp32'), default='bf16', help='default: bf16')

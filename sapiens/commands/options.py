@@ -63,10 +63,10 @@ class OptionsAction(argparse.Action):
 
 
 def add_config_options(
-    parser: argparse.ArgumentParser, what: str = 'config file, e.g. configs/pose/sapiens_tiny_133kpt.py'
+    parser: argparse.ArgumentParser, what: str = 'config file, e.g. configs/pose/sapiens_tiny_133kpt.py', **how: Any
 ) -> None:
-    """The config and what overrides it."""
-    parser.add_argument('config', help=what)
+    """The config and what overrides it; ``how`` is argparse's of the config."""
+    parser.add_argument('config', help=what, **how)
     parser.add_argument(
         '--cfg-options', nargs='+', action=OptionsAction, default={}, metavar='KEY=VALUE', help='override the config'
     )

@@ -66,17 +66,12 @@ def test_saved_on_four_processes_it_goes_on_with_two_eight_and_in_two_groups(tmp
     file, folder = config(tmp_path), tmp_path / 'four'
     train(file, 4, folder)
     whole = read_losses(folder)
-    for name, processes, options in (
-        ('two', 2, ()),
-        ('eight', 8, ()),
-        ('groups', 4, ('--cfg-options', 'fsdp.replicas=2')),
-    ):
+    for name, processes in (('two', 2), ('eight', 8), ('groups', 4)):
         target = tmp_path / name
         target.mkdir()
         shutil.copytree(folder / 'iter_4.dcp', target / 'iter_4.dcp')
-        kind = config(tmp_path, extra='fsdp = dict(replicas=2)\n') if options else config(tmp_path)
-        command = ['tools/dist_train.sh', kind, processes, '--global-batch', 8, '--work-dir', target, '--resume']
-        run(*command, *(() if options else ('--fsdp',)))
+        kind = config(tmp_path, extra=f'fsdp = {"dict(replicas=2)" if name == "groups" else True}\n')
+        run('tools/dist_train.sh', kind, processes, '--global-batch', 8, '--work-dir', target, '--resume')
         assert last_run(target) == pytest.approx({i: whole[i] for i in (5, 6, 7, 8)}, rel=1e-5), name
         one, other = (read_checkpoint(place / 'iter_8.dcp')[0] for place in (folder, target))
         assert max(float((one[k] - other[k]).abs().max()) for k in one) < 1e-4
@@ -95,9 +90,18 @@ def test_a_killed_process_ends_the_run_and_nothing_saved_is_lost(tmp_path):
     assert sorted(read_losses(folder)) == list(range(1, 9))
 
 
+def check_that_it_went_on(process, folder, tmp_path):
+    """Losses are those of a run that nobody disturbed."""
+    output, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0, output[-3000:]
+    assert min(last_run(folder)) in (3, 5), 'the one at 4 may not have been complete'
+    train(config(tmp_path), 1, tmp_path / 'whole')
+    assert read_losses(folder) == pytest.approx(read_losses(tmp_path / 'whole'), rel=1e-4)
+
+
 @pytest.mark.parametrize('nodes', [1, 2])
 def test_torchrun_starts_again_after_a_death_even_with_a_machine_less(tmp_path, monkeypatch, nodes):
-    """Losses are those of a run that nobody disturbed, whether a process of two dies or one of two machines."""
+    """Whether a process of two dies or one of two machines."""
     monkeypatch.setenv('TORCH_DISABLE_SHARE_RDZV_TCP_STORE', '1')
     port = free_port()
     file, folder = config(tmp_path, dict(type='CrashHook', at=5, wait=True)), tmp_path / 'run'
@@ -116,12 +120,7 @@ def test_torchrun_starts_again_after_a_death_even_with_a_machine_less(tmp_path, 
         for process in (agents[1].pid, *children(agents[1].pid)):
             os.kill(process, signal.SIGKILL)
         (folder / 'go').touch()  # a healthy process meets the gap in its next exchange
-    output, _ = agents[0].communicate(timeout=LIMIT)
-    assert agents[0].returncode == 0, output[-3000:]
-    assert min(last_run(folder)) in (3, 5), 'the one at 4 may not have been complete'
-    whole = tmp_path / 'whole'
-    train(config(tmp_path), 1, whole)
-    assert read_losses(folder) == pytest.approx(read_losses(whole), rel=1e-4)
+    check_that_it_went_on(agents[0], folder, tmp_path)
 
 
 @needs_ray
@@ -131,12 +130,7 @@ def test_ray_starts_again_what_died(tmp_path, monkeypatch):
     wait_for(process, lambda: all((folder / f'paused{rank}').exists() for rank in range(2)))
     found = subprocess.run(['ps', '-eo', 'pid=,args='], capture_output=True, text=True).stdout.splitlines()
     os.kill(max(int(line.split()[0]) for line in found if 'ray::RayTrainWorker' in line), signal.SIGKILL)
-    output, _ = process.communicate(timeout=LIMIT)
-    assert process.returncode == 0, output[-3000:]
-    assert min(last_run(folder)) in (3, 5), 'the one at 4 may not have been complete'
-    whole = tmp_path / 'whole'
-    train(config(tmp_path), 1, whole)
-    assert read_losses(folder) == pytest.approx(read_losses(whole), rel=1e-4)
+    check_that_it_went_on(process, folder, tmp_path)
 
 
 @needs_ray
