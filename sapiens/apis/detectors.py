@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from mmengine.logging import print_log
 
 from ..datasets.transforms.loading import check_size
-from ..errors import MissingPackageError, UserError
+from ..errors import UserError
 from ..registry import DETECTORS
 from ..structures.coco_results import read_coco_boxes
 from ..structures.geometry import box_iou
@@ -37,7 +36,6 @@ SHORT_NAMES = {
     'transformers': 'TransformersDetector',
     'mmdet': 'MMDetDetector',
     'ultralytics': 'UltralyticsDetector',
-    'hog': 'HOGDetector',
 }
 
 
@@ -95,7 +93,7 @@ def build_detector(spec: Any = None) -> Callable[[Frame], Detections]:
     """Make a detector.
 
     Args:
-        spec: None or ``'whole'``; ``'tiny'``, which ships; ``'hog'``; ``'file:boxes.json'``; ``'torchvision'``,
+        spec: None or ``'whole'``; ``'tiny'``, which ships; ``'file:boxes.json'``; ``'torchvision'``,
             ``'transformers:NAME'``, ``'mmdet:CONFIG,CHECKPOINT'``, ``'ultralytics:FILE'``; a config dict; boxes
             ``(N, 4)``; or a callable.
 
@@ -104,6 +102,9 @@ def build_detector(spec: Any = None) -> Callable[[Frame], Detections]:
     """
     if spec is None:
         return WholeImage()
+    old = spec.get('type') if isinstance(spec, dict) else spec
+    if isinstance(old, str) and (old.partition(':')[0] == 'hog' or old.endswith('HOGDetector')):
+        raise UserError(f"the detector '{old}' is gone; use 'tiny', which needs nothing else and finds far more people")
     if isinstance(spec, str):
         name, _, argument = spec.partition(':')
         if name not in SHORT_NAMES:
@@ -219,40 +220,6 @@ def _unseen(frame: Frame) -> str:
     height, width = frame.image.shape[:2]
     where = frame.path or frame.name
     return f'a box shows nothing of {where} (width {width}, height {height}); boxes are x1, y1, x2, y2 in pixels'
-
-
-@DETECTORS.register_module()
-class HOGDetector:
-    """OpenCV 4's built-in pedestrian detector: needs nothing else, but misses many people and finds rough boxes.
-
-    Args:
-        threshold: Of its own score.
-        max_side: Larger images are shrunk for the search.
-
-    Raises:
-        MissingPackageError: OpenCV 5 no longer has it.
-    """
-
-    def __init__(self, threshold: float | str = 0.3, max_side: int | str = 512) -> None:
-        if not hasattr(cv2, 'HOGDescriptor'):
-            raise MissingPackageError(
-                f"OpenCV {cv2.__version__} has no HOG detector: pip install 'opencv-python<5', or use another detector"
-            )
-        self.threshold, self.max_side = float(threshold), int(max_side)
-        self.hog = cv2.HOGDescriptor()
-        self.hog.setSVMDetector(np.array(cv2.HOGDescriptor.getDefaultPeopleDetector()))
-
-    def __call__(self, frame: Frame) -> Detections:
-        """Detect, then drop boxes that overlap a better one by half."""
-        height, width = frame.image.shape[:2]
-        scale = min(1.0, self.max_side / max(height, width))
-        small = cv2.resize(frame.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        if min(small.shape[0] // 2, small.shape[1]) < 64:  # its window is 64 x 128
-            return make_detections([], [])
-        found, weights = self.hog.detectMultiScale(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), winStride=(8, 8))
-        boxes = np.asarray(found, np.float32).reshape(-1, 4) / scale
-        boxes[:, 2:] += boxes[:, :2]
-        return make_detections(boxes, weights, self.threshold, (height, width), 0.5)
 
 
 def suppress(boxes: np.ndarray, overlap: float) -> np.ndarray:

@@ -134,7 +134,7 @@ def add_inference_options(parser: argparse.ArgumentParser) -> None:
     persons = parser.add_argument_group('persons')
     persons.add_argument(
         '--detector',
-        help='tiny (default of the model that ships), whole (default of others), hog, file:boxes.json, torchvision, '
+        help='tiny (default of the model that ships), whole (default of others), file:boxes.json, torchvision, '
         'transformers[:NAME], mmdet:CONFIG,CHECKPOINT, ultralytics[:FILE]',
     )
     persons.add_argument(

@@ -3,7 +3,7 @@
 
 Usage: python tools/zoo/evaluate.py ANNOTATIONS.json --images FOLDER [--config CONFIG --weights FILE] [--flip]
        [--exclude OTHER.json] [--out report.json] [--pictures FOLDER]
-       python tools/zoo/evaluate.py ANNOTATIONS.json --images FOLDER --detectors tiny hog
+       python tools/zoo/evaluate.py ANNOTATIONS.json --images FOLDER --detectors tiny
 
 Persons are looked for in their annotated boxes. Reported are OKS-AP of all persons and of large ones; PCK@0.1 and @0.2
 of the box's longer side (persons over 96 x 96 pixels with at least 10 points; mean over all points, also per keypoint);

@@ -11,4 +11,4 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
     --cfg-options test_dataloader.dataset.data_root="$ZOO/val/"
 "$PYTHON" tools/zoo/evaluate.py "$2" --images "$3" ${EXCLUDE:+--exclude "$EXCLUDE"} --config "$CONFIG" \
     --weights "$1" --out "$OUT/photos.json"
-"$PYTHON" tools/zoo/evaluate.py "$2" --images "$3" --detectors tiny hog --out "$OUT/detectors.json"
+"$PYTHON" tools/zoo/evaluate.py "$2" --images "$3" --detectors tiny --out "$OUT/detectors.json"
