@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,23 +20,7 @@ from .facts import KEY
 
 
 class Session(Protocol):
-    """An open file that runs."""
-
-    def metadata(self) -> str | None:
-        """What the file says about itself; None if it says nothing."""
-
-    def channels(self) -> dict[str, int]:
-        """Outputs by name, with the size of their second axis."""
-
-    def prepare(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Choose where and in which precision to compute, before the first run."""
-
-    def run(self, images: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """``(B, 3, H, W)`` uint8 -> the outputs of these names; several threads may call it."""
-
-
-class OnnxSession:
-    """ONNX by onnxruntime, on the CPU, or a GPU where its package for GPUs is installed.
+    """An open file that runs.
 
     Args:
         path: The file.
@@ -45,7 +30,28 @@ class OnnxSession:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.library = path, need('onnxruntime', 'an .onnx file', extra='onnx')
+        self.path = path
+        self._one_run = threading.Lock()  # for libraries that run one batch at a time
+
+    def metadata(self) -> str | None:
+        """What the file says about itself; None if it says nothing."""
+
+    def channels(self) -> dict[str, int]:
+        """Outputs by name, with the size of their second axis."""
+
+    def prepare(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Choose where and in which precision to compute, before the first run, if there is a choice."""
+
+    def run(self, images: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """``(B, 3, H, W)`` uint8 -> the outputs of these names; several threads may call it."""
+
+
+class OnnxSession(Session):
+    """ONNX by onnxruntime, on the CPU, or a GPU where its package for GPUs is installed."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.library = need('onnxruntime', 'an .onnx file', extra='onnx')
         self._session = self._open(['CPUExecutionProvider'])
 
     def _open(self, providers: list[str]) -> Any:
@@ -53,10 +59,8 @@ class OnnxSession:
         options.log_severity_level = 3
         if threads := _threads():
             options.intra_op_num_threads = int(threads)
-        try:
+        with _reading(self.path):
             return self.library.InferenceSession(str(self.path), options, providers=providers)
-        except Exception as error:  # its errors have no class in common
-            raise _unreadable(self.path, error) from None
 
     def metadata(self) -> str | None:
         """See `Session`."""
@@ -75,31 +79,20 @@ class OnnxSession:
         """See `Session`; tasks that are not asked for cost nothing."""
         options = self.library.RunOptions()
         options.only_execute_path_to_fetches = True
-        try:
+        with _reading(self.path):
             return dict(zip(names, self._session.run(list(names), {'images': images}, options), strict=True))
-        except Exception as error:
-            raise _unreadable(self.path, error) from None
 
 
-class OpenVinoSession:
-    """OpenVINO's own format, or ONNX, on Intel and other CPUs (and Intel's GPUs).
-
-    Args:
-        path: The file.
-
-    Raises:
-        UserError: It cannot be read.
-    """
+class OpenVinoSession(Session):
+    """OpenVINO's own format, or ONNX, on Intel and other CPUs (and Intel's GPUs)."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.library = path, need('openvino', 'an OpenVINO file', extra='openvino')
-        self.device, self.dtype = 'CPU', torch.float32
+        super().__init__(path)
+        self.library = need('openvino', 'an OpenVINO file', extra='openvino')
+        self.dtype = torch.float32
         self._compiled: dict[tuple[str, ...], Any] = {}
-        self._one_run = threading.Lock()  # a compiled model has one set of inputs and outputs
-        try:
+        with _reading(path):
             self._model = self.library.Core().read_model(path)
-        except Exception as error:  # its errors have no class in common
-            raise _unreadable(path, error) from None
 
     def metadata(self) -> str | None:
         """See `Session`."""
@@ -119,13 +112,10 @@ class OpenVinoSession:
     def run(self, images: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
         """See `Session`; for each choice of tasks the graph is cut down to it and compiled once."""
         key = tuple(names)
-        with self._one_run:
+        with self._one_run, _reading(self.path):  # a compiled model has one set of inputs and outputs
             if key not in self._compiled:
                 self._compiled[key] = self._compile(key)
-            try:
-                found = self._compiled[key]([images])
-            except RuntimeError as error:
-                raise _unreadable(self.path, error) from None
+            found = self._compiled[key]([images])
             return {name: np.array(found[i]) for i, name in enumerate(key)}
 
     def _compile(self, names: tuple[str, ...]) -> Any:
@@ -134,35 +124,23 @@ class OpenVinoSession:
         options = {'INFERENCE_PRECISION_HINT': hint}
         if threads := _threads():
             options['INFERENCE_NUM_THREADS'] = threads
-        try:
-            results = [model.output(name).get_node() for name in names]
-            part = library.Model(results, model.get_parameters(), 'part')
-            return library.Core().compile_model(part, self.device, options)
-        except RuntimeError as error:
-            raise _unreadable(self.path, error) from None
+        results = [model.output(name).get_node() for name in names]
+        part = library.Model(results, model.get_parameters(), 'part')
+        return library.Core().compile_model(part, 'CPU', options)
 
 
-class ExecuTorchSession:
-    """ExecuTorch's own format on a CPU, one image after the other; it computes every output of the file.
-
-    Args:
-        path: The file.
-
-    Raises:
-        UserError: It cannot be read.
-    """
+class ExecuTorchSession(Session):
+    """ExecuTorch's own format on a CPU, one image after the other; it computes every output of the file."""
 
     def __init__(self, path: Path) -> None:
-        self.path, library = path, need('executorch.runtime', 'a .pte file', extra='executorch')
-        self._one_run = threading.Lock()
-        try:
+        super().__init__(path)
+        library = need('executorch.runtime', 'a .pte file', extra='executorch')
+        with _reading(path):
             self._program = library.Runtime.get().load_program(path)
             self._method = self._program.load_method('forward')
             text = self._program.load_method(KEY).execute([])[0] if KEY in self._program.method_names else None
             tasks = json.loads(text)['tasks'].values() if text else ()
             self._text, self._names = text, [name for task in tasks for name in task['outputs']]
-        except Exception as error:  # its errors have no class in common
-            raise _unreadable(path, error) from None
 
     def metadata(self) -> str | None:
         """See `Session`."""
@@ -172,9 +150,6 @@ class ExecuTorchSession:
         """See `Session`."""
         found = self._method.metadata
         return {name: found.output_tensor_meta(i).sizes()[1] for i, name in enumerate(self._names)}
-
-    def prepare(self, device: torch.device, dtype: torch.dtype) -> None:
-        """See `Session`; the precision is that of the file."""
 
     def run(self, images: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
         """See `Session`."""
@@ -190,9 +165,15 @@ def _threads() -> str:
     return os.environ.get('OMP_NUM_THREADS', '').partition(',')[0]
 
 
-def _unreadable(path: Path, error: Exception) -> UserError:
-    line = next((line for line in str(error).splitlines()[::-1] if line.strip()), type(error).__name__)
-    return UserError(f'{path}: {type(error).__name__}: {line.strip()[:200]}; export it again with sapiens export')
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What a library says about a file, as one line."""
+    try:
+        yield
+    except Exception as error:  # the libraries' errors have no class in common
+        line = next((line for line in str(error).splitlines()[::-1] if line.strip()), type(error).__name__)
+        message = f'{path}: {type(error).__name__}: {line.strip()[:200]}; export it again with sapiens export'
+        raise UserError(message) from None
 
 
 SESSIONS: dict[str, type] = {'.onnx': OnnxSession, '.xml': OpenVinoSession, '.pte': ExecuTorchSession}
