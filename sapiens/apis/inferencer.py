@@ -238,10 +238,8 @@ class Inferencer:
     ) -> tuple[PendingImage, list[list[Crop]]]:
         """The image with its persons, and the crops for each predictor."""
         wanted = [tuple(name for name in predictor.tasks if name in tasks) for predictor in self.predictors]
-        known = {
-            name: vocabulary for predictor in self.predictors for name, vocabulary in predictor.vocabularies.items()
-        }
-        vocabularies = {name: known[name] for names in wanted for name in names}
+        owners = zip(self.predictors, wanted, strict=True)
+        vocabularies = {name: predictor.vocabularies[name] for predictor, names in owners for name in names}
         pending = PendingImage(frame, None, vocabularies, _mask(masks, frame))
         crops: list[list[Crop]] = []
         for predictor, names in zip(self.predictors, wanted, strict=True):
@@ -286,24 +284,19 @@ class Inferencer:
             raise UserError(f'inputs are (B, 3, {self.predictors[0].input_size}), not {tuple(inputs.shape)}')
         if images is None:
             images = [np.zeros((*size, 3), np.uint8)] * len(inputs)
-        line = []
-        for i, image in enumerate(images):
-            frame = Frame(image, f'image_{i:06d}', index=i)
-            line.append(PendingImage(frame, WholeImage()(frame), {}))
+        frames = [Frame(image, f'image_{i:06d}', index=i) for i, image in enumerate(images)]
+        line = [PendingImage(frame, WholeImage()(frame), {}) for frame in frames]
+        facts: list[dict[str, Any]] = [dict(img_shape=size, ori_shape=image.shape[:2]) for image in images]
+        for i, warp in enumerate(() if warps is None else warps):
+            facts[i]['warp_mat'] = np.asarray(warp, np.float64)[:2]
         for predictor in self.predictors:
-            samples = []
-            for i, image in enumerate(images):
-                facts: dict[str, Any] = dict(img_shape=size, ori_shape=image.shape[:2])
-                if warps is not None:
-                    facts['warp_mat'] = np.asarray(warps[i], np.float64)[:2]
-                samples.append(HumanDataSample(metainfo=facts))
+            samples = [HumanDataSample(metainfo=known) for known in facts]
             predictor.predict_tensor(inputs.to(self.device, self.dtype), samples)
             for pending, sample in zip(line, samples, strict=True):
                 height, width = pending.frame.image.shape[:2]
                 crop = Crop(None, sample, (0, 0, width, height), predictor.tasks)
-                for task in predictor.tasks:
-                    pending.vocabularies[task] = predictor.vocabularies[task]
-                    pending.outputs[task] = [crop]
+                pending.vocabularies.update(predictor.vocabularies)
+                pending.outputs.update(dict.fromkeys(predictor.tasks, [crop]))
         return [assemble(pending, self.origins) for pending in line]
 
     def extract(
@@ -342,13 +335,10 @@ def _run(predictor: Predictor, items: list[tuple[PendingImage, Crop]]) -> None:
 
 
 def _pairs(models: Any, weights: Any) -> list[tuple[Any, Any]]:
-    many_models = isinstance(models, (list, tuple))
-    many_weights = isinstance(weights, (list, tuple))
-    names = list(models) if many_models else [models]
-    files = list(weights) if many_weights else [weights]
-    if models is None and many_weights:
+    names, files = (list(given) if isinstance(given, (list, tuple)) else [given] for given in (models, weights))
+    if models is None:
         names = [None] * len(files)
-    if weights is None and many_models:
+    if weights is None:
         files = [None] * len(names)
     if not names or len(names) != len(files):
         raise UserError(f'{len(names)} models and {len(files)} weights: give one checkpoint for each model')

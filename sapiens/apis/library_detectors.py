@@ -30,7 +30,12 @@ def _library(module: str) -> ModuleType:
 
 
 class LibraryDetector:
-    """What detectors of libraries share; a subclass makes its ``model`` and finds the persons of an image."""
+    """What detectors of libraries share; a subclass makes its ``model`` and finds the persons of an image.
+
+    Args:
+        threshold: Boxes with a lower score are left out.
+        device: See `choose_device`.
+    """
 
     def __init__(self, model: Any, threshold: float | str, device: str | torch.device) -> None:
         self.model, self.threshold = model, float(threshold)
@@ -56,8 +61,6 @@ class TorchvisionDetector(LibraryDetector):
     Args:
         name: Function of ``torchvision.models.detection``.
         weights: ``'DEFAULT'`` downloads torchvision's; else a file of them.
-        threshold: Boxes with a lower score are left out.
-        device: See `choose_device`.
 
     Raises:
         MissingPackageError: torchvision is not installed.
@@ -132,8 +135,6 @@ class TransformersDetector(LibraryDetector):
 
     Args:
         name: Model on the hub, or a folder; its weights must be safetensors.
-        threshold: Boxes with a lower score are left out.
-        device: See `choose_device`.
 
     Raises:
         MissingPackageError: transformers is not installed.
@@ -160,10 +161,6 @@ class TransformersDetector(LibraryDetector):
 @DETECTORS.register_module()
 class MMDetDetector(LibraryDetector):
     """A detector of mmdet trained on COCO (class 0 is the person), e.g. RTMDet. It needs mmcv with its operators.
-
-    Args:
-        threshold: Boxes with a lower score are left out.
-        device: See `choose_device`.
 
     Raises:
         MissingPackageError: mmdet, or mmcv with operators, is not installed.
@@ -209,10 +206,6 @@ class UltralyticsDetector(LibraryDetector):
     """A detector of ultralytics (YOLO) whose class 0 is the person.
 
     Mind that ultralytics is under the AGPL and unpickles its weight files: use files that you trust.
-
-    Args:
-        threshold: Boxes with a lower score are left out.
-        device: See `choose_device`.
 
     Raises:
         MissingPackageError: ultralytics is not installed.

@@ -39,6 +39,12 @@ class _Short:
         return f'{type(self).__name__}({", ".join(told)})'
 
 
+def _index(name: str, vocabulary: KeypointVocabulary | PartVocabulary, kind: str) -> int:
+    if name not in vocabulary.names:
+        raise KeyError(f"'{name}' is not a {kind} of '{vocabulary.name}'")
+    return vocabulary.names.index(name)
+
+
 @dataclass(frozen=True, repr=False)
 class PersonKeypoints(_Short):
     """Keypoints of one person.
@@ -60,9 +66,7 @@ class PersonKeypoints(_Short):
 
     def __getitem__(self, name: str) -> tuple[float, float, float]:
         """``x, y, score`` of a keypoint by name."""
-        if name not in self.vocabulary.names:
-            raise KeyError(f"'{name}' is not a keypoint of '{self.vocabulary.name}'")
-        i = self.vocabulary.names.index(name)
+        i = _index(name, self.vocabulary, 'keypoint')
         return float(self.xy[i, 0]), float(self.xy[i, 1]), float(self.scores[i])
 
     def as_dict(self) -> dict[str, tuple[float, float, float]]:
@@ -136,9 +140,7 @@ class PartMap(_Short):
 
     def of(self, name: str) -> np.ndarray:
         """``(H, W)`` bool mask of the part of that name."""
-        if name not in self.vocabulary.names:
-            raise KeyError(f"'{name}' is not a part of '{self.vocabulary.name}'")
-        return self.ids == self.vocabulary.names.index(name)
+        return self.ids == _index(name, self.vocabulary, 'part')
 
 
 @dataclass(frozen=True, repr=False)
@@ -160,11 +162,9 @@ class DepthMap(_Short):
         """The nearest and the farthest valid depth; None where nothing is valid."""
         if not self.valid.any():
             return None, None
-        limits = (
-            np.min(self.data, where=self.valid, initial=np.inf),
-            np.max(self.data, where=self.valid, initial=-np.inf),
-        )
-        return float(limits[0]), float(limits[1])
+        near = np.min(self.data, where=self.valid, initial=np.inf)
+        far = np.max(self.data, where=self.valid, initial=-np.inf)
+        return float(near), float(far)
 
     def to_normals(self, relief: float | None = None) -> NormalMap:
         """Normals of the depth as a surface seen from far away (orthographic), as in the paper's Fig. 8.

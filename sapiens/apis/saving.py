@@ -20,7 +20,7 @@ from ..structures.geometry import OUR_AXES
 from ..utils.files import replace_when_done, write_atomic
 from ..visualization import draw_boxes, draw_depth, draw_keypoints, draw_normals, draw_parts, side_by_side
 from .background import WriteBehind
-from .results import TASKS, ImageResult
+from .results import TASKS, DepthMap, ImageResult
 
 
 def present_tasks(result: ImageResult) -> list[str]:
@@ -167,7 +167,7 @@ def save_result(
         if result.parts is not None:
             write('_seg.png', encode_ids(result.parts.ids))
         if result.depth is not None:
-            write('_depth.png', encode_relative_depth(result.depth.data, result.depth.valid))
+            write('_depth.png', _encode_depth(result.depth))
         if result.normals is not None:
             write('_normal.png', encode_normals(result.normals.data, 16))
     if pictures:
@@ -227,15 +227,15 @@ def _read_ids(image_ids: Any) -> Any:
     return read_coco(image_ids) if isinstance(image_ids, (str, Path)) else image_ids
 
 
-def encode_relative_depth(depth: np.ndarray, valid: np.ndarray) -> bytes:
-    """``(H, W)`` depth as a 16-bit PNG: 1 = the nearest valid, 65535 = the farthest, 0 = invalid."""
-    level = np.zeros(depth.shape, np.uint16)
-    if valid.any():
-        near, far = np.min(depth, where=valid, initial=np.inf), np.max(depth, where=valid, initial=-np.inf)
-        for start in range(0, len(depth), 256):  # a stripe at a time: photos may have 100 megapixels
+def _encode_depth(depth: DepthMap) -> bytes:
+    """Depth as a 16-bit PNG: 1 = the nearest valid, 65535 = the farthest, 0 = invalid."""
+    level = np.zeros(depth.data.shape, np.uint16)
+    near, far = depth.range
+    if near is not None and far is not None:
+        for start in range(0, len(level), 256):  # a stripe at a time: photos may have 100 megapixels
             rows = slice(start, start + 256)
-            part = 1 + np.round((depth[rows] - near) / np.float32(max(far - near, 1e-12)) * 65534)
-            level[rows] = np.where(valid[rows], part, 0)
+            part = 1 + np.round((depth.data[rows] - near) / np.float32(max(far - near, 1e-12)) * 65534)
+            level[rows] = np.where(depth.valid[rows], part, 0)
     return cv2.imencode('.png', level)[1].tobytes()
 
 
