@@ -4,37 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from ..structures.geometry import align_scale_shift
-from .detectors import Detections
+from .batches import PendingImage
 from .outlines import BOX_MARGIN, fit_outline, in_box, nearest_parts
 from .predictor import Crop, own_maps
 from .results import TASKS, DepthMap, ImageResult, KeypointSet, NormalMap, PartMap
-from .sources import Frame
-
-
-@dataclass
-class PendingImage:
-    """An image whose crops are under way.
-
-    Attributes:
-        persons: Its persons; None when no task needs them.
-        vocabularies: Task -> vocabulary of its head.
-        mask: ``(H, W)`` bool given by the caller.
-        waiting: Crops that have not been run.
-        outputs: Task -> crops that were run on it.
-    """
-
-    frame: Frame
-    persons: Detections | None
-    vocabularies: dict[str, Any]
-    mask: np.ndarray | None = None
-    waiting: int = 0
-    outputs: dict[str, list[Crop]] = field(default_factory=dict)
 
 
 def assemble(pending: PendingImage, origins: Mapping[str, dict[str, str]] | None = None) -> ImageResult:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -13,14 +12,13 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
-from ..datasets.label_files import decode_mask
 from ..engine.cli import check_compiler
 from ..engine.precision import choose_precision
 from ..errors import UserError
 from ..structures import HumanDataSample
-from ..utils.json_files import read_file
-from .assemble import PendingImage, assemble
+from .assemble import assemble
 from .background import read_ahead
+from .batches import PendingImage, given_mask, run_in_batches
 from .detectors import WholeImage, build_detector, find_persons
 from .loading import LoadedModel, choose_device, load_model
 from .predictor import Crop, Predictor
@@ -161,9 +159,8 @@ class Inferencer:
             UserError: The source is missing or unreadable, or a task is asked for that no model does.
         """
         if not self.tasks:
-            raise UserError(
-                f'{self.predictors[0].source}: is an encoder without heads; use extract(), or demo/mae_demo.py'
-            )
+            file = self.predictors[0].source
+            raise UserError(f'{file}: is an encoder without heads; use extract(), or demo/mae_demo.py')
         tasks = (tasks,) if isinstance(tasks, str) else tasks
         chosen = tuple(self.tasks if tasks is None else tasks)
         unknown = [name for name in chosen if name not in self.tasks]
@@ -196,53 +193,22 @@ class Inferencer:
         return results[0]
 
     def _stream(self, prepared: Iterator, failures: list[Failure], source: Any) -> Generator[ImageResult, None, None]:
-        queues: list[list[tuple[PendingImage, Crop]]] = [[] for _ in self.predictors]
-        line: deque[PendingImage] = deque()
-        count, error = 0, None
-        while True:
-            try:
-                pending, crops = next(prepared)
-            except StopIteration:
-                break
-            except Exception as problem:  # of whatever kind: images that were read before it come out first
-                error = problem
-                break
+        count = 0
+        for pending in run_in_batches(self.predictors, prepared, self.batch_size):
             count += 1
-            line.append(pending)
-            for predictor, queue, new in zip(self.predictors, queues, crops, strict=True):
-                queue += [(pending, crop) for crop in new]
-                while len(queue) >= self.batch_size:
-                    _run(predictor, queue[: self.batch_size])
-                    del queue[: self.batch_size]
-            while line and not line[0].waiting:
-                yield assemble(line.popleft(), self.origins)
-            # A model that gets few crops must not hold up many images.
-            if len(line) > max(1, 2 * self.batch_size - 3):
-                self._flush(queues)
-        self._flush(queues)
-        while line:
-            yield assemble(line.popleft(), self.origins)
-        if error is not None:
-            raise error
+            yield assemble(pending, self.origins)
         if not count and not failures:
             raise UserError(f'{source}: gave no image')
-
-    def _flush(self, queues: list[list[tuple[PendingImage, Crop]]]) -> None:
-        for predictor, queue in zip(self.predictors, queues, strict=True):
-            for start in range(0, len(queue), self.batch_size):
-                _run(predictor, queue[start : start + self.batch_size])
-            queue.clear()
 
     def _prepare(
         self, frame: Frame, tasks: tuple[str, ...], masks: Any, detect: Callable
     ) -> tuple[PendingImage, list[list[Crop]]]:
         """The image with its persons, and the crops for each predictor."""
-        wanted = [tuple(name for name in predictor.tasks if name in tasks) for predictor in self.predictors]
-        owners = zip(self.predictors, wanted, strict=True)
-        vocabularies = {name: predictor.vocabularies[name] for predictor, names in owners for name in names}
-        pending = PendingImage(frame, None, vocabularies, _mask(masks, frame))
+        pending = PendingImage(frame, None, {}, given_mask(masks, frame))
         crops: list[list[Crop]] = []
-        for predictor, names in zip(self.predictors, wanted, strict=True):
+        for predictor in self.predictors:
+            names = tuple(name for name in predictor.tasks if name in tasks)
+            pending.vocabularies.update({name: predictor.vocabularies[name] for name in names})
             new: list[Crop] = []
             if names and (predictor.topdown or self.per_person):
                 if pending.persons is None:
@@ -251,8 +217,7 @@ class Inferencer:
                     new.append(predictor.prepare(frame, box, names, i, score))
                 if 'depth' in names and len(new) > 1:
                     # Relative depth of each person is brought to the scale of the whole image's.
-                    height, width = frame.image.shape[:2]
-                    box = [0, 0, width - 1, height - 1] if predictor.topdown else None
+                    box = WholeImage()(frame).boxes[0] if predictor.topdown else None
                     new.append(predictor.prepare(frame, box, ('depth',)))
             elif names:
                 new.append(predictor.prepare(frame, None, names))
@@ -279,8 +244,7 @@ class Inferencer:
             UserError: The sizes do not fit.
         """
         size = tuple(inputs.shape[-2:])
-        wrong = next((p for p in self.predictors if tuple(p.input_size) != size), None)
-        if inputs.ndim != 4 or wrong is not None:
+        if inputs.ndim != 4 or any(tuple(predictor.input_size) != size for predictor in self.predictors):
             raise UserError(f'inputs are (B, 3, {self.predictors[0].input_size}), not {tuple(inputs.shape)}')
         if images is None:
             images = [np.zeros((*size, 3), np.uint8)] * len(inputs)
@@ -293,8 +257,7 @@ class Inferencer:
             samples = [HumanDataSample(metainfo=known) for known in facts]
             predictor.predict_tensor(inputs.to(self.device, self.dtype), samples)
             for pending, sample in zip(line, samples, strict=True):
-                height, width = pending.frame.image.shape[:2]
-                crop = Crop(None, sample, (0, 0, width, height), predictor.tasks)
+                crop = Crop(None, sample, (0, 0, *sample.ori_shape[::-1]), predictor.tasks)
                 pending.vocabularies.update(predictor.vocabularies)
                 pending.outputs.update(dict.fromkeys(predictor.tasks, [crop]))
         return [assemble(pending, self.origins) for pending in line]
@@ -319,19 +282,10 @@ class Inferencer:
         Raises:
             UserError: No such layer, or no cls token.
         """
-        failures: list[Failure] = []
-        self.failures = failures
-        frames = open_frames(source, color, failures)
+        self.failures = []
+        frames = open_frames(source, color, self.failures)
         while batch := list(islice(frames, self.batch_size)):
             yield from self.predictors[0].features(batch, tuple(layers), cls, pooled)
-
-
-def _run(predictor: Predictor, items: list[tuple[PendingImage, Crop]]) -> None:
-    predictor.run([crop for _, crop in items])
-    for pending, crop in items:
-        for task in crop.tasks:
-            pending.outputs.setdefault(task, []).append(crop)
-        pending.waiting -= 1
 
 
 def _pairs(models: Any, weights: Any) -> list[tuple[Any, Any]]:
@@ -343,19 +297,3 @@ def _pairs(models: Any, weights: Any) -> list[tuple[Any, Any]]:
     if not names or len(names) != len(files):
         raise UserError(f'{len(names)} models and {len(files)} weights: give one checkpoint for each model')
     return list(zip(names, files, strict=True))
-
-
-def _mask(masks: Any, frame: Frame) -> np.ndarray | None:
-    if masks is None:
-        return None
-    if callable(masks):
-        mask, told = masks(frame), 'the mask function'
-    elif isinstance(masks, (str, Path)):
-        told = str(Path(masks) / f'{frame.path.stem if frame.path else frame.name}.png')
-        mask = decode_mask(read_file(told, 'mask'), told)
-    else:
-        mask, told = masks, 'the mask'
-    mask = np.asarray(mask)
-    if mask.shape != frame.image.shape[:2]:
-        raise UserError(f'{told}: has the size {mask.shape}, the image {frame.name} {frame.image.shape[:2]}')
-    return mask > 0

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import time
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +16,11 @@ import cv2
 import numpy as np
 import torch
 
-from ..datasets.image_files import (
-    count_pictures,
-    decode_image,
-    find_images,
-    is_image_name,
-    is_jpeg,
-    pictures_in,
-    walk_files,
-)
+from ..datasets.image_files import count_pictures, decode_image, is_image_name, is_jpeg, pictures_in
 from ..errors import UserError
 from ..utils.file_names import short_name
 from ..utils.json_files import read_file
+from .files import find_files
 from .video import is_video, read_video
 
 
@@ -88,63 +79,6 @@ def open_frames(
         frame.index = index if frame.time is None else frame.index
         frame.name = names.unique(frame)
         yield frame
-
-
-def find_files(text: str) -> tuple[list[Path], str]:
-    """Files that a path, folder or glob pattern means, and a note on others in the folder.
-
-    Raises:
-        UserError: There are none.
-    """
-    if not text.strip():
-        raise UserError('an empty path is no source of images; give the path of an image, folder or video')
-    path = Path(text).expanduser()
-    if path.is_dir():
-        images, note = find_images(path)
-        return _without_results(map(Path, images), text, note)
-    if path.exists():
-        return [path], ''
-    if any(c in text for c in '*?['):
-        found: Iterable[Path] = map(Path, glob.glob(str(path)) if '**' not in path.parts else ())
-        if '**' in path.parts:  # glob would follow links in a circle until the system stops it
-            start = next(i for i, part in enumerate(path.parts) if any(c in part for c in '*?['))
-            files = map(Path, walk_files(str(Path(*path.parts[:start]))))
-            found = (p for p in files if _matches(p.parts[start:], path.parts[start:]))
-        matches = sorted(p for p in found if p.is_file())
-        if not matches:
-            raise UserError(f'{text}: no file matches this pattern')
-        return _without_results(matches, text)
-    if '://' in text:
-        raise UserError(f'{text}: is a URL; download the file first and give its path')
-    raise UserError(f'{path}: no such file; check the path')
-
-
-def _without_results(paths: Iterable[Path], text: str, note: str = '') -> tuple[list[Path], str]:
-    """Leave out pictures and maps of earlier runs: `save_result` puts a JSON beside them that says so."""
-    images: list[Path] = []
-    results: list[Path] = []
-    for path in paths:
-        name, head = re.fullmatch(r'(.+)_(?:pose|seg|depth|normal)\.(?:jpg|png)', path.name), b''
-        if name and (told := path.with_name(f'{name[1]}.json')).is_file():
-            with open(told, 'rb') as file:
-                head = file.read(100)
-        (results if b'"sapiens-image-result/' in head else images).append(path)
-    if results:
-        left = f'left out {len(results)} results of an earlier run, e.g. {results[0]}'
-        if not images:
-            raise UserError(f'{text}: {left}; there is nothing else')
-        note = f'{text}: {left}' + (f'; {note}' if note else '')
-    return images, note
-
-
-def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    """Whether a path matches a pattern, part by part, as `glob` understands it; hidden folders and files do not."""
-    if not parts or not pattern:
-        return not parts and not pattern
-    if pattern[0] == '**' and _matches(parts, pattern[1:]):
-        return True
-    hidden = parts[0].startswith('.') and not pattern[0].startswith('.')
-    return not hidden and fnmatch(parts[0], pattern[0]) and _matches(parts[1:], pattern[pattern[0] != '**' :])
 
 
 class _Names:
@@ -231,10 +165,8 @@ class _Reader:
             except UserError:
                 raise
             except Exception as error:  # the caller's own code: whatever it is, say where it happened
-                told = f'{type(error).__name__}: {error}'
-                raise UserError(
-                    f'the source: its item {position} cannot be had ({told}); mend the generator'
-                ) from error
+                told = f'its item {position} cannot be had ({type(error).__name__}: {error})'
+                raise UserError(f'the source: {told}; mend the generator') from error
             try:
                 for frame in self.frames(item):
                     if frame.path is None and frame.name == 'image':
@@ -270,8 +202,7 @@ class _Reader:
                 self._record(str(path), error)
 
     def _image(self, path: Path) -> Frame:
-        data = read_file(path)
-        return self._from_bytes(data, str(path), path.stem, path)
+        return self._from_bytes(read_file(path), str(path), path.stem, path)
 
     def _from_bytes(self, data: bytes, label: str, name: str = 'image', path: Path | None = None) -> Frame:
         image = decode_image(data, label)

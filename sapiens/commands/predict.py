@@ -30,7 +30,7 @@ def main() -> int:
     options.add_inference_options(parser)
     args = parser.parse_args()
     from ..apis import cli, save_all
-    from ..apis.sources import find_files
+    from ..apis.files import find_files
     from ..apis.video import is_video
     from ..utils.progress import progress
 

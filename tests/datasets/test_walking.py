@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sapiens.apis.sources import find_files
+from sapiens.apis.files import find_files
 from sapiens.datasets.folders import ImageLabelFolderDataset
 from sapiens.datasets.image_files import find_images, list_images
 
