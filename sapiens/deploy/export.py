@@ -93,6 +93,8 @@ def _write_torch_export(graph: DeployGraph, text: str, path: Path, dtype: str, i
     torch.export.save(trace(graph), path, extra_files={file_facts.KEY: text})
 
 
+# Each takes the graph in the precision asked for, the text of the file's metadata, the file in a folder of its own, the
+# format's `dtype`, and images ``(N, 3, H, W)`` uint8 to calibrate int8 on.
 _WRITERS: dict[str, Callable] = {
     'onnx': onnx_files.write,
     'openvino': openvino_files.write,

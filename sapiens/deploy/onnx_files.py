@@ -20,15 +20,11 @@ LARGEST = 1.8e9
 def write(
     graph: DeployGraph, text: str, path: Path, dtype: str = 'float32', images: torch.Tensor | None = None
 ) -> None:
-    """Write a graph.
+    """Write a graph, see `sapiens.deploy.export`.
 
     Args:
-        graph: In the precision that the file shall have.
-        text: The file's metadata.
-        path: The file, in a folder of its own.
         dtype: ``'int8'`` stores the weights of linear layers in 8 bits and rounds their inputs, by the range of each
             input; nothing is calibrated.
-        images: Not used.
     """
     need('onnx', 'exporting', extra='export')
     need('onnxscript', 'exporting', extra='export')

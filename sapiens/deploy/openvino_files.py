@@ -20,15 +20,12 @@ from .graph import RAW, DeployGraph
 def write(
     graph: DeployGraph, text: str, path: Path, dtype: str = 'float32', images: torch.Tensor | None = None
 ) -> None:
-    """Write a graph.
+    """Write a graph in float32, see `sapiens.deploy.export`.
 
     Args:
-        graph: In float32.
-        text: The file's metadata.
-        path: The ``.xml``, in a folder of its own; the weights go into a ``.bin`` beside it.
+        path: The ``.xml``; the weights go into a ``.bin`` beside it.
         dtype: ``'float16'`` halves the file; ``'int8'`` quantises weights and activations, ``'int8-weights'`` the
             weights, for large models: calibrating takes ten times their memory.
-        images: ``(N, 3, H, W)`` uint8 that int8 is calibrated on.
 
     Raises:
         UserError: int8 without images.

@@ -16,14 +16,10 @@ from .graph import DeployGraph, trace
 def write_executorch(
     graph: DeployGraph, text: str, path: Path, dtype: str = 'float32', images: torch.Tensor | None = None
 ) -> None:
-    """Write a graph for ExecuTorch: by XNNPACK what it knows, the rest by its portable kernels.
+    """Write a graph in float32 for ExecuTorch: by XNNPACK what it knows, the rest by its portable kernels.
 
     Args:
-        graph: In float32.
         text: The file's metadata: what its method ``sapiens`` returns.
-        path: The ``.pte``.
-        dtype: ``'float32'``.
-        images: Not used.
     """
     need('executorch.exir', 'exporting to ExecuTorch', extra='executorch')
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
@@ -45,7 +41,6 @@ def write_coreml(
         text: The file's metadata, user-defined under ``sapiens``.
         path: The ``.mlpackage``, a folder.
         dtype: In which it computes: ``'float16'`` or ``'float32'``.
-        images: Not used.
     """
     library = need('coremltools', 'exporting to Core ML', extra='coreml')
     _know_copies()
