@@ -13,7 +13,7 @@ import torch
 from made_photos import photo
 from PIL import Image
 
-from sapiens.apis import sources
+from sapiens.apis import files
 from sapiens.datasets.image_files import find_images
 
 needs_av = pytest.mark.skipif(importlib.util.find_spec('av') is None, reason='PyAV (av) is not installed')
@@ -81,7 +81,7 @@ def test_several_sources(run, make_model, image, tmp_path, monkeypatch):
     """A file, a folder with one of the same name and a pattern: one run, one list, a name for each; looked at once."""
     monkeypatch.chdir(tmp_path)
     listed = []
-    monkeypatch.setattr(sources, 'find_images', lambda folder: listed.append(str(folder)) or find_images(folder))
+    monkeypatch.setattr(files, 'find_images', lambda folder: listed.append(str(folder)) or find_images(folder))
     for folder in ('more', 'last'):
         (tmp_path / folder).mkdir()
         shutil.copy(image, tmp_path / folder / 'a.png')
