@@ -77,8 +77,15 @@ class HumanDataset(BaseDataset):
         test_mode: bool = False,
         **kwargs: Any,
     ) -> None:
-        check_argument(type(self).__name__, 'pipeline', pipeline, 'Sequence[Any]')
-        check_argument(type(self).__name__, 'input_size', input_size, 'Sequence[int] | None')
+        for argument, value, wanted in (
+            ('ann_file', ann_file, 'str | None'),
+            ('data_root', data_root, 'str | None'),
+            ('data_prefix', data_prefix, 'dict | None'),
+            ('pipeline', pipeline, 'Sequence[Any]'),
+            ('input_size', input_size, 'Sequence[int] | None'),
+            ('labels', labels, 'str | Sequence[str] | None'),
+        ):
+            check_argument(type(self).__name__, argument, value, wanted)
         self.input_size = None if input_size is None else tuple(input_size)
         self.keypoint_vocabulary = keypoint_vocabulary
         self.part_vocabulary = part_vocabulary
@@ -250,15 +257,18 @@ def lookup_table(
         classes: What new ids must be below, if they are not 255.
 
     Raises:
-        UserError: An old or a new id that is none.
+        UserError: No map, or an old or a new id that is none.
     """
+    if not isinstance(label_map, (Mapping, list, tuple, np.ndarray)):
+        raise UserError(f'{name} is {label_map!r}; give a dict of old ids to new ones, or a list of new ones')
     table = np.arange(256, dtype=np.uint8)
     for old, new in label_map.items() if isinstance(label_map, Mapping) else enumerate(label_map):
         try:
             source, target = int(old), int(new)
+            whole = (source, target) == (float(old), float(new))
         except (TypeError, ValueError):
-            source = target = -1
-        if not (0 <= source <= 255 and (0 <= target < classes or target == 255)):
+            source, target, whole = -1, -1, False
+        if not (whole and 0 <= source <= 255 and (0 <= target < classes or target == 255)):
             raise UserError(
                 f'{name} sends id {old} to {new}; ids are numbers from 0 to 255, new ones below {classes} or 255'
             )

@@ -27,11 +27,13 @@ from ..errors import UserError
 from ..registry import DATASETS
 from ..utils.files import write_atomic
 from ..utils.json_files import as_numbers, parse_json
+from ..utils.numbers import check_number
 from .base import HumanDataset
 from .image_files import is_image_name
 from .manifest import label_of
 from .shard_order import ShardOrder, default_lanes, lanes_of_worker
 from .storage import exists, is_remote, open_whole, read_bytes, readable_name, remote, walk_tar
+from .transforms.base import check_argument
 
 INDEX_NAME = 'shards.json'
 """Beside shards: how many images each has, in the form of webdataset's ``wids`` index."""
@@ -72,6 +74,8 @@ class ShardImageDataset(HumanDataset):
             self.weights = as_numbers(list(shards.values()), -1)
             if self.weights is None or not ((self.weights > 0) & (256 * self.weights >= self.weights.sum())).all():
                 raise UserError(f'shards={shards}: weights are positive, and none is below 1/256 of their sum')
+        check_number('ShardImageDataset.chunk', chunk, 1, whole=True)
+        check_argument('ShardImageDataset', 'lanes', lanes, 'tuple[int, int] | None')
         self.chunk, self.lanes = chunk, None if lanes is None else tuple(lanes)
         self.kept = 4  # chunks; `draw_order` knows how many lanes a worker has
         self._forget()

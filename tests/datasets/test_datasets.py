@@ -183,6 +183,26 @@ def test_manifest_mistakes_are_named(tmp_path):
         HumanManifestDataset(str(tmp_path / 'nothing'))
 
 
+@pytest.mark.parametrize(
+    ('kind', 'wrong', 'message'),
+    [
+        (ImageFolderDataset, dict(labels=3), 'ImageFolderDataset: labels is 3; give a word or a list of names'),
+        (ImageFolderDataset, dict(labels=[1]), 'labels is .1.; give a word or a list of names'),
+        (ImageFolderDataset, dict(data_root=3), 'data_root is 3; give a word'),
+        (ImageFolderDataset, dict(ann_file=3), 'ann_file is 3; give a word'),
+        (ImageFolderDataset, dict(data_prefix='images'), "data_prefix is 'images'; give a dict"),
+        (ImageFolderDataset, dict(label_map=3), 'label_map is 3; give a dict of old ids to new ones, or a list'),
+        (ImageFolderDataset, dict(label_map=[1.5]), 'label_map sends id 0 to 1.5'),
+        (ShardImageDataset, dict(chunk=0), 'ShardImageDataset.chunk is 0; give a whole number of at least 1'),
+        (ShardImageDataset, dict(lanes=3), 'ShardImageDataset: lanes is 3; give two numbers'),
+        (ShardImageDataset, dict(lanes=(1, 2, 3)), 'lanes is .*; give two numbers'),
+    ],
+)
+def test_arguments_that_make_no_sense_are_one_line(tmp_path, kind, wrong, message):
+    with pytest.raises(UserError, match=message):
+        kind(**{'data_root': str(tmp_path), **wrong})
+
+
 def test_label_map_renames_ids(tmp_path):
     folder = write_manifest(tmp_path)
     pipeline = [dict(type='LoadImage'), dict(type='LoadLabels', kinds=('parts',))]

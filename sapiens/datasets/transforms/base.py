@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from numbers import Real
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from ...errors import UserError
 _MAKERS = {'bbox_center': 'PersonBox', 'bbox_scale': 'PersonBox',
            **dict.fromkeys(('img', 'img_shape', 'ori_shape', 'warp_mat'), 'LoadImage')}  # fmt: skip
 """Field of a sample -> the transform that makes it."""
-_WANTED: dict[str, tuple[type, int | None, str]] = {
+_WANTED: dict[str, tuple[Any, int | None, str]] = {
+    'str': ((str, PurePath), 0, 'a word'),
+    'dict': (Mapping, 0, 'a dict'),
     **dict.fromkeys(('int', 'float'), (Real, 0, 'a number')),
     **dict.fromkeys(('tuple[int, int]', 'tuple[int, float]', 'tuple[float, float]'), (Real, 2, 'two numbers')),
     'tuple[int, int, int]': (Real, 3, 'three numbers'),
@@ -76,7 +79,7 @@ def settle(pipeline: Any, **settings: Any) -> None:
         **settings: Attribute -> value: ``input_size``, ``labels``, ``background``.
 
     Raises:
-        UserError: An argument of a transform is no number, or no pair of them, where its class asks for one.
+        UserError: An argument of a transform is no word or number, or no pair, where its class asks for one.
     """
     while hasattr(pipeline, 'transforms'):
         pipeline = pipeline.transforms
@@ -95,7 +98,7 @@ def _check_arguments(transform: Any) -> None:
 
 
 def check_argument(owner: str, name: str, value: Any, kind: str) -> None:
-    """Compare a value with the annotation of its argument, where that asks for numbers, or for several of something.
+    """Compare a value with the annotation of its argument, where that asks for words, numbers, or several of something.
 
     Raises:
         UserError: It is none of what the annotation names, e.g. one number where a list of them is meant.
@@ -108,7 +111,7 @@ def check_argument(owner: str, name: str, value: Any, kind: str) -> None:
         raise UserError(f'{owner}: {name} is {value!r}; give {" or ".join(words for *_, words in wanted)}')
 
 
-def _fits(value: Any, kind: type, count: int | None, _: str) -> bool:
+def _fits(value: Any, kind: Any, count: int | None, _: str) -> bool:
     if count == 0:
         return isinstance(value, kind)
     several = isinstance(value, (list, tuple, np.ndarray)) and count in (None, len(value))
