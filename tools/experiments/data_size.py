@@ -14,18 +14,9 @@ from __future__ import annotations
 import os
 import random
 from pathlib import Path
+from typing import Any
 
-from runs import (
-    LESS_IS_BETTER,
-    Lab,
-    chosen_columns,
-    experiment_parser,
-    finetune_and_test,
-    make_report,
-    protocol_of,
-    schedule_options,
-    write_experiment,
-)
+from runs import Lab, experiment_parser, pretrain_and_test, write_experiment
 
 from sapiens.datasets.image_files import list_images
 from sapiens.errors import UserError, run_cli
@@ -42,15 +33,9 @@ def main() -> None:
     lists = write_lists(args.images, args.sizes, lab.folder / 'lists', args.order_seed)
     results = {}
     for size, path in lists.items():
-        options = schedule_options(args.pretrain, args.pretrain_iters, args.pretrain_options)
-        data = [f'{part}_dataloader.dataset.data_root={args.images}' for part in ('train', 'val')]
-        subset = [f'train_dataloader.dataset.ann_file={path.resolve()}']
-        checkpoint = lab.train(f'{size:09d}/pretrain', args.pretrain, [*options, *data, *subset], seed=0)
-        results[str(size)] = finetune_and_test(lab, f'{size:09d}', args, checkpoint)
-    columns = chosen_columns(args, results)
-    report = make_report('Unique pretraining images', 'Images', results, columns, protocol_of(args))
-    write_experiment(report, lab.folder, results)
-    print(f'written: {draw(results, columns, lab.folder / "plot.png")}')
+        subset = f'train_dataloader.dataset.ann_file={path.resolve()}'
+        results[str(size)] = pretrain_and_test(lab, f'{size:09d}', args, args.images, subset)
+    write_experiment(lab, args, 'Unique pretraining images', 'Images', results, draw)
 
 
 def write_lists(folder: str, sizes: list[str], target: Path, seed: int) -> dict[int, Path]:
@@ -74,28 +59,15 @@ def write_lists(folder: str, sizes: list[str], target: Path, seed: int) -> dict[
     return lists
 
 
-def draw(results: dict, columns: list[tuple[str, str]], path: Path) -> Path:
-    """One curve a figure over a logarithmic axis of images."""
-    import matplotlib
-
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, len(columns), figsize=(3.8 * len(columns), 3.2), squeeze=False)
-    for axis, (task, metric) in zip(axes[0], columns, strict=True):
-        pairs = [(int(size), found[task].get(metric)) for size, found in results.items()]
-        pairs = [(size, value) for size, value in pairs if value is not None]
-        axis.plot([size for size, _ in pairs], [value for _, value in pairs], marker='o', color='#4c78a8')
-        axis.set_xscale('log')
-        axis.set_xticks([size for size, _ in pairs], [f'{size:,}' for size, _ in pairs], fontsize=8)
-        axis.set_xticks([], minor=True)
-        axis.set_xlabel('unique pretraining images')
-        axis.set_title(f'{task}\n{metric}' + (' (less is better)' if metric in LESS_IS_BETTER else ''), fontsize=9)
-        axis.grid(alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
-    return path
+def draw(axis: Any, values: dict[str, float | None]) -> None:
+    """A curve over a logarithmic axis of images."""
+    pairs = [(int(size), value) for size, value in values.items() if value is not None]
+    axis.plot([size for size, _ in pairs], [value for _, value in pairs], marker='o', color='#4c78a8')
+    axis.set_xscale('log')
+    axis.set_xticks([size for size, _ in pairs], [f'{size:,}' for size, _ in pairs], fontsize=8)
+    axis.set_xticks([], minor=True)
+    axis.set_xlabel('unique pretraining images')
+    axis.grid(alpha=0.3)
 
 
 if __name__ == '__main__':

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,14 @@ def finetune_and_test(lab: Lab, name: str, args: argparse.Namespace, checkpoint:
     return results
 
 
+def pretrain_and_test(lab: Lab, name: str, args: argparse.Namespace, folder: str, *subset: str) -> dict[str, dict]:
+    """`finetune_and_test` of an encoder that is pretrained on a folder of images, or, by options, a part of it."""
+    options = schedule_options(args.pretrain, args.pretrain_iters, args.pretrain_options)
+    data = [f'{part}_dataloader.dataset.data_root={folder}' for part in ('train', 'val')]
+    checkpoint = lab.train(f'{name}/pretrain', args.pretrain, [*options, *data, *subset], seed=0)
+    return finetune_and_test(lab, name, args, checkpoint)
+
+
 def chosen_columns(args: argparse.Namespace, results: dict[str, dict[str, dict]]) -> list[tuple[str, str]]:
     """Pairs of task and figure for the columns of the table.
 
@@ -170,24 +179,46 @@ def chosen_columns(args: argparse.Namespace, results: dict[str, dict[str, dict]]
     return columns
 
 
-def make_report(
-    title: str, first_column: str, results: dict[str, dict[str, dict]], columns: list[tuple[str, str]], protocol: dict
-) -> EvaluationReport:
-    """The table of an experiment: one row a start, one column a figure."""
+def write_experiment(
+    lab: Lab,
+    args: argparse.Namespace,
+    title: str,
+    starts: str,
+    results: dict[str, dict[str, dict]],
+    draw: Callable[[Any, dict[str, float | None]], None],
+) -> None:
+    """Print and write the table (one row a start, one column a figure), all figures of all runs, and the plot.
+
+    Args:
+        starts: What the rows are, the head of their column.
+        results: Start -> task -> figure -> value.
+        draw: Draws one figure, start -> value, on axes of matplotlib.
+    """
+    columns = chosen_columns(args, results)
     rows = [[name, *(found[task].get(metric) for task, metric in columns)] for name, found in results.items()]
-    names = [f'{task} {metric}' + (' (less is better)' if metric in LESS_IS_BETTER else '') for task, metric in columns]
-    table = Table(title, [first_column, *names], rows)
-    return EvaluationReport(title, title.lower(), {}, protocol, [table])
-
-
-def write_experiment(report: EvaluationReport, folder: Path, results: dict[str, Any]) -> None:
-    """Print the table; write it, and all figures of all runs."""
+    sense = {metric: ' (less is better)' if metric in LESS_IS_BETTER else '' for _, metric in columns}
+    table = Table(title, [starts, *(f'{task} {metric}{sense[metric]}' for task, metric in columns)], rows)
+    report = EvaluationReport(title, title.lower(), {}, protocol_of(args), [table])
     print_report(report, Console(width=160))
     for kind in ('csv', 'md'):
-        print(f'written: {write_reports([report], folder / f"table.{kind}")}')
+        print(f'written: {write_reports([report], lab.folder / f"table.{kind}")}')
     document = {'protocol': report.protocol, 'results': results}
-    write_atomic(folder / 'table.json', json.dumps(document, indent=1) + '\n')
-    print(f'written: {folder / "table.json"}')
+    write_atomic(lab.folder / 'table.json', json.dumps(document, indent=1) + '\n')
+    print(f'written: {lab.folder / "table.json"}')
+
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(columns), figsize=(3.6 * len(columns), 3.3), squeeze=False)
+    for axis, (task, metric) in zip(axes[0], columns, strict=True):
+        draw(axis, {name: found[task].get(metric) for name, found in results.items()})
+        axis.set_title(f'{task}\n{metric}{sense[metric]}', fontsize=9)
+    figure.tight_layout()
+    figure.savefig(lab.folder / 'plot.png', dpi=150)
+    pyplot.close(figure)
+    print(f'written: {lab.folder / "plot.png"}')
 
 
 def protocol_of(args: argparse.Namespace) -> dict[str, str]:
