@@ -248,6 +248,8 @@ class Inferencer:
             raise UserError(f'inputs are (B, 3, {self.predictors[0].input_size}), not {tuple(inputs.shape)}')
         if images is None:
             images = [np.zeros((*size, 3), np.uint8)] * len(inputs)
+        if {len(images), len(inputs if warps is None else warps)} != {len(inputs)}:
+            raise UserError(f'{len(inputs)} inputs: give as many images and warps')
         frames = [Frame(image, f'image_{i:06d}', index=i) for i, image in enumerate(images)]
         line = [PendingImage(frame, WholeImage()(frame), {}) for frame in frames]
         facts: list[dict[str, Any]] = [dict(img_shape=size, ori_shape=image.shape[:2]) for image in images]

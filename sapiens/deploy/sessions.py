@@ -6,10 +6,11 @@ from __future__ import annotations
 import json
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from ..utils.optional import need
 from .facts import KEY
 
 
-class Session(Protocol):
+class Session(ABC):
     """An open file that runs.
 
     Args:
@@ -33,15 +34,18 @@ class Session(Protocol):
         self.path = path
         self._one_run = threading.Lock()  # for libraries that run one batch at a time
 
+    @abstractmethod
     def metadata(self) -> str | None:
         """What the file says about itself; None if it says nothing."""
 
+    @abstractmethod
     def channels(self) -> dict[str, int]:
         """Outputs by name, with the size of their second axis."""
 
-    def prepare(self, device: torch.device, dtype: torch.dtype) -> None:
+    def prepare(self, device: torch.device, dtype: torch.dtype) -> None:  # noqa: B027 (not all have a choice)
         """Choose where and in which precision to compute, before the first run, if there is a choice."""
 
+    @abstractmethod
     def run(self, images: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
         """``(B, 3, H, W)`` uint8 -> the outputs of these names; several threads may call it."""
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sapiens.apis import Inferencer
+from sapiens.errors import UserError
 
 FOLDER = Path(__file__).parents[1] / 'data/parity'
 HEADS = dict(
@@ -62,6 +63,9 @@ def test_keypoints(tmp_path, flip):
         sx, sy = 95 / width, 127 / height
         warps.append(np.array([[sx, 0, 47.5 - sx * x], [0, sy, 63.5 - sy * y]]))
     images = [np.zeros((200, 160, 3), np.uint8)] * 2
+    for few in ((images[:1], warps), (images, warps[:1]), (images, [*warps, *warps])):
+        with pytest.raises(UserError, match='2 inputs: give as many images and warps'):
+            model.predict_inputs(inputs, *few)
     for i, result in enumerate(model.predict_inputs(inputs, images, warps)):
         found, expected = result.keypoints.xy[0], data[f'keypoints_{flip}'][i]
         # Some peaks of random maps are so flat that the reference's Newton step goes many pixels; ours is bounded;
