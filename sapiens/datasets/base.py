@@ -266,7 +266,7 @@ def lookup_table(
         try:
             source, target = int(old), int(new)
             whole = (source, target) == (float(old), float(new))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             source, target, whole = -1, -1, False
         if not (whole and 0 <= source <= 255 and (0 <= target < classes or target == 255)):
             raise UserError(

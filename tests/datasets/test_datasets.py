@@ -193,6 +193,7 @@ def test_manifest_mistakes_are_named(tmp_path):
         (ImageFolderDataset, dict(data_prefix='images'), "data_prefix is 'images'; give a dict"),
         (ImageFolderDataset, dict(label_map=3), 'label_map is 3; give a dict of old ids to new ones, or a list'),
         (ImageFolderDataset, dict(label_map=[1.5]), 'label_map sends id 0 to 1.5'),
+        (ImageFolderDataset, dict(label_map={0: float('inf')}), 'label_map sends id 0 to inf'),
         (ShardImageDataset, dict(chunk=0), 'ShardImageDataset.chunk is 0; give a whole number of at least 1'),
         (ShardImageDataset, dict(lanes=3), 'ShardImageDataset: lanes is 3; give two numbers'),
         (ShardImageDataset, dict(lanes=(1, 2, 3)), 'lanes is .*; give two numbers'),

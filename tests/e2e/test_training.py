@@ -50,14 +50,14 @@ def test_mae_beats_the_mean_of_each_patch_on_real_photos(tmp_path):
 
 
 def test_four_tasks_overfit_eight_made_samples(tmp_path):
-    """Every loss falls by more than 85 % and the predictions agree with the labels."""
+    """Every loss falls by more than 90 % and the predictions agree with the labels."""
     people = write_people(tmp_path / 'people', count=8)
     options = [f'{split}_dataloader.dataset.data_root={people}' for split in ('train', 'val')]
     rows, result = train('overfit_4tasks', tmp_path / 'run', *options)
     for name in ('pose.loss_kpt', 'seg.loss_ce', 'depth.loss_silog', 'normal.loss_l1', 'normal.loss_cosine'):
-        assert rows[-1][name] < 0.15 * rows[0][name], name
+        assert rows[-1][name] < 0.1 * rows[0][name], name
     assert result['pose/PCK@0.05'] > 0.98
-    assert result['seg/aAcc'] > 0.92
+    assert result['seg/aAcc'] > 0.93
     assert result['depth/AbsRel'] < 0.01
     assert result['normal/mean'] < 6
     assert pictures(tmp_path / 'run')[0] is not None

@@ -285,7 +285,7 @@ def test_bf16():
 @pytest.mark.parametrize('options', [{}, dict(with_cls_token=True, out_type='raw')])
 def test_compiles_into_one_graph(options):
     model = build(arch={**SMALL, 'num_layers': 1}, **options).eval()
-    compiled = torch.compile(model, backend='eager', fullgraph=True)
+    compiled = torch.compile(model, backend='aot_eager', fullgraph=True)
     x = image()
     torch.testing.assert_close(compiled(x)[0], model(x)[0])
     # another grid: the resize of the position embedding is in the graph too

@@ -375,8 +375,12 @@ def test_outputs_are_averaged_over_scales():
     torch.testing.assert_close(flipped, (both + mirrored) / 2)
 
 
-@pytest.mark.parametrize('scales', [0.75, (0.75, 0), ('half',), (float('inf'),)])
-def test_scales_that_are_no_sizes_are_named(scales):
+@pytest.mark.parametrize(
+    ('scales', 'message'),
+    [(0.75, r'scales is 0\.75; give a list of numbers above 0')]
+    + [((0.75, one), f'scales: one is {one!r}; give a number above 0') for one in (0, 'half', float('inf'))],
+)
+def test_scales_that_are_no_sizes_are_named(scales, message):
     backbone = dict(type='sapiens.SapiensViT', arch='tiny', img_size=(64, 48))
-    with pytest.raises(UserError, match='scales.* is .*give a (list of numbers|number) above 0'):
+    with pytest.raises(UserError, match=message):
         HumanEstimator(backbone, {}, test_cfg=dict(scales=scales))

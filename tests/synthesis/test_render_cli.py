@@ -76,20 +76,8 @@ def test_the_data_set_reads_it(rendered, per):
 
 
 def test_train_and_val_folders(run_script, tmp_path):
-    arguments = [
-        '--out',
-        tmp_path,
-        '--num',
-        3,
-        '--size',
-        '96x72',
-        '--assets',
-        'fixture',
-        '--samples',
-        1,
-        '--persons',
-        1,
-    ]
+    arguments = ['--out', tmp_path, '--num', 3, '--size', '96x72', '--assets', 'fixture', '--samples', 1,
+                 '--persons', 1]  # fmt: skip
     done = run_script('tools/synthesis/render.py', *arguments)
     assert done.code == 0, done.err
     train, val = (json.loads((tmp_path / s / 'manifest.json').read_text()) for s in ('train', 'val'))

@@ -19,7 +19,7 @@ model = dict(
         normal=dict(deconv_channels=(48, 48, 48), conv_channels=(48, 48), dropout=0.0),
     ),
 )
-iterations = 400
+iterations = 450
 train_cfg = dict(max_iters=iterations, val_interval=iterations)
 optim_wrapper = dict(
     optimizer=dict(lr=2e-3, weight_decay=0.0), paramwise_cfg=dict(layer_decay_rate=1.0), clip_grad=dict(max_norm=20.0)
