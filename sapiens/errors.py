@@ -126,6 +126,11 @@ def _run(main: Callable[[], int | None]) -> None:
             raise
         in_the_way = isinstance(error, (FileExistsError, NotADirectoryError))
         _fail(f'{error.filename}: {"a file is in the way; give another folder" if in_the_way else error.strerror}')
+    except ImportError as error:
+        message = explain_missing_library(error)
+        if message is None:
+            raise
+        _fail(message)
     except CONFIG_ERRORS as error:
         message = explain_config_error(error)
         if message is None or os.environ.get('SAPIENS_TRACEBACK'):
@@ -143,6 +148,31 @@ def _stop(process: int, number: int, _: FrameType | None) -> None:
     # A worker that was forked off has nothing to put in order.
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
+
+
+def explain_missing_library(error: ImportError) -> str | None:
+    """One line for a compiled package that does not find a library of the system, as OpenCV in a slim container.
+
+    Args:
+        error: Of the import.
+
+    Returns:
+        None where something else failed.
+    """
+    library = re.match(r'(\S+\.so[.\d]*): cannot open shared object file', str(error))
+    if library is None:
+        return None
+    importers = [frame.f_globals.get('__name__', '') for frame, _ in traceback.walk_tb(error.__traceback__)]
+    package = next(name for name in [*reversed(importers), 'Python'] if not name.startswith('importlib')).partition(
+        '.'
+    )[0]
+    if package == 'cv2':
+        return (
+            f'OpenCV needs {library[1]}, which this machine does not have; without windows it does not: pip uninstall '
+            '-y opencv-python && pip install opencv-python-headless (or, on Debian and Ubuntu: apt-get install libgl1 '
+            'libglib2.0-0 libxcb1)'
+        )
+    return f'{package} needs {library[1]}, which this machine does not have; install what brings it, or {package} anew'
 
 
 def explain_config_error(error: Exception) -> str | None:

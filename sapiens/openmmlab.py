@@ -1,6 +1,8 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Import-time quirks of the OpenMMLab toolkits, answered once and only when a toolkit is asked for.
+"""Import-time quirks of mmengine and of the OpenMMLab toolkits, answered once.
 
+* mmengine 0.10 and mmcv 2 ask ``pkgutil.find_loader``, which Python 3.14 has no more, for compiled operators. It is
+  given back at the import of this module; the rest is done only when a toolkit is asked for.
 * ``mmpose.models`` and others import ``mmcv.ops`` at module level, but mmcv-lite has no compiled operators.
   ``mmcv.ops`` is imported once against a placeholder whose functions raise when called; the placeholder is
   then removed, since mmengine reads its presence as "operators are available".
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import pkgutil
 import re
 import sys
 import types
@@ -23,6 +26,15 @@ from pathlib import Path
 from .errors import MissingPackageError
 
 TOOLKITS = ('mmpose', 'mmseg', 'mmpretrain', 'mmdet')
+
+
+def _find_loader(name: str) -> object | None:
+    spec = importlib.util.find_spec(name)
+    return None if spec is None else spec.loader
+
+
+if not hasattr(pkgutil, 'find_loader'):
+    setattr(pkgutil, 'find_loader', _find_loader)  # noqa: B010 - type checkers know the module
 
 
 def toolkit_installed(name: str) -> bool:

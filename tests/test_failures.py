@@ -2,6 +2,7 @@
 """What can go wrong, from the command line: one line that names the file and the mend, and nothing half written."""
 
 import errno
+import importlib
 import io
 import json
 import os
@@ -596,3 +597,33 @@ def test_a_full_disk_in_a_thread_is_no_traceback(capsys, monkeypatch, number):
     err = capsys.readouterr().err
     assert ('Traceback' in err) == (number == errno.EBADF) and threading.excepthook is threading.__excepthook__
     assert err.splitlines()[-1].startswith('error: the disk is full')
+
+
+# ---------------------------------------------------------------- libraries of the system
+
+
+@pytest.mark.parametrize(
+    ('package', 'library', 'mend'),
+    [
+        ('cv2', 'libxcb.so.1', 'pip install opencv-python-headless'),
+        ('cv2', 'libGL.so.1', 'apt-get install libgl1'),
+        ('torch', 'libcudart.so.13', 'or torch anew'),
+        ('OpenEXR', 'libz-1.2.so', 'or OpenEXR anew'),
+    ],
+)
+def test_a_library_of_the_system_that_is_missing_is_one_line(capsys, monkeypatch, tmp_path, package, library, mend):
+    """A slim container has no libGL and libxcb, which OpenCV's usual wheel needs."""
+    failure = f'{library}: cannot open shared object file: No such file or directory'
+    (tmp_path / f'{package}.py').write_text(f'import importlib\nraise ImportError({failure!r})')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, package, raising=False)
+    with pytest.raises(SystemExit) as end:
+        run_cli(lambda: importlib.import_module(package))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert end.value.code == 1 and mend in line
+    assert f'{"OpenCV" if package == "cv2" else package} needs {library}, which this machine does not have' in line
+
+
+def test_other_failed_imports_keep_their_traceback():
+    with pytest.raises(ModuleNotFoundError):
+        run_cli(lambda: importlib.import_module('no_such_module'))

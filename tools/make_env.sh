@@ -6,9 +6,9 @@ set -eu
 version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 case $version in
     3.10 | 3.11) toolkits='-r requirements/openmmlab.txt' ;;
-    3.12 | 3.13) toolkits='' ;;
+    3.12 | 3.13 | 3.14) toolkits='' ;;
     *)
-        echo "error: Python $version is not supported: install Python 3.10 to 3.13 and run make PYTHON=python3.11" >&2
+        echo "error: Python $version is not supported: install Python 3.10 to 3.14 and run make PYTHON=python3.11" >&2
         exit 1
         ;;
 esac
@@ -25,3 +25,4 @@ fi
 "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt \
     $toolkits -e '.[tests,docs]'
 "$VENV/bin/python" -m pip check || true
+sh tools/headless_opencv.sh "$VENV/bin/python"

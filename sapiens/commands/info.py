@@ -15,7 +15,8 @@ from .. import __version__
 from . import options
 
 PACKAGES = {
-    'core': ('torch', 'numpy', 'opencv-python', 'mmengine', 'mmcv-lite', 'safetensors', 'faster-coco-eval'),
+    'core': ('torch', 'numpy', 'opencv-python', 'opencv-python-headless', 'mmengine', 'mmcv-lite', 'safetensors')
+    + ('faster-coco-eval',),
     'optional': ('huggingface_hub', 'av', 'gradio', 'torchvision', 'onnxruntime', 'openvino', 'numba', 'mmcv'),
     'OpenMMLab toolkits': ('mmpose', 'mmsegmentation', 'mmpretrain', 'mmdet'),
 }

@@ -7,10 +7,14 @@ Example: sapiens webcam --model pose_308_0.3b
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 from ..errors import UserError
 from . import options
+
+WINDOW = 'Sapiens (q ends)'
 
 
 def main() -> int:
@@ -29,12 +33,14 @@ def main() -> int:
 
     if args.no_window and not args.out:
         raise UserError('--no-window without --out would do nothing: give --out VIDEO')
+    if not args.no_window:
+        _open_window()
     inferencer = cli.build_inferencer(args)
 
     def show(result: object, picture: Any) -> bool:
         if args.no_window:
             return False
-        cv2.imshow('Sapiens (q ends)', picture[..., ::-1])
+        cv2.imshow(WINDOW, picture[..., ::-1])
         return cv2.waitKey(1) & 0xFF == ord('q')
 
     # A camera must not wait for a batch to fill.
@@ -50,3 +56,21 @@ def main() -> int:
         if show(result, result.draw(threshold=args.threshold)):
             break
     return cli.report(results.failures, results.notes, shown)
+
+
+def _open_window() -> None:
+    """Open the window before a model is loaded.
+
+    Raises:
+        UserError: There is no screen (where OpenCV would end the process), or OpenCV was built without windows.
+    """
+    import cv2
+
+    screens = ('DISPLAY', 'WAYLAND_DISPLAY')
+    mend = 'write a video instead: --no-window --out VIDEO'
+    if sys.platform.startswith('linux') and not any(os.environ.get(name) for name in screens):
+        raise UserError(f'no screen: neither {" nor ".join(screens)} is set; {mend}')
+    try:
+        cv2.namedWindow(WINDOW)
+    except cv2.error:
+        raise UserError(f'this OpenCV opens no windows: install opencv-python, or {mend}') from None

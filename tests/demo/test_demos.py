@@ -4,6 +4,7 @@
 import importlib.util
 import json
 import shutil
+import sys
 from types import SimpleNamespace
 
 import cv2
@@ -242,6 +243,23 @@ def test_camera_that_is_not_there(run, make_model, tmp_path):
         assert code == 1 and 'camera 77: cannot be opened' in err and not list(tmp_path.iterdir())
     code, _, err = run('webcam_demo.py', 77, *model, '--no-window')
     assert code == 1 and 'would do nothing' in err
+
+
+@pytest.mark.parametrize(
+    ('screen', 'message'), [('', 'no screen: neither DISPLAY nor'), (':0', 'this OpenCV opens no windows')]
+)
+def test_a_window_that_cannot_be_had_is_one_line(run, make_model, monkeypatch, screen, message):
+    """OpenCV without a screen ends the process; its wheel for servers has no windows."""
+
+    def refuse(name):
+        raise cv2.error('The function is not implemented. Rebuild the library with Windows, GTK+ 2.x or Cocoa support')
+
+    monkeypatch.setattr(cv2, 'namedWindow', refuse)
+    monkeypatch.setattr(sys, 'platform', 'linux')
+    monkeypatch.setenv('DISPLAY', screen)
+    monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
+    code, _, err = run('webcam_demo.py', 0, *options(make_model('pose')))
+    assert code == 1 and err.count('\n') == 1 and message in err and '--no-window --out VIDEO' in err
 
 
 @needs_av

@@ -58,6 +58,7 @@ def wheel(tmp_path_factory):
 def env(wheel, tmp_path_factory):
     made = Environment(tmp_path_factory.mktemp('fresh'))
     made.run('pip', 'install', '--quiet', '-c', ROOT / 'requirements/constraints.txt', 'numpy>=2', wheel)
+    subprocess.run(['sh', ROOT / 'tools/headless_opencv.sh', made.bin / 'python'], check=True)
     return made
 
 

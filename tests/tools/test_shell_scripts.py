@@ -80,3 +80,25 @@ def test_curation_on_slurm_starts_one_ray_and_passes_its_options_on(slurm, tmp_p
 def test_without_arguments_a_script_says_how_to_use_it(name):
     done = subprocess.run([TOOLS / name], capture_output=True, text=True)
     assert done.returncode == 2 and 'Usage:' in done.stderr and name in done.stderr
+
+
+@pytest.mark.parametrize(
+    ('failure', 'swapped'),
+    [
+        ('', False),
+        ('ImportError: libxcb.so.1: cannot open shared object file: No such file or directory', True),
+        ('ModuleNotFoundError: No module named numpy', False),
+    ],
+)
+def test_opencv_without_windows_where_libraries_of_a_desktop_are_missing(tmp_path, failure, swapped):
+    log, python = tmp_path / 'calls', tmp_path / 'python'
+    python.write_text(
+        f'#!/bin/sh\ncase "$*" in\n*"import cv2"*) echo "{failure}" >&2; exit {int(bool(failure))} ;;\n'
+        f'*metadata*) echo 5.0.0 ;;\n*) echo "$@" >> {log} ;;\nesac\n'
+    )
+    python.chmod(0o755)
+    done = subprocess.run([TOOLS / 'headless_opencv.sh', python], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, '')
+    assert ('installing opencv-python-headless 5.0.0 in place' in done.stdout) == swapped
+    calls = log.read_text().splitlines() if log.exists() else []
+    assert [line.split()[2] for line in calls] == ['uninstall', 'install'] * swapped
