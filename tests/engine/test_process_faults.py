@@ -7,13 +7,12 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 
 import pytest
-from test_processes import children, last_run, wait_for
-from toy_runs import TOY_CONFIG, read_losses, start
+from test_processes import last_run, wait_for
+from toy_runs import TOY_CONFIG, children, read_losses, running, start
 from warm import LIMIT
 
 from sapiens.engine import read_checkpoint
@@ -128,8 +127,8 @@ def test_ray_starts_again_what_died(tmp_path, monkeypatch):
     file, folder = config(tmp_path, dict(type='CrashHook', at=5, wait=True)), tmp_path / 'run'
     process = start_ray(monkeypatch, file, folder)
     wait_for(process, lambda: all((folder / f'paused{rank}').exists() for rank in range(2)))
-    found = subprocess.run(['ps', '-eo', 'pid=,args='], capture_output=True, text=True).stdout.splitlines()
-    os.kill(max(int(line.split()[0]) for line in found if 'ray::RayTrainWorker' in line), signal.SIGKILL)
+    workers = [pid for pid, (_, command) in running().items() if 'ray::RayTrainWorker' in command]
+    os.kill(max(workers), signal.SIGKILL)
     check_that_it_went_on(process, folder, tmp_path)
 
 

@@ -4,13 +4,12 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from toy_runs import TOY_CONFIG, read_losses, start
+from toy_runs import TOY_CONFIG, children, read_losses, start
 from warm import LIMIT, train_together
 
 from sapiens.engine import load_config, load_model_weights, read_checkpoint
@@ -53,12 +52,6 @@ def wait_for(process, condition, timeout=LIMIT):
             process.kill()
             raise AssertionError(process.communicate()[0][-3000:])
         time.sleep(0.05)
-
-
-def children(pid):
-    """Process ids of the children of a process."""
-    found = subprocess.run(['ps', '-o', 'pid=', '--ppid', str(pid)], capture_output=True, text=True)
-    return [int(word) for word in found.stdout.split()]
 
 
 def test_two_processes_give_the_losses_of_one_even_after_kill_9(tmp_path, whole):

@@ -39,3 +39,26 @@ def start(*command):
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def running():
+    """Processes of this machine: id -> the parent's and the command line. Slim machines have no ``ps``."""
+    found = {}
+    if not Path('/proc/self/stat').exists():
+        listed = subprocess.run(['ps', '-eo', 'pid=,ppid=,args='], capture_output=True, text=True, check=True).stdout
+        for line in listed.splitlines():
+            pid, parent, command = line.split(None, 2)
+            found[int(pid)] = int(parent), command
+    for folder in Path('/proc').glob('[0-9]*'):
+        try:
+            parent = (folder / 'stat').read_text().rpartition(')')[2].split()[1]
+            command = (folder / 'cmdline').read_text().replace('\0', ' ')
+        except OSError:  # it has ended
+            continue
+        found[int(folder.name)] = int(parent), command
+    return found
+
+
+def children(pid):
+    """Ids of the children of a process."""
+    return sorted(child for child, (parent, _) in running().items() if parent == pid)
