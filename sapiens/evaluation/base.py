@@ -1,5 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""What every metric shares: exact gathering over processes, reading of samples, a report and the worst samples."""
+"""What every metric shares: exact gathering over processes, who a sample is, a report and the worst samples."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import sys
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,13 @@ from mmengine.dist import broadcast_object_list, collect_results, is_main_proces
 from mmengine.evaluator import BaseMetric
 
 from ..errors import UserError
-from ..structures.geometry import covered_window
 from ..utils.on_device import to_numpy
 from .analysis.bootstrap import bootstrap_intervals
 from .report import EvaluationReport
 from .tables import Table
+
+Case = tuple[Any, str]
+"""How many there are (or which) of what a reader must know, and what to say of them."""
 
 
 class HumanMetric(BaseMetric):
@@ -78,12 +79,16 @@ class HumanMetric(BaseMetric):
         metrics: dict[str, float],
         protocol: dict[str, str],
         tables: list[Table],
-        notes: list[str],
+        notes: list[Case],
         intervals: dict[str, tuple[float, float]],
         per_image: list[dict],
         **extra: Any,
     ) -> EvaluationReport:
-        """The report, with the intervals in its protocol and, for figures of that name, in its main table."""
+        """The report, with the intervals in its protocol and, for figures of that name, in its main table.
+
+        Args:
+            notes: Those of cases that there are none of are left out.
+        """
         if self.bootstrap:
             protocol['intervals'] = f'95 %, bootstrap over images, {self.bootstrap} resamples, seed {self.seed}'
         main = tables[0]
@@ -91,7 +96,8 @@ class HumanMetric(BaseMetric):
             main.intervals = {(main.rows[0][0], name): bounds for name, bounds in intervals.items()}
         # A metric under another toolkit's name is the one that it is of.
         name = next(kind.__name__ for kind in type(self).__mro__ if not kind.__module__.endswith('openmmlab_names'))
-        return EvaluationReport(name, self.task, metrics, protocol, tables, notes, intervals, per_image, extra)
+        texts = [text for count, text in notes if count]
+        return EvaluationReport(name, self.task, metrics, protocol, tables, texts, intervals, per_image, extra)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Measure a batch (`mmengine.evaluator.Evaluator` calls this)."""
@@ -209,106 +215,6 @@ def field(sample: dict, name: str, metric: str, why: str = '') -> np.ndarray:
     if sample.get(name) is None:
         raise UserError(f"{sample_name(sample)}: {metric} needs '{name}', which the sample lacks{why}")
     return to_numpy(sample[name])
-
-
-@dataclass
-class DensePair:
-    """Prediction and label of one image, cut to what the network was shown of it.
-
-    A sample may be one person's crop of an image with many people: what lies outside of the crop was not predicted.
-
-    Attributes:
-        prediction, label: ``(h, w)`` or ``(C, h, w)``.
-        window: Rows and columns of the original image.
-        counted: ``(h, w)`` bool of the pixels to look at.
-        masked: Whether people were told from the rest (always True where only the labels were asked for).
-        cropped: Whether the sample shows a part of its image.
-    """
-
-    prediction: np.ndarray
-    label: np.ndarray
-    window: tuple[slice, slice]
-    counted: np.ndarray
-    masked: bool
-    cropped: bool
-
-
-def dense_pair(sample: dict, prediction: str, label: str, metric: str, people: bool = True) -> DensePair:
-    """Prediction and label of one image, both in the frame of the original image.
-
-    Args:
-        sample: With the two fields, and ``warp_mat`` and ``img_shape`` where the network saw a part of the image.
-        people: Count only pixels of people (``gt_mask``, else the part labels), where the sample has either.
-
-    Raises:
-        UserError: One is missing or the sizes differ; the message names the image and both sizes.
-    """
-    why = "; the test pipeline needs LoadLabels(frame='original')" if label.startswith('gt_') else ''
-    pred, gt = field(sample, prediction, metric), field(sample, label, metric, why)
-    pred, gt = (array[0] if array.ndim == 3 and array.shape[0] == 1 else array for array in (pred, gt))
-    if pred.shape != gt.shape:
-        raise UserError(
-            f'{sample_name(sample)}: {prediction} is {_size(pred)} but {label} is {_size(gt)} (H x W); '
-            'both must have the size of the original image'
-        )
-    shape = gt.shape[-2:]
-    window, shown = covered_window(sample.get('warp_mat'), sample.get('img_shape'), shape)
-    cut = (..., *window)
-    mask = person_mask(sample, shape) if people else None
-    counted = np.ones(gt[cut].shape[-2:], bool) if mask is None else mask[window]
-    if shown is not None:
-        counted = counted & shown
-    cropped = shown is not None or counted.shape != shape
-    return DensePair(pred[cut], gt[cut], window, counted, mask is not None or not people, cropped)
-
-
-def noted(*cases: tuple[Any, str]) -> list[str]:
-    """Of (how many there are, what to say of them) the texts of those that there are."""
-    return [text for count, text in cases if count]
-
-
-def count_notes(records: list[dict], missing: str, unmasked: str = '') -> list[str]:
-    """Notes on samples without a prediction (and what they count as) and without a human mask (and what counts)."""
-    absent = sum(record['missing'] for record in records)
-    unknown = unmasked and sum(not record['masked'] for record in records)
-    return noted(
-        (absent, f'{absent} of {len(records)} images have no prediction; {missing}'),
-        (unknown, f'{unknown} images have no human mask; {unmasked}'),
-    )
-
-
-def extent_text(records: list[dict], images: int) -> str:
-    """What the labels are of: whole images, or the crops that the network saw."""
-    crops = sum(record['cropped'] for record in records)
-    if not crops:
-        return f'{images} images at original size'
-    return f'{images} samples, {crops} of them crops of their image (what lies outside is not judged)'
-
-
-def person_mask(sample: dict, shape: Sequence[int]) -> np.ndarray | None:
-    """``(H, W)`` bool of people, from ``gt_mask`` or the part labels; None when the sample has neither.
-
-    Raises:
-        UserError: The mask's size is not that of the labels.
-    """
-    if sample.get('gt_mask') is not None:
-        mask = to_numpy(sample['gt_mask']) > 0
-    elif sample.get('gt_part_map') is not None:
-        parts = to_numpy(sample['gt_part_map'])
-        mask = (parts > 0) & (parts != 255)
-    else:
-        return None
-    mask = mask.reshape(mask.shape[-2:])
-    if mask.shape != tuple(shape):
-        raise UserError(
-            f'{sample_name(sample)}: the human mask is {_size(mask)} but the labels are {shape[0]}x{shape[1]} '
-            '(H x W); all labels of an image must have its original size'
-        )
-    return mask
-
-
-def _size(array: np.ndarray) -> str:
-    return 'x'.join(str(n) for n in array.shape[-2:])
 
 
 def _worth_keeping(sample: dict) -> dict:

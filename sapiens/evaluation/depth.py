@@ -10,7 +10,8 @@ import numpy as np
 from ..errors import UserError
 from ..registry import METRICS
 from ..structures.geometry import align_scale_shift
-from .base import HumanMetric, count_notes, dense_pair, extent_text, noted
+from .base import Case, HumanMetric
+from .dense import count_cases, dense_pair, extent_text
 from .report import EvaluationReport
 from .tables import Table
 
@@ -153,9 +154,9 @@ class DepthMetric(HumanMetric):
             'alignment': _ALIGNMENTS[self.alignment],
             'figures': 'per image, then mean over images; RMSE and SqRel in the unit of the labels',
         }
-        return self.make_report(metrics, protocol, [main], self._notes(records, scored), intervals, per_image)
+        return self.make_report(metrics, protocol, [main], self._cases(records, scored), intervals, per_image)
 
-    def _notes(self, records: list[dict], scored: list[dict]) -> list[str]:
+    def _cases(self, records: list[dict], scored: list[dict]) -> list[Case]:
         few = len(records) - len(scored)
         broken = sum(record['broken'] for record in scored if not record['missing'])
         outside = sum(record['outside'] for record in records)
@@ -163,16 +164,13 @@ class DepthMetric(HumanMetric):
         unscaled = sum(record['scale'] == 0 and not record['missing'] for record in scored)
         why = 'is constant' if self.alignment == 'scale_shift' else 'has a median that is not positive'
         return [
-            *noted((few, f'{few} of {len(records)} images have fewer than {self.min_pixels} human pixels with known '
-                    'depth and are left out')),
-            *count_notes(records, 'they count as a constant depth', 'every pixel with known depth counts'),
-            *noted(
-                (broken, f'{broken} predicted human pixels are NaN or infinite; they count as the median of their '
-                 'image'),
-                (outside, f'{outside} labelled pixels are nearer than {self.min_depth:g} or farther than '
-                 f'{self.max_depth:g} and not counted'),
-                (reversed_, f'the fitted scale is negative in {reversed_} images: is the prediction reversed? '
-                 'Larger must be farther'),
-                (unscaled, f'the prediction {why} in {unscaled} images: no scale can be fitted'),
-            ),
+            (few, f'{few} of {len(records)} images have fewer than {self.min_pixels} human pixels with known depth and '
+             'are left out'),
+            *count_cases(records, 'they count as a constant depth', 'every pixel with known depth counts'),
+            (broken, f'{broken} predicted human pixels are NaN or infinite; they count as the median of their image'),
+            (outside, f'{outside} labelled pixels are nearer than {self.min_depth:g} or farther than '
+             f'{self.max_depth:g} and not counted'),
+            (reversed_, f'the fitted scale is negative in {reversed_} images: is the prediction reversed? Larger must '
+             'be farther'),
+            (unscaled, f'the prediction {why} in {unscaled} images: no scale can be fitted'),
         ]  # fmt: skip

@@ -15,7 +15,7 @@ from ..structures.coco import CocoFile, CocoImage, CocoPerson, read_coco
 from ..structures.coco_entries import AREA_OF_BOX, Notes, id_key
 from ..structures.coco_results import CocoResult
 from ..vocabularies import KeypointVocabulary
-from .base import box_of, field, image_of, noted, sample_name
+from .base import box_of, field, image_of, sample_name
 from .oks import FIGURES, MAX_DETECTIONS, PointSet
 from .persons import SCORE_MODES, KeypointMetric, box_gives_area, common_points, extent, oks_nms, person_score
 from .report import EvaluationReport
@@ -170,14 +170,14 @@ class KeypointAP(KeypointMetric):
         empty = len(order) - len(per_image)
         undefined = ', '.join(f'{row[0]} {name}' for row in table.rows
                               for name, v in zip(FIGURES, row[1:], strict=True) if v == UNDEFINED)  # fmt: skip
-        notes = noted(
+        cases = [
             (without, f'{without} of {len(per_image)} images with labelled persons have no prediction: all missed'),
             (empty, f'{empty} images have no labelled person; detections there count as false'),
-            *((True, f'{labels.path}: {note}') for note in labels.notes),
+            *((note, f'{labels.path}: {note}') for note in labels.notes),
             (undefined, f'no labelled person for {undefined}: n/a here, -1 in files as in COCO'),
-        )
+        ]
         tables = [table, self._by_keypoint(best, people, results)]
-        return self.make_report(metrics, protocol, tables, notes, intervals, per_image)
+        return self.make_report(metrics, protocol, tables, cases, intervals, per_image)
 
     def _suppress(self, results: list[CocoResult], threshold: float) -> list[CocoResult]:
         by_image: dict[Hashable, list[CocoResult]] = {}

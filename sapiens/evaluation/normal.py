@@ -11,7 +11,8 @@ import numpy as np
 from ..errors import UserError
 from ..registry import METRICS
 from .analysis.axes import axis_evidence, describe_axes
-from .base import HumanMetric, count_notes, dense_pair, extent_text, noted
+from .base import Case, HumanMetric
+from .dense import count_cases, dense_pair, extent_text
 from .report import EvaluationReport
 from .tables import Table
 
@@ -123,7 +124,7 @@ class NormalMetric(HumanMetric):
             'figures': 'over all human pixels of the set',
             'median': f'from a histogram, within {0.005 if metrics["median"] < 30 else 0.05} degrees of the exact one',
         }
-        return self.make_report(metrics, protocol, [main], self._notes(records), intervals, per_image)
+        return self.make_report(metrics, protocol, [main], self._cases(records), intervals, per_image)
 
     def _figures(
         self, records: list[dict], pixels: np.ndarray, sums: np.ndarray, weights: np.ndarray
@@ -143,19 +144,15 @@ class NormalMetric(HumanMetric):
             **{f'within_{a:g}': float(share) for a, share in zip(self.angles, mean[2:], strict=True)},
         }
 
-    def _notes(self, records: list[dict]) -> list[str]:
+    def _cases(self, records: list[dict]) -> list[Case]:
         empty = sum(record['pixels'] == 0 for record in records)
         useless = sum(record['useless'] for record in records if not record['missing'])
         wrong = describe_axes(np.sum([record['axes'] for record in records], axis=0))
         return [
-            *noted(
-                (empty, f'{empty} of {len(records)} images have no human pixel with a known normal and add nothing')
-            ),
-            *count_notes(records, 'their pixels count as 90 degrees off', 'every pixel with a known normal counts'),
-            *noted(
-                (useless, f'{useless} predicted human pixels are zero or not finite; they count as 90 degrees off'),
-                (wrong, f'labels: {wrong}'),
-            ),
+            (empty, f'{empty} of {len(records)} images have no human pixel with a known normal and add nothing'),
+            *count_cases(records, 'their pixels count as 90 degrees off', 'every pixel with a known normal counts'),
+            (useless, f'{useless} predicted human pixels are zero or not finite; they count as 90 degrees off'),
+            (wrong, f'labels: {wrong}'),
         ]
 
 

@@ -13,7 +13,8 @@ from ..errors import UserError
 from ..registry import METRICS
 from ..vocabularies import PartVocabulary, load_parts
 from .analysis.outlines import boundary_counts, boundary_f
-from .base import HumanMetric, count_notes, dense_pair, extent_text, noted, sample_name
+from .base import Case, HumanMetric, sample_name
+from .dense import count_cases, dense_pair, extent_text
 from .report import EvaluationReport
 from .tables import Table
 
@@ -164,7 +165,7 @@ class PartIoU(HumanMetric):
             metrics,
             self._protocol(records),
             [main, by_class],
-            self._notes(records, confusion),
+            self._cases(records, confusion),
             intervals,
             images,
             confusion=confusion,
@@ -191,7 +192,7 @@ class PartIoU(HumanMetric):
             metrics['mBF'] = _mean(classes['BF'])
         return metrics, classes
 
-    def _notes(self, records: list[dict], confusion: np.ndarray) -> list[str]:
+    def _cases(self, records: list[dict], confusion: np.ndarray) -> list[Case]:
         labelled, predicted = confusion.sum(1) > 0, confusion.sum(0)[:-1] > 0
 
         def names(classes: np.ndarray) -> str:
@@ -200,12 +201,13 @@ class PartIoU(HumanMetric):
         ignored = np.isin(np.arange(len(labelled)), self.ignored)
         absent, only = names(~labelled & ~predicted & ~ignored), names(~labelled & predicted)
         empty = sum(np.isnan(record['iou']) for record in records)
-        return count_notes(records, 'they count as background everywhere') + noted(
+        return [
+            *count_cases(records, 'they count as background everywhere'),
             (names(ignored), f'ignored classes: {names(ignored)}'),
             (absent, f'neither labelled nor predicted, in no mean: {absent}'),
             (only, f'predicted but nowhere labelled (IoU 0, in mIoU but not in mAcc): {only}'),
             (empty, f'{empty} images have no labelled pixel (all 255) and add nothing'),
-        )
+        ]
 
     def _protocol(self, records: list[dict]) -> dict[str, str]:
         protocol = {

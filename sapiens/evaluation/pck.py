@@ -13,7 +13,7 @@ from ..registry import METRICS
 from ..structures.geometry import to_original
 from ..utils.on_device import to_numpy
 from ..vocabularies import KeypointVocabulary
-from .base import box_of, noted
+from .base import box_of
 from .persons import KeypointMetric, extent
 from .report import EvaluationReport
 from .tables import Table
@@ -105,14 +105,14 @@ class PCK(KeypointMetric):
         missed = sum(record['missing'] for record in records)
         absent = [name for name, seen in zip(self.gt_vocabulary.names, usable.any(0), strict=True) if not seen]
         shown = ', '.join(absent[:5]) + (', ...' if len(absent) > 5 else '')
-        notes = noted(
+        cases = [
             (small.any(), f'{small.sum()} persons with a side up to {self.min_side:g} pixels or fewer than '
              f'{self.min_points} labelled points are left out'),
             (unsized, f'{unsized} persons have no size ({self._norm_text()}) and are left out'),
             (missed, f'{missed} of {len(records)} persons have no prediction; their points count as wrong and are '
              'left out of NME and EPE, which are distances'),
             (absent, f'{len(absent)} keypoints are nowhere labelled and in no mean: {shown}'),
-        )  # fmt: skip
+        ]  # fmt: skip
         intervals = self.intervals(len(images), lambda w: self._figures(errors, distances, w[image]))
         columns = list(metrics)
         main = Table(
@@ -129,7 +129,7 @@ class PCK(KeypointMetric):
             'points; EPE: the same in pixels of the original image',
         }
         per_image = [{'image': r['image'], 'file': r['path'], 'error': r['badness']} for r in records]
-        return self.make_report(metrics, protocol, [main, self._by_keypoint(errors)], notes, intervals, per_image)
+        return self.make_report(metrics, protocol, [main, self._by_keypoint(errors)], cases, intervals, per_image)
 
     def _pair_worst(self) -> None:
         """Give the kept samples what their picture is drawn of: labels beside predictions, original pixels."""

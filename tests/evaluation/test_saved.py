@@ -24,7 +24,7 @@ from sapiens.evaluation import (
     SavePredictions,
     Table,
 )
-from sapiens.evaluation.base import dense_pair
+from sapiens.evaluation.dense import dense_pair
 from sapiens.registry import METRICS
 from sapiens.structures import read_coco_results
 

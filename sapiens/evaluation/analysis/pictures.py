@@ -17,7 +17,8 @@ from ...utils.file_names import safe_stem
 from ...utils.files import write_atomic
 from ...visualization import draw_depth, draw_normals, side_by_side
 from ...visualization.layout import put_label
-from ..base import HumanMetric, dense_pair
+from ..base import HumanMetric
+from ..dense import dense_pair
 from ..normal import angular_error
 from ..pck import PCK
 from ..report import EvaluationReport
