@@ -11,9 +11,9 @@ from torch import nn
 
 from ...errors import UserError
 from ...registry import MODELS
-from .conv_stem import ConvStem, whole_patches
 from .low_rank import add_adapters
 from .pos_embed import resize_grid, sincos_pos_embed
+from .stems import ConvStem, PatchEmbed
 from .transformer import TransformerLayer, init_transformer_weights, run_layer
 
 ARCHS = {
@@ -42,36 +42,6 @@ def resolve_arch(arch: str | dict) -> dict:
     if missing:
         raise UserError(f'arch of SapiensViT lacks {", ".join(sorted(missing))}')
     return {key: int(arch[key]) for key in ARCHS['tiny']}
-
-
-class PatchEmbed(nn.Module):
-    """Non-overlapping patches by one convolution.
-
-    Args:
-        channels: C.
-        patch_size: Side of a patch in pixels, and the stride.
-        padding: 0 pads right and bottom up to a multiple of the patch where needed; 2 pads every side by two
-            pixels as some published models do. It is invisible in the weights, so it travels in the config.
-    """
-
-    sees_neighbours = False
-
-    def __init__(self, channels: int, patch_size: int, padding: int) -> None:
-        super().__init__()
-        self.patch_size, self.padding = patch_size, padding
-        self.projection = nn.Conv2d(3, channels, patch_size, stride=patch_size, padding=padding)
-
-    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
-        """``(h, w)`` patches of an image of ``(H, W)`` pixels."""
-        if self.padding:
-            return tuple((n + 2 * self.padding - self.patch_size) // self.patch_size + 1 for n in size)
-        return tuple(-(-n // self.patch_size) for n in size)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(B, 3, H, W)`` -> ``(B, h * w, C)``."""
-        if not self.padding:
-            x = whole_patches(x, self.patch_size)
-        return self.projection(x).flatten(2).transpose(1, 2)
 
 
 @MODELS.register_module()

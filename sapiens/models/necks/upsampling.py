@@ -10,7 +10,7 @@ from mmengine.model import BaseModule
 from torch import nn
 
 from ...registry import MODELS
-from ..backbones.conv_stem import ChannelNorm
+from ..backbones.stems import ChannelNorm
 
 
 @MODELS.register_module()

@@ -1,5 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""A convolutional stem in place of the patch projection: small encoders learn faster with one."""
+"""From pixels to tokens: the projection of patches, and a convolutional stem that small encoders learn faster with."""
 
 from __future__ import annotations
 
@@ -14,6 +14,36 @@ def whole_patches(x: torch.Tensor, patch_size: int) -> torch.Tensor:
     """Images ``(B, 3, H, W)`` whose sides are padded, right and bottom, up to multiples of the patch."""
     bottom, right = (-n % patch_size for n in x.shape[-2:])
     return F.pad(x, (0, right, 0, bottom)) if bottom or right else x
+
+
+class PatchEmbed(nn.Module):
+    """Non-overlapping patches by one convolution.
+
+    Args:
+        channels: C.
+        patch_size: Side of a patch in pixels, and the stride.
+        padding: 0 pads right and bottom up to a multiple of the patch where needed; 2 pads every side by two
+            pixels as some published models do. It is invisible in the weights, so it travels in the config.
+    """
+
+    sees_neighbours = False
+
+    def __init__(self, channels: int, patch_size: int, padding: int) -> None:
+        super().__init__()
+        self.patch_size, self.padding = patch_size, padding
+        self.projection = nn.Conv2d(3, channels, patch_size, stride=patch_size, padding=padding)
+
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """``(h, w)`` patches of an image of ``(H, W)`` pixels."""
+        if self.padding:
+            return tuple((n + 2 * self.padding - self.patch_size) // self.patch_size + 1 for n in size)
+        return tuple(-(-n // self.patch_size) for n in size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(B, 3, H, W)`` -> ``(B, h * w, C)``."""
+        if not self.padding:
+            x = whole_patches(x, self.patch_size)
+        return self.projection(x).flatten(2).transpose(1, 2)
 
 
 class ChannelNorm(nn.LayerNorm):
