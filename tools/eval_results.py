@@ -35,15 +35,18 @@ from sapiens.evaluation import (
     write_worst,
 )
 from sapiens.evaluation.persons import PointConversion
+from sapiens.evaluation.saved import FIELDS
 from sapiens.evaluation.tables import add_reference_file
 from sapiens.registry import METRICS
 from sapiens.structures.coco import CocoFile, CocoImage, CocoPerson, read_coco
 from sapiens.structures.coco_entries import AREA_OF_BOX, Notes, box_problem, id_key, read_box, read_keypoints
 from sapiens.structures.coco_results import CocoResult, read_coco_results
 from sapiens.utils.json_files import as_numbers
-from sapiens.vocabularies import KeypointVocabulary, load_vocabulary
+from sapiens.vocabularies import KeypointVocabulary, load_keypoints
 
 _LABELS = {'seg': 'parts', 'depth': 'depth', 'normal': 'normals'}
+_LABEL_FIELDS = {'parts': 'gt_part_map', 'depth': 'gt_depth', 'normals': 'gt_normals', 'mask': 'gt_mask',
+                 'instances': 'gt_mask'}  # fmt: skip
 _METRICS = {'seg': 'PartIoU', 'depth': 'DepthMetric', 'normal': 'NormalMetric'}
 # What only some tasks have: a given option that would do nothing is an error.
 _OPTIONS = {
@@ -113,15 +116,12 @@ def main() -> None:
 
 def score_pose(args: argparse.Namespace) -> list[HumanMetric]:
     """AP and AR of a COCO result file, PCK too when asked for."""
-    vocabulary = load_vocabulary(args.vocabulary or 'coco17')
-    if not isinstance(vocabulary, KeypointVocabulary):
-        raise UserError(f"--vocabulary {args.vocabulary}: holds parts, not keypoints; --task pose needs e.g. 'coco17'")
-    ours = load_vocabulary(args.gt_vocabulary or vocabulary)
-    labels = (
-        manifest_persons(args.ann_file, ours)
-        if _is_manifest(args.ann_file)
-        else read_coco(args.ann_file, ours, args.category)
-    )
+    vocabulary = load_keypoints(args.vocabulary or 'coco17')
+    ours = load_keypoints(args.gt_vocabulary or vocabulary)
+    if Path(args.ann_file).is_dir() or Path(args.ann_file).name == 'manifest.json':
+        labels = manifest_persons(args.ann_file, ours)
+    else:
+        labels = read_coco(args.ann_file, ours, args.category)
     results, notes = read_coco_results(args.results, vocabulary, labels, args.category)
     metric = KeypointAP(
         vocabulary=vocabulary,
@@ -183,27 +183,23 @@ def paired_samples(labels: CocoFile, results: list[CocoResult], convert: PointCo
 
 def manifest_persons(path: str, vocabulary: KeypointVocabulary) -> CocoFile:
     """Labelled persons of a manifest; image ids are the samples' ids."""
-    labels = CocoFile(path, {}, [], None, Notes())
+    images, persons, notes = {}, [], Notes()
     for entry in Manifest(path).entries():
         name = entry['id']
-        labels.images[name] = CocoImage(name, entry['files']['image'])
-        people = entry['fields'].get('persons') or []
-        if not isinstance(people, list) or not all(isinstance(person, dict) for person in people):
-            raise UserError(f"{path}: the persons of sample '{name}' are no list of {{...}}; mend the manifest")
-        for number, person in enumerate(people):
+        images[name] = CocoImage(name, entry['files']['image'])
+        for number, person in enumerate(entry['fields']['persons']):
             where = f"{path}: person {number} of sample '{name}'"
             keypoints = read_keypoints(person, vocabulary.num_keypoints, where)
             if keypoints is not None:
                 keypoints[~np.isfinite(keypoints).all(1)] = 0
             box, area = read_box(person.get('bbox'), where), as_numbers(person.get('area'))
             if box is None or box_problem(box, None):
-                labels.notes.add('persons without a box are left out', f'person {number} of {name}')
+                notes.add('persons without a box are left out', f'person {number} of {name}')
                 continue
-            area = (
-                float(area) if area is not None and not area.ndim and area > 0 else float(box[2:].prod()) * AREA_OF_BOX
-            )
-            labels.persons.append(CocoPerson(f'{name}/{number}', name, box, keypoints, area))
-    return CocoFile(path, labels.images, labels.persons, None, labels.notes)
+            if area is None or area.ndim or not area > 0:
+                area = box[2:].prod() * AREA_OF_BOX
+            persons.append(CocoPerson(f'{name}/{number}', name, box, keypoints, float(area)))
+    return CocoFile(path, images, persons, None, notes)
 
 
 def score_maps(args: argparse.Namespace) -> HumanMetric:
@@ -232,51 +228,38 @@ def score_maps(args: argparse.Namespace) -> HumanMetric:
 
 def map_samples(manifest: Manifest, saved: SavedMaps, task: str) -> Iterator[dict]:
     """Every labelled image of the manifest with its saved map; the uninformative map where there is none."""
-    known, labelled = set(), 0
+    kind, field, known, labelled = _LABELS[task], FIELDS[task], set(), 0
+    decode: dict = {
+        'parts': decode_ids,
+        'depth': lambda *file: decode_depth(*file, manifest.header['depth_scale'])[None],
+        'normals': lambda *file: np.moveaxis(decode_normals(*file, manifest.header['normal_axes']), -1, 0),
+        'mask': decode_mask,
+        'instances': decode_mask,
+    }
     for entry in manifest.entries():
         name, files = str(entry['id']), entry['files']
         known.add(name)
-        kind = _LABELS[task]
         if kind not in files:
             continue
         labelled += 1
-        data, file = read_bytes(files[kind]), files[kind]
-        sample: dict = {'img_id': name, 'img_path': files['image']}
-        if task == 'seg':
-            label = decode_ids(data, file)
-            sample['gt_part_map'] = label
-            empty = np.zeros_like(label)
-        elif task == 'depth':
-            label = decode_depth(data, file, manifest.header['depth_scale'])[None]
-            sample['gt_depth'] = label
-            empty = np.ones_like(label)
-        else:
-            label = np.moveaxis(decode_normals(data, file, manifest.header['normal_axes']), -1, 0)
-            sample['gt_normals'] = label
-            empty = np.zeros_like(label)
-        for other, field in (('mask', 'gt_mask'), ('parts', 'gt_part_map'), ('instances', 'gt_mask')):
-            if task != 'seg' and other in files and 'gt_mask' not in sample:
-                read = decode_ids if other == 'parts' else decode_mask
-                sample[field] = read(read_bytes(files[other]), files[other])
-        field = {'seg': 'pred_part_map', 'depth': 'pred_depth', 'normal': 'pred_normals'}[task]
-        sample['missing'] = name not in saved.files
+        # Who is a person, of the first file that says it.
+        people = [other for other in ('mask', 'instances', 'parts') if other in files and task != 'seg'][:1]
+        labels = {_LABEL_FIELDS[k]: decode[k](read_bytes(files[k]), files[k]) for k in (kind, *people)}
+        sample = {'img_id': name, 'img_path': files['image'], **labels, 'missing': name not in saved.files}
         if sample['missing']:
-            yield {**sample, field: empty}
+            nothing = np.full_like(labels[_LABEL_FIELDS[kind]], task == 'depth')
+            yield {**sample, field: nothing}
             continue
         for found, crop in saved.read(name):
             yield {**sample, field: found, **crop}
     if not labelled:
-        raise UserError(f"{manifest.path}: no sample has a '{_LABELS[task]}' label; nothing can be evaluated")
+        raise UserError(f"{manifest.path}: no sample has a '{kind}' label; nothing can be evaluated")
     unknown = sorted(set(saved) - known)
     if unknown:
         raise UserError(
             f'{saved.folder}: {len(unknown)} results are of images that {manifest.path} does not have (first: '
             f'{", ".join(unknown[:3])}); predictions and annotations must be of the same images'
         )
-
-
-def _is_manifest(path: str) -> bool:
-    return Path(path).is_dir() or Path(path).name == 'manifest.json'
 
 
 def _pairs(text: str | None, option: str) -> dict[int, int] | None:

@@ -249,7 +249,9 @@ def test_failures_are_one_line(scene, tmp_path):
     assert '000000.npz: not a readable' in line(tmp_path / 'b', '--ann-file', manifest, '--task', 'depth')
     assert 'no such' in line(out, '--ann-file', tmp_path / 'nothing' / 'manifest.json', '--task', 'seg').lower()
     wrong = save(predictions, tmp_path / 'r.json', 'pose', 'coco17')
-    assert 'holds parts, not keypoints' in line(wrong, '--ann-file', COCO, '--task', 'pose', '--vocabulary', 'parts28')
+    assert 'is a vocabulary of parts, not of keypoints' in line(
+        wrong, '--ann-file', COCO, '--task', 'pose', '--vocabulary', 'parts28'
+    )
 
 
 def test_wrong_settings():
