@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from conversion import Conversion, converter_parser, first_folder, named_files, named_images
+from conversion import convert_parsing, converter_parser, named_files, named_images, read_ids, unpacked_folder
 
-from sapiens.datasets.label_files import decode_ids
-from sapiens.datasets.storage import read_bytes
-from sapiens.errors import UserError, run_cli
+from sapiens.errors import run_cli
 
 
 def main() -> None:
@@ -26,19 +24,14 @@ def main() -> None:
     parser.add_argument('--split', choices=('train', 'val'), default='val')
     args = parser.parse_args()
     name = {'train': 'Training', 'val': 'Validation'}[args.split]
-    folder = first_folder(args.root, name, f'instance-level_human_parsing/{name}',
-                          f'instance-level_human_parsing/instance-level_human_parsing/{name}')  # fmt: skip
+    folder = unpacked_folder(args.root, name, 'instance-level_human_parsing')
     images, labels = named_images(folder / 'Images'), named_files(folder / 'Category_ids')
     humans = named_files(folder / 'Human_ids') if (folder / 'Human_ids').is_dir() else {}
-    with Conversion(args, parts='parts20', source=f'CIHP {args.split}') as conversion:
-        for name in sorted(labels)[: args.limit]:
-            if name not in images:
-                raise UserError(f'{labels[name]}: its image is missing; unpack the images too')
-            parts = decode_ids(read_bytes(str(labels[name])), str(labels[name]))
-            extra = {}
-            if name in humans:
-                extra = people(decode_ids(read_bytes(str(humans[name])), str(humans[name])))
-            conversion.add(name, images[name], parts=parts, **extra)
+
+    def extra(name: str) -> dict:
+        return people(read_ids(humans[name])) if name in humans else {}
+
+    convert_parsing(args, f'CIHP {args.split}', images, labels, extra)
 
 
 def people(humans: np.ndarray) -> dict:

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from sapiens.commands.options import new_parser
 from sapiens.datasets.image_files import decode_image, list_images, upright_size
-from sapiens.datasets.label_files import decode_normals
+from sapiens.datasets.label_files import decode_depth, decode_ids, decode_normals
 from sapiens.datasets.manifest import FORMAT, LABELS
 from sapiens.datasets.manifest_writer import encode_label
 from sapiens.datasets.storage import read_bytes
@@ -151,21 +151,51 @@ def named_files(
     return found
 
 
+def convert_parsing(
+    args: argparse.Namespace,
+    source: str,
+    images: dict[str, Path],
+    labels: dict[str, Path],
+    extra: Callable[[str], dict] = lambda name: {},
+) -> None:
+    """Write a set of 20 classes, one sample a label; ``extra`` gives what else is known of a name.
+
+    Raises:
+        UserError: A label has no image.
+    """
+    with Conversion(args, parts='parts20', source=source) as conversion:
+        for name in sorted(labels)[: args.limit]:
+            if name not in images:
+                raise UserError(f'{labels[name]}: its image is missing; unpack the images too')
+            conversion.add(name, images[name], parts=read_ids(labels[name]), **extra(name))
+
+
 def named_images(folder: str | Path) -> dict[str, Path]:
     """Image files of a folder by name without ending."""
     return {Path(path).stem: Path(path) for path in sorted(list_images(folder))}
 
 
-def first_folder(root: str | Path, *candidates: str) -> Path:
-    """The first of several places where a data set is found in the wild.
+def unpacked_folder(root: str | Path, name: str, archive: str) -> Path:
+    """A folder of an archive, which people unpack into the root, into a folder of its own, or into one too many.
 
     Raises:
-        UserError: None of them is there.
+        UserError: It is in none of these places.
     """
+    candidates = [name, f'{archive}/{name}', f'{archive}/{archive}/{name}']
     for candidate in candidates:
         if (Path(root) / candidate).is_dir():
             return Path(root) / candidate
     raise UserError(f'{root}: holds none of the folders {", ".join(candidates)}; give the root of the data set')
+
+
+def read_ids(path: str | Path) -> np.ndarray:
+    """``(H, W)`` uint8 ids of parts or people."""
+    return decode_ids(read_bytes(str(path)), str(path))
+
+
+def read_depth(path: str | Path, unit: float) -> np.ndarray:
+    """``(H, W)`` float32 metres, of whole numbers by the metres of a unit."""
+    return decode_depth(read_bytes(str(path)), str(path), unit)
 
 
 def read_normals(path: str | Path, axes: str, rgb: bool = True) -> np.ndarray:

@@ -11,6 +11,7 @@ towards the viewer. When the surfaces seen contradict the declaration, nothing i
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from conversion import (
@@ -20,12 +21,12 @@ from conversion import (
     converter_parser,
     named_files,
     named_images,
+    read_depth,
+    read_ids,
     read_mask,
     read_normals,
 )
 
-from sapiens.datasets.label_files import decode_depth, decode_ids
-from sapiens.datasets.storage import read_bytes
 from sapiens.errors import UserError, run_cli
 from sapiens.vocabularies import load_vocabulary
 
@@ -56,18 +57,15 @@ def main() -> None:
     if 'normals' in kinds and not args.trust_axes:
         check_axes(((f['normals'], f.get('mask')) for f in files.values()), args.normal_axes, not args.bgr)
     parts = load_vocabulary(args.vocabulary).name if 'parts' in kinds else None
+    read = {
+        'depth': partial(read_depth, unit=args.depth_unit),
+        'normals': partial(read_normals, axes=args.normal_axes, rgb=not args.bgr),
+        'mask': read_mask,
+        'parts': read_ids,
+    }
     with Conversion(args, parts=parts, depth_scale=args.depth_unit, source=str(root)) as conversion:
         for name in names:
-            found = {}
-            for kind, path in files[name].items():
-                if kind == 'depth':
-                    found[kind] = decode_depth(read_bytes(str(path)), str(path), args.depth_unit)
-                elif kind == 'normals':
-                    found[kind] = read_normals(path, args.normal_axes, not args.bgr)
-                elif kind == 'mask':
-                    found[kind] = read_mask(path)
-                else:
-                    found[kind] = decode_ids(read_bytes(str(path)), str(path))
+            found = {kind: read[kind](path) for kind, path in files[name].items()}
             conversion.add(name, images[name], normal_bits=16, **found)
     left = len(images) - len(names)
     if left and args.limit is None:

@@ -18,12 +18,11 @@ from conversion import (
     check_axes,
     converter_parser,
     named_files,
+    read_depth,
     read_mask,
     read_normals,
 )
 
-from sapiens.datasets.label_files import decode_depth
-from sapiens.datasets.storage import read_bytes
 from sapiens.errors import UserError, run_cli
 
 
@@ -50,8 +49,7 @@ def main() -> None:
             if 'normals' in sample:
                 labels['normals'] = read_normals(sample['normals'], args.normal_axes, not args.bgr) * mask[..., None]
             if 'depth' in sample:
-                depth = decode_depth(read_bytes(str(sample['depth'])), str(sample['depth']), args.depth_unit)
-                labels['depth'] = depth * mask
+                labels['depth'] = read_depth(sample['depth'], args.depth_unit) * mask
             conversion.add(sample['name'], sample['image'], **labels)
 
 
