@@ -20,7 +20,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import numpy as np
+
 from sapiens.errors import UserError, run_cli
+from sapiens.utils.files import write_atomic
 
 # Name -> where in a person's record, limits between groups, and the groups.
 GROUPS = {
@@ -108,10 +111,8 @@ def columns(metric: Any) -> tuple[str, ...]:
 def draw_sheet(metrics: list, path: str) -> None:
     """One picture of the worst people of each metric."""
     import cv2
-    import numpy as np
 
     from sapiens.evaluation import write_worst
-    from sapiens.utils.files import write_atomic
 
     strips = []
     for metric in metrics:
@@ -136,8 +137,6 @@ def main() -> None:
     parser.add_argument('--sheet', help='PNG of the worst people')
     parser.add_argument('--worst', type=int, default=4, help='how many of each metric')
     args = parser.parse_args()
-    from sapiens.utils.files import write_atomic
-
     metrics, order = measure(args)
     heads = ['attribute', 'group', 'people', *(key for metric in metrics for key in columns(metric))]
     rows = [heads, ['---'] * len(heads), *tabulate(metrics, order)]

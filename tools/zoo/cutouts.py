@@ -16,19 +16,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import cv2
+import numpy as np
+
 from sapiens.errors import UserError, run_cli
 
 
-def sharpen(image, mask):
+def sharpen(image: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
     """The largest region of people ``(H, W)`` bool after GrabCut around the outlines of a rough mask.
 
     Args:
         image: ``(H, W, 3)`` uint8.
         mask: ``(H, W)`` bool; None comes back where it is empty.
     """
-    import cv2
-    import numpy as np
-
     rough = mask.astype(np.uint8)
     kernel = np.ones((max(3, 2 * round(len(rough) / 40)) | 1,) * 2, np.uint8)
     sure = np.where(cv2.dilate(rough, kernel) > 0, np.where(rough > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD), cv2.GC_BGD)
@@ -49,9 +49,6 @@ def main() -> None:
     parser.add_argument('--config', default='tiny', help='config or name of the model')
     parser.add_argument('--weights', help='checkpoint; without one, what ships by the name of the model')
     args = parser.parse_args()
-    import cv2
-    import numpy as np
-
     from sapiens.apis import Inferencer
     from sapiens.apis.detectors import Detections
     from sapiens.datasets import ManifestWriter

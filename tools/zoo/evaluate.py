@@ -23,13 +23,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import numpy as np
+
 from sapiens.errors import UserError, run_cli
+from sapiens.utils.files import write_atomic
+from sapiens.utils.json_files import read_json
 
 
 def leave_out(path: str, other: str, folder: str) -> str:
     """An annotation file in the folder without the images that another one has, by id."""
-    from sapiens.utils.json_files import read_json
-
     document = read_json(path, 'annotation file')
     known = {image['id'] for image in read_json(other, 'annotation file')['images']}
     document['images'] = [image for image in document['images'] if image['id'] not in known]
@@ -43,8 +45,6 @@ def leave_out(path: str, other: str, folder: str) -> str:
 
 def read_annotations(path: str) -> dict:
     """Image id -> ``file_name`` and its ``persons`` (COCO annotations)."""
-    from sapiens.utils.json_files import read_json
-
     document = read_json(path, 'annotation file')
     images = {image['id']: {**image, 'persons': []} for image in document['images']}
     for annotation in document['annotations']:
@@ -52,10 +52,9 @@ def read_annotations(path: str) -> dict:
     return images
 
 
-def person_outline(person: dict, size: tuple[int, int]):
+def person_outline(person: dict, size: tuple[int, int]) -> np.ndarray | None:
     """What an annotated person, or crowd, covers: ``(H, W)`` bool; None without an outline."""
     import cv2
-    import numpy as np
     from faster_coco_eval.core import mask as rle
 
     outline = person.get('segmentation')
@@ -70,10 +69,8 @@ def person_outline(person: dict, size: tuple[int, int]):
     return rle.decode(counts).astype(bool)
 
 
-def person_masks(image: dict):
+def person_masks(image: dict) -> tuple[np.ndarray, np.ndarray] | None:
     """Union of the annotated persons and of the crowds, ``(H, W)`` bool each; None where a person has no outline."""
-    import numpy as np
-
     masks = np.zeros((2, image['height'], image['width']), bool)
     for person in image['persons']:
         seen = person_outline(person, masks.shape[1:])
@@ -94,8 +91,6 @@ class Pose17:
 
     def add(self, image_id: int, person: dict, points, scores) -> None:
         """Compare one person: points ``(17, 2)`` and scores ``(17,)``."""
-        import numpy as np
-
         from sapiens.structures.coco_results import CocoResult
 
         box = np.array(person['bbox'], np.float64)
@@ -108,10 +103,6 @@ class Pose17:
 
     def summary(self) -> dict[str, float]:
         """All figures."""
-        import numpy as np
-
-        from sapiens.vocabularies import load_vocabulary
-
         report = self.metric.evaluate_results(self.detections)
         figures = {name: report.metrics[name] for name in ('AP', 'AP_L') if name in report.metrics}
         errors = np.array(self.errors)
@@ -119,7 +110,7 @@ class Pose17:
         for limit in (0.1, 0.2):
             figures[f'PCK@{limit}'] = float((errors < limit)[seen].mean())
         figures['persons over 96 x 96'] = len(errors)
-        for name, column, known in zip(load_vocabulary('coco17').names, errors.T, seen.T, strict=True):
+        for name, column, known in zip(self.metric.vocabulary.names, errors.T, seen.T, strict=True):
             figures[f'PCK@0.1 {name}'] = float((column[known] < 0.1).mean()) if known.any() else float('nan')
         return figures
 
@@ -133,8 +124,6 @@ def overlaps(boxes, others):
 
 def evaluate_detector(name: str, images: list[dict], folder: str) -> dict[str, float]:
     """Average precision of a detector and its recall at two precisions."""
-    import numpy as np
-
     from sapiens.apis import build_detector
     from sapiens.apis.sources import open_frames
 
@@ -173,8 +162,6 @@ def evaluate_detector(name: str, images: list[dict], folder: str) -> dict[str, f
 
 def annotated_boxes(by_name: dict):
     """A detector that knows the annotated persons, crowds left out, of images by their path."""
-    import numpy as np
-
     from sapiens.apis.detectors import Detections
 
     def detect(frame) -> Detections:
@@ -188,8 +175,6 @@ def annotated_boxes(by_name: dict):
 
 def evaluate(args: argparse.Namespace) -> dict[str, float]:
     """Run the model over all images with persons."""
-    import numpy as np
-
     from sapiens.apis import Inferencer
 
     images = read_annotations(args.annotations)
@@ -246,8 +231,6 @@ def main() -> None:
     for name, value in figures.items():
         print(f'{name:28s}', f'{value:.3f}' if isinstance(value, float) else value)
     if args.out:
-        from sapiens.utils.files import write_atomic
-
         write_atomic(args.out, json.dumps(figures, indent=1).encode() + b'\n')
 
 

@@ -10,22 +10,20 @@ order of their names after those that were listed before, so that decoded frames
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from sapiens.datasets.manifest import Manifest
 from sapiens.errors import UserError, run_cli
+from sapiens.utils.files import write_atomic
 
 
 def list_sets(zoo: Path, split: str) -> list[str]:
     """Write one split's manifest; the paths of the manifests that it names."""
-    import json
-
-    from sapiens.datasets import Manifest
-    from sapiens.utils.files import write_atomic
-
     target = zoo / split / 'manifest.json'
     # A set without its list of samples is still being rendered.
     found = [str(path.parent / 'manifest.json') for path in sorted(zoo.glob(f'renders/*/{split}/manifest.jsonl'))]
