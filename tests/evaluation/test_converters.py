@@ -158,6 +158,7 @@ def write_ball_obj(path, centre, radius, steps=60):
 
 def test_hi4d_draws_depth_and_normals_from_the_scan(tmp_path):
     """A ball before a pinhole camera: depth and normals are known in closed form."""
+    pytest.importorskip('numba')
     action = tmp_path / 'hi4d' / 'pair00' / 'hug00'
     photo(action / 'images' / '4' / '000001.jpg', 90, 120)
     centre, radius = np.array([0.1, -0.05, 3.0]), 0.8

@@ -28,6 +28,8 @@ def test_obj(tmp_path):
     mesh = read_obj(tmp_path / 'a.obj')
     assert mesh.faces.tolist() == [[0, 1, 2, 3], [0, 1, 2, 2]]
     assert mesh.groups['a'].tolist() == [0] and mesh.uv[0, 2].tolist() == [1, 1]
+    (tmp_path / 'a.obj').write_text(f'{OBJ}f -4 -2 -1\nv 9 9 9\n')
+    assert read_obj(tmp_path / 'a.obj').faces[2].tolist() == [0, 2, 3, 3]  # counted from the last vertex so far
     (tmp_path / 'a.obj').write_text('v 0 0 zero\n')
     with pytest.raises(UserError, match='a.obj: line 1'):
         read_obj(tmp_path / 'a.obj')

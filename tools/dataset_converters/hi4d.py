@@ -15,9 +15,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 from conversion import Conversion, converter_parser, named_files, read_mask
-from mesh_raster import read_obj, render
 
 from sapiens.errors import UserError, run_cli
+from sapiens.utils.optional import need
 
 
 def main() -> None:
@@ -29,6 +29,7 @@ def main() -> None:
     actions = sorted(path.parent.parent for path in Path(args.root).glob('**/cameras/rgb_cameras.npz'))
     if not actions:
         raise UserError(f'{args.root}: holds no pairNN/ACTION/cameras/rgb_cameras.npz; give the root of Hi4D')
+    need('numba', 'drawing scans', extra='synthesis')
     wanted = None if args.cameras is None else args.cameras.split(',')
     with Conversion(args, source='Hi4D') as conversion:
         for action in actions:
@@ -39,12 +40,16 @@ def main() -> None:
 
 def convert_view(conversion: Conversion, action: Path, name: str, camera: dict, every: int, limit: int | None) -> None:
     """Add the frames of one camera."""
+    from sapiens.synthesis.makehuman.body import triangulate
+    from sapiens.synthesis.makehuman.formats import read_obj
+
     images = named_files(action / 'images' / name, ('.jpg', '.png'))
     for frame, image in list(images.items())[::every]:
         if limit is not None and len(conversion.lines) >= limit:
             return
-        vertices, faces = read_obj(action / 'frames' / f'mesh-f{int(frame):05d}.obj')
-        points = vertices @ camera['rotation'].T + camera['translation']
+        mesh = read_obj(action / 'frames' / f'mesh-f{int(frame):05d}.obj')
+        faces, _, _ = triangulate(mesh.faces, mesh.uv, np.arange(len(mesh.faces)))
+        points = mesh.vertices @ camera['rotation'].T + camera['translation']
         pixels = project(points, camera)
         picture = cv2.imread(str(image), cv2.IMREAD_COLOR)
         if picture is None:
@@ -55,6 +60,34 @@ def convert_view(conversion: Conversion, action: Path, name: str, camera: dict, 
         labels.update(people(action / 'seg' / 'img_seg_mask' / name, frame, size))
         conversion.add(f'{action.parent.name}_{action.name}_{name}_{frame}', image, normal_bits=16,
                        camera={'K': camera['K'].tolist()}, **labels)  # fmt: skip
+
+
+def render(
+    points: np.ndarray, pixels: np.ndarray, faces: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a mesh.
+
+    Args:
+        points: ``(V, 3)`` vertices in camera axes (x right, y down, z forward), metres.
+        pixels: ``(V, 2)`` their projections, pixel centres at integers (lens distortion may be in them).
+        faces: ``(F, 3)``.
+        size: H, W.
+
+    Returns:
+        ``(H, W)`` float32 depth in metres and ``(H, W, 3)`` float32 unit normals, x right, y up, z towards the viewer;
+        0 where nothing is seen.
+    """
+    from sapiens.synthesis.rasterizer import interpolate, rasterize, vertex_normals
+
+    # A camera without a lens sees these points at those pixels.
+    straight = np.concatenate([pixels * points[:, 2:], points[:, 2:]], 1)
+    depth, *hit = rasterize(straight, faces, np.eye(3), size)
+    normals = interpolate(vertex_normals(points, faces), faces, *hit) * [1, -1, -1]
+    # What is seen faces the camera, whichever way the triangles wind.
+    towards = interpolate(points, faces, *hit) * [-1, 1, 1]
+    normals *= np.where((normals * towards).sum(-1, keepdims=True) < 0, -1, 1)
+    normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
+    return np.where(np.isfinite(depth), depth, 0).astype(np.float32), normals.astype(np.float32)
 
 
 def project(points: np.ndarray, camera: dict) -> np.ndarray:

@@ -56,7 +56,8 @@ def read_obj(path: str | Path) -> Obj:
                 group = words[1] if len(words) > 1 else ''
             elif words[0] == 'f':
                 corner = [w.split('/') for w in words[1:]]
-                ids = [int(c[0]) - 1 for c in corner]
+                ids = [int(c[0]) for c in corner]
+                ids = [n - 1 if n > 0 else len(vertices) + n for n in ids]
                 texture = [int(c[1]) - 1 if len(c) > 1 and c[1] else -1 for c in corner]
                 if len(ids) == 3:
                     ids, texture = [*ids, ids[2]], [*texture, texture[2]]
