@@ -80,7 +80,7 @@ def render_video(
         on_frame: Called with each result and its picture; True ends the video there.
     """
     out = Path(out)
-    rate, sound = 30.0, None
+    rate, aspect, sound = 30.0, None, None
     if not isinstance(source, int):
         if not is_video(source) and Path(source).is_file():
             raise UserError(
@@ -90,12 +90,12 @@ def render_video(
         if Path(source).resolve() == out.resolve():
             raise UserError(f'{out}: is the video itself; write the result to another name')
         if Path(source).is_file():
-            rate, sound = video_facts(source)[0], source if audio else None
+            (rate, _, aspect), sound = video_facts(source), source if audio else None
     count, whole = 0, True
     with ExitStack() as stack:
         lines_path = stack.enter_context(replace_when_done(out.with_suffix('.jsonl')))
         lines = stack.enter_context(open(lines_path, 'w', encoding='utf-8'))
-        writer = stack.enter_context(VideoWriter(out, rate, sound))
+        writer = stack.enter_context(VideoWriter(out, rate, sound, aspect))
         behind = stack.enter_context(WriteBehind())
         results = stream_results(inferencer, source, tasks, track, smoothing, max_frames)
         for result in results:

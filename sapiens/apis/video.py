@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -200,16 +201,16 @@ def _read_opencv(path: Path) -> Iterator[Timed]:
         capture.release()
 
 
-def video_facts(path: str | Path) -> tuple[float, int]:
-    """Mean frames per second and about how many frames (0 = unknown) a video file has."""
+def video_facts(path: str | Path) -> tuple[float, int, Fraction | None]:
+    """Mean frames per second, about how many frames (0 = unknown) and how wide pixels (None = square) a video has."""
     if has_av():
         with open_video(path) as container:
             stream = container.streams.video[0]
             rate = float(stream.average_rate or 30)
             seconds = (container.duration or 0) / 1e6
             counts = [n for n in (stream.frames, round(seconds * rate)) if n]
-            return rate, min(counts, default=0)
+            return rate, min(counts, default=0), stream.sample_aspect_ratio
     capture = cv2.VideoCapture(str(path))
     facts = capture.get(cv2.CAP_PROP_FPS) or 30.0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     capture.release()
-    return facts
+    return *facts, None

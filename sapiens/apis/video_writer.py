@@ -31,6 +31,10 @@ FORMATS = {'.mp4': 'mp4', '.mkv': 'matroska', '.mov': 'mov'}
 TICKS = 60000
 """Time units a second: exact for the usual rates, and no more than MPEG-4 allows."""
 ENCODER = 'aac'
+_MOST_SIDE = {'libx264': 16384, 'mpeg4': 8190}
+"""Pixels that an encoder takes along a side: all tasks of a 4K video side by side are wider."""
+_MATRIX, _RANGE = 6, 1
+"""How RGB was made YUV (BT.601, 16 to 235), in FFmpeg's numbers; players guess BT.709 from 720 rows on."""
 _PLAYED_IN_MP4 = ('aac', 'mp3', 'ac3', 'eac3', 'alac', 'opus', 'flac')
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 
@@ -45,20 +49,29 @@ class VideoWriter:
         path: ``.mp4``, ``.mkv`` or ``.mov``.
         rate: Frames per second, where frames come without times.
         audio: Video whose sound is kept, if it has any.
+        pixel_aspect: Width of a pixel by its height, as the film of a camcorder may have it.
 
     Attributes:
-        notes: What became of the sound, where it is not simply copied.
+        notes: What became of the sound, where it is not simply copied, and of pictures that no encoder takes.
 
     Raises:
         MissingPackageError: PyAV is not installed.
     """
 
-    def __init__(self, path: str | Path, rate: float = 30.0, audio: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        rate: float = 30.0,
+        audio: str | Path | None = None,
+        pixel_aspect: Fraction | None = None,
+    ) -> None:
         need('av', 'writing videos', extra='demo')
         self.path = Path(path)
         if self.path.suffix.lower() not in FORMATS:
             raise UserError(f'{path}: the name of the output video must end in .mp4, .mkv or .mov')
-        self.rate, self.audio = Fraction(rate).limit_denominator(1001), audio
+        # A picture that stands for an hour has next to no rate.
+        self.rate = max(Fraction(rate).limit_denominator(1001), Fraction(1, 1001))
+        self.audio, self.pixel_aspect = audio, pixel_aspect
         self.notes: list[str] = []
         self._stack = contextlib.ExitStack()
         self._out: Any = None
@@ -75,10 +88,20 @@ class VideoWriter:
         codec = 'libx264' if 'libx264' in av.codecs_available else 'mpeg4'
         self._stream = self._out.add_stream(codec, rate=self.rate)
         self._stream.codec_context.time_base = Fraction(1, TICKS)
+        height, width = image.shape[:2]
+        shrink = min(1.0, _MOST_SIDE[codec] / max(height, width))
         # These encoders take even sides only.
-        self._size = (max(2, image.shape[0] // 2 * 2), max(2, image.shape[1] // 2 * 2))
+        self._size = (max(2, int(height * shrink) // 2 * 2), max(2, int(width * shrink) // 2 * 2))
+        if shrink < 1:
+            size = '{1} x {0}'.format(*self._size)
+            self.notes.append(f'{self.path}: pictures of {width} x {height} are made {size}, since {codec} takes no '
+                              'larger ones; one task at a time (--task) needs no more than the video')  # fmt: skip
         self._stream.height, self._stream.width = self._size
         self._stream.pix_fmt = 'yuv420p'
+        context = self._stream.codec_context
+        context.colorspace, context.color_range = _MATRIX, _RANGE
+        if self.pixel_aspect:
+            context.sample_aspect_ratio = self.pixel_aspect
         if codec == 'libx264':
             self._stream.options = {'crf': '20', 'preset': 'veryfast'}
         self._sound = None if self.audio is None else self._open_sound(self.audio)

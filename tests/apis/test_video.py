@@ -483,3 +483,46 @@ def test_smoothing_is_per_person(pose):
     b = {p.instance_id: p.xy for p in ordered.keypoints}
     for person in (7, 8):
         np.testing.assert_allclose(a[person], b[person], atol=1e-2)
+
+
+@needs_av
+@pytest.mark.parametrize('codecs', [('libx264',), ()])
+def test_pictures_wider_than_an_encoder_takes_are_shrunk_and_that_is_said(tmp_path, monkeypatch, codecs):
+    """All tasks of a 4K video side by side ended in an error of the encoder, after the first frame."""
+    import av
+
+    monkeypatch.setattr(video_writer.av, 'codecs_available', {*codecs} & {*av.codecs_available})
+    with video_writer.VideoWriter(tmp_path / 'v.mp4') as writer:
+        for _ in range(2):
+            writer.write(np.zeros((20, 19376, 3), np.uint8))
+    assert 'v.mp4: pictures of 19376 x 20 are made' in writer.notes[0] and '--task' in writer.notes[0]
+    frames = list(open_frames(tmp_path / 'v.mp4'))
+    assert len(frames) == 2 and 8000 < frames[0].image.shape[1] <= 16384
+
+
+@needs_av
+@pytest.mark.parametrize('rate', [1 / 3600, 1 / 5000])
+def test_one_picture_for_an_hour_is_a_video(tmp_path, rate):
+    with video_writer.VideoWriter(tmp_path / 'v.mp4', rate) as writer:
+        for i in range(2):
+            writer.write(np.zeros((32, 32, 3), np.uint8), i / rate)
+    assert [frame.time for frame in open_frames(tmp_path / 'v.mp4')] == pytest.approx([0, 1 / rate])
+
+
+@needs_av
+def test_a_drawn_video_says_how_its_colours_and_pixels_are_meant(pose, tmp_path):
+    """Players took HD videos for BT.709, so red became orange; the wide pixels of a camcorder came out square."""
+    import av
+
+    with av.open(str(tmp_path / 'dv.mp4'), 'w') as out:
+        stream = out.add_stream('mpeg4', rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 72, 'yuv420p'
+        stream.codec_context.sample_aspect_ratio = Fraction(16, 15)
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 72, 3), (220, 30, 30), np.uint8), 'rgb24')))
+        out.mux(stream.encode())
+    render_video(pose, tmp_path / 'dv.mp4', tmp_path / 'out.mp4', threshold=2)
+    with av.open(str(tmp_path / 'out.mp4')) as out:
+        assert out.streams.video[0].sample_aspect_ratio == Fraction(16, 15)
+        frame = next(out.decode(video=0))
+        assert (frame.colorspace, frame.color_range) == (6, 1)
+        np.testing.assert_allclose(frame.to_ndarray(format='rgb24').mean((0, 1)), (220, 30, 30), atol=5)
