@@ -140,7 +140,7 @@ class _Reader:
             yield from self._array(source)
         elif isinstance(source, torch.Tensor):
             yield from self._tensor(source)
-        elif type(source).__module__.partition('.')[0] == 'PIL' and hasattr(source, 'convert'):
+        elif any((kind.__module__, kind.__name__) == ('PIL.Image', 'Image') for kind in type(source).__mro__):
             frame = _from_pil(source)
             self._note_pictures(count_pictures(source), frame.name)
             yield frame
@@ -285,13 +285,15 @@ def _from_pil(image: Any) -> Frame:
     name = Path(getattr(image, 'filename', '') or 'image').stem
     try:
         image = ImageOps.exif_transpose(image)  # reads the file, which PIL has only opened so far
+        wide = image.mode.startswith('I;16') or image.mode in ('I', 'F')
+        image = image if wide else image.convert('RGB')
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f'{name}: the image cannot be read ({error}); replace it') from None
-    if image.mode.startswith('I;16') or image.mode in ('I', 'F'):
+    if wide:
         values = np.asarray(image, np.float64)
         tops = {'F': (1, 255, 65535), 'I': (255, 65535)}.get(image.mode, (65535,))
         top = next((top for top in tops if values.min() >= 0 and values.max() <= top), None)
         if top is None:
             raise UserError(f'{name}: its values are {values.min():.3g} to {values.max():.3g}; convert it to 8 bits')
         return Frame(np.repeat((values / top * 255).round().astype(np.uint8)[..., None], 3, axis=2), name)
-    return Frame(np.array(image.convert('RGB')), name)
+    return Frame(np.array(image), name)

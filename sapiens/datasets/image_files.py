@@ -80,9 +80,29 @@ def _without_alpha(data: bytes, image: np.ndarray) -> np.ndarray:
     from PIL import Image, ImageOps
 
     try:
-        return np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert('RGB'))
+        return np.array(ImageOps.exif_transpose(open_with_pil(data)).convert('RGB'))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return image
+
+
+def open_with_pil(data: bytes) -> Any:
+    """A file as PIL opens it, also beyond PIL's limits: it warns of 90 megapixels, which phones have, and refuses 179.
+
+    Raises:
+        OSError, SyntaxError, ValueError: PIL does not know it, or it is damaged.
+    """
+    from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+    kinds: dict[bytes, Any] = {
+        b'\xff\xd8\xff': JpegImagePlugin.jpeg_factory,
+        b'\x89PNG': PngImagePlugin.PngImageFile,
+        b'RIFF': WebPImagePlugin.WebPImageFile,
+        **dict.fromkeys((b'II', b'MM'), TiffImagePlugin.TiffImageFile),
+    }
+    try:
+        return next((kind for start, kind in kinds.items() if data.startswith(start)), Image.open)(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise OSError(str(error)) from None
 
 
 def read_image(reference: str | Path) -> np.ndarray:
@@ -119,14 +139,12 @@ def upright_size(data: bytes) -> tuple[tuple[int, int], int] | None:
     Returns:
         None where the header cannot be read; decoding will then say what is wrong.
     """
-    from PIL import Image
-
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_with_pil(data) as image:
             tags = getattr(image, 'tag_v2', {})  # of a TIFF, whose size PIL gives as stored or upright by its version
             width, height = tags.get(256, image.size[0]), tags.get(257, image.size[1])
             orientation = image.getexif().get(0x0112, 1)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (OSError, ValueError, SyntaxError):
         return None
     if orientation not in range(1, 9):
         orientation = 1
@@ -138,15 +156,13 @@ def pictures_in(data: bytes) -> int:
 
     Smaller copies of the first do not count, nor what phones put behind a photo.
     """
-    from PIL import Image
-
     several = data[2:4] in (b'*\0', b'\0*', b'+\0', b'\0+') or data[:4] == b'\x89PNG' or data[8:12] == b'WEBP'
     if several or (is_jpeg(data) and b'MPF\0' in data[: 1 << 16]):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter('ignore')  # of damage, and of many pixels
-                return count_pictures(Image.open(io.BytesIO(data)))
-        except (OSError, ValueError, SyntaxError, EOFError, KeyError, Image.DecompressionBombError):
+                warnings.simplefilter('ignore')  # of damage
+                return count_pictures(open_with_pil(data))
+        except (OSError, ValueError, SyntaxError, EOFError, KeyError):
             return 1  # it is the decoder's to say what is wrong
     return 1
 

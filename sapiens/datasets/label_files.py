@@ -26,7 +26,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..structures.geometry import NORMAL_AXES, OUR_AXES, check_axes
-from .image_files import png_is_whole
+from .image_files import open_with_pil, png_is_whole
 from .png_files import decode_png
 
 
@@ -131,13 +131,11 @@ def decode_ids(data: bytes, name: str) -> np.ndarray:
         raise UserError(f'{name}: a JPEG cannot hold label ids (it blurs them); use PNG')
     if data[:4] == b'\x89PNG' and data[25:26] == b'\x03':
         # OpenCV would turn palette entries into colours; the ids are the indices.
-        from PIL import Image
-
         _check_png(data, name)
         if (ids := decode_png(data)) is not None:
             return ids
         with _foreign(name, 'not a readable image', 'replace the file'):
-            return np.array(Image.open(io.BytesIO(data)), np.uint8)
+            return np.array(open_with_pil(data), np.uint8)
     ids = read_array(data, name)
     if ids.ndim == 3:
         ids = ids[..., :3]

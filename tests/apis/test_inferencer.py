@@ -84,6 +84,14 @@ def test_two_checkpoints_run_side_by_side(make_model, photos):
 # ---------------------------------------------------------------- sources
 
 
+class _Heif(Image.Image):
+    """As pillow-heif and others have: of PIL's kind, from a module of its own."""
+
+    def __init__(self, image):
+        super().__init__()
+        self.im, self._size, self._mode = image.im, image.size, image.mode
+
+
 def test_every_kind_of_source_gives_the_same_keypoints(pose, tmp_path):
     image = photo()
     cv2.imwrite(str(tmp_path / 'a.png'), image[..., ::-1])
@@ -99,6 +107,7 @@ def test_every_kind_of_source_gives_the_same_keypoints(pose, tmp_path):
         'batch': image[None, ..., ::-1],
         'PIL': Image.fromarray(image),
         'PIL file': Image.open(tmp_path / 'a.png'),
+        'PIL image of a plugin': _Heif(Image.fromarray(image)),
         'bytes tensor': tensor,
         'float tensor': tensor[None] / 255,
         'tensor with alpha': torch.cat([tensor, tensor[:1]]),
@@ -132,6 +141,7 @@ def test_sources_of_many_keep_order_and_have_own_names(pose, photos, tmp_path):
         (np.zeros((9, 9, 3)), {'color': 'rgb'}, 'uint8, not float64'),
         (np.zeros((9, 9, 7), np.uint8), {'color': 'rgb'}, r'not \(9, 9, 7\)'),
         (torch.randn(3, 9, 9) * 5, {}, r'lies in \[0, 1\]'),
+        (Image.new('LA', (9, 9)).convert('La'), {}, 'image: the image cannot be read'),
         ('nothing.jpg', {}, 'nothing.jpg: no such file'),
         ('*.nothing', {}, r'\*.nothing: no file matches'),
         (object(), {}, 'object is no source'),

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from scenes import sphere
 
 from sapiens.datasets import label_files
-from sapiens.datasets.image_files import decode_image, find_images, reduction_matrix, upright_size
+from sapiens.datasets.image_files import decode_image, find_images, pictures_in, reduction_matrix, upright_size
 from sapiens.datasets.transforms import LoadImage, LoadLabels, PersonBox, RandomFlip, Resize, TopdownAffine
 from sapiens.datasets.transforms.base import settle
 from sapiens.errors import UserError
@@ -47,6 +47,21 @@ def test_every_kind_of_image_becomes_rgb_bytes():
     for data in (save(image, 'JPEG'), sixteen, save(grey, 'PNG')):
         decoded = decode_image(data, 'x')
         assert decoded.dtype == np.uint8 and decoded.shape == image.shape and decoded.flags.c_contiguous
+
+
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize('most', [3000, 1000], ids=['PIL warns', 'PIL refuses'])
+def test_photos_of_many_megapixels_are_read_like_others(monkeypatch, most):
+    """The photos of a phone (108 megapixels, or 200) made PIL warn of an attack, or were not looked into."""
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', most)
+    image, exif = smooth_image(), Image.Exif()
+    exif[0x0112] = 6
+    for kind in ('JPEG', 'PNG', 'TIFF') + ('WEBP',) * (most > 2000):  # a WebP has 268 megapixels at most
+        data = save(image, kind, exif=exif)
+        assert upright_size(data) == ((88, 64), 6) and pictures_in(data) == 1, kind
+        assert decode_image(data, 'x').shape == (88, 64, 3), kind
+    ids = Image.fromarray(image[..., 0] // 16).convert('P')
+    assert (label_files.decode_ids(save(ids, 'PNG', interlace=1), 'x') == np.array(ids)).all()
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
