@@ -26,6 +26,7 @@ from ..errors import UserError
 from ..registry import DETECTORS
 from ..structures.coco_results import read_coco_boxes
 from ..structures.geometry import box_iou
+from ..utils.json_files import as_numbers
 from .sources import Frame
 
 SHORT_NAMES = {
@@ -67,6 +68,14 @@ def make_detections(
     return Detections(boxes[order], scores[order])
 
 
+def as_boxes(boxes: Any) -> np.ndarray | None:
+    """``(N, 4)`` float32 of boxes of any array kind; None where they are no rows of four, with a score say."""
+    rows = as_numbers(boxes)
+    if rows is None or rows.ndim == 0 or (rows.size and rows.shape[-1] != 4):
+        return None
+    return rows.reshape(-1, 4).astype(np.float32)
+
+
 def find_persons(detector: Callable[[Frame], Detections], frame: Frame) -> Detections:
     """What a detector, perhaps the user's own, says about an image.
 
@@ -79,8 +88,9 @@ def find_persons(detector: Callable[[Frame], Detections], frame: Frame) -> Detec
             f'the detector gave {type(found).__name__} for {frame.path or frame.name}, not Detections(boxes, scores); '
             'for nobody it gives Detections(np.zeros((0, 4)), np.zeros(0))'
         )
-    boxes = np.asarray(found.boxes, np.float32).reshape(-1, 4)
-    scores = np.asarray(found.scores, np.float32).reshape(-1)
+    boxes, scores = as_boxes(found.boxes), np.asarray(found.scores, np.float32).reshape(-1)
+    if boxes is None:
+        raise UserError(f'the detector gave boxes for {frame.path or frame.name} that are no rows of x1, y1, x2, y2')
     if len(scores) != len(boxes) or not np.isfinite(boxes).all():
         raise UserError(
             f'the detector gave {len(boxes)} boxes and {len(scores)} scores for {frame.path or frame.name}'
@@ -144,10 +154,10 @@ class FixedBoxes:
     """
 
     def __init__(self, boxes: Any) -> None:
-        try:
-            self.boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-        except (ValueError, TypeError):
-            raise UserError(f'boxes are x1,y1,x2,y2, not {boxes!r}') from None
+        known = as_boxes(boxes)
+        if known is None:
+            raise UserError(f'boxes are x1,y1,x2,y2, not {boxes!r}')
+        self.boxes = known
         if not ((self.boxes[:, 2:] > self.boxes[:, :2]).all() and np.isfinite(self.boxes).all()):
             raise UserError(f'a box is x1,y1,x2,y2 with x2 > x1 and y2 > y1, not {self.boxes.tolist()}')
 

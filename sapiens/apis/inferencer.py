@@ -16,6 +16,7 @@ from ..engine.cli import check_compiler
 from ..engine.precision import choose_precision
 from ..errors import UserError
 from ..structures import HumanDataSample
+from ..utils.numbers import check_number
 from .assemble import assemble
 from .background import read_ahead
 from .batches import PendingImage, given_mask, run_in_batches
@@ -104,8 +105,7 @@ class Inferencer:
         allow_partial: bool = False,
         compile: bool = False,
     ) -> None:
-        if batch_size < 1:
-            raise UserError(f'batch_size is at least 1, not {batch_size}')
+        check_number('batch_size', batch_size, 1, whole=True)
         self.device = choose_device(device)
         self.dtype = choose_precision('probe' if dtype == 'auto' else dtype, self.device).dtype
         self.batch_size, self.per_person = batch_size, per_person

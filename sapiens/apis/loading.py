@@ -74,7 +74,7 @@ def choose_device(device: str | torch.device = 'auto') -> torch.device:
         device = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
     try:
         chosen = torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise UserError(f"device '{device}' is none of 'auto', 'cpu', 'cuda', 'cuda:N', 'mps'") from None
     backend = {'cuda': torch.cuda, 'mps': torch.backends.mps}.get(chosen.type)
     here = backend is None or backend.is_available()

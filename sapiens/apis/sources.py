@@ -244,7 +244,8 @@ class _Reader:
         color = self.color or color
         if color is None:
             raise UserError("say the order of the array's channels: color='rgb' (PIL, imageio) or color='bgr' (OpenCV)")
-        yield Frame(np.ascontiguousarray(array[..., :3] if color == 'rgb' else array[..., 2::-1]), 'image')
+        # A copy: cameras' libraries read their next frame into the same array, while this one waits for its batch.
+        yield Frame(np.array(array[..., :3] if color == 'rgb' else array[..., 2::-1], order='C'), 'image')
 
     def _tensor(self, tensor: torch.Tensor) -> Iterator[Frame]:
         if tensor.ndim not in (3, 4) or tensor.shape[-3] not in (1, 3, 4) or 0 in tensor.shape:

@@ -131,6 +131,21 @@ def test_images_before_a_bad_one_come_out(pose, photos):
     assert done == ['0', '1', '2']
 
 
+@pytest.mark.parametrize('kind', ['array', 'tensor'])
+def test_a_generator_may_fill_one_array_again_and_again(pose, kind):
+    """As the libraries of cameras do: the pictures of a whole batch became those of its last image."""
+    frames = [photo(seed=i) for i in range(6)]
+    kept = frames[0].copy()
+
+    def camera():
+        for frame in frames:
+            kept[:] = frame
+            yield torch.from_numpy(kept).permute(2, 0, 1) if kind == 'tensor' else kept
+
+    for result, frame in zip(pose(camera(), color='rgb'), frames, strict=True):
+        np.testing.assert_array_equal(result.image, frame)
+
+
 def test_files_of_other_kinds_are_noted(pose, photos):
     (photos / 'phone.heic').write_bytes(b'x')
     results = pose(photos)

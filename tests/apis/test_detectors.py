@@ -13,7 +13,7 @@ import torch
 from made_photos import photo
 
 from sapiens.apis import Detections, Frame, build_detector
-from sapiens.apis.detectors import suppress
+from sapiens.apis.detectors import find_persons, suppress
 from sapiens.apis.library_detectors import LibraryDetector
 from sapiens.apis.loading import choose_device
 from sapiens.errors import MissingPackageError, UserError
@@ -180,6 +180,25 @@ def test_wrong_arguments_of_a_detector_are_one_line(spec):
     with pytest.raises(UserError, match=f"the detector '{spec}' cannot be made") as caught:
         build_detector(spec)
     assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    'boxes',
+    [
+        [[0, 0, 10, 10, 20]] * 4,
+        [0, 0, 10, 10, 5, 5, 20, 20],
+        np.tile([0, 0, 10, 10, 20, 30], (2, 1)),
+        7,
+        [[0, 0, 10, 10], [0, 0, 10]],
+    ],
+)
+def test_boxes_have_four_numbers_each(boxes):
+    """Four boxes with scores were taken for five others."""
+    with pytest.raises(UserError, match='boxes are x1,y1,x2,y2, not'):
+        build_detector(boxes)
+    frame = Frame(np.zeros((40, 30, 3), np.uint8), 'a')
+    with pytest.raises(UserError, match='the detector gave boxes for a that are no rows of x1, y1, x2, y2'):
+        find_persons(lambda _: Detections(boxes, np.ones(5)), frame)
 
 
 def test_suppression_keeps_the_best_of_each_heap():

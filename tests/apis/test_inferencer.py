@@ -408,8 +408,12 @@ def test_names_weights_and_devices_that_do_not_exist(make_model, tmp_path, monke
         Inferencer()
     with pytest.raises(UserError, match='2 models and 1 weights'):
         Inferencer([config, config], [file])
-    with pytest.raises(UserError, match="device 'tpu'"):
-        Inferencer(config, file, device='tpu')
+    for device in ('tpu', None):
+        with pytest.raises(UserError, match=f"device '{device}' is none of 'auto'"):
+            Inferencer(config, file, device=device)
+    for size in (0, '4', 2.5):
+        with pytest.raises(UserError, match=f'batch_size is {size!r}; give a whole number of at least 1'):
+            Inferencer(config, file, batch_size=size)
     with pytest.raises(UserError, match="no model here does the task 'seg'; these do pose"):
         Inferencer(config, file, device='cpu')(photo(), color='rgb', tasks=['seg'])
     if not torch.cuda.is_available():
