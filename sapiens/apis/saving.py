@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..structures.geometry import OUR_AXES
 from ..utils.files import replace_when_done, write_atomic
 from ..visualization import draw_boxes, draw_depth, draw_keypoints, draw_normals, draw_parts, side_by_side
 from .background import WriteBehind
+from .files import is_result
 from .results import TASKS, DepthMap, ImageResult
 
 
@@ -149,31 +151,32 @@ def save_result(
 
     Returns:
         Paths of the files.
+
+    Raises:
+        UserError: One of them is there, and none of an earlier result: a photo, say, or a label of the image.
     """
-    start, written = Path(folder) / result.name, []
-
-    def write(suffix: str, content: bytes | str) -> None:
-        path = start.with_name(start.name + suffix)
-        write_atomic(path, content)
-        written.append(path)
-
-    write('.json', json.dumps(describe_result(result), indent=1))
+    files: dict[str, Callable[[], bytes | str]] = {'.json': lambda: json.dumps(describe_result(result), indent=1)}
     if result.keypoints is not None:
-        write('_coco.json', json.dumps(coco_results(result, _read_ids(image_ids))))
+        files['_coco.json'] = lambda: json.dumps(coco_results(result, _read_ids(image_ids)))
     maps = {**(_maps(result) if arrays else {}), **({} if arrays is False else result.others)}
     if maps:
-        write('.npz', encode_npz(**maps))
+        files['.npz'] = lambda: encode_npz(**maps)
     if arrays is not False:
-        if result.parts is not None:
-            write('_seg.png', encode_ids(result.parts.ids))
-        if result.depth is not None:
-            write('_depth.png', _encode_depth(result.depth))
-        if result.normals is not None:
-            write('_normal.png', encode_normals(result.normals.data, 16))
-    if pictures:
-        for task in present_tasks(result):
-            write(f'_{task}.jpg', encode_image(draw_result(result, task, threshold)))
-    return written
+        if (parts := result.parts) is not None:
+            files['_seg.png'] = lambda: encode_ids(parts.ids)
+        if (depth := result.depth) is not None:
+            files['_depth.png'] = lambda: _encode_depth(depth)
+        if (normals := result.normals) is not None:
+            files['_normal.png'] = lambda: encode_normals(normals.data, 16)
+    for task in present_tasks(result) if pictures else ():
+        files[f'_{task}.jpg'] = partial(_picture, result, task, threshold)
+    paths = [Path(folder) / f'{result.name}{suffix}' for suffix in files]
+    taken = next((path for path in paths if path.exists()), None)
+    if taken is not None and not is_result(paths[0]):
+        raise UserError(f'{taken}: is there already, and no result of an earlier run; give another folder for results')
+    for path, make in zip(paths, files.values(), strict=True):
+        write_atomic(path, make())
+    return paths
 
 
 def save_all(
@@ -221,6 +224,10 @@ def _growing_list(path: Path) -> Iterator[Callable[[Any], None]]:
 
         yield append
         out.write('[]\n' if separator[0] == '[' else '\n]\n')
+
+
+def _picture(result: ImageResult, task: str, threshold: float) -> bytes:
+    return encode_image(draw_result(result, task, threshold))
 
 
 def _read_ids(image_ids: Any) -> Any:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import re
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ def new_parser(description: str | None) -> argparse.ArgumentParser:
     parser.register('type', 'number', partial(_whole, 0))
     parser.register('type', 'count', partial(_whole, 1))
     parser.register('type', 'amount', _amount)
+    parser._negative_number_matcher = re.compile(r'-\.?\d')  # --bbox -5,10,200,400 is no option, either
     return parser
 
 

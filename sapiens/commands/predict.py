@@ -30,13 +30,16 @@ def main() -> int:
     options.add_inference_options(parser)
     args = parser.parse_args()
     from ..apis import cli, save_all
-    from ..apis.files import find_files
+    from ..apis.files import find_files, without_results
     from ..apis.video import is_video
     from ..utils.progress import progress
 
     # What is not there is said before anything is loaded.
     found = [find_files(source) for source in args.source]
     files = [file for paths, _ in found for file in paths]
+    if len(args.source) > 1:  # the shell has made them of a pattern, perhaps
+        files, note = without_results(files, 'the sources')
+        found.append(([], note))
     inferencer = cli.build_inferencer(args)
     alone = len(files) == 1 and files[0] == Path(args.source[0]).expanduser()
     done, empty, results = 0, 0, inferencer(files[0] if alone else files, tasks=args.task, masks=args.masks)

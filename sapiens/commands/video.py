@@ -29,6 +29,8 @@ def main() -> int:
     from ..apis.video import video_facts
     from ..utils.progress import progress
 
+    if Path(args.video).is_dir():
+        raise UserError(f'{args.video}: is a folder; give a video, or its images to `sapiens predict`')
     if not Path(args.video).is_file():
         raise UserError(f'{args.video}: no such video; check the path')
     inferencer = cli.build_inferencer(args)

@@ -235,3 +235,18 @@ def test_results_are_no_images_of_the_next_run(every, photos):
         assert len(results.notes) == 1 and 'results of an earlier run' in results.notes[0]
     with pytest.raises(UserError, match='results: left out 42 results of an earlier run, .*; there is nothing else'):
         every.predict(photos / 'results')
+
+
+@pytest.mark.parametrize('name', ['yoga.json', 'yoga_coco.json', 'yoga_pose.jpg', 'yoga_seg.png', 'yoga.npz'])
+def test_files_of_others_are_not_written_over(every, tmp_path, name):
+    """With results beside the images, a photo yoga_pose.jpg, a label or the JSON of a labelling tool was lost."""
+    cv2.imwrite(str(tmp_path / 'yoga.png'), photo())
+    (tmp_path / name).write_bytes(b'{"shapes": []}')
+    result = every.predict(tmp_path / 'yoga.png')
+    for _ in range(2):  # the first try leaves nothing that makes them look like results
+        with pytest.raises(UserError, match=f'{name}: is there already, and no result of an earlier run'):
+            result.save(tmp_path, arrays=True)
+    assert {file.name for file in tmp_path.iterdir()} == {'yoga.png', name}
+    for _ in range(2):
+        files = result.save(tmp_path / 'results', arrays=True)
+    assert {file.name for file in files} == {file.name for file in (tmp_path / 'results').iterdir()}

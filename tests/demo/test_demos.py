@@ -97,6 +97,27 @@ def test_several_sources(run, make_model, image, tmp_path, monkeypatch):
     assert [person['image_id'] for person in persons] == ['a', 'a_1', 'a_2']
 
 
+def test_a_list_of_the_shell_holds_results_of_the_run_before(run, make_model, tmp_path):
+    """`sapiens predict *.jpg --out-dir .` took the pictures of its last run for photos."""
+    for name in ('a', 'b'):
+        (tmp_path / f'{name}.jpg').write_bytes(cv2.imencode('.jpg', photo())[1].tobytes())
+    model = options(make_model('pose'))
+    for left in ('', f'the sources: left out 2 results of an earlier run, e.g. {tmp_path / "a_pose.jpg"}'):
+        listed = sorted(tmp_path.glob('*.jpg'))  # as the shell makes of a pattern without quotes
+        code, out, err = run('image_demo.py', *listed, *model, '--no-arrays', '--out-dir', tmp_path)
+        assert code == 0 and '2 image(s)' in out and (left in err if left else not err)
+    code, out, err = run('image_demo.py', tmp_path / 'a_pose.jpg', *model, '--out-dir', tmp_path / 'out')
+    assert (code, err) == (0, ''), 'a file that is named alone is meant'
+
+
+def test_a_box_may_begin_outside_of_the_image(run, make_model, image, tmp_path):
+    """`--bbox -5,10,60,110`, as detectors give them, was taken for an option."""
+    model = options(make_model('pose'))
+    code, _, _ = run('image_demo.py', image, *model, '--bbox', '-5,10,60,110', '--out-dir', tmp_path / 'out')
+    persons = json.loads((tmp_path / 'out/a.json').read_text())['persons']
+    assert code == 0 and persons[0]['bbox_xyxy'] == [-5, 10, 60, 110]
+
+
 @pytest.mark.parametrize(
     ('wrong', 'message'),
     [
@@ -234,6 +255,11 @@ def test_broken_video_has_its_own_exit_code(run, make_model, video, tmp_path):
     assert code == 3 and 'v.avi: the video breaks after' in err
     done = int(out.rpartition(' frames')[0].split()[-1])
     assert 3 <= done < 8 and len((tmp_path / 'o.jsonl').read_text().splitlines()) == done
+
+
+def test_a_folder_is_no_video(run, tmp_path):
+    code, _, err = run('video_demo.py', tmp_path, '--out', tmp_path / 'out.mp4')
+    assert code == 1 and 'is a folder; give a video, or its images to `sapiens predict`' in err
 
 
 def test_camera_that_is_not_there(run, make_model, tmp_path):
