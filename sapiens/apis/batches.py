@@ -13,6 +13,7 @@ import numpy as np
 
 from ..datasets.label_files import decode_mask
 from ..errors import UserError
+from ..utils.file_names import path_parts
 from ..utils.json_files import read_file
 from .detectors import Detections
 from .predictor import Crop, Predictor
@@ -90,6 +91,33 @@ def run_in_batches(
         raise error
 
 
+class MaskFolder:
+    """Masks as PNGs named like the images: for ``x/a.jpg`` ``x/a.png``, or ``a.png`` where no other ``a.jpg`` runs.
+
+    A frame of a video has a mask of its own name (``clip_000007.png``), else the video's.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._taken: dict[Path, Path] = {}
+
+    def file_of(self, frame: Frame) -> Path:
+        """The mask's file, whether it exists or not.
+
+        Raises:
+            UserError: It was another image's already.
+        """
+        image = frame.path or Path(frame.name)
+        folders = path_parts(str(image.parent))
+        names = [image.stem] if frame.path and frame.time is None else dict.fromkeys([frame.name, image.stem])
+        files = [self.folder.joinpath(*folders[i:], f'{n}.png') for n in names for i in range(len(folders) + 1)]
+        found = next((file for file in files if file.is_file()), self.folder / f'{next(iter(names))}.png')
+        other = self._taken.setdefault(found, image)
+        if other.parent != image.parent:
+            raise UserError(f"{found}: may be the mask of '{other}' or '{image}'; put masks into folders like theirs")
+        return found
+
+
 def given_mask(masks: Any, frame: Frame) -> np.ndarray | None:
     """``(H, W)`` bool of what a caller gives as masks, see `Inferencer.__call__`.
 
@@ -100,8 +128,8 @@ def given_mask(masks: Any, frame: Frame) -> np.ndarray | None:
         return None
     if callable(masks):
         mask, told = masks(frame), 'the mask function'
-    elif isinstance(masks, (str, Path)):
-        told = str(Path(masks) / f'{frame.path.stem if frame.path else frame.name}.png')
+    elif isinstance(masks, MaskFolder):
+        told = str(masks.file_of(frame))
         mask = decode_mask(read_file(told, 'mask'), told)
     else:
         mask, told = masks, 'the mask'

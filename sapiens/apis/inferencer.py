@@ -19,7 +19,7 @@ from ..structures import HumanDataSample
 from ..utils.numbers import check_number
 from .assemble import assemble
 from .background import read_ahead
-from .batches import PendingImage, given_mask, run_in_batches
+from .batches import MaskFolder, PendingImage, given_mask, run_in_batches
 from .detectors import WholeImage, build_detector, find_persons
 from .loading import LoadedModel, choose_device, load_model
 from .predictor import Crop, Predictor
@@ -171,6 +171,7 @@ class Inferencer:
         self.failures = failures
         frames = islice(open_frames(source, color, failures if skip_bad else None, notes), limit)
         detect = self.detector if detect is None else build_detector(detect)
+        masks = MaskFolder(masks) if isinstance(masks, (str, Path)) else masks
         prepared = (self._prepare(frame, chosen, masks, detect) for frame in frames)
         # Cameras must not be read ahead, and a generator may belong to the caller's thread.
         live = isinstance(source, (int, np.integer)) or hasattr(source, '__next__')

@@ -271,6 +271,35 @@ def test_masks_and_where_they_come_from(make_model, tmp_path, source):
     assert result.depth.mask_source == result.normals.mask_source == ('given' if given is not None else source)
 
 
+def test_masks_of_equal_names_in_two_folders_are_told_apart(make_model, tmp_path):
+    """The mask of one a.png was taken for the other, too."""
+    model = Inferencer(*make_model('depth'), device='cpu', flip_test=False)
+    half = np.zeros((120, 90), np.uint8)
+    half[:60] = 255
+    for folder, mask in (('x', half), ('y', 255 - half)):
+        for path, image in ((tmp_path / 'photos', photo()), (tmp_path / 'masks', mask)):
+            (path / folder).mkdir(parents=True)
+            cv2.imwrite(str(path / folder / 'a.png'), image)
+    results = list(model(tmp_path / 'photos', masks=tmp_path / 'masks'))
+    assert [list(result.depth.valid[[0, -1], 0]) for result in results] == [[True, False], [False, True]]
+    cv2.imwrite(str(tmp_path / 'masks/a.png'), half)
+    for folder in 'xy':
+        (tmp_path / 'masks' / folder / 'a.png').unlink()
+    assert model.predict(tmp_path / 'photos/y/a.png', masks=str(tmp_path / 'masks')).depth.valid[0, 0]
+    with pytest.raises(UserError, match=r"masks/a.png: may be the mask of '.*x/a.png' or '.*y/a.png'; put masks into"):
+        list(model(tmp_path / 'photos', masks=tmp_path / 'masks'))
+
+
+@pytest.mark.parametrize('own', [True, False])
+def test_frames_of_a_video_have_masks_by_their_names(make_model, tmp_path, own):
+    model = Inferencer(*make_model('depth'), device='cpu', flip_test=False)
+    frames = [Frame(photo(), f'clip_{i:06d}', tmp_path / 'clip.mp4', i, i / 10) for i in range(2)]
+    for i in range(2):
+        mask = np.full((120, 90), 255 * (not own or i), np.uint8)
+        cv2.imwrite(str(tmp_path / (f'clip_{i:06d}.png' if own else 'clip.png')), mask)
+    assert [bool(result.depth.valid.any()) for result in model(frames, masks=tmp_path)] == [not own, True]
+
+
 def test_mask_of_another_size(make_model):
     model = Inferencer(*make_model('depth', 'normal'), device='cpu')
     with pytest.raises(UserError, match=r'the mask: has the size \(9, 9\), the image image \(120, 90\)'):
