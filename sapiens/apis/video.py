@@ -16,6 +16,8 @@ from ..datasets.image_files import VIDEO_EXTENSIONS
 from ..errors import UserError
 
 Timed = tuple[int, float, np.ndarray]
+ANEW = 1.0
+"""Seconds back by which a file's clock begins anew: recordings that were put behind each other in one file."""
 
 
 def is_video(path: str | Path) -> bool:
@@ -100,7 +102,10 @@ def _read_av(path: Path) -> Iterator[Timed]:
                 if getattr(frame, 'is_corrupt', False):
                     broken, first = broken + 1, first or (last, 'a damaged frame')
                     continue
-                last = last + step if frame.time is None else float(frame.time) - start
+                now = last + step if frame.time is None else float(frame.time) - start
+                if count and now < last - ANEW:
+                    start, now = start + now - last - step, last + step
+                last = now
                 image = frame.to_ndarray(format='rgb24')
                 turns = round(getattr(frame, 'rotation', 0) / 90) % 4
                 yield count, last, np.ascontiguousarray(np.rot90(image, turns)) if turns else image

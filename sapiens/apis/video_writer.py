@@ -25,7 +25,7 @@ except ImportError:  # said when a writer is made
 from ..errors import UserError
 from ..utils.files import replace_when_done
 from ..utils.optional import need
-from .video import open_video, reason, start_of
+from .video import ANEW, open_video, reason, start_of
 
 FORMATS = {'.mp4': 'mp4', '.mkv': 'matroska', '.mov': 'mov'}
 TICKS = 60000
@@ -126,10 +126,14 @@ class VideoWriter:
         return self._encoded(source, stream, encoder, start)
 
     def _copied(self, source: Any, stream: Any, copy: Any, start: float) -> Iterator[tuple[float, list]]:
+        end = 0.0
         with self._until_it_breaks():
             for packet in source.demux(stream):
                 if packet.dts is None or packet.pts is None:
                     continue
+                at = float(packet.pts * packet.time_base)
+                start = at - end if at - start < end - ANEW else start
+                end = at - start + float((packet.duration or 0) * packet.time_base)
                 shift = round(start / packet.time_base)
                 packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, copy
                 # What lies before the beginning moves the pictures of a Matroska; the others note where to begin.

@@ -526,3 +526,33 @@ def test_a_drawn_video_says_how_its_colours_and_pixels_are_meant(pose, tmp_path)
         frame = next(out.decode(video=0))
         assert (frame.colorspace, frame.color_range) == (6, 1)
         np.testing.assert_allclose(frame.to_ndarray(format='rgb24').mean((0, 1)), (220, 30, 30), atol=5)
+
+
+@needs_av
+@pytest.mark.parametrize(('codec', 'ending'), [('aac', 'mp4'), ('mp2', 'mkv'), ('mp2', 'mp4')])
+def test_recordings_put_behind_each_other_are_one_video(pose, tmp_path, codec, ending):
+    """Of `cat a.ts b.ts` the clock begins anew: the second half was drawn in no time, and its sound was left out."""
+    import av
+
+    with av.open(str(tmp_path / 'a.ts'), 'w') as out:
+        video = out.add_stream('mpeg2video', rate=25)
+        (video.height, video.width), video.pix_fmt = (64, 80), 'yuv420p'
+        sound = out.add_stream(codec, rate=48000, layout='mono')
+        kind = sound.codec_context.format.name
+        for i in range(50):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(np.full((64, 80, 3), 60 + i, np.uint8), format='rgb24')))
+            silence = np.zeros((1, 1920), np.int16 if kind.startswith('s16') else np.float32)
+            tone = av.AudioFrame.from_ndarray(silence, kind, 'mono')
+            tone.sample_rate, tone.pts = 48000, 1920 * i
+            out.mux(sound.encode(tone))
+        for stream in (video, sound):
+            out.mux(stream.encode())
+    (tmp_path / 'v.ts').write_bytes((tmp_path / 'a.ts').read_bytes() * 2)
+    done = render_video(pose, tmp_path / 'v.ts', tmp_path / f'out.{ending}')
+    assert not done.failures and not any('ends early' in note for note in done.notes)
+    times = [frame.time for frame in open_frames(tmp_path / f'out.{ending}')]
+    assert len(times) == done.frames == 100
+    np.testing.assert_allclose(np.diff(times), 0.04, atol=0.03)
+    with av.open(str(tmp_path / f'out.{ending}')) as out:
+        heard = sum(frame.samples for frame in out.decode(audio=0)) / 48000
+    assert heard == pytest.approx(4, abs=0.15)
