@@ -16,7 +16,8 @@ from mmengine.logging import print_log
 from ..errors import UserError
 from ..registry import DATASETS, TRANSFORMS
 from ..utils.file_names import find_file
-from ..vocabularies import KeypointVocabulary, PartVocabulary, load_keypoints, load_parts
+from ..vocabularies import KeypointVocabulary, PartVocabulary, load_keypoints, load_parts, load_vocabulary
+from ..vocabularies.names import without_twin
 from .image_files import list_images
 from .storage import readable_name
 from .transforms.base import check_argument, settle
@@ -201,10 +202,22 @@ class HumanDataset(BaseDataset):
         for note in self.notes:
             print_log(f'{self.describe()}: {note}', logger='current')
 
+    def _flip_notes(self) -> Iterator[str]:
+        """What images that are mirrored at random would teach wrongly: a left point or part that nobody is right of."""
+        flips = (part for part in self.pipeline.transforms if type(part).__name__ == 'RandomFlip')
+        if not any(getattr(part, 'prob', 0) for part in flips):
+            return
+        for name in (self.keypoint_vocabulary, self.part_vocabulary):
+            if name is not None and (alone := without_twin(load_vocabulary(name))):
+                some = ', '.join(alone[:3]) + (', ...' if len(alone) > 3 else '')
+                yield (f"RandomFlip mirrors images, but in vocabulary '{load_vocabulary(name).name}' {some} keep their "
+                       'names then; if they have a side, give each a "swap" there')  # fmt: skip
+
     def full_init(self) -> None:
         """Read the annotations, once; what transforms have to say about a data set without backgrounds is logged."""
-        if not self._fully_initialized and self.background is None:
-            for note in filter(None, (getattr(transform, 'note', '') for transform in self.pipeline.transforms)):
+        if not self._fully_initialized:
+            transforms = [] if self.background is not None else self.pipeline.transforms
+            for note in filter(None, (*(getattr(part, 'note', '') for part in transforms), *self._flip_notes())):
                 print_log(f'{self.describe()}: {note}', logger='current')
         collecting = gc.isenabled()
         gc.disable()  # what is read has no cycles: to look for them in millions of lists takes a third of the time

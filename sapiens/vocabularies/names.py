@@ -14,7 +14,9 @@ from ..errors import UserError
 if TYPE_CHECKING:
     from .loader import KeypointVocabulary, PartVocabulary
 
-_SIDES = {'l': 'left', 'r': 'right', 'lt': 'left', 'rt': 'right', 'lft': 'left', 'rgt': 'right'}
+_LEFT = 'left l lt lft links linke linker linkes gauche izquierda izquierdo esquerda esquerdo sinistra sinistro 左'
+_RIGHT = 'right r rt rgt rechts rechte rechter rechtes droite droit derecha derecho direita direito destra destro 右'
+_SIDES = {**dict.fromkeys(_LEFT.split(), 'left'), **dict.fromkeys(_RIGHT.split(), 'right')}
 
 
 def name_key(name: str) -> tuple[str, ...]:
@@ -22,9 +24,10 @@ def name_key(name: str) -> tuple[str, ...]:
     text = re.sub(r'(?<=[a-z0-9])(?=[A-Z])|(?<=[LR])(?=[A-Z][a-z])', ' ', name).lower()
     words = []
     for word in re.findall(r'[^\W\d_]+|\d+', text):
-        glued = re.fullmatch(r'(left|right)(.+)|(.+?)(left|right)', word)
+        glued = re.fullmatch(r'(left|right|[左右])(.+)|(.+?)(left|right)', word)
         if glued:
-            words += [glued[1] or glued[4], glued[2] or glued[3]]
+            side = glued[1] or glued[4]
+            words += [_SIDES.get(side, side), glued[2] or glued[3]]
         else:
             words.append(_SIDES.get(word, word))
     sides = [word for word in words if word in ('left', 'right')]
@@ -32,14 +35,40 @@ def name_key(name: str) -> tuple[str, ...]:
 
 
 def find_twins(names: Sequence[str]) -> list[int]:
-    """For each name the position of the one that differs in left and right only; its own where there is none."""
+    """For each name the position of the one that differs in left and right only; its own where there is none.
+
+    ``lwrist`` is a left one where there is an ``rwrist``. Numbers that count all names (``2_left_eye``,
+    ``3_right_eye``) do not matter where the rest tells.
+    """
     keys = [name_key(name) for name in names]
+    keys = [_split_side(key, set(keys)) for key in keys]
     mirror = {'left': 'right', 'right': 'left'}
-    twins = [tuple(mirror.get(word, word) for word in key) for key in keys]
-    return [
-        keys.index(twin) if twin != key and keys.count(twin) == 1 and keys.count(key) == 1 else i
-        for i, (key, twin) in enumerate(zip(keys, twins, strict=True))
-    ]
+    found = list(range(len(names)))
+    for forms in (keys, [tuple(word for word in key if not word.isdecimal()) for key in keys]):
+        twins = [tuple(mirror.get(word, word) for word in key) for key in forms]
+        for i, (key, twin) in enumerate(zip(forms, twins, strict=True)):
+            if found[i] == i and twin != key and forms.count(twin) == 1 and forms.count(key) == 1:
+                found[i] = forms.index(twin)
+    return found
+
+
+def _split_side(key: tuple[str, ...], known: set[tuple[str, ...]]) -> tuple[str, ...]:
+    """A key whose side is glued to a word as one letter, which its twin tells, with the side as a word of its own."""
+    if not {'left', 'right'} & {*key}:
+        for i, word in enumerate(key):
+            if word[0] in 'lr' and len(word) > 1:
+                twin = ('r' if word[0] == 'l' else 'l') + word[1:]
+                if (*key[:i], twin, *key[i + 1 :]) in known:
+                    return (_SIDES[word[0]], *key[:i], word[1:], *key[i + 1 :])
+    return key
+
+
+def without_twin(vocabulary: KeypointVocabulary | PartVocabulary) -> list[str]:
+    """Names of a side that stay themselves in a mirrored image; all names of many points that are nobody's twin."""
+    alone = [name for i, name in enumerate(vocabulary.names) if vocabulary.swap[i] == i]
+    if vocabulary.kind == 'keypoints' and len(alone) == len(vocabulary.names) > 4:
+        return alone
+    return [name for name in alone if {'left', 'right'} & {*name_key(name)}]
 
 
 def keypoint_order(names: Sequence[str], vocabulary: KeypointVocabulary, where: str) -> np.ndarray | None:

@@ -476,3 +476,24 @@ def test_dropped_persons_are_counted_and_said(tmp_path, caplog):
     assert test.notes[0] == '4 of 6 persons used: 1 crowds, 1 with an empty box and without keypoints'
     assert 'persons with an empty box get the box around their keypoints: 1 (first: annotation 2)' in train.notes
     assert 'persons without an area, taken as 0.53 of the box: 1 (first: annotation 4)' in train.notes
+
+
+@pytest.mark.parametrize(
+    ('names', 'prob', 'told'),
+    [
+        (['nose', 'left_eye', 'right_eye'], 0.5, None),
+        (['nose', 'left_eye', 'right_ear'], 0.5, 'left_eye, right_ear keep'),
+        (['nose', 'left_eye', 'right_ear'], 0, None),
+        (['nase', 'auge1', 'auge2', 'ohr1', 'ohr2'], 0.5, 'nase, auge1, auge2, ... keep'),
+    ],
+)
+def test_sides_that_mirrored_images_would_mix_up_are_told(tmp_path, monkeypatch, names, prob, told):
+    said: list[str] = []
+    monkeypatch.setattr('sapiens.datasets.base.print_log', lambda text, **_: said.append(text))
+    path = tmp_path / 'mine.json'
+    path.write_text(json.dumps({'keypoints': [{'name': n} for n in names]}))
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((8, 8, 3), np.uint8))
+    pipeline = [dict(type='LoadImage'), dict(type='RandomFlip', prob=prob)]
+    ImageFolderDataset(data_root=str(tmp_path), keypoint_vocabulary=str(path), pipeline=pipeline).full_init()
+    assert len(said) == (told is not None)
+    assert not told or told in said[0]

@@ -9,6 +9,7 @@ import pytest
 
 from sapiens.errors import run_cli
 from sapiens.vocabularies import VocabularyError, load_vocabulary
+from sapiens.vocabularies.names import without_twin
 
 
 def write(folder, document, name='mine.json'):
@@ -139,6 +140,31 @@ def test_left_and_right_without_swap_are_twins(tmp_path, key, encoding):
     assert load_vocabulary(path).swap.tolist() == [0, 2, 1, 4, 3, 6, 5, 7]
     entries = [{'name': n, **({'swap': n} if 'eye' in n else {})} for n in SIDED]
     assert load_vocabulary(write_encoded(tmp_path, **{key: entries})).swap.tolist() == [0, 1, 2, 4, 3, 6, 5, 7]
+
+
+@pytest.mark.parametrize(
+    'pairs',
+    [
+        'lwrist rwrist Lsho Rsho LELB RELB lhand_root rhand_root',
+        'linke_schulter rechte_schulter',
+        'épaule_gauche épaule_droite',
+        'mano_izquierda mano_derecha',
+        '左肩 右肩 左目 右目',
+        '1_left_eye 2_right_eye 3_l_ear 4_r_ear',
+    ],
+)
+def test_sides_in_one_letter_another_language_or_numbered_names_are_twins(tmp_path, pairs):
+    """Otherwise mirrored images would teach that a left wrist is a right one, without a word."""
+    names = ['nose', 'lip', *pairs.split()]
+    swap = load_vocabulary(write_encoded(tmp_path, keypoints=[{'name': n} for n in names])).swap.tolist()
+    assert swap == [0, 1, *(i + 1 if i % 2 == 0 else i - 1 for i in range(2, len(names)))]
+
+
+def test_numbers_that_tell_points_apart_are_no_counters(tmp_path):
+    names = ['left_1', 'left_2', 'right_1', 'right_2', 'left_brow_1', 'left_brow_2', 'right_brow_3', 'right_brow_4']
+    vocabulary = load_vocabulary(write_encoded(tmp_path, keypoints=[{'name': n} for n in names]))
+    assert vocabulary.swap.tolist() == [2, 3, 0, 1, 4, 5, 6, 7]
+    assert without_twin(vocabulary) == names[4:]
 
 
 def test_skeletons_that_count_from_one(tmp_path):
