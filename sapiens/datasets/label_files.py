@@ -9,7 +9,8 @@ mask        (H, W) uint8    8-bit PNG, nonzero = person
 instances   (H, W) uint8    8-bit PNG, 0 = background, i = person i - 1
 depth       (H, W) float32  16-bit PNG or whole-number array of ``metres / depth_scale`` (0 = unknown), or a float
                             .npy / .npz of metres
-normals     (H, W, 3) f32   8- or 16-bit RGB PNG of ``(n + 1) / 2 * max``, pixel (0, 0, 0) = unknown, or .npy / .npz
+normals     (H, W, 3) f32   8- or 16-bit RGB PNG of ``(n + 1) / 2 * max``, black or the middle grey (the code of the
+                            zero vector) = unknown, or .npy / .npz
 ==========  ==============  =====================================================================================
 """
 
@@ -26,7 +27,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..structures.geometry import NORMAL_AXES, OUR_AXES, check_axes
-from .image_files import open_with_pil, png_is_whole
+from .image_files import is_jpeg, open_with_pil, png_is_whole
 from .png_files import decode_png
 
 
@@ -90,14 +91,16 @@ def read_label(kind: str, data: bytes, name: str) -> np.ndarray:
         kind: ``'parts'``, ``'mask'``, ``'instances'``, ``'depth'`` or ``'normals'``.
 
     Returns:
-        ``(H, W)`` uint8 ids of parts, ``(H, W[, C])`` of masks and instances, ``(H, W)`` of depth, ``(H, W, 3)`` of
+        ``(H, W)`` uint8 ids of parts and instances, ``(H, W[, C])`` of masks, ``(H, W)`` of depth, ``(H, W, 3)`` of
         normals with x, y, z in the last axis.
 
     Raises:
         UserError: Unreadable, damaged, or of another shape or type.
     """
-    if kind == 'parts':
+    if kind in ('parts', 'instances'):
         return decode_ids(data, name)
+    if kind != 'normals' and is_jpeg(data):
+        raise UserError(f'{name}: a JPEG cannot hold a {kind} label (it blurs every edge); use PNG')
     raw = read_array(data, name)
     if kind == 'depth':
         if raw.ndim == 3 and 1 in (raw.shape[0], raw.shape[-1]):
@@ -127,7 +130,7 @@ def decode_ids(data: bytes, name: str) -> np.ndarray:
     Raises:
         UserError: Not an image, a JPEG (which blurs ids), several channels that differ, or ids beyond 255.
     """
-    if data[:2] == b'\xff\xd8':
+    if is_jpeg(data):
         raise UserError(f'{name}: a JPEG cannot hold label ids (it blurs them); use PNG')
     if data[:4] == b'\x89PNG' and data[25:26] == b'\x03':
         # OpenCV would turn palette entries into colours; the ids are the indices.
@@ -217,7 +220,9 @@ def vectors_of(raw: np.ndarray) -> np.ndarray:
         vectors = cv2.LUT(np.ascontiguousarray(raw), np.arange(256, dtype=np.float32) * step - np.float32(1))
     else:
         vectors = raw * step - np.float32(1)
-    vectors[raw[..., 0] | raw[..., 1] | raw[..., 2] == 0] = 0
+    # Renderers write the zero vector behind people, and its code is the middle grey: no direction either.
+    grey = raw - raw.dtype.type(np.iinfo(raw.dtype).max // 2) <= 1
+    vectors[(raw[..., 0] | raw[..., 1] | raw[..., 2] == 0) | (grey[..., 0] & grey[..., 1] & grey[..., 2])] = 0
     return vectors
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from scenes import sphere
 
 from sapiens.datasets import label_files
@@ -241,3 +242,30 @@ def test_ids_of_few_bits_are_not_spread(bits):
     )
     assert np.array_equal(read_label('parts', file, 'a.png'), ids)
     assert np.array_equal(read_label('instances', file, 'a.png'), ids)
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_the_code_of_no_normal_is_unknown(dtype):
+    """Renderers write (n + 1) / 2 of the zero vector behind people: it has no direction."""
+    half = np.iinfo(dtype).max // 2
+    image = np.full((2, 3, 3), half, dtype)
+    image[0] = half + 1
+    image[0, 1], image[1, 2] = (half + 1, half, half + 1), (half + 3, half, half)
+    normals = decode_normals(cv2.imencode('.png', image)[1].tobytes(), 'n.png')
+    assert (normals.any(-1) == [[False, False, False], [False, False, True]]).all()
+
+
+@pytest.mark.parametrize('kind', ['parts', 'instances', 'mask', 'depth'])
+def test_jpegs_hold_no_labels(kind):
+    """A mask of a JPEG was a fifth larger than what was drawn: every blurred edge is not 0."""
+    mask = cv2.circle(np.zeros((64, 64), np.uint8), (30, 30), 17, 255, -1)
+    with pytest.raises(UserError, match='^a.jpg: a JPEG cannot hold .* use PNG$'):
+        read_label(kind, cv2.imencode('.jpg', mask)[1].tobytes(), 'a.jpg')
+
+
+def test_instances_of_a_palette_are_its_ids():
+    people = np.array([[0, 1, 2], [0, 0, 3]], np.uint8)
+    image = Image.fromarray(people)
+    image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0])
+    image.save(buffer := io.BytesIO(), 'PNG')
+    assert (read_label('instances', buffer.getvalue(), 'a.png') == people).all()
