@@ -12,7 +12,7 @@ from ..registry import DATASETS
 from ..structures.coco import CocoFile, CocoImage, CocoPerson, read_coco
 from ..structures.coco_entries import as_corners, box_problem
 from ..structures.coco_results import read_coco_boxes
-from ..vocabularies import convert_keypoints, load_keypoints
+from ..vocabularies import convert_keypoints, keypoint_map, load_keypoints
 from .base import HumanDataset
 
 
@@ -37,7 +37,8 @@ class CocoKeypointDataset(HumanDataset):
         **kwargs: See `HumanDataset`; ``data_prefix=dict(img=...)`` is the folder of images.
 
     Raises:
-        UserError: A malformed file, or points of another vocabulary; the message names file and annotation.
+        UserError: A malformed file, or points of another vocabulary; the message names file and annotation. No map from
+            ``file_vocabulary``.
     """
 
     def __init__(
@@ -52,6 +53,8 @@ class CocoKeypointDataset(HumanDataset):
     ) -> None:
         self.category, self.file_vocabulary = category, file_vocabulary or keypoint_vocabulary
         self.bbox_file, self.bbox_score_thr = bbox_file, bbox_score_thr
+        if file_vocabulary:
+            keypoint_map(file_vocabulary, keypoint_vocabulary, inverse=True)
         super().__init__(*args, **{**kwargs, 'keypoint_vocabulary': keypoint_vocabulary})
 
     def load_data_list(self) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..registry import DATASETS
 from ..structures.coco_entries import Notes, as_corners, clean_keypoints, read_box, read_keypoints, usable_box
 from ..utils.json_files import as_numbers
-from ..vocabularies import VocabularyError, convert_keypoints, load_keypoints, load_vocabulary
+from ..vocabularies import VocabularyError, convert_keypoints, keypoint_map, load_keypoints, load_vocabulary
 from .base import HumanDataset
 from .frame_cache import read_frame
 from .manifest import Manifest
@@ -34,7 +34,8 @@ class HumanManifestDataset(HumanDataset):
         **kwargs: See `HumanDataset`.
 
     Raises:
-        UserError: No manifest there, or a malformed one; another part vocabulary without ``label_map``.
+        UserError: No manifest there, or a malformed one; another part vocabulary without ``label_map``; points that no
+            map brings into ``keypoint_vocabulary``.
     """
 
     def __init__(
@@ -60,6 +61,8 @@ class HumanManifestDataset(HumanDataset):
         if part_vocabulary and parts not in (None, part_vocabulary) and kwargs.get('label_map') is None:
             raise UserError(f"{self.manifest.path}: its parts are '{parts}', not '{part_vocabulary}'; "
                             'give a label_map or take its vocabulary')  # fmt: skip
+        if keypoint_vocabulary and self.file_vocabulary:
+            keypoint_map(self.file_vocabulary, keypoint_vocabulary, inverse=True)
         super().__init__(
             data_root=data_root,
             keypoint_vocabulary=keypoint_vocabulary or self.file_vocabulary,

@@ -22,6 +22,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import nn
 
+from ..vocabularies.names import name_key
 from .containers import CheckpointError
 from .layouts import dense_task, noted_vocabulary, plain_names, recognise, task_of_name
 
@@ -96,13 +97,21 @@ def check_facts(model: nn.Module, state: Mapping[str, torch.Tensor], meta: Mappi
         if vocabulary is None:
             continue
         expected, found = len(vocabulary.names), layout.heads[task]
-        name = layout.vocabularies.get(task)
-        if found != expected or (noted_vocabulary(meta, task) and name != vocabulary.name):
-            what = 'keypoints' if task == 'pose' else 'classes'
+        name, what = layout.vocabularies.get(task), 'keypoints' if task == 'pose' else 'classes'
+        document = noted_vocabulary(meta, task)
+        entries = document.get(what)
+        # The names of a file's entries say more than its own name, which stays when they are reordered.
+        theirs = [str(e.get('name') if isinstance(e, Mapping) else e) for e in entries] if entries else []
+        moved = next((i for i, names in enumerate(zip(theirs, vocabulary.names, strict=False))
+                      if name_key(names[0]) != name_key(names[1])), None)  # fmt: skip
+        if found != expected or moved is not None or (document and not theirs and name != vocabulary.name):
+            where = (
+                '' if moved is None else f': number {moved} is {theirs[moved]} there, {vocabulary.names[moved]} here'
+            )
             raise CheckpointError(
                 f'{source}: its {task} head has {found} {what} ({name or "unknown vocabulary"}), the config expects '
-                f'{expected} ({vocabulary.name}); use the config of that vocabulary, or to train a new head skip it: '
-                f"load_skip=['heads.{task}.final_layer.']"
+                f'{expected} ({vocabulary.name}){where}; use the config of that vocabulary, or to train a new head '
+                f"skip it: load_skip=['heads.{task}.final_layer.']"
             )
     padding = getattr(getattr(getattr(model, 'backbone', None), 'patch_embed', None), 'padding', None)
     known = layout.patch_padding

@@ -130,7 +130,14 @@ class CheckpointRunner(Runner):
         def read() -> dict:
             path, checkpoint = read_training_state(filename, self.work_dir, self.logger.warning)
             if not path.is_dir():
-                fit_state_dict(self.bare_model, checkpoint['state_dict'], checkpoint['meta'], source=str(path))
+                weights, meta = checkpoint['state_dict'], checkpoint['meta']
+                _, report = fit_state_dict(self.bare_model, weights, meta, source=str(path))
+                for name, (there, here) in report.resized.items():
+                    raise UserError(
+                        f'cannot resume {path}: it was trained on another input_size ({name} is of '
+                        f'{there[0]}x{there[1]} patches, that of the config {here[0]}x{here[1]}); resume with the '
+                        'same config, or use load_from to start from the weights alone'
+                    )
             return {**checkpoint, 'path': str(path)}
 
         self._resume = True

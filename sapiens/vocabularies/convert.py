@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from .loader import KeypointVocabulary, VocabularyError, load_keypoints
+from .names import vocabulary_difference
 
 
 def keypoint_map(
@@ -27,9 +28,13 @@ def keypoint_map(
         cannot be made are absent.
 
     Raises:
-        VocabularyError: No chain of maps leads from source to target, or a map names a point that the target lacks.
+        VocabularyError: No chain of maps leads from source to target, a map names a point that the target lacks, or two
+            files of one name have other points.
     """
     begin, end = load_keypoints(source), load_keypoints(target)
+    if begin.name == end.name and begin.names != end.names:
+        raise VocabularyError(f"two vocabularies are called '{begin.name}', but {vocabulary_difference(begin, end)}; "
+                              'give one of them another "name"')  # fmt: skip
     start: dict[int, tuple[int, ...]] = {i: (i,) for i in range(begin.num_keypoints)}
     queue, seen = [(begin, start)], {begin.name}
     while queue:

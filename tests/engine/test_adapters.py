@@ -17,6 +17,7 @@ from sapiens.engine.checkpoint import CheckpointError, fit_state_dict, load_mode
 from sapiens.engine.convert import build_on_meta, convert_checkpoint
 from sapiens.engine.layouts import recognise, task_of_name
 from sapiens.registry import MODELS
+from sapiens.vocabularies import load_keypoints
 
 ROOT = Path(__file__).parents[2]
 LAYOUTS = json.loads((ROOT / 'tests/data/published_layouts.json').read_text())
@@ -259,6 +260,21 @@ def test_other_vocabulary_names_expected_and_found():
     note = {'sapiens': {'vocabularies': {'parts': {'name': 'my20'}}}}
     with pytest.raises(CheckpointError, match=r'\(my20\), the config expects 20 \(parts20\)'):
         fit_state_dict(estimator('seg'), estimator('seg').state_dict(), note)
+
+
+def test_a_vocabulary_is_what_it_names_and_not_what_it_is_called():
+    """Points that were reordered in a user's file, whose name stays, were scored and drawn in the wrong order."""
+    names = load_keypoints('coco17').names
+    state = estimator('pose').state_dict()
+
+    def note(names, name='coco17'):
+        document = {'name': name, 'kind': 'keypoints', 'keypoints': [{'name': n} for n in names]}
+        return {'sapiens': {'vocabularies': {'keypoints': document}}}
+
+    with pytest.raises(CheckpointError, match=r'the config expects 17 \(coco17\): number 0 is right_ankle there, nose'):
+        fit_state_dict(estimator('pose'), state, note(names[::-1]))
+    fit_state_dict(estimator('pose'), state, note(names[::-1]), skip='heads.pose.final_layer.')
+    fit_state_dict(estimator('pose'), state, note([n.replace('_', ' ').title() for n in names], 'my_copy'))
 
 
 def test_patch_padding_is_checked_where_it_is_known():

@@ -178,6 +178,17 @@ def test_a_damaged_checkpoint_that_was_asked_for_names_another(toy_config, train
         train(toy_config, resume=True, load_from=str(tmp_path / 'run' / 'iter_6.pth'))
 
 
+def test_another_input_size_cannot_be_resumed(toy_config, train):
+    """The position embedding was resized, its running means were not: Adam ended in a traceback."""
+    toy_config.train_cfg.max_iters = 3
+    train(toy_config)
+    toy_config.model.backbone.img_size = (96, 64)
+    with pytest.raises(
+        UserError, match=r'another input_size \(backbone.pos_embed is of 4x3 .* config 6x4\); .* load_from'
+    ):
+        train(toy_config, resume=True)
+
+
 HOLD = """import fcntl, os, sys, time
 file = open(sys.argv[1], 'a+')
 fcntl.lockf(file, fcntl.LOCK_EX)

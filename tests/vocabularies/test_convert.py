@@ -6,6 +6,8 @@ import json
 import numpy as np
 import pytest
 
+from sapiens.datasets import CocoKeypointDataset, HumanManifestDataset
+from sapiens.evaluation import PCK
 from sapiens.vocabularies import VocabularyError, convert_keypoints, keypoint_map, load_vocabulary
 
 PAIRS = [
@@ -104,6 +106,24 @@ def test_a_single_person_and_batches_give_the_same():
 def test_no_map_is_an_error():
     with pytest.raises(VocabularyError, match="no map from vocabulary 'coco17' to 'keypoints308'"):
         keypoint_map('coco17', 'keypoints308')
+
+
+@pytest.mark.parametrize('reader', ['coco', 'manifest', 'metric'])
+def test_two_files_of_one_name_are_not_one_vocabulary(tmp_path, reader):
+    """The points of an older order were taken as they stood: every one had another's place."""
+    for folder, names in (('old', 'ab'), ('new', 'ba')):
+        (tmp_path / folder).mkdir()
+        document = {'name': 'mine', 'keypoints': [{'name': n} for n in names]}
+        (tmp_path / folder / 'mine.json').write_text(json.dumps(document))
+    old, new = (str(tmp_path / folder / 'mine.json') for folder in ('old', 'new'))
+    (tmp_path / 'manifest.json').write_text(json.dumps({'format': 'sapiens-manifest/1', 'keypoints': old}))
+    build = {
+        'coco': lambda: CocoKeypointDataset('a.json', keypoint_vocabulary=new, file_vocabulary=old),
+        'manifest': lambda: HumanManifestDataset(str(tmp_path), keypoint_vocabulary=new),
+        'metric': lambda: PCK(new, gt_vocabulary=old),
+    }[reader]
+    with pytest.raises(VocabularyError, match="^two vocabularies are called 'mine', but number 0 is "):
+        build()
 
 
 def test_wrong_count_is_an_error():
