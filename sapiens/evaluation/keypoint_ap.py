@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from ..datasets.storage import readable_name
 from ..errors import UserError
 from ..registry import METRICS
 from ..structures.coco import CocoFile, CocoImage, CocoPerson, read_coco
 from ..structures.coco_entries import AREA_OF_BOX, Notes, id_key
 from ..structures.coco_results import CocoResult
+from ..utils.file_names import may_be_same
 from ..vocabularies import KeypointVocabulary
 from .base import box_of, field, image_of, sample_name
 from .oks import FIGURES, MAX_DETECTIONS, PointSet
@@ -99,6 +101,8 @@ class KeypointAP(KeypointMetric):
         if labels is None:
             images = {image: CocoImage(image, str(path)) for image, path in paths.items()}
             labels = CocoFile('the labels of the samples', images, [r['label'] for r in records], None, Notes())
+        else:
+            _check_images(paths, labels)
         above = f' (keypoint scores > {self.keypoint_threshold})' if self.score_mode == 'bbox_keypoint' else ''
         results = [record['result'] for record in records]
         report = self.evaluate_results(results, labels, self.nms_threshold, self.score_mode + above)
@@ -274,3 +278,15 @@ def _checked(labels: CocoFile | None) -> CocoFile:
     if all(person.ignored for person in labels.persons):
         raise UserError(f'{labels.path}: no person has a labelled keypoint; nothing can be evaluated against it')
     return labels
+
+
+def _check_images(paths: dict[Hashable, Any], labels: CocoFile) -> None:
+    """Raise a `UserError` when ids are those of other images: many files of annotations count from 0 or 1."""
+    names = {id_key(image.id): image.file_name for image in labels.images.values()}
+    for image, path in paths.items():
+        name = names.get(id_key(image))
+        if path and name is not None and not may_be_same(readable_name(str(path)), name):
+            raise UserError(
+                f"{labels.path}: image {image} is '{name}' there, but '{path}' was predicted; leave ann_file out of "
+                "the evaluator, which then takes that of its dataloader's data set, or give it the same"
+            )

@@ -125,6 +125,12 @@ def _forms(parts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name.lstrip('0') or '0' if name.isdecimal() else name for name in names)
 
 
+def may_be_same(path: str, name: str) -> bool:
+    """Whether a file may be what a list calls so (see `find_file`): folders, extension and leading zeros aside."""
+    own = set(_forms(path_parts(path.rpartition('#')[2] if '.tar#' in path else path)))
+    return any(own & set(_forms(path_parts(spelling))) for spelling in _spellings(name))
+
+
 def _common_end(a: tuple[str, ...], b: tuple[str, ...]) -> int:
     pairs = list(zip(reversed(a), reversed(b), strict=False))
     return next((i for i, (x, y) in enumerate(pairs) if x != y), len(pairs))

@@ -164,6 +164,21 @@ def test_perfect_and_half():
     assert metric.evaluate(2)['pose/AP'] == pytest.approx(51 / 101)
 
 
+def test_images_of_another_file_with_the_same_ids_are_told():
+    """The evaluator's file was that of training, the data set's that of validation, both counted from 0: AP was 0."""
+    samples = samples_of(read_coco(), noise=0)
+    for path in ('/a/b/785.png', 'x/000000000785.jpg', 'set.tar#000000000785.jpg'):
+        metric = KeypointAP(ann_file=COCO)
+        metric.process(None, [{**samples[0], 'img_path': path}])
+        assert metric.evaluate(1)['pose/AP'] > 0
+    metric = KeypointAP(ann_file=COCO)
+    metric.process(None, [{**samples[0], 'img_path': 'val/0001.jpg'}])
+    with pytest.raises(
+        UserError, match=r"image 785 is '000000000785.jpg' there, but 'val/0001.jpg' was predicted; leave"
+    ):
+        metric.evaluate(1)
+
+
 def test_labels_from_samples_are_mapped_back():
     samples = samples_of(read_coco())
     plain, warped = KeypointAP(), KeypointAP()
