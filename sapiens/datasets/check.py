@@ -70,8 +70,9 @@ def check_dataset(dataset: Any, workers: int = 0) -> Iterator[list[Problem]]:
         last.append(Problem(-1, 'inverse depth?', '', f'in {counts["turned rims"]} of {counts["rims"]} images people '
                     'are nearer at their outline than inside; save metres from the camera, no disparity'))  # fmt: skip
     for part in (leaf for leaf in leaves_of(dataset) if isinstance(leaf, HumanDataset)):
-        last += [Problem(-1, 'unusable boxes', part.ann_file or part.data_root, note)
-                 for note in part.notes if ' box' in note and 'area' not in note]  # fmt: skip
+        for kind, words in (('unusable boxes', ' box'), ('labelled twice', 'same keypoints')):
+            last += [Problem(-1, kind, part.ann_file or part.data_root, note)
+                     for note in part.notes if words in note and 'area' not in note]  # fmt: skip
     if last:
         yield last
 

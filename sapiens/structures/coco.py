@@ -157,6 +157,13 @@ def parse_coco(
             file.persons.append(_read_person(annotation, position, file, order))
         else:
             notes.add('annotations of other categories, left out', f'category {category_id}')
+    labels: set[int] = set()
+    for person in file.persons:
+        if person.keypoints is not None and person.labelled:
+            label = hash((person.image_id, person.keypoints.tobytes()))
+            if label in labels:
+                notes.add('persons with the same keypoints as another of their image', f'annotation {person.id}')
+            labels.add(label)
     repeated = Counter(person.id for person in file.persons)
     for identifier, count in repeated.items():
         if count > 1:
@@ -238,12 +245,15 @@ def read_order(
 ) -> tuple[np.ndarray | None, int]:
     """Where each point of the vocabulary stands in the file (None: in its own place), and how many the file has."""
     count = vocabulary.num_keypoints
-    lists = [c['keypoints'] for c in chosen if isinstance(c.get('keypoints'), list) and c['keypoints']]
+    lists = [c['keypoints'] for c in chosen if c.get('keypoints')]
+    if not all(isinstance(names, list) for names in lists):
+        raise UserError(f'{path}: the "keypoints" of a category are no list of names; mend the file')
     names = [str(name) for name in lists[0]] if lists else []
     where = f"{path}: category '{_name(chosen[0])}'" if chosen else path
     if any([str(name) for name in other] != names for other in lists):
         raise UserError(f"{path}: its categories of persons have different keypoints; choose one with category='NAME'")
     if not names:
+        notes.add(f"files that do not name their keypoints, taken in the order of '{vocabulary.name}'", path)
         return None, count
     if len(names) == 17 and count == 133:
         # COCO-WholeBody names only the points of the body.

@@ -188,8 +188,12 @@ def read_keypoints(entry: dict[str, Any], count: int, where: str) -> np.ndarray 
 
 
 def clean_keypoints(points: np.ndarray, valid: dict[str, bool], notes: Notes, where: Hashable) -> np.ndarray:
-    """``(K, 3)`` float32 with v of 0, 1 or 2; points that are no numbers or invalid are not labelled."""
-    labelled = points[:, 2] > 0
+    """``(K, 3)`` float32 with v of 0, 1 or 2; points that are no numbers, absent or invalid are not labelled."""
+    # Tools that write one v for all points of a person put those that are absent there.
+    absent = (points[:, 2] > 0) & (points[:, :2] == 0).all(1)
+    if absent.any():
+        notes.add('persons with keypoints at exactly (0, 0), taken as unlabelled', where)
+    labelled = (points[:, 2] > 0) & ~absent
     near = (np.abs(points[:, 0]) < FAR) & (np.abs(points[:, 1]) < FAR)
     if (labelled & ~near).any():
         notes.add('persons with keypoints that are not finite, taken as unlabelled', where)

@@ -169,6 +169,15 @@ def test_coordinates_of_another_convention_are_suspected(tmp_path):
     assert 'persons with an empty box' in coco_problems(tmp_path, box=[5, 5, 0, 0])['unusable boxes']
 
 
+def test_people_that_are_labelled_twice(tmp_path):
+    assert coco_problems(tmp_path) == {}
+    document = json.loads((tmp_path / 'a.json').read_text())
+    document['annotations'] += [{**document['annotations'][0], 'id': 2}]
+    (tmp_path / 'a.json').write_text(json.dumps(document))
+    data = CocoKeypointDataset(str(tmp_path / 'a.json'), data_prefix=dict(img=str(tmp_path)))
+    assert [p.kind for found in check_dataset(data) for p in found] == ['labelled twice']
+
+
 def test_images_of_another_size_than_annotated(tmp_path):
     assert 'exchanged' in coco_problems(tmp_path, image=(640, 480))['size differs']
     assert 'resized after labelling' in coco_problems(tmp_path, image=(960, 1280))['size differs']

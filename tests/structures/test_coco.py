@@ -194,6 +194,28 @@ def test_points_that_are_not_finite_are_unlabelled(write):
     assert 'not finite' in ' '.join(found.notes)
 
 
+def test_points_that_a_tool_puts_into_the_corner_are_absent(write):
+    """Tools that write v = 2 for all points of a person put those that nobody set to (0, 0)."""
+    points = POINTS.copy()
+    points[3, :2], points[4, 0] = 0, 0
+    found = read_coco(write(person(keypoints=points.ravel().tolist())), 'coco17')
+    assert found.persons[0].keypoints[3:6, 2].tolist() == [0, 2, 2]
+    assert 'persons with keypoints at exactly (0, 0), taken as unlabelled: 1 (first: annotation 1)' in found.notes
+
+
+def test_what_a_file_does_not_say_of_its_points_is_noted(write):
+    found = read_coco(write(categories=[{'id': 1, 'name': 'person'}]), 'coco17')
+    assert "do not name their keypoints, taken in the order of 'coco17'" in ' '.join(found.notes)
+    with pytest.raises(UserError, match='"keypoints" of a category are no list of names; mend the file'):
+        read_coco(write(categories=[{'id': 1, 'name': 'person', 'keypoints': ','.join(NAMES)}]), 'coco17')
+
+
+def test_a_person_that_is_labelled_twice_is_noted(write):
+    """Merged exports hold people twice, of whom one is always missed in scores."""
+    found = read_coco(write(person(1), person(2, bbox=[9, 99, 122, 222]), person(3, keypoints=None)), 'coco17')
+    assert 'persons with the same keypoints as another of their image: 1 (first: annotation 2)' in found.notes
+
+
 @pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16', 'utf-16-le', 'utf-16-be', 'utf-32'])
 def test_any_unicode_encoding(write, encoding):
     images = [{'id': 1, 'file_name': 'größe.jpg'}]
