@@ -18,8 +18,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from sapiens.commands.options import new_parser
-from sapiens.datasets.label_files import decode_depth, decode_ids, decode_normals
 from sapiens.datasets.image_files import decode_image, is_jpeg, list_images, upright_size
+from sapiens.datasets.label_files import decode_depth, decode_ids, decode_normals
 from sapiens.datasets.manifest import FORMAT, LABELS
 from sapiens.datasets.manifest_writer import encode_label
 from sapiens.datasets.storage import read_bytes
