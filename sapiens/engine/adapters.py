@@ -22,9 +22,11 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import nn
 
+from ..vocabularies import KeypointVocabulary, PartVocabulary
 from ..vocabularies.names import name_key
 from .containers import CheckpointError
-from .layouts import dense_task, noted_vocabulary, plain_names, recognise, task_of_name
+from .layouts import Layout, dense_task, noted, noted_vocabulary, plain_names, recognise, task_of_name
+from .state import describe_model
 
 
 def to_ours(
@@ -75,14 +77,24 @@ def adapt(
 
 def check_facts(model: nn.Module, state: Mapping[str, torch.Tensor], meta: Mapping | None, source: str,
                 skip: tuple[str, ...] = ()) -> None:  # fmt: skip
-    """Compare what no shape shows: the vocabulary of each head and, for a head that is loaded, the patch padding.
+    """Compare what no shape shows.
+
+    That is the number of attention heads and, for a head that is loaded, its vocabulary, the patch padding and the
+    normalisation.
 
     Args:
         skip: Prefixes of parameters that are not loaded.
 
     Raises:
-        CheckpointError: Another vocabulary or padding; expected and found are named.
+        CheckpointError: Another one; expected and found are named.
     """
+    own = describe_model(model)
+    number = noted(meta, 'num_heads')
+    if None not in (number, own.get('num_heads')) and number != own['num_heads']:
+        raise CheckpointError(
+            f'{source}: was trained with {number} attention heads, the config has {own["num_heads"]}; set num_heads in '
+            f'model.backbone.arch to {number}'
+        )
     heads = getattr(model, 'heads', None)
     if not isinstance(heads, nn.ModuleDict) or not {'backbone.pos_embed', 'backbone.patch_embed.projection.weight'} <= {
         *plain_names(state).values()
@@ -94,32 +106,41 @@ def check_facts(model: nn.Module, state: Mapping[str, torch.Tensor], meta: Mappi
     ]
     for task in loaded:
         vocabulary = getattr(heads[task], 'vocabulary', None)
-        if vocabulary is None:
-            continue
-        expected, found = len(vocabulary.names), layout.heads[task]
-        name, what = layout.vocabularies.get(task), 'keypoints' if task == 'pose' else 'classes'
-        document = noted_vocabulary(meta, task)
-        entries = document.get(what)
-        # The names of a file's entries say more than its own name, which stays when they are reordered.
-        theirs = [str(e.get('name') if isinstance(e, Mapping) else e) for e in entries] if entries else []
-        moved = next((i for i, names in enumerate(zip(theirs, vocabulary.names, strict=False))
-                      if name_key(names[0]) != name_key(names[1])), None)  # fmt: skip
-        if found != expected or moved is not None or (document and not theirs and name != vocabulary.name):
-            where = (
-                '' if moved is None else f': number {moved} is {theirs[moved]} there, {vocabulary.names[moved]} here'
-            )
-            raise CheckpointError(
-                f'{source}: its {task} head has {found} {what} ({name or "unknown vocabulary"}), the config expects '
-                f'{expected} ({vocabulary.name}){where}; use the config of that vocabulary, or to train a new head '
-                f"skip it: load_skip=['heads.{task}.final_layer.']"
-            )
-    padding = getattr(getattr(getattr(model, 'backbone', None), 'patch_embed', None), 'padding', None)
-    known = layout.patch_padding
-    if loaded and None not in (padding, known) and padding != known:
+        if vocabulary is not None:
+            _check_vocabulary(task, vocabulary, layout, noted_vocabulary(meta, task), source)
+    if not loaded:
+        return
+    padding, known = own.get('patch_padding'), layout.patch_padding
+    if None not in (padding, known) and padding != known:
         raise CheckpointError(
             f'{source}: was trained with patch_padding={known}, the config has patch_padding={padding}; set '
             f'model.backbone.patch_padding={known} (if these weights differ from the published ones, note it in the '
             f'file: tools/convert_checkpoint.py IN OUT --patch-padding {padding})'
+        )
+    for name, values in (own.get('normalisation') or {}).items():
+        there = noted(meta, 'normalisation', name)
+        if isinstance(there, (list, tuple)) and list(there) != list(values):
+            raise CheckpointError(
+                f'{source}: was trained on images normalised by {name}={list(there)}, the config has '
+                f'{name}={list(values)}; set model.data_preprocessor.{name}={list(there)}'
+            )
+
+
+def _check_vocabulary(
+    task: str, vocabulary: KeypointVocabulary | PartVocabulary, layout: Layout, document: Mapping, source: str
+) -> None:
+    expected, found = len(vocabulary.names), layout.heads[task]
+    name, what = layout.vocabularies.get(task), 'keypoints' if task == 'pose' else 'classes'
+    # The names of a file's entries say more than its own name, which stays when they are reordered.
+    theirs = [str(e.get('name') if isinstance(e, Mapping) else e) for e in document.get(what) or ()]
+    moved = next((i for i, names in enumerate(zip(theirs, vocabulary.names, strict=False))
+                  if name_key(names[0]) != name_key(names[1])), None)  # fmt: skip
+    if found != expected or moved is not None or (document and not theirs and name != vocabulary.name):
+        where = '' if moved is None else f': number {moved} is {theirs[moved]} there, {vocabulary.names[moved]} here'
+        raise CheckpointError(
+            f'{source}: its {task} head has {found} {what} ({name or "unknown vocabulary"}), the config expects '
+            f'{expected} ({vocabulary.name}){where}; use the config of that vocabulary, or to train a new head '
+            f"skip it: load_skip=['heads.{task}.final_layer.']"
         )
 
 

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,56 +15,9 @@ from ..models.backbones.low_rank import is_adapter, merge_adapters
 from ..models.backbones.pos_embed import resize_grid
 from .adapters import adapt, check_facts
 from .containers import CheckpointError
+from .coverage import CoverageReport, check_coverage, check_surplus, module_of
 from .files import check_finite, find_state_dict, read_checkpoint
 from .layouts import noted
-
-
-@dataclass
-class CoverageReport:
-    """What a load did, by parameter name.
-
-    Attributes:
-        loaded: Parameters and buffers that got the file's values, resized ones included.
-        resized: Name -> ``((h, w) of the file, (h, w) of the model)`` of position embeddings that were resized.
-        missing: In the model, not in the file: they keep their initial values.
-        unexpected: In the file, not in the model: ignored.
-        skipped: Left out because the caller asked for it.
-        source: Where the weights came from.
-    """
-
-    loaded: list[str] = field(default_factory=list)
-    resized: dict[str, tuple[tuple[int, int], tuple[int, int]]] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
-    unexpected: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    source: str = 'state dict'
-
-    @property
-    def complete(self) -> bool:
-        """Whether every parameter of the model was loaded."""
-        return not self.missing and not self.skipped
-
-    def by_module(self) -> dict[str, Counter[str]]:
-        """Counts of loaded, resized, missing, unexpected and skipped names for each top module."""
-        table: dict[str, Counter[str]] = {}
-        for kind in ('loaded', 'resized', 'missing', 'unexpected', 'skipped'):
-            for name in getattr(self, kind):
-                table.setdefault(module_of(name), Counter())[kind] += 1
-        return table
-
-    def __str__(self) -> str:
-        lines = [f'weights from {self.source}:']
-        for module, counts in self.by_module().items():
-            lines.append(f'  {module}: ' + ', '.join(f'{n} {kind}' for kind, n in counts.items()))
-        for name, (source, target) in self.resized.items():
-            lines.append(f'  {name}: grid {source[0]}x{source[1]} resized to {target[0]}x{target[1]}')
-        return '\n'.join(lines)
-
-
-def module_of(name: str) -> str:
-    """The part of a model that a parameter belongs to: ``'backbone'``, ``'heads.pose'``, ``'neck'``, ..."""
-    parts = name.split('.')
-    return '.'.join(parts[:2]) if parts[0] == 'heads' and len(parts) > 1 else parts[0]
 
 
 def resize_pos_embed(
@@ -228,33 +179,10 @@ def fit_state_dict(
         fitted[name] = tensor
         report.loaded.append(name)
     report.unexpected = [name for name in state if name not in expected]
-    _check_coverage(report, has_encoder, allow_partial)
+    check_coverage(report, has_encoder, allow_partial)
+    check_surplus(report, skip)
     check_finite(fitted, source)
     return fitted, report
-
-
-def _check_coverage(report: CoverageReport, has_encoder: bool, allow_partial: bool) -> None:
-    if report.missing and not report.loaded:
-        raise CheckpointError(
-            f'{report.source}: none of its parameters belongs to this model (it has e.g. '
-            f"'{next(iter(report.unexpected), 'nothing')}', the model expects e.g. '{report.missing[0]}')"
-        )
-    part_of = module_of if has_encoder else (lambda name: '')
-    for part in sorted(set(map(part_of, report.missing))):
-        missing = [name for name in report.missing if part_of(name) == part]
-        present = [name for name in report.loaded if part_of(name) == part]
-        is_head = part not in ('', 'backbone')
-        if is_head and allow_partial and not present:
-            continue
-        where = f' of {part}' if part else ''
-        mend = 'give a checkpoint that has it'
-        if is_head and not allow_partial:
-            mend = 'give a checkpoint trained for this task, or allow partial loading to train it'
-        near = [name for name in report.unexpected if name.rpartition('.')[2] == missing[0].rpartition('.')[2]]
-        raise CheckpointError(
-            f'{report.source}: {len(missing)} of {len(missing) + len(present)} parameters{where} are missing: expected '
-            f"'{missing[0]}'" + (f", found e.g. '{near[0]}'" if near else '') + f'; {mend}'
-        )
 
 
 def load_model_weights(

@@ -32,7 +32,8 @@ KINDS = {'pose': 'keypoints', 'seg': 'parts'}
 SIZES = {(arch['embed_dims'], arch['num_layers']): name for name, arch in ARCHS.items()}
 _WRAPPERS = {'module', '_orig_mod', '_fsdp_wrapped_module', '_fpw_module', '_checkpoint_wrapped_module',
              '_forward_module'}  # fmt: skip
-_ANCHOR = 'patch_embed.projection.weight'
+ANCHOR = 'patch_embed.projection.weight'
+"""The encoder's first weight, in its own names."""
 _LAYER_PARTS = {'ln1', 'ln2', 'attn', 'qkv', 'proj', 'ffn', 'layers', 'weight', 'bias'}
 _ENCODER = ('pos_embed', 'cls_token', 'patch_embed.', 'layers.', 'ln1.')
 _DECODER = ('mask_token', 'decoder_')
@@ -107,7 +108,7 @@ def plain_names(names: Iterable[str], source: str = 'state dict') -> dict[str, s
 
 def _root(names: Collection[str], source: str) -> str:
     """What stands before the names of the model."""
-    before = {name[: -len(_ANCHOR)] for name in names if name.endswith(_ANCHOR)}
+    before = {name[: -len(ANCHOR)] for name in names if name.endswith(ANCHOR)}
     roots = {re.sub(r'(backbone\.)+$', '', prefix) for prefix in before}
     if len(roots) > 1 and '' not in roots:
         raise CheckpointError(

@@ -47,18 +47,20 @@ def vocabularies_of(model: nn.Module) -> dict[str, KeypointVocabulary | PartVoca
 
 
 def describe_model(model: nn.Module) -> dict:
-    """What the shapes of a model do not tell: patch padding, grid, image size, vocabularies.
+    """What the shapes of a model do not tell: patch padding, grid, image size, attention heads, vocabularies, ...
 
     Returns:
-        ``patch_padding``, ``patch_grid``, ``img_size`` and ``with_cls_token`` of the first encoder, and
-        ``vocabularies`` as ``{'keypoints': document, 'parts': document}``; what a model lacks is left out.
+        ``patch_padding``, ``patch_grid``, ``img_size``, ``num_heads`` and ``with_cls_token`` of the first encoder,
+        ``normalisation`` as ``{'mean': RGB, 'std': RGB}``, and ``vocabularies`` as ``{'keypoints': document, 'parts':
+        document}``; what a model lacks is left out.
     """
     facts: dict[str, Any] = {}
     for encoder in list(find_encoders(model).values())[:1]:
         facts['patch_padding'] = getattr(encoder.patch_embed, 'padding', None)
-        for name in ('patch_grid', 'img_size', 'patch_size'):
+        for name in ('patch_grid', 'img_size', 'patch_size', 'num_heads'):
             facts[name] = getattr(encoder, name, None)
         facts['with_cls_token'] = getattr(encoder, 'cls_token', None) is not None
+    facts['normalisation'] = getattr(getattr(model, 'data_preprocessor', None), 'normalisation', None)
     facts['vocabularies'] = {kind: describe_vocabulary(v) for kind, v in vocabularies_of(model).items()} or None
     return to_plain({key: value for key, value in facts.items() if value is not None})
 

@@ -31,6 +31,8 @@ class HumanDataPreprocessor(BaseDataPreprocessor):
         if len(mean) != 3 or len(std) != 3 or not all(one > 0 for one in std):
             raise UserError(f'HumanDataPreprocessor: mean={tuple(mean)}, std={tuple(std)}: give three numbers of each, '
                             'RGB from 0 to 255, and std above 0')  # fmt: skip
+        # As it was said: buffers are rounded, and on the device.
+        self.normalisation = {'mean': [float(one) for one in mean], 'std': [float(one) for one in std]}
         self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
 

@@ -95,7 +95,7 @@ class SapiensViT(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         widths = resolve_arch(arch)
-        self.embed_dims, self.num_layers = widths['embed_dims'], widths['num_layers']
+        self.embed_dims, self.num_layers, self.num_heads, hidden = (widths[name] for name in ARCHS['tiny'])
         self.img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         self.patch_size, self.with_cp = patch_size, int(with_cp)
         self.frozen_layers, rank = (frozen_layers, 0) if tune is None else self._parse_tune(tune)
@@ -122,10 +122,7 @@ class SapiensViT(BaseModule):
             sincos_pos_embed(self.patch_grid, self.embed_dims, with_cls_token), requires_grad=not freeze_pos_embed
         )
         rates = torch.linspace(0, drop_path_rate, self.num_layers, device='cpu').tolist()
-        self.layers = nn.ModuleList(
-            TransformerLayer(self.embed_dims, widths['num_heads'], widths['feedforward_channels'], rate)
-            for rate in rates
-        )
+        self.layers = nn.ModuleList(TransformerLayer(self.embed_dims, self.num_heads, hidden, rate) for rate in rates)
         self.ln1 = nn.LayerNorm(self.embed_dims, eps=1e-6) if final_norm else nn.Identity()
         self._init_parameters()
         if self.frozen_layers >= 0:
