@@ -139,7 +139,8 @@ def fit_state_dict(
     Raises:
         CheckpointError: A parameter is missing or does not fit; the message names expected and found.
     """
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    numbers = model.state_dict()
+    expected = {name: tuple(tensor.shape) for name, tensor in numbers.items()}
     skip = (skip,) if isinstance(skip, str) else tuple(skip)
     check_facts(model, state, meta, source, skip)
     # Adapters that no file knows begin as nothing; a plain model takes what they have learnt into its weights.
@@ -175,6 +176,11 @@ def fit_state_dict(
             raise CheckpointError(
                 f'{source}: {name} does not fit: the model expects {list(shape)}, the file has '
                 f'{list(state[name].shape)}; {advice}'
+            )
+        if numbers[name].is_floating_point() and not tensor.is_floating_point():
+            raise CheckpointError(
+                f'{source}: {name} holds {str(tensor.dtype).removeprefix("torch.")}, as quantised files do; give the '
+                'weights that it was made from'
             )
         fitted[name] = tensor
         report.loaded.append(name)

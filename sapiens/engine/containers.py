@@ -146,6 +146,11 @@ def _no_container(head: bytes, suffix: str) -> str:
         return 'an exported model, which Inferencer and sapiens predict --model run; give the checkpoint that it is of'
     if head.startswith(b'version https://git-lfs'):
         return 'a Git LFS pointer, not the weights: run `git lfs pull`, or download the file itself'
+    if (
+        head.startswith((b'\x1f\x8b', b'BZh', b'\xfd7zXZ', b'(\xb5/\xfd', b'7z\xbc', b'Rar!'))
+        or head[257:262] == b'ustar'
+    ):
+        return 'an archive or compressed file: unpack it and give what is in it'
     if re.match(rb'\s*<(!doctype|html|\?xml)', head, re.IGNORECASE):
         return 'a web page, not the weights: download the file itself (the button "download", or its raw address)'
     return 'not a checkpoint (it does not begin like one); check that the download is the file itself'

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .containers import CheckpointError
-from .files import find_state_dict, open_checkpoint, read_checkpoint
+from .files import find_state_dict, open_checkpoint, parts_of, read_checkpoint
 from .hub import origin_of, resolve_weights
 from .layouts import recognise
 from .unpickle import to_plain
@@ -24,13 +24,14 @@ def describe_file(source: str | Path) -> str:
         CheckpointError: Missing, damaged, or it asks to run code.
     """
     path = resolve_weights(source)
-    if path.is_dir():
-        (state, meta), data, kind = read_checkpoint(path), {}, 'PyTorch checkpoint in parts'
-        size = sum(part.stat().st_size for part in path.iterdir())
+    parts = list(path.iterdir()) if path.is_dir() else parts_of(path)
+    if parts:
+        (state, meta), data, kind = read_checkpoint(path), {}, 'checkpoint in parts'
+        size = sum(part.stat().st_size for part in parts)
     else:
         with open_checkpoint(path) as content:
             data, meta, kind, size = content.data, content.meta, content.kind, content.size
-        state = find_state_dict(data)
+            state = find_state_dict(data)
     dtypes: Counter = Counter()
     for tensor in state.values():
         dtypes[str(tensor.dtype).removeprefix('torch.')] += tensor.numel()
@@ -39,7 +40,7 @@ def describe_file(source: str | Path) -> str:
     if isinstance(data, Mapping):
         meta = meta or data.get('meta') or {}
         others = [str(k) for k, v in data.items() if k not in ('state_dict', 'meta') and not hasattr(v, 'dtype')]
-        if others and len(others) < len(data):
+        if others and (len(others) < len(data) or not state):
             lines.append(f'  beside the weights: {", ".join(others[:12])}')
     if isinstance(meta, Mapping) and meta:
         lines.append(f'  metadata: {", ".join(map(str, list(meta)[:12]))}')

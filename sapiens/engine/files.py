@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import difflib
+import glob
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,9 +18,11 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
+from ..models.backbones.low_rank import is_adapter
 from ..utils.files import replace_when_done
 from .containers import DAMAGE, CheckpointError, Content, explain, open_content
-from .hub import origin_of, resolve_weights
+from .hub import SUFFIXES, origin_of, resolve_weights
+from .layouts import ANCHOR
 from .unpickle import to_plain
 
 # Where the programs of the field keep the weights in what they save.
@@ -40,7 +44,7 @@ def check_file(path: Path) -> None:
     if (path / '.metadata').is_file():  # in parts, see `sharded_checkpoint`
         return
     if path.is_dir():
-        found = sorted(p.name for p in path.iterdir() if p.suffix in ('.pth', '.pt', '.safetensors'))
+        found = sorted(p.name for p in path.iterdir() if p.suffix in SUFFIXES)
         hint = f'; give a file in it, e.g. {path / found[-1]}' if found else ''
         raise CheckpointError(f'{path}: is a folder, not a checkpoint file{hint}')
     if not path.is_file():
@@ -88,14 +92,39 @@ def load_plain(path: str | Path) -> Any:
         return content.data
 
 
+def parts_of(path: Path) -> list[Path]:
+    """Files that hold one state dict together: all ``NAME-00001-of-00003.SUFFIX`` of one of them or of their index.
+
+    Returns:
+        Empty for any other file.
+
+    Raises:
+        CheckpointError: One is not there.
+    """
+    index = re.fullmatch(r'(.+)(\.\w+)\.index\.json', path.name)
+    if index:
+        path = next(iter(sorted(path.parent.glob(f'{glob.escape(index[1])}-00001-of-*{index[2]}'))), path)
+    part = re.fullmatch(r'(.+-)\d{5}(-of-(\d{5})\.\w+)', path.name)
+    if not part:
+        return []
+    parts = [path.with_name(f'{part[1]}{number:05}{part[2]}') for number in range(1, int(part[3]) + 1)]
+    for one in parts:
+        if not one.exists():
+            raise CheckpointError(
+                f'{one}: is not there, but {len(parts)} files hold this model together; copy all of them'
+            )
+    return parts
+
+
 def read_checkpoint(source: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
     """Read the weights of a checkpoint of any origin, on the CPU, without running code from it.
 
     The tensors lie in memory of their own: what happens to the file afterwards does not touch them.
 
     Args:
-        source: File of any container (see `containers`) whose state dict is plain or under a usual name; or
-            ``owner/name[@revision][:file]`` on the Hugging Face hub (see `hub`).
+        source: File of any container (see `containers`) whose state dict is plain or under a usual name, or one of
+            several that hold it together (see `parts_of`); or ``owner/name[@revision][:file]`` on the Hugging Face hub
+            (see `hub`).
 
     Returns:
         ``(state_dict, meta)``: tensors by name, and the plain data stored beside them (``{}`` when there are none);
@@ -110,54 +139,87 @@ def read_checkpoint(source: str | Path) -> tuple[dict[str, torch.Tensor], dict]:
 
         return read_whole(Path(source))
     path = resolve_weights(source)
-    with open_checkpoint(path) as content:
-        state = find_state_dict(content.data)
-        if not state:
-            raise CheckpointError('holds no weights (no tensors by name); give a model checkpoint')
-        content.fill(state.values())
-        meta = content.data.get('meta') or content.meta
-    meta = to_plain(meta) if isinstance(meta, Mapping) else {}
+    read = [_read_file(part) for part in parts_of(path) or [path]]
+    state, meta = {name: tensor for part, _ in read for name, tensor in part.items()}, read[0][1]
     origin = origin_of(path)
     if origin:
         meta['origin'] = origin
+    return state, meta
+
+
+def _read_file(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    with open_checkpoint(path) as content:
+        state = find_state_dict(content.data)
+        if not state:
+            there = list(map(repr, content.data)) if isinstance(content.data, Mapping) else []
+            what = f'it has {", ".join(there[:8])}' if there else 'no tensors by name'
+            raise CheckpointError(f'holds no weights ({what}); give a model checkpoint')
+        content.fill(state.values())
+        meta = content.data.get('meta') or content.meta
+    meta = to_plain(meta) if isinstance(meta, Mapping) else {}
     if content.kind.endswith('program'):
         meta['container'] = content.kind
     return state, meta
 
 
 def find_state_dict(content: Any) -> dict[str, torch.Tensor]:
-    """Find the state dict in what a checkpoint file holds; ``{}`` when there is none."""
+    """Find the state dict in what a checkpoint file holds; ``{}`` when there is none.
+
+    It is under a usual name, or the only one with an encoder.
+
+    Raises:
+        CheckpointError: Several entries hold an encoder.
+    """
     if not isinstance(content, Mapping):
         return {}
     for key in _STATE_KEYS:
         inner = find_state_dict(content.get(key))
         if inner:
             return inner
+    own = _tensors(content)
+    inside = {key: _tensors(value) for key, value in content.items() if isinstance(value, Mapping) and not own}
+    found = {key: state for key, state in inside.items() if any(name.endswith(ANCHOR) for name in state)}
+    if len(found) > 1:
+        raise CheckpointError(f'holds several models, under {" and ".join(map(repr, found))}; save the one you want')
+    return next(iter(found.values()), own)
+
+
+def _tensors(content: Mapping) -> dict[str, torch.Tensor]:
     return {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
 
 
 def check_finite(state: Mapping[str, torch.Tensor], source: str) -> None:
-    """Refuse weights that are not numbers.
+    """Refuse weights that are not numbers, and those that were never written.
 
     Raises:
-        CheckpointError: NaN or infinity; the tensor is named.
+        CheckpointError: NaN or infinity, or a matrix of zeros among others that are none; the tensor is named.
     """
 
-    def finite(item: tuple[str, torch.Tensor]) -> bool:
-        tensor = item[1]
+    def look(tensor: torch.Tensor) -> str:
         if not tensor.is_floating_point() or tensor.is_meta:
-            return True
-        # One pass without a copy; only a sum that overflowed needs a look at each number.
+            return ''
+        # One pass without a copy; only a sum that overflowed, or is 0, needs a look at each number.
         total = float(tensor.sum(dtype=torch.float32 if tensor.dtype.itemsize < 8 else None))
-        return math.isfinite(total) or bool(torch.isfinite(tensor.float()).all())
+        if not math.isfinite(total) and not torch.isfinite(tensor.float()).all():
+            return 'not finite'
+        return 'zero' if total == 0 and not tensor.float().any() else 'numbers'
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        bad = [name for (name, _), good in zip(state.items(), pool.map(finite, state.items()), strict=True) if not good]
+        kinds = dict(zip(state, pool.map(look, state.values()), strict=True))
+    bad = [name for name, kind in kinds.items() if kind == 'not finite']
+    also = f' (and {len(bad) - 1} more tensors)' if len(bad) > 1 else ''
     if bad:
-        also = f' (and {len(bad) - 1} more tensors)' if len(bad) > 1 else ''
         raise CheckpointError(
             f'{source}: {bad[0]}{also} holds NaN or infinity; the training that wrote it had diverged: take an '
             'earlier checkpoint'
+        )
+    # A download that reserves its space before it fills it. Biases may be zeros, and adapters begin as such.
+    matrices = {name: kind for name, kind in kinds.items() if state[name].ndim > 1 and name.endswith('.weight')}
+    empty = [name for name, kind in matrices.items() if kind == 'zero' and not is_adapter(name)]
+    if empty and 'numbers' in matrices.values():
+        raise CheckpointError(
+            f'{source}: {empty[0]} is all zeros, as in a file that was not copied or downloaded to its end; get it '
+            'again'
         )
 
 

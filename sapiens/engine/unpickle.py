@@ -239,9 +239,7 @@ class Unpickler(pickle._Unpickler):
 
 
 def to_plain(data: Any, keep_arrays: bool = False) -> Any:
-    """Turn data into what a weights-only load accepts: tensors, numbers, text, lists and dicts.
-
-    Arrays become lists, tuples stay, numpy scalars become Python's; anything else becomes its text.
+    """What a weights-only load accepts: arrays become lists, numpy scalars Python's, what is not plain its text.
 
     Args:
         keep_arrays: Leave numpy arrays and logged histories what they are.
@@ -279,8 +277,13 @@ def to_plain(data: Any, keep_arrays: bool = False) -> Any:
 
 
 def plain_or_module(loaded: Any) -> Any:
-    """Plain data; of a module that was saved as an object, its weights by name."""
-    return dict(_weights_of(loaded, '', set())) if isinstance(loaded, Inert) else to_plain(loaded, keep_arrays=True)
+    """Plain data; of a module that was saved as an object, alone or in a dict, its weights by name."""
+    if isinstance(loaded, Inert):
+        return dict(_weights_of(loaded, '', set()))
+    if isinstance(loaded, dict):
+        modules = {key: plain_or_module(value) for key, value in loaded.items() if isinstance(value, Inert)}
+        loaded = {**loaded, **{key: weights for key, weights in modules.items() if weights}}
+    return to_plain(loaded, keep_arrays=True)
 
 
 def _weights_of(module: Inert, prefix: str, seen: set[int]) -> Iterator[tuple[str, torch.Tensor]]:

@@ -1,8 +1,10 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Checkpoint files: what is read, what is refused, and what counts as covered."""
 
+import gzip
 import math
 import os
+import tarfile
 
 import numpy as np
 import pytest
@@ -77,7 +79,9 @@ def test_malicious_pickle_is_refused_and_runs_nothing(tmp_path, kind):
     assert not trace.exists()
 
 
-@pytest.mark.parametrize('kind', ['missing', 'text', 'truncated', 'empty', 'folder', 'lfs', 'no_weights', 'url'])
+@pytest.mark.parametrize(
+    'kind', ['missing', 'text', 'truncated', 'empty', 'folder', 'lfs', 'no_weights', 'url', 'gzip', 'tar']
+)
 def test_bad_file_is_one_line_that_names_it(tmp_path, kind):
     good, file = tmp_path / 'weights.pth', tmp_path / 'bad.pth'
     torch.save({'a': torch.ones(100)}, good)
@@ -93,6 +97,11 @@ def test_bad_file_is_one_line_that_names_it(tmp_path, kind):
         file.write_text('version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n')
     elif kind == 'no_weights':
         torch.save({'meta': {'epoch': 3}}, file)
+    elif kind == 'gzip':
+        file.write_bytes(gzip.compress(good.read_bytes()))
+    elif kind == 'tar':
+        with tarfile.open(file, 'w') as archive:
+            archive.add(good)
     elif kind == 'missing':
         file = tmp_path / 'weigths.pth'
     elif kind == 'url':
@@ -105,6 +114,10 @@ def test_bad_file_is_one_line_that_names_it(tmp_path, kind):
         assert 'weights.pth' in message
     if kind == 'lfs':
         assert 'git lfs pull' in message
+    if kind in ('gzip', 'tar'):
+        assert 'unpack it' in message
+    if kind == 'no_weights':
+        assert "it has 'meta'" in message
 
 
 def test_truncated_safetensors(tmp_path):

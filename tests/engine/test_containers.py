@@ -370,6 +370,8 @@ def wrapped(state):
         'tutorial': {'epoch': 3, 'model_state_dict': state, 'optimizer_state_dict': {}, 'loss': torch.ones(1)},
         'nested': {'model': {'state_dict': state}, 'epoch': 2},
         'plain': state,
+        'name of a program': {'net_g': state, 'optimizer': {'state': {0: {'exp_avg': torch.ones(2)}}}},
+        'module in a dict': {'checkpoint': Tree(state), 'epoch': 2},
     }  # fmt: skip
 
 
@@ -392,6 +394,9 @@ def test_what_cannot_be_told_is_named_and_never_converted(tmp_path, weights):
                 lambda: load_model_weights(estimator(), tmp_path / 'a.pth')):  # fmt: skip
         with pytest.raises(CheckpointError, match='my_wrapper'):
             act()
+    torch.save({'net_g': weights, 'net_ema': weights}, tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError, match="a.pth: holds several models, under 'net_g' and 'net_ema'"):
+        convert_checkpoint(tmp_path / 'a.pth', tmp_path / 'b.pth')
     two = {f'{side}.{name}': tensor for side in ('student', 'teacher_ema') for name, tensor in weights.items()}
     torch.save(two, tmp_path / 'a.pth')
     with pytest.raises(CheckpointError, match="several models, under 'student.' and 'teacher_ema.'"):
@@ -418,7 +423,7 @@ def test_a_file_that_changes_after_it_was_read_changes_nothing(tmp_path, weights
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
 def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, weights, value, dtype):
-    state = {name: tensor.to(dtype) for name, tensor in weights.items()}
+    state = {name: tensor.to(dtype, copy=True) for name, tensor in weights.items()}
     state['backbone.layers.1.attn.qkv.weight'][3, 4] = value
     torch.save(state, tmp_path / 'a.pth')
     model = estimator()
@@ -428,6 +433,41 @@ def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, weights, valu
         with pytest.raises(CheckpointError, match=r'a.pth: backbone\.layers\.1\.attn\.qkv\.weight holds NaN'):
             act()
     assert same(model.state_dict(), before) and not (tmp_path / 'b.pth').exists()
+
+
+def test_a_download_that_reserved_its_space_is_refused(tmp_path, weights):
+    save_file(weights, str(tmp_path / 'a.safetensors'))
+    content = (tmp_path / 'a.safetensors').read_bytes()
+    written = len(content) * 3 // 4
+    (tmp_path / 'a.safetensors').write_bytes(content[:written] + bytes(len(content) - written))
+    for act in (lambda: load_model_weights(estimator(), tmp_path / 'a.safetensors'),
+                lambda: convert_checkpoint(tmp_path / 'a.safetensors', tmp_path / 'b.pth')):  # fmt: skip
+        with pytest.raises(CheckpointError, match=r'a.safetensors: \S+\.weight is all zeros.*get it again'):
+            act()
+
+
+def test_quantised_weights_are_refused(tmp_path, weights):
+    torch.save({name: (tensor * 100).to(torch.int8) for name, tensor in weights.items()}, tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError, match='a.pth: backbone.pos_embed holds int8, as quantised files do'):
+        load_model_weights(estimator(), tmp_path / 'a.pth')
+
+
+@pytest.mark.parametrize('stem, suffix', [('model', '.safetensors'), ('pytorch_model', '.bin')])
+def test_files_that_hold_a_model_together_are_read_together(tmp_path, weights, stem, suffix):
+    parts = [tmp_path / f'{stem}-{number:05}-of-00003{suffix}' for number in (1, 2, 3)]
+    for i, part in enumerate(parts):
+        state = dict(list(weights.items())[i::3])
+        save_file(state, str(part)) if suffix == '.safetensors' else torch.save(state, part)
+    index = tmp_path / f'{stem}{suffix}.index.json'
+    index.write_text('{"metadata": {}, "weight_map": {}}')
+    for file in (*parts, index):
+        assert same(read_checkpoint(file)[0], weights)
+        assert 'checkpoint in parts' in describe_file(file) and f'{len(weights)} tensors' in describe_file(file)
+    with pytest.raises(CheckpointError, match=rf'is a folder.* give a file in it, e.g. .*{parts[2].name}'):
+        read_checkpoint(tmp_path)
+    parts[1].unlink()
+    with pytest.raises(CheckpointError, match=f'{parts[1].name}: is not there, but 3 files hold this model'):
+        read_checkpoint(parts[0])
 
 
 def test_large_finite_weights_are_no_infinity():
