@@ -15,11 +15,11 @@ from mmengine.runner import Runner
 from torch import nn
 
 from .. import __version__
-from ..errors import UserError
 from .checkpoint import fit_state_dict
 from .files import read_checkpoint, save_plain
 from .hooks.ema import EMAHook
 from .loaders import order_layout, reseed, restore_layout
+from .schedules import replay, restore, same_course, scheduled
 from .sharded_checkpoint import SUFFIX, ShardWriter, read_shards
 from .sharding import (
     from_main_process,
@@ -152,13 +152,19 @@ class CheckpointRunner(Runner):
         self._resume_seed(meta.get('seed'))
         restore_message_hub(self.message_hub, checkpoint.get('message_hub', {}))
         self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+        if self.param_schedulers is not None:
+            self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
+        groups = _named(self.param_schedulers or [])
+        starts = {name: scheduled(schedulers) for name, schedulers in groups.items()}
         if checkpoint.get('in_parts'):
             self._read_parts(checkpoint)
         else:
             state, names = checkpoint.get('optimizer'), checkpoint.get('optimizer_names')
             set_whole_optimizer(self.optim_wrapper, self.bare_model, state, names)
-        if 'param_schedulers' in checkpoint and self.param_schedulers is not None:
-            self._resume_schedules(checkpoint['param_schedulers'])
+        saved = _named(checkpoint.get('param_schedulers', {}))
+        for name, schedulers in groups.items():
+            if name in saved:
+                self._resume_schedules(schedulers, saved[name], starts[name])
         self._has_loaded = True
         self.logger.info(f'Resumed {checkpoint["path"]} at epoch {self.epoch}, iteration {self.iter}')
 
@@ -180,17 +186,17 @@ class CheckpointRunner(Runner):
         self.set_randomness(**self._randomness_cfg)
         reseed(self.train_dataloader, self.seed)
 
-    def _resume_schedules(self, saved: list | dict) -> None:
-        self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
-        for name, schedulers in _named(self.param_schedulers).items():
-            states = _named(saved)[name]
-            if len(schedulers) != len(states):
-                raise UserError(
-                    f'cannot resume: the config has {len(schedulers)} schedules, the checkpoint {len(states)}; '
-                    'resume with the same config'
-                )
+    def _resume_schedules(self, schedulers: list, states: list, start: list) -> None:
+        if same_course(schedulers, states):
             for scheduler, state in zip(schedulers, states, strict=True):
-                scheduler.load_state_dict(state)
+                restore(scheduler, state)
+            return
+        epochs = any(scheduler.by_epoch for scheduler in schedulers)
+        replay(schedulers, start, self.iter, len(self.train_dataloader) if epochs else 0)
+        self.logger.warning(
+            'The learning rate or its schedules are not those of the checkpoint: from here on it is what a run with '
+            'those of the config from the beginning would have'
+        )
 
     def save_checkpoint(
         self,

@@ -162,6 +162,10 @@ def whole_optimizer(optim_wrapper: Any, model: nn.Module) -> dict:
     return tree_map_only(torch.Tensor, lambda t: t.detach().cpu(), state) if is_main_process() else state
 
 
+# Numbers of an optimiser that are no state of it.
+_OF_CONFIG = ('weight_decay', 'betas', 'eps', 'momentum')
+
+
 def set_whole_optimizer(optim_wrapper: Any, model: nn.Module, state: Any, names: list[str] | None) -> None:
     """Give every process its part of a state that the main process has; every process must call it.
 
@@ -204,11 +208,13 @@ def set_optimizer_settings(
 
 
 def _load(optim_wrapper: Any, state: dict) -> None:
-    """Load a state, but for how a step is computed, which is this machine's matter and not the checkpoint's."""
-    groups = optim_wrapper.optimizer.param_groups
-    ways = [{key: group[key] for key in ('fused', 'foreach') if key in group} for group in groups]
+    """Load a state, but for how a step is computed, which is this machine's and the config's matter."""
+    kept = {key for group in state['param_groups'] for key in group if key.startswith('initial_')}
+    # Another schedule than that of the learning rate may have changed any of them, one of momentum the betas.
+    names = ['fused', 'foreach', 'initial_lr', *(() if kept - {'initial_lr'} else _OF_CONFIG)]
+    ways = [{key: group[key] for key in names if key in group} for group in optim_wrapper.param_groups]
     optim_wrapper.load_state_dict(state)
-    for group, way in zip(optim_wrapper.optimizer.param_groups, ways, strict=True):
+    for group, way in zip(optim_wrapper.param_groups, ways, strict=True):
         group.update(way)
 
 

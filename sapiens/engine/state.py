@@ -89,10 +89,11 @@ def restore_message_hub(hub: MessageHub, state: Mapping) -> None:
         else:
             histories[name] = HistoryBuffer(item['log'].numpy(), item['count'].numpy(), item['max_length'])
     info = state.get('info') or state.get('runtime_info') or {}
+    info = {k: v for k, v in info.items() if k not in _NOT_RESUMED}
     hub.load_state_dict(
         dict(
             log_scalars=histories,
-            runtime_info={k: v for k, v in info.items() if k not in _NOT_RESUMED},
-            resumed_keys=dict(state.get('resumed_keys', {})),
+            runtime_info=info,
+            resumed_keys={k: v for k, v in state.get('resumed_keys', {}).items() if k in histories or k in info},
         )
     )

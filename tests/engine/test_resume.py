@@ -220,3 +220,56 @@ def test_two_trainings_do_not_share_a_work_directory(toy_config, train, tmp_path
     finally:
         other.kill()
         os.kill(worker, signal.SIGKILL)
+
+
+COURSES = {
+    'longer': dict(train_cfg=dict(max_iters=18, val_interval=6)),
+    'shorter': dict(train_cfg=dict(max_iters=9, val_interval=3)),
+    'learning rate': dict(optim_wrapper=dict(optimizer=dict(lr=3e-3))),
+    'another schedule': dict(param_scheduler=[dict(type='CosineAnnealingLR', by_epoch=False)]),
+    'one more schedule': dict(
+        param_scheduler=[
+            dict(type='LinearLR', start_factor=1e-1, by_epoch=False, end=3),
+            dict(type='PolyLR', by_epoch=False, begin=3, end=8),
+            dict(type='ConstantLR', factor=0.5, by_epoch=False, begin=8, end=10),
+        ]
+    ),
+}
+
+
+def learning_rates(config, train, name, **options):
+    """The learning rates of all iterations, by the number of the iteration."""
+    runner, _ = train(config, name, **options)
+    history = runner.message_hub.get_scalar('train/lr').data[0]
+    return dict(zip(range(runner.max_iters - len(history), runner.max_iters), history, strict=True)), runner
+
+
+@pytest.mark.parametrize('name', COURSES)
+def test_a_continued_run_takes_the_course_that_the_config_has_now(toy_config, train, name, caplog):
+    train(toy_config, 'run', crash_at=8)
+    toy_config.merge_from_dict(COURSES[name])
+    expected, _ = learning_rates(toy_config, train, 'whole')
+    actual, runner = learning_rates(toy_config, train, 'run', resume=True)
+    steps = range(6, runner.max_iters)
+    assert [actual[i] for i in steps] == pytest.approx([expected[i] for i in steps])
+
+
+def test_the_same_course_is_no_other_and_says_nothing_of_keys(toy_config, train, tmp_path):
+    toy_config.param_scheduler = [dict(type='OneCycleLR', eta_max=1e-3, total_steps=12, by_epoch=False)]
+    train(toy_config, 'run', crash_at=8)
+    expected, _ = learning_rates(toy_config, train, 'whole')
+    actual, _ = learning_rates(toy_config, train, 'run', resume=True)
+    assert [actual[i] for i in range(6, 12)] == [expected[i] for i in range(6, 12)]
+    log = max((tmp_path / 'run').rglob('*.log')).read_text()
+    assert 'not those of the checkpoint' not in log and 'not defined in message_hub' not in log
+
+
+def test_other_numbers_of_the_optimiser_are_those_of_the_config(toy_config, train):
+    toy_config.optim_wrapper.optimizer.update(weight_decay=0.1)
+    train(toy_config, 'run', crash_at=8)
+    toy_config.optim_wrapper.optimizer.update(weight_decay=0.3, betas=(0.8, 0.9))
+    runner, _ = train(toy_config, 'run', resume=True)
+    groups = runner.optim_wrapper.param_groups
+    assert {group['weight_decay'] for group in groups} == {0.0, 0.3} and {group['betas'] for group in groups} == {
+        (0.8, 0.9)
+    }
