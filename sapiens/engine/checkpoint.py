@@ -186,7 +186,8 @@ def fit_state_dict(
         report.loaded.append(name)
     report.unexpected = [name for name in state if name not in expected]
     check_coverage(report, has_encoder, allow_partial)
-    check_surplus(report, skip)
+    if not allow_partial:  # a smaller model may begin with the first layers of a larger one
+        check_surplus(report, skip)
     check_finite(fitted, source)
     return fitted, report
 

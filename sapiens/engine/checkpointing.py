@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from .. import __version__
+from ..errors import UserError
 from .checkpoint import fit_state_dict
 from .files import read_checkpoint, save_plain
 from .hooks.ema import EMAHook

@@ -25,6 +25,8 @@ from .hub import SUFFIXES, origin_of, resolve_weights
 from .layouts import ANCHOR
 from .unpickle import to_plain
 
+# What is added to a layer's input may begin as nothing, as adapters do: a layer that was put in between.
+_ADDS = re.compile(r'(attn\.proj|ffn\.layers\.1)\.weight$')
 # Where the programs of the field keep the weights in what they save.
 _STATE_KEYS = (
     'state_dict',
@@ -213,9 +215,9 @@ def check_finite(state: Mapping[str, torch.Tensor], source: str) -> None:
             f'{source}: {bad[0]}{also} holds NaN or infinity; the training that wrote it had diverged: take an '
             'earlier checkpoint'
         )
-    # A download that reserves its space before it fills it. Biases may be zeros, and adapters begin as such.
+    # A download that reserves its space before it fills it.
     matrices = {name: kind for name, kind in kinds.items() if state[name].ndim > 1 and name.endswith('.weight')}
-    empty = [name for name, kind in matrices.items() if kind == 'zero' and not is_adapter(name)]
+    empty = [n for n, kind in matrices.items() if kind == 'zero' and not is_adapter(n) and not _ADDS.search(n)]
     if empty and 'numbers' in matrices.values():
         raise CheckpointError(
             f'{source}: {empty[0]} is all zeros, as in a file that was not copied or downloaded to its end; get it '
