@@ -20,16 +20,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
-def resident() -> float:
-    """Resident memory of this process in MB, now."""
+def resident(field: str = 'VmRSS') -> float:
+    """Resident memory of this process in MB, now; its peak by ``'VmHWM'``."""
     status = Path('/proc/self/status').read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith('VmRSS')) / 1024
-
-
-def peak() -> float:
-    """Peak resident memory of this process in MB."""
-    status = Path('/proc/self/status').read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith('VmHWM')) / 1024
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field)) / 1024
 
 
 def make(arch: str, folder: Path) -> list[Path]:
@@ -55,7 +49,7 @@ def measure(mode: str, file: str, arch: str) -> dict:
         before, start = resident(), time.perf_counter()
         data = Path(file).read_bytes()
         seconds = time.perf_counter() - start
-        return dict(seconds=seconds, memory=peak() - before, size=len(data) / 2**20)
+        return dict(seconds=seconds, memory=resident('VmHWM') - before, size=len(data) / 2**20)
     import torch
 
     import sapiens.models  # noqa: F401 (registries import their parts at first use: that is no loading)
@@ -67,7 +61,7 @@ def measure(mode: str, file: str, arch: str) -> dict:
     with torch.inference_mode():
         total = sum(float(p.sum()) for p in loaded.network.parameters())
     seconds = time.perf_counter() - start
-    return dict(seconds=seconds, opened=opened, memory=peak() - before, total=total)
+    return dict(seconds=seconds, opened=opened, memory=resident('VmHWM') - before, total=total)
 
 
 def main() -> None:

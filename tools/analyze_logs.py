@@ -64,10 +64,7 @@ def print_table(runs: list[RunLog], width: int | None = None) -> None:
 
 def plot(runs: list[RunLog], keys: list[str], out: Path, window: int) -> None:
     """One panel per key, one curve per run."""
-    import matplotlib
-
-    matplotlib.use('Agg')
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     from sapiens.engine.logs import smooth
     from sapiens.utils.files import replace_when_done
@@ -76,7 +73,8 @@ def plot(runs: list[RunLog], keys: list[str], out: Path, window: int) -> None:
     for key in keys:
         if key not in known:
             raise UserError(f"--keys: '{key}' was not logged; logged are {', '.join(sorted(known))}")
-    figure, axes = plt.subplots(len(keys), 1, figsize=(9, 3.2 * len(keys)), squeeze=False, constrained_layout=True)
+    figure = Figure(figsize=(9, 3.2 * len(keys)), layout='constrained')
+    axes = figure.subplots(len(keys), 1, squeeze=False)
     for axis, key in zip(axes[:, 0], keys, strict=True):
         for run in runs:
             series = run.train.get(key) or run.val.get(key) or {}
@@ -94,7 +92,6 @@ def plot(runs: list[RunLog], keys: list[str], out: Path, window: int) -> None:
         axis.legend()
     with replace_when_done(out) as temporary:
         figure.savefig(temporary, dpi=120, format=out.suffix[1:] or 'png')
-    plt.close(figure)
     print(f'curves: {out}')
 
 

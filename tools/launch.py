@@ -48,8 +48,7 @@ def start(count: int, command: list[str]) -> list[subprocess.Popen]:
 
 def wait(processes: list[subprocess.Popen]) -> int:
     """Wait for all; when one fails end the others. Returns the first failure's code, or 75 when stopped on request."""
-    failure = 0
-    deadline = None
+    failure, deadline = 0, None
     while any(p.poll() is None for p in processes):
         codes = [p.poll() for p in processes]
         bad = [c for c in codes if c not in (None, 0, os.EX_TEMPFAIL)]
@@ -57,12 +56,10 @@ def wait(processes: list[subprocess.Popen]) -> int:
             failure = bad[0]
             deadline = time.monotonic() + GRACE
             for process in processes:
-                if process.poll() is None:
-                    process.terminate()
+                process.terminate()  # nothing, of one that has ended
         if deadline is not None and time.monotonic() > deadline:
             for process in processes:
-                if process.poll() is None:
-                    process.kill()
+                process.kill()
         time.sleep(0.1)
     codes = [p.returncode for p in processes]
     failure = failure or next((c for c in codes if c not in (0, os.EX_TEMPFAIL)), 0)
@@ -80,8 +77,7 @@ def main() -> int:
 
     def pass_on(number: int, frame: object) -> None:
         for process in processes:
-            if process.poll() is None:
-                process.send_signal(number)
+            process.send_signal(number)
 
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, pass_on)

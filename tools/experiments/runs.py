@@ -206,18 +206,13 @@ def write_experiment(
     write_atomic(lab.folder / 'table.json', json.dumps(document, indent=1) + '\n')
     print(f'written: {lab.folder / "table.json"}')
 
-    import matplotlib
+    from matplotlib.figure import Figure  # mmengine brings it
 
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, len(columns), figsize=(3.6 * len(columns), 3.3), squeeze=False)
-    for axis, (task, metric) in zip(axes[0], columns, strict=True):
+    figure = Figure(figsize=(3.6 * len(columns), 3.3), layout='tight')
+    for axis, (task, metric) in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
         draw(axis, {name: found[task].get(metric) for name, found in results.items()})
         axis.set_title(f'{task}\n{metric}{sense[metric]}', fontsize=9)
-    figure.tight_layout()
     figure.savefig(lab.folder / 'plot.png', dpi=150)
-    pyplot.close(figure)
     print(f'written: {lab.folder / "plot.png"}')
 
 
