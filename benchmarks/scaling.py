@@ -32,19 +32,14 @@ TOKENS, PAPER_GPUS, PAPER_DAYS = 1.2e12, 1024, 18
 MACHINES = {'A100': (312e12, 300e9, 25e9), 'H100': (989e12, 450e9, 50e9)}
 
 
-def volumes(parameters: float, way: str, gpus: int) -> tuple[float, float]:
-    """Bytes that a GPU sends in a step (inside its node, between nodes), by rings.
+def volumes(parameters: float, gpus: int) -> tuple[float, float]:
+    """Bytes that a GPU sends in a step (inside its node, between nodes), by rings: the same in all three ways.
 
     DDP sums float32 gradients (twice their size). FSDP2 gathers bf16 parameters forward and backward and scatters
     float32 gradients. HSDP does that inside a node and sums its part of the gradients between nodes.
     """
-    nodes = gpus // PER_NODE
-    inside, between = 1 - 1 / PER_NODE, 1 - 1 / nodes
-    if way == 'DDP':
-        return 8 * parameters * inside, 8 * parameters * between / PER_NODE
-    if way == 'FSDP2':
-        return 8 * parameters * inside, 8 * parameters * between / PER_NODE
-    return 8 * parameters * inside, 8 * parameters / PER_NODE * between
+    inside, between = 1 - 1 / PER_NODE, 1 - PER_NODE / gpus
+    return 8 * parameters * inside, 8 * parameters * between / PER_NODE
 
 
 def states(parameters: float, way: str, gpus: int) -> float:
@@ -89,9 +84,9 @@ def main() -> None:
     for size in SIZES:
         seconds = args.batch_size * flops[size] / reached.get(size, args.mfu * peak)
         for gpus in GPUS:
+            near, far = volumes(parameters[size], gpus)
+            travel = max(near / inside, far / between)
             for way in ('DDP', 'FSDP2', 'HSDP'):
-                near, far = volumes(parameters[size], way, gpus)
-                travel = max(near / inside, far / between)
                 print(f'| {size} | {flops[size] / 1e12:.2f} | {seconds:.2f} | {gpus} | {way} | '
                       f'{states(parameters[size], way, gpus) / 2**30:.1f} | {near / 1e9:.1f} / {far / 1e9:.2f} | '
                       f'{travel:.3f} | {"computing" if travel < seconds else "communication"} |')  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+from collections.abc import Mapping
 
 from mmengine import registry as root
 
@@ -66,6 +67,12 @@ class Registry(root.Registry):
             return self._find(key) is not None
         except UserError:
             return False
+
+
+def type_name(part: Mapping, default: str = '') -> str:
+    """Name of the class that a part of a config builds, without its scope or module."""
+    kind = part.get('type', default)
+    return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
 
 
 def _child(name: str, locations: list[str]) -> Registry:

@@ -17,9 +17,9 @@ from mmengine.runner import Runner
 
 from ..errors import UserError
 from ..openmmlab import prepare_torchvision
-from ..registry import RUNNERS
+from ..registry import RUNNERS, type_name
 from .config import load_config
-from .precision import WRAPPERS, precision_of, type_name
+from .precision import WRAPPERS, precision_of
 from .runner import SapiensRunner
 from .start import checkpoints_of
 

@@ -16,10 +16,9 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from ..datasets.base import BAD_SAMPLE
 from ..errors import UserError
-from ..registry import DATA_SAMPLERS, DATASETS
+from ..registry import DATA_SAMPLERS, DATASETS, type_name
 from ..utils.workers import start_worker
 from .batches import Collate
-from .precision import type_name
 from .sampling import ResumableBatchSampler, SeededSampler, seed_of, seeded
 
 # Samplers of mmengine whose order `SeededSampler` gives in a form that can be resumed at any point.

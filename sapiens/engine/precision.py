@@ -21,7 +21,7 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import nn
 
 from ..errors import UserError
-from ..registry import OPTIM_WRAPPERS
+from ..registry import OPTIM_WRAPPERS, type_name
 
 NAMES = {
     'bf16': torch.bfloat16,
@@ -106,12 +106,6 @@ def choose_precision(
         print_log('fp16 needs a GPU: bf16 is used on this CPU instead', logger='current', level=30)
         dtype = torch.bfloat16
     return Precision(dtype, kind, tf32=kind == 'cuda' and name not in ('fp32', 'float32', torch.float32))
-
-
-def type_name(part: Mapping, default: str = '') -> str:
-    """Name of the class that a part of a config builds, without its scope or module."""
-    kind = part.get('type', default)
-    return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
 
 
 def precision_of(config: Mapping) -> str:

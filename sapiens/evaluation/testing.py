@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..errors import UserError
-from ..registry import METRICS
+from ..errors import UserError, arguments_of
+from ..registry import METRICS, type_name
 from .analysis.pictures import write_confusion, write_worst
 from .base import HumanMetric
 from .report import numbered, print_report, write_reports
@@ -33,7 +32,7 @@ def evaluator_for_test(
     Returns:
         Configs of metrics. Metrics of other toolkits stay as they are.
     """
-    if isinstance(evaluator, Mapping) and str(evaluator.get('type', 'Evaluator')).rpartition('.')[2] == 'Evaluator':
+    if isinstance(evaluator, Mapping) and type_name(evaluator, 'Evaluator') == 'Evaluator':
         evaluator = evaluator.get('metrics', evaluator)  # mmengine's own, in full
     metrics = [copy.deepcopy(m) for m in (evaluator if isinstance(evaluator, Sequence) else [evaluator])]
     savers: dict[str, dict] = {}
@@ -108,9 +107,7 @@ def finish_test(
 def _saver(kind: type[HumanMetric], metric: dict, out: Path) -> dict:
     saver: dict[str, Any] = dict(type='SavePredictions', task=kind.task, prefix=f'saved_{kind.task}')
     saver['out'] = str(out / ('results_pose.json' if kind.task == 'pose' else f'results_{kind.task}'))
-    signatures = [inspect.signature(parent).parameters for parent in kind.__mro__ if parent is not object]
-    default = next((s['vocabulary'].default for s in signatures if 'vocabulary' in s), None)
-    saver['vocabulary'] = metric.get('vocabulary', default)
+    saver['vocabulary'] = metric.get('vocabulary', getattr(arguments_of(kind).get('vocabulary'), 'default', None))
     for name in ('score_mode', 'keypoint_threshold', 'keypoint_score_thr'):
         if name in metric:
             saver[name.replace('score_thr', 'threshold')] = metric[name]
