@@ -151,13 +151,10 @@ class PartIoU(HumanMetric):
         row = [f'{count} ({self.vocabulary.name})', *metrics.values()]
         main = Table('Body parts', ['Classes', *metrics], [row], kind='fraction')
         names = list(classes)
+        pixels, figures = confusion.sum(1).tolist(), np.stack([*classes.values()], 1).tolist()
         rows = [
-            [
-                self.vocabulary.names[c],
-                *(None if np.isnan(classes[n][c]) else float(classes[n][c]) for n in names),
-                int(confusion[c].sum()),
-            ]
-            for c in range(count)
+            [name, *(None if np.isnan(value) else value for value in values), labelled]
+            for name, values, labelled in zip(self.vocabulary.names, figures, pixels, strict=True)
         ]
         by_class = Table('Classes', ['Class', *names, 'pixels'], rows, kind=dict.fromkeys(names, 'fraction'))
         images = [{'image': r['image'], 'file': r['path'], 'mIoU': r['iou'], 'aAcc': r['accuracy']} for r in records]

@@ -121,9 +121,7 @@ def to_csv(reports: Iterable[EvaluationReport]) -> str:
             for row in table.rows:
                 for column, value in zip(table.columns[1:], row[1:], strict=True):
                     low, high = table.intervals.get((str(row[0]), column), ('', ''))
-                    plain = plain_number(value)
-                    plain = '' if plain is None else plain
-                    writer.writerow([name, table.title, row[0], column, plain, low, high])
+                    writer.writerow([name, table.title, row[0], column, plain_number(value), low, high])
     return out.getvalue()
 
 

@@ -32,14 +32,10 @@ def cut_to_input(output: torch.Tensor, covered: tuple[int, int], size: tuple[int
     """
     if tuple(covered) == tuple(size):
         return output
-    shape = tuple(
-        max(1, n * cells // pixels) for n, cells, pixels in zip(size, output.shape[-2:], covered, strict=True)
-    )
-    scale = [n / pixels for n, pixels in zip(size, covered, strict=True)]
+    shape = (max(1, n * cells // pixels) for n, cells, pixels in zip(size, output.shape[-2:], covered, strict=True))
+    y, x = (n / pixels for n, pixels in zip(size, covered, strict=True))
     # Whole cells are read as they are; sampling beyond the last one repeats it.
-    theta = (
-        constants([scale[1], 0, scale[1] - 1, 0, scale[0], scale[0] - 1], output).view(2, 3).expand(len(output), 2, 3)
-    )
+    theta = constants([x, 0, x - 1, 0, y, y - 1], output).view(1, 2, 3).expand(len(output), -1, -1)
     grid = F.affine_grid(theta, [len(output), 1, *shape], align_corners=False)
     return F.grid_sample(output, grid, padding_mode='border', align_corners=False)
 
@@ -126,11 +122,7 @@ def argmax_to_original(
     labels = _classes(logits)
     # mixed[y, x]: the cell with corners (y, x) .. (y + 1, x + 1) has several classes
     padded = F.pad(labels[None, None].float(), (0, 1, 0, 1), mode='replicate')[0, 0].to(torch.uint8)
-    mixed = (
-        (padded[:-1, :-1] != padded[1:, :-1])
-        | (padded[:-1, :-1] != padded[:-1, 1:])
-        | (padded[:-1, :-1] != padded[1:, 1:])
-    )
+    mixed = (labels != padded[1:, :-1]) | (labels != padded[:-1, 1:]) | (labels != padded[1:, 1:])
     # The logits of a pixel side by side, of the corners of those cells alone: all would be as large as the logits.
     corners = mixed.clone()
     corners[1:] |= mixed[:-1]
