@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import shlex
 import subprocess
@@ -34,6 +33,7 @@ sys.path.insert(0, str(ROOT))
 import torch
 
 from sapiens.engine.peaks import peak_flops
+from sapiens.utils.files import write_atomic
 
 SIZES, TASKS = ('0.3b', '0.6b', '1b', '2b'), ('pose', 'seg', 'depth', 'normal', 'mae')
 JOB_LIMIT = 420.0
@@ -134,16 +134,13 @@ def main() -> None:
     end = time.monotonic() + 60 * args.minutes
     facts = machine(args.device)
     peak = peak_flops(facts['device']) if args.device == 'cuda' else None
-    args.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
 
     def add(row: dict[str, Any]) -> None:
         rows.append(row)
         for name, text in (('results.json', json.dumps(dict(machine=facts, peak_flops=peak, rows=rows), indent=1)),
                            ('results.md', table(facts, rows, peak))):  # fmt: skip
-            part = args.out / (name + '.part')
-            part.write_text(text)
-            os.replace(part, args.out / name)
+            write_atomic(args.out / name, text)
         if 'note' in row:
             print(f'{row["size"]:>5} {row["task"]:<7} {row["mode"]:<10} {row.get("variant", ""):<18} {row["note"]}')
         elif row.get('job') != 'estimate':

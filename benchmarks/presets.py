@@ -3,7 +3,7 @@
 
 Usage: python benchmarks/presets.py [--config configs/pose/sapiens_0.3b_17kpt.py] [--size 256 192] [--batch 2]
 
-Each preset runs in a process of its own: AdamW over what trains, random inputs, the second step is timed.
+Each preset runs in a process of its own: AdamW over what trains, inputs of ones, the second step is timed.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def measure(config: str, size: list[int], batch: int, preset: str) -> str:
     import torch
 
     from sapiens.engine.config import load_config
+    from sapiens.models.complexity import example_batch
     from sapiens.registry import MODELS
-    from sapiens.structures import HumanDataSample
 
     torch.manual_seed(0)
     options = {'backbone.tune': preset.removesuffix('+cp'), 'backbone.with_cp': preset.endswith('+cp')}
@@ -34,17 +34,10 @@ def measure(config: str, size: list[int], batch: int, preset: str) -> str:
     model = MODELS.build(settings.model).train()
     learning = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, fused=True)
-    task = next(iter(model.heads))
-    count = model.heads[task].vocabulary.num_keypoints
-    samples = []
-    for _ in range(batch):
-        sample = HumanDataSample(metainfo=dict(img_shape=tuple(size)))
-        sample.gt_keypoints, sample.gt_keypoints_visible = torch.rand(count, 2) * 100, torch.ones(count)
-        samples.append(sample)
+    data = model.data_preprocessor(example_batch(model, batch, tuple(size)), True)
     for _ in range(2):
         start = time.process_time()
-        losses = model(torch.randn(batch, 3, *size), samples, mode='loss')
-        sum(value for name, value in losses.items() if 'loss' in name).backward()
+        model.parse_losses(model(**data, mode='loss'))[0].backward()
         optimizer.step()
         optimizer.zero_grad()
         spent = time.process_time() - start

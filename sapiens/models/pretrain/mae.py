@@ -152,19 +152,14 @@ class MAEPretrainer(BaseModel):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(MODELS.build(data_preprocessor or dict(type='sapiens.HumanDataPreprocessor')), init_cfg)
-        self.backbone = MODELS.build({'with_cls_token': True, 'freeze_pos_embed': True, 'out_type': 'raw', **backbone})
-        encoder = self.backbone
+        encoder = MODELS.build({'with_cls_token': True, 'freeze_pos_embed': True, 'out_type': 'raw', **backbone})
         layers = len(encoder.out_indices)
         if encoder.cls_token is None or encoder.out_type != 'raw' or layers != 1 or encoder.out_stem:
             raise UserError('MAEPretrainer: its backbone gives the raw tokens of one layer, with a cls token; leave '
                             'out_type, out_indices, out_stem and with_cls_token out')  # fmt: skip
-        inherited = dict(
-            in_channels=self.backbone.embed_dims,
-            patch_grid=self.backbone.patch_grid,
-            patch_size=self.backbone.patch_size,
-            with_cp=self.backbone.with_cp,
-        )
-        self.neck = MODELS.build({**inherited, **neck})
+        self.backbone = encoder
+        inherited = {key: getattr(encoder, key) for key in ('patch_grid', 'patch_size', 'with_cp')}
+        self.neck = MODELS.build({'in_channels': encoder.embed_dims, **inherited, **neck})
         check_number('MAEPretrainer.mask_ratio', mask_ratio, 0, 1, below=True)
         self.mask_ratio, self.norm_pix = mask_ratio, norm_pix
 
