@@ -10,9 +10,11 @@ result file, for seg, depth and normal a folder of maps. GT is a COCO-style anno
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,10 +41,19 @@ from sapiens.evaluation.saved import FIELDS
 from sapiens.evaluation.tables import add_reference_file
 from sapiens.registry import METRICS
 from sapiens.structures.coco import CocoFile, CocoImage, CocoPerson, read_coco
-from sapiens.structures.coco_entries import AREA_OF_BOX, Notes, box_problem, id_key, read_box, read_keypoints
+from sapiens.structures.coco_entries import (
+    AREA_OF_BOX,
+    Notes,
+    box_problem,
+    clean_keypoints,
+    id_key,
+    read_box,
+    read_keypoints,
+)
 from sapiens.structures.coco_results import CocoResult, read_coco_results
 from sapiens.utils.json_files import as_numbers
-from sapiens.vocabularies import KeypointVocabulary, load_keypoints
+from sapiens.vocabularies import KeypointVocabulary, VocabularyError, load_keypoints, load_vocabulary
+from sapiens.vocabularies.names import vocabulary_difference
 
 _LABELS = {'seg': 'parts', 'depth': 'depth', 'normal': 'normals'}
 _LABEL_FIELDS = {'parts': 'gt_part_map', 'depth': 'gt_depth', 'normals': 'gt_normals', 'mask': 'gt_mask',
@@ -183,15 +194,16 @@ def paired_samples(labels: CocoFile, results: list[CocoResult], convert: PointCo
 
 def manifest_persons(path: str, vocabulary: KeypointVocabulary) -> CocoFile:
     """Labelled persons of a manifest; image ids are the samples' ids."""
-    images, persons, notes = {}, [], Notes()
-    for entry in Manifest(path).entries():
+    images, persons, notes, manifest = {}, [], Notes(), Manifest(path)
+    _check_meaning(manifest, 'keypoints', vocabulary, 'give that of the labels as --gt-vocabulary')
+    for entry in manifest.entries():
         name = entry['id']
         images[name] = CocoImage(name, entry['files']['image'])
         for number, person in enumerate(entry['fields']['persons']):
             where = f"{path}: person {number} of sample '{name}'"
             keypoints = read_keypoints(person, vocabulary.num_keypoints, where)
             if keypoints is not None:
-                keypoints[~np.isfinite(keypoints).all(1)] = 0
+                keypoints = clean_keypoints(keypoints, {}, notes, f'person {number} of {name}')
             box, area = read_box(person.get('bbox'), where), as_numbers(person.get('area'))
             if box is None or box_problem(box, None):
                 notes.add('persons without a box are left out', f'person {number} of {name}')
@@ -206,6 +218,7 @@ def score_maps(args: argparse.Namespace) -> HumanMetric:
     """Figures of a folder of maps against a manifest."""
     saved = SavedMaps(args.results, args.task)
     given: dict = {}
+    manifest = Manifest(args.ann_file)
     if args.task == 'seg':
         given = dict(
             vocabulary=args.vocabulary or saved.vocabulary,
@@ -218,12 +231,28 @@ def score_maps(args: argparse.Namespace) -> HumanMetric:
     given = {name: value for name, value in given.items() if value is not None}
     name = args.metric or _METRICS[args.task]
     metric = build_metric(name, bootstrap=args.bootstrap, keep_worst=args.show_worst, **given)
+    if args.task == 'seg' and not (args.label_map or args.pred_map):
+        vocabulary = getattr(metric, 'vocabulary', None)
+        _check_meaning(manifest, 'parts', vocabulary, 'give that of both as --vocabulary, or --label-map or --pred-map')
     count = 0
-    for sample in map_samples(Manifest(args.ann_file), saved, args.task):
+    for sample in map_samples(manifest, saved, args.task):
         metric.process(None, [sample])
         count += 1
     metric.evaluate(count)
     return metric
+
+
+def _check_meaning(manifest: Manifest, kind: str, scored: Any, mend: str) -> None:
+    """Raise a `UserError` when the labels of a manifest are of another vocabulary than that which is scored."""
+    named = manifest.header.get(kind)
+    if not named or scored is None:
+        return
+    with contextlib.suppress(VocabularyError):  # a file that is not here
+        difference = vocabulary_difference(load_vocabulary(named), scored)
+        if difference:
+            raise UserError(
+                f"{manifest.path}: its {kind} are '{named}', those scored '{scored.name}': {difference}; {mend}"
+            )
 
 
 def map_samples(manifest: Manifest, saved: SavedMaps, task: str) -> Iterator[dict]:

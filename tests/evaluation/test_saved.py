@@ -27,6 +27,7 @@ from sapiens.evaluation import (
 from sapiens.evaluation.dense import dense_pair
 from sapiens.registry import METRICS
 from sapiens.structures import read_coco_results
+from sapiens.vocabularies import load_vocabulary
 
 TASKS = {
     'seg': ('pred_part_map', lambda: PartIoU(vocabulary='parts20')),
@@ -225,6 +226,20 @@ def test_plain_folders_of_files_are_results_too(scene, tmp_path):
     for sample in predictions:
         np.save(tmp_path / f'{sample["img_id"]}.npy', sample['pred_depth'][0].numpy())
     assert run(tmp_path, '--ann-file', manifest, '--task', 'depth').code == 0
+
+
+def test_labels_of_other_classes_or_points_are_told(scene, tmp_path):
+    """Ids below the number of classes were scored whatever they meant."""
+    manifest, predictions = scene
+    out = save(predictions, tmp_path / 'results', 'seg')
+    failed = run(out, '--ann-file', manifest, '--task', 'seg', '--vocabulary', 'parts28')
+    assert failed.code == 1 and "its parts are 'parts20', those scored 'parts28': 20 here and 28 there" in failed.error
+    assert run(out, '--ann-file', manifest, '--task', 'seg', '--vocabulary', 'parts28', '--label-map', '1=1').code == 0
+    points = [{'name': name} for name in load_vocabulary('coco17').names[::-1]]
+    (tmp_path / 'mine.json').write_text(json.dumps({'name': 'mine', 'keypoints': points}))
+    out = save(predictions, tmp_path / 'pose.json', 'pose', 'coco17')
+    failed = run(out, '--ann-file', manifest, '--task', 'pose', '--vocabulary', tmp_path / 'mine.json')
+    assert failed.code == 1 and 'number 0 is nose here and right_ankle there; give that of the labels' in failed.error
 
 
 def test_failures_are_one_line(scene, tmp_path):
