@@ -4,7 +4,8 @@
 Finds missing files, unreadable images, labels of another size or outside the vocabulary, empty masks, NaN depth,
 normals that are not unit vectors, point away or are BGR, depth in other units; images of another size than annotated,
 boxes that show nobody, keypoints off the image or outside their box (relative, normalised, x and y exchanged), files of
-one name, and left and right that seem swapped. What the reader dropped or assumed is logged first.
+one name, and left and right that seem swapped. What the reader dropped or assumed is logged first; a note says when
+images are trained on and tested with.
 
 Example: sapiens check-data configs/seg/sapiens_1b_28cls.py --split val --fix-list to_mend.jsonl
 """
@@ -12,9 +13,11 @@ Example: sapiens check-data configs/seg/sapiens_1b_28cls.py --split val --fix-li
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -50,9 +53,24 @@ def main() -> int:
     if args.fix_list:
         write_atomic(args.fix_list, ''.join(json.dumps(asdict(p)) + '\n' for p in problems).encode())
     report(console, problems, total, args.show)
+    if shared := shared_images(args, dataset):
+        other = args.split.replace('train', 'val')
+        console.print(f'Note: {len(shared)} images are both in train and in {other} (first: {min(shared)}); '
+                      'figures of what was trained on say nothing of other images')  # fmt: skip
     if args.fix_list:
         console.print(f'The whole list is in {args.fix_list}')
     return 1 if problems else 0
+
+
+def shared_images(args: Namespace, dataset: Any) -> set[str]:
+    """Files of the data set that the config's other split has too: validation's of training, else training's."""
+    from ..datasets.base import paths_of
+    from ..errors import UserError
+
+    other = Namespace(**{**vars(args), 'split': 'val' if args.split == 'train' else 'train'})
+    with suppress(UserError, OSError):  # it may not be there yet
+        return paths_of(dataset) & paths_of(options.build_dataset(other))
+    return set()
 
 
 def report(console: Console, problems: list[Problem], total: int, show: int) -> None:

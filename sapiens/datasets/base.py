@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -258,6 +259,16 @@ def leaves_of(dataset: Any) -> Iterator[Any]:
         return
     for part in wrapped:
         yield from leaves_of(part)
+
+
+def paths_of(dataset: Any) -> set[str]:
+    """Files of the images of our data sets, inside of wrappers too; links as what they lead to."""
+    found: set[str] = set()
+    for leaf in leaves_of(dataset):
+        if isinstance(leaf, HumanDataset):
+            leaf.full_init()
+            found |= {BaseDataset.get_data_info(leaf, i).get('img_path', '') for i in range(len(leaf))} - {''}
+    return {os.path.realpath(path) for path in found}
 
 
 def lookup_table(

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,9 @@ from ..structures.geometry import OUR_AXES, box_iou
 from ..utils.workers import start_worker
 from ..vocabularies import KeypointVocabulary, load_keypoints
 from .base import HumanDataset, leaves_of
-from .check_maps import check_depth, check_normals, farther_at_rim
+from .check_maps import check_depth, check_normals, check_people_depth, farther_at_rim
 from .image_files import pictures_in
-from .label_files import read_array, read_label, vectors_of
+from .label_files import read_label, vectors_of
 from .storage import exists, read_bytes, readable_name
 from .transforms.loading import KINDS, LoadImage, LoadLabels, check_size
 
@@ -178,10 +179,13 @@ def _check_label(kind: str, sample: dict[str, Any], facts: dict[str, Any]) -> It
         yield 'empty mask', name, f'no pixel is a person{hint}'
     problems: Iterator[tuple[str, str]] = iter(())
     if kind == 'depth':
-        problems = check_depth(read_array(read_bytes(reference), name), sample.get('depth_scale', 0.001))
+        raw = read_label('depth', read_bytes(reference), name)
+        problems = check_depth(raw, sample.get('depth_scale', 0.001))
         if {'mask', 'parts', 'instances'} & set(files):
             with suppress(UserError):  # of the mask, which is reported as such
-                farther = farther_at_rim(out['depth'], LoadLabels(('mask',))(dict(sample))['mask'])
+                mask = LoadLabels(('mask',))(dict(sample))['mask']
+                problems = chain(problems, check_people_depth(raw, mask))
+                farther = farther_at_rim(out['depth'], mask)
                 facts.update({'rims': 1, 'turned rims': int(farther < 0.35)} if farther is not None else {})
     if kind == 'normals':
         normals = vectors_of(read_label('normals', read_bytes(reference), name))

@@ -34,6 +34,21 @@ def check_depth(raw: np.ndarray, depth_scale: float = 0.001) -> Iterator[tuple[s
         yield 'depth units?', f'the median is {median:g} m ({what}); save other units, or set depth_scale'
 
 
+def check_people_depth(raw: np.ndarray, mask: np.ndarray) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with depth on people, ``(H, W)`` as its file has it: numbers that stand for unknown."""
+    known = raw[(mask > 0) & np.isfinite(raw) & (raw > 0)]
+    if known.size:
+        far = known > 20 * np.median(known)
+        if raw.dtype == np.uint16:
+            far |= known == 65535
+        if far.mean() > 1e-3:
+            numbers = f'{np.median(known[far]):g}, others {np.median(known):g}'
+            yield (
+                'depth of the unknown?',
+                f'{far.mean():.1%} of the pixels of people are {numbers}; write 0 for unknown',
+            )
+
+
 def check_normals(normals: np.ndarray, axes: str = OUR_AXES) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with ``(H, W, 3)`` normals, in those axes, that were not scaled to length 1 yet."""
     if not np.isfinite(normals).all():

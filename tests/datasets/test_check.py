@@ -15,6 +15,7 @@ import pytest
 from mmengine.dataset import ConcatDataset, RepeatDataset
 from scenes import sphere
 
+from sapiens.commands import check_data
 from sapiens.datasets import CocoKeypointDataset, HumanManifestDataset, ManifestWriter, label_files
 from sapiens.datasets.check import (
     check_dataset,
@@ -184,6 +185,23 @@ def test_images_of_another_size_than_annotated(tmp_path):
     assert coco_problems(tmp_path, height=None, width=None) == {}
 
 
+@pytest.mark.parametrize('unknown', [65535, 1e10])
+def test_depth_that_stands_for_unknown_on_people(folder, unknown):
+    """Sensors write the largest number for unknown, renderers 1e10: behind people it does no harm, on them it does."""
+    scene = sphere()
+    units = np.rint(scene['depth'] * 1000).astype(np.uint16)
+    raw = units if unknown == 65535 else scene['depth'].astype(np.float32)
+    raw[scene['mask'] == 0] = unknown
+    np.save(folder / 'depth/a.npy', raw)
+    row, column = np.argwhere(scene['mask'])[len(np.argwhere(scene['mask'])) // 2]
+    raw[row, column - 2 : column + 3] = unknown
+    np.save(folder / 'depth/b.npy', raw)
+    rewrite(folder, 'a', depth='depth/a.npy')
+    rewrite(folder, 'b', depth='depth/b.npy')
+    found = kinds(folder)
+    assert 'depth of the unknown?' not in found['a'] and 'depth of the unknown?' in found['b']
+
+
 def test_twins_of_files(folder):
     shutil.copy(folder / 'images/a.jpg', folder / 'images/a.png')
     rewrite(folder, 'b', image='images/a.png')
@@ -315,3 +333,25 @@ def test_browse_draws_every_label(tmp_path, folder, run):
     assert files[3].read_bytes() == (tmp_path / 'again' / files[3].name).read_bytes(), 'seeded'
     typo = run('browse_dataset', tmp_path / 'confg.py')
     assert typo.returncode == 1 and 'did you mean' in typo.stderr and typo.stderr.count('\n') == 1
+
+
+def test_images_of_training_and_validation_are_told(tmp_path, monkeypatch, capsys):
+    """A split by persons, or a link, leaves images in both: figures of validation are then those of training."""
+    for name in 'abc':
+        (tmp_path / 'photos').mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / f'photos/{name}.png'), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / 'links').mkdir()
+    (tmp_path / 'links/x.png').symlink_to(tmp_path / 'photos/b.png')
+    (tmp_path / 'train.txt').write_text('a.png\nc.png')
+    config = """
+train_dataloader = dict(dataset=dict(type='ImageFolderDataset', data_root='photos', ann_file={!r}))
+val_dataloader = dict(dataset=dict(type='ImageFolderDataset', data_root='links'))
+"""
+    monkeypatch.chdir(tmp_path)
+    for ann_file, shared in (('', True), ('../train.txt', False)):
+        (tmp_path / 'c.py').write_text(config.format(ann_file))
+        for split in ('train', 'val'):
+            monkeypatch.setattr(sys, 'argv', ['check', 'c.py', '--workers', '0', '--split', split])
+            assert check_data.main() == 0
+            text = ' '.join(capsys.readouterr().out.split())
+            assert ('1 images are both in train and in val' in text) == shared
