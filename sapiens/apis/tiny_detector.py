@@ -210,8 +210,9 @@ def _cut(image: np.ndarray, view: np.ndarray, size: tuple[int, int]) -> np.ndarr
     factor = max(1, int(min(view[2] / size[1], view[3] / size[0])))
     matrix = udp_matrix(view[:2] + view[2:] / 2, view[2:], size)
     if factor > 1:
-        image = cv2.resize(image, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
-        back = np.array([[factor, 0, (factor - 1) / 2], [0, factor, (factor - 1) / 2], [0, 0, 1]])
+        fy, fx = (factor if side >= factor else 1 for side in image.shape[:2])  # of a line nothing would be left
+        image = cv2.resize(image, None, fx=1 / fx, fy=1 / fy, interpolation=cv2.INTER_AREA)
+        back = np.array([[fx, 0, (fx - 1) / 2], [0, fy, (fy - 1) / 2], [0, 0, 1]])
         matrix = matrix @ back
     cut = cv2.warpAffine(image, matrix[:2], size[::-1], flags=cv2.INTER_LINEAR)
     return np.ascontiguousarray(cut.transpose(2, 0, 1))

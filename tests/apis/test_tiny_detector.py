@@ -151,6 +151,12 @@ def test_a_box_within_a_better_one_counts_less(detector, monkeypatch):
     np.testing.assert_allclose(found.boxes, boxes[order])
 
 
+@pytest.mark.parametrize('size', [(4, 4000), (4000, 4), (1, 1)])
+def test_of_a_line_something_is_left(detector, size):
+    """A rule or a spacer among photos ended the run in an error of OpenCV."""
+    assert len(detector(Frame(np.zeros((*size, 3), np.uint8), 'line')).boxes) == 0
+
+
 def test_models_without_a_person_head_are_named(tmp_path):
     from sapiens.engine.config import load_config
 

@@ -200,6 +200,26 @@ def test_warp_and_back():
     assert (back['normals'] * start['normals']).sum(-1)[core].min() > 0.998
 
 
+@pytest.mark.parametrize('name', ['img', 'part_map', 'depth', 'normals'])
+@pytest.mark.parametrize('turned', [False, True])
+def test_sides_beyond_32767_pixels(name, turned):
+    """OpenCV warps no more, so panoramas and scans ended in its error."""
+    values = np.random.default_rng(0).integers(1, 255, (9, 8)).repeat(5000, 1)
+    values = values[..., None].repeat(3, -1) if name in ('img', 'normals') else values
+    long = values.astype(np.uint8 if name in ('img', 'part_map') else np.float32)
+    long = np.ascontiguousarray(long.swapaxes(0, 1) if turned else long)
+    size, axis = ((40, 9), 0) if turned else ((9, 40), 1)
+    near = np.eye(3)
+    near[1 - axis, 2] = -34979.7
+    part = long[34000:36000] if turned else long[:, 34000:36000]
+    expected = warp_map(name, np.ascontiguousarray(part), near @ translation(*np.eye(2)[1 - axis] * 34000), size)
+    np.testing.assert_allclose(warp_map(name, long, near, size), expected, atol=1e-5)
+    whole = np.eye(3)
+    whole[1 - axis] = [0.001, 0, 0.0005 - 0.5] if axis else [0, 0.001, 0.0005 - 0.5]
+    picked = np.take(long, np.arange(40) * 1000 + 500, axis)
+    np.testing.assert_allclose(warp_map(name, long, whole, size), picked, atol=1e-5)
+
+
 def test_depth_never_mixes_surfaces():
     depth = np.zeros((40, 60), np.float32)
     depth[:, 20:40], depth[:, 40:] = 2.0, 7.0

@@ -38,7 +38,8 @@ MAPS = ('img', 'part_map', 'mask', 'depth', 'normals')
 _PADDING = {'part_map': IGNORE, 'mask': 0, 'depth': 0, 'normals': 0}
 _DEPTH_STEP = 0.02
 _NORMAL_STEP = 0.25
-# What OpenCV warps as it is.
+# Pixels along a side, and types, that OpenCV warps as they are.
+_MOST_SIDE = 32766
 _WARPED = tuple(np.dtype(name) for name in ('u1', 'u2', 'i2', 'f4', 'f8'))
 
 
@@ -220,8 +221,15 @@ def _warp(
     # A view with negative strides costs ten times more inside OpenCV than its copy.
     array = np.ascontiguousarray(array)
     border = dict(borderMode=cv2.BORDER_REPLICATE) if value is None else dict(borderValue=value)
+    step = np.ones((2, 1))
+    if max(array.shape[:2]) > _MOST_SIDE:
+        if origin == (0, 0):
+            rows, columns = _window(matrix, size, array.shape[:2])
+            array, origin = array[rows, columns], (columns.start, rows.start)
+        y, x = (-(-side // _MOST_SIDE) for side in array.shape[:2])
+        array, step = np.ascontiguousarray(array[::y, ::x]), np.array([[x], [y]])
     # Not left to OpenCV, for the origin; the same numbers, so that ties fall as they do there.
-    inverse = cv2.invertAffineTransform(matrix[:2]) - np.array([[0, 0, origin[0]], [0, 0, origin[1]]])
+    inverse = (cv2.invertAffineTransform(matrix[:2]) - np.array([[0, 0, origin[0]], [0, 0, origin[1]]])) / step
     return cv2.warpAffine(array, inverse, (size[1], size[0]), flags=flags | cv2.WARP_INVERSE_MAP, **border)
 
 
