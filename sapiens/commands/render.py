@@ -11,6 +11,7 @@ Example: sapiens render --out data/synthetic --num 2000 --size 1024x768 --worker
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -61,7 +62,8 @@ def pick_renderer(renderer: str, spp: int | None) -> tuple[str, int]:
 def build_jobs(args: argparse.Namespace) -> list:
     """One job for each split."""
     from ..synthesis.job import SPLITS, Job
-    from ..synthesis.scene import FRAMINGS, PRESETS, Recipe, background_files, with_options
+    from ..synthesis.own_pictures import background_files, panorama_files
+    from ..synthesis.scene import FRAMINGS, PRESETS, Recipe, with_options
     from ..synthesis.sensor import Sensor
 
     if not 0 <= args.val_fraction < 1:
@@ -81,7 +83,7 @@ def build_jobs(args: argparse.Namespace) -> list:
     if args.backgrounds:
         changes['backgrounds'] = background_files(args.backgrounds)
     if args.hdris:
-        changes['hdris'] = background_files(args.hdris, ('.hdr',))
+        changes['hdris'] = panorama_files(args.hdris)
     changes['sensor'] = (
         Sensor(*(4 * [0.0])) if args.no_sensor else Sensor(args.white_balance, args.blur, args.noise, args.jpeg)
     )
@@ -150,7 +152,7 @@ def main() -> None:
     for job in jobs:
         print(f'{job.folder}: {job.num} samples, {missing[job.folder]} of them new')
         if args.shard_size:
-            shards = pack_shards(job.folder, f'{job.folder.rstrip("/")}-shards', args.shard_size)
+            shards = pack_shards(job.folder, f'{os.path.abspath(job.folder)}-shards', args.shard_size)
             print(f'{shards[0].parent}: {len(shards)} shards')
     for reason, count in rejected.most_common():
         print(f'drawn again: {reason}: {count}')

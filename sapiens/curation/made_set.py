@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..datasets.image_files import decode_image, list_images
+from ..datasets.image_files import decode_image, find_files, list_images
 from ..datasets.label_files import encode_image
 from ..datasets.manifest import Manifest
 from ..datasets.storage import read_bytes
@@ -208,7 +208,7 @@ class _Backgrounds:
     """Photos without people: views of panoramas, and photos as they are, each once before they come again."""
 
     def __init__(self, folder: str) -> None:
-        self.panoramas = [str(p) for p in sorted(Path(folder).rglob('*.hdr'))]
+        self.panoramas = list(map(str, find_files(folder, ('.hdr',))))
         try:
             self.photos = list(list_images(folder))
         except UserError:

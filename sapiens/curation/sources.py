@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..datasets.image_files import is_image_name, list_images
+from ..datasets.image_files import has_ending, is_image_name, list_images
 from ..datasets.shard_images import expand_shards
 from ..datasets.storage import member_name, read_bytes, walk_tar
 from ..errors import UserError
@@ -43,7 +43,7 @@ def find_images_of(source: str) -> Iterator[tuple[str, str]]:
     path = Path(source)
     if path.is_dir():
         for suffix in ('.tar', '.parquet'):
-            if files := sorted(str(p) for p in path.iterdir() if p.suffix == suffix):
+            if files := sorted(str(p) for p in path.iterdir() if has_ending(p.name, (suffix,))):
                 return itertools.chain.from_iterable(map(_READERS[suffix], files))
         return ((str(Path(p).relative_to(path)), p) for p in list_images(path))
     if path.suffix == '.txt':

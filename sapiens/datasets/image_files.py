@@ -316,4 +316,15 @@ def list_images(folder: str | Path) -> tuple[str, ...]:
 
 def is_image_name(name: str) -> bool:
     """Whether a file is an image by its name; hidden files are not."""
-    return not name.startswith('.') and name.lower().endswith(IMAGE_EXTENSIONS)
+    return has_ending(name, IMAGE_EXTENSIONS)
+
+
+def has_ending(path: str, endings: tuple[str, ...]) -> bool:
+    """Whether a file's name ends so, in any case; hidden files (macOS puts ``._NAME`` beside files) never do."""
+    name = os.path.basename(path)
+    return not name.startswith('.') and name.lower().endswith(endings)
+
+
+def find_files(folder: str | Path, endings: tuple[str, ...]) -> list[Path]:
+    """Files below a folder by their endings, sorted; links are followed, hidden files left out."""
+    return sorted(Path(path) for path in walk_files(str(folder)) if has_ending(path, endings))

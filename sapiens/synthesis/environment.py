@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -78,7 +77,6 @@ def procedural_sky(rng: np.random.Generator, height: int = 32) -> Environment:
     return Environment(np.maximum(radiance, 0).astype(np.float32))
 
 
-@lru_cache(maxsize=32)
 def read_environment(path: str, height: int = 512) -> Environment:
     """Read an equirectangular HDR picture, reduced to at most a number of rows.
 

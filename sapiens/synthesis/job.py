@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 from collections import Counter
@@ -94,6 +95,8 @@ def open_writer(job: Job) -> ManifestWriter:
     path = Path(job.folder) / 'manifest.json'
     if path.exists():
         old = Manifest(path).header.get('synthesis')
+        if isinstance(old, dict) and 'background_names' not in old and old.get('backgrounds'):
+            description.pop('background_names', None)  # a folder of before the names were kept
         if old != description:
             changed = sorted(k for k in description if not isinstance(old, dict) or old.get(k) != description[k])
             raise UserError(f'{path}: holds a set rendered with another {", ".join(changed)}; choose another --out')
@@ -105,6 +108,9 @@ def open_writer(job: Job) -> ManifestWriter:
 def _describe(job: Job) -> dict:
     recipe = asdict(job.recipe)
     recipe['backgrounds'] = len(job.recipe.backgrounds)
+    if job.recipe.backgrounds:
+        names = '\n'.join(Path(path).name for path in job.recipe.backgrounds)
+        recipe['background_names'] = hashlib.sha256(names.encode(errors='surrogateescape')).hexdigest()[:16]
     # Folders of before this option stay what they are.
     recipe.pop('hdris')
     if job.recipe.hdris:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 import cv2
@@ -17,12 +16,13 @@ from ..errors import UserError
 from . import contact, poses
 from .actor import Actor, Figure, pose_actor, surface_points, transforms_of
 from .camera import Camera, frame_points
-from .environment import Environment, read_environment, sample_lights, turn, washed
+from .environment import Environment, sample_lights, turn, washed
 from .floors import seat_surface
-from .ground import SRGB_TO_LINEAR, Ground
+from .ground import Ground
 from .imported import ImportedPose
 from .labels import InvalidSample, Labels, check, make_labels
 from .mesh import Material, Mesh, join
+from .own_pictures import draw_backdrop, draw_panorama
 from .posing import Pose
 from .sensor import Sensor, apply_sensor
 from .shading import expose, render_radiance
@@ -154,7 +154,8 @@ def _draw(assets: Assets, recipe: Recipe, rng: np.random.Generator, rejected: Co
     labels = make_labels(scene, figures, camera, min_pixels=max(40, int(np.prod(recipe.size) * 4e-4)))
     if not labels.persons:
         raise InvalidSample('nobody to be seen')
-    environment = washed(turn(_environment(assets, recipe, rng), rng.random()), rng.uniform(0.4, 0.75))
+    around = draw_panorama(recipe.hdris, rng) or assets.environment(rng)
+    environment = washed(turn(around, rng.random()), rng.uniform(0.4, 0.75))
     small = max(recipe.size) <= 384
     lights = sample_lights(environment, recipe.lights or (16 if small else 32), rng)
     ground = assets.ground(rng)
@@ -162,7 +163,7 @@ def _draw(assets: Assets, recipe: Recipe, rng: np.random.Generator, rejected: Co
     balance = (lights.irradiance.sum(0).mean() / lights.irradiance.sum(0)) ** np.float32(rng.uniform(0.5, 0.9))
     backdrop = None
     if recipe.backgrounds and rng.random() < 0.85:
-        backdrop = _backdrop(recipe.backgrounds, camera.size, rng) / balance
+        backdrop = draw_backdrop(recipe.backgrounds, camera.size, rng) / balance
     rest = np.concatenate([f.rest for f in figures] + [t.vertices for t in things])
     # At least about a pixel of the panorama: its grid must not be seen.
     columns = max(environment.radiance.shape[1], 512)
@@ -179,12 +180,6 @@ def _draw(assets: Assets, recipe: Recipe, rng: np.random.Generator, rejected: Co
     check(labels, camera, image)
     info = {'framing': framing, 'environment': environment.name, 'assets': assets.name}
     return Sample(image, labels, camera, info, rejected)
-
-
-def _environment(assets: Assets, recipe: Recipe, rng: np.random.Generator) -> Environment:
-    if recipe.hdris and rng.random() < 0.75:
-        return read_environment(recipe.hdris[int(rng.integers(len(recipe.hdris)))])
-    return assets.environment(rng)
 
 
 def _renderer(recipe: Recipe, rng: np.random.Generator) -> Callable:
@@ -345,24 +340,6 @@ def _clear_view(
     raise InvalidSample('no camera has a clear view')
 
 
-def _backdrop(files: tuple[str, ...], size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    path = files[int(rng.integers(len(files)))]
-    image = cv2.imread(path, cv2.IMREAD_COLOR)
-    if image is None:
-        raise UserError(f'{path}: not a readable image; remove it from the folder of backgrounds')
-    height, width = size
-    scale = max(height / image.shape[0], width / image.shape[1]) * rng.uniform(1.0, 1.4)
-    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    image = cv2.copyMakeBorder(
-        image, 0, max(height - image.shape[0], 0), 0, max(width - image.shape[1], 0), cv2.BORDER_REFLECT
-    )
-    top, left = rng.integers(image.shape[0] - height + 1), rng.integers(image.shape[1] - width + 1)
-    crop = image[top : top + height, left : left + width, ::-1]
-    if rng.random() < 0.5:
-        crop = crop[:, ::-1]
-    return np.ascontiguousarray(SRGB_TO_LINEAR[crop] * 1.5)
-
-
 def _defocus(radiance: np.ndarray, coverage: np.ndarray, sigma: float) -> np.ndarray:
     """Blur what is behind the people, and only that."""
     weight = (1 - coverage)[..., None] + 1e-4
@@ -374,20 +351,3 @@ def _defocus(radiance: np.ndarray, coverage: np.ndarray, sigma: float) -> np.nda
 def with_options(recipe: Recipe, **options) -> Recipe:
     """The recipe with some fields replaced."""
     return replace(recipe, **options)
-
-
-def background_files(
-    folder: str | Path, kinds: tuple[str, ...] = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
-) -> tuple[str, ...]:
-    """Images of a folder, sorted.
-
-    Raises:
-        UserError: No folder, or no image in it.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f'{folder}: no such folder')
-    files = sorted(str(p) for p in folder.rglob('*') if p.suffix.lower() in kinds)
-    if not files:
-        raise UserError(f'{folder}: holds no image ({", ".join(kinds)})')
-    return tuple(files)

@@ -87,6 +87,15 @@ def test_train_and_val_folders(run_script, tmp_path):
     assert images[0] != images[1]
 
 
+def test_shards_of_the_working_folder_lie_beside_it(run_script, tmp_path, monkeypatch):
+    (tmp_path / 'set').mkdir()
+    monkeypatch.chdir(tmp_path / 'set')
+    done = run_script(ROOT / 'tools/synthesis/render.py', '--out', '.', '--num', 1, '--size', '64x64', '--assets',
+                      'fixture', '--val-fraction', 0, '--samples', 1, '--persons', 1, '--shard-size', 1)  # fmt: skip
+    assert done.code == 0, done.err
+    assert (tmp_path / 'set-shards/shards/000000.tar').is_file()
+
+
 @pytest.mark.parametrize('arguments, words', [
     (['--size', '1024'], 'HEIGHTxWIDTH'),
     (['--size', '10x10'], '64'),

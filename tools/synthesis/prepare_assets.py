@@ -27,6 +27,7 @@ import zlib
 import numpy as np
 
 from sapiens.commands.options import new_parser
+from sapiens.datasets.image_files import find_files
 from sapiens.errors import UserError, run_cli
 from sapiens.synthesis.makehuman.bake import sha256
 from sapiens.utils.optional import need
@@ -140,7 +141,7 @@ def main() -> None:
     extra = Path(args.assets_dir) if args.assets_dir else None
     if extra is not None and not extra.is_dir():
         raise UserError(f'{extra}: no such folder')
-    if extra is not None and not any(p.suffix.lower() in PACK for p in extra.rglob('*')):
+    if extra is not None and not find_files(extra, PACK):
         raise UserError(f'{extra}: holds no {", ".join(PACK)}; give the folder of a MakeHuman asset pack')
     need('OpenEXR', 'reading HDRIs', extra='synthesis')  # missed here and not after the downloads
     for folder in (out, downloads):

@@ -51,9 +51,10 @@ def main() -> None:
     import cv2
     from rich.progress import track
 
+    from sapiens.datasets.image_files import find_files
     from sapiens.synthesis.environment import read_environment
 
-    files = sorted(Path(args.hdris).glob('*.hdr'))
+    files = find_files(args.hdris, ('.hdr',))
     if not files:
         raise UserError(f'{args.hdris}: has no .hdr file')
     out = Path(args.out)

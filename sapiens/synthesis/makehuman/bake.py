@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ...datasets.image_files import find_files
 from ...errors import UserError
 from ...utils.files import write_atomic
 from ..floors import seamless
@@ -213,11 +214,17 @@ def bake_wardrobe(folder: Path, allow: dict, out: Path, sources: Sources, extra:
                         'CC0 (makehumancommunity/makehuman-assets)', sha256(path) in hashes)  # fmt: skip
             textures[f'skins/{path.stem}'] = _png(path)
     if extra is not None:
-        for path in sorted(extra.rglob('*.mhclo')):
-            kind = next((k for k in KINDS if k in path.relative_to(extra).parts), 'clothes')
+
+        def folders_of(path: Path) -> list[str]:
+            return [folder.lower() for folder in path.relative_to(extra).parts[:-1]]
+
+        for path in find_files(extra, ('.mhclo',)):
+            kind = next((k for k in KINDS if k in folders_of(path)), 'clothes')
             sources.use(path, f'--assets-dir: {path.relative_to(extra)}', "the user's own")
             keep(kind, path.stem.lower(), read_mhclo(path), '--assets-dir', "the user's own")
-        for path in sorted(extra.rglob('skins/**/*diffuse*.png')):
+        for path in find_files(extra, ('.png',)):
+            if 'skins' not in folders_of(path) or 'diffuse' not in path.stem.lower():
+                continue
             sources.use(path, f'--assets-dir: {path.relative_to(extra)}', "the user's own")
             textures[f'skins/{path.stem}'] = _png(path)
     np.savez_compressed(out / 'wardrobe.npz', **arrays)

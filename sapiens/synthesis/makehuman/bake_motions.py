@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...datasets.image_files import find_files
 from ...errors import UserError
 from ..imported import ImportedPose
 from ..skeleton import Skeleton
@@ -44,15 +45,13 @@ def bake_motions(
     sources.use(path, source, 'CC0 (makehumancommunity/makehuman-assets), converted')
     expressions: dict[str, dict[str, float]] = {}
     units = load_face_units()
-    for path in sorted(extra.rglob('*')) if extra is not None else ():
+    for path in find_files(extra, ('.bvh', '.mhpose')) if extra is not None else ():
         stem = path.stem.lower()
         if path.suffix.lower() == '.bvh':
             frames = bvh_poses(path, bones)
             poses.update({f'{stem}_{i}' if len(frames) > 1 else stem: frame for i, frame in enumerate(frames)})
-        elif path.suffix.lower() == '.mhpose':
-            expressions[stem] = read_mhpose(path, units)
         else:
-            continue
+            expressions[stem] = read_mhpose(path, units)
         sources.use(path, f'--assets-dir: {path.relative_to(extra)}', "the user's own")
     arrays: dict[str, np.ndarray] = {}
     for name, turns in poses.items():
