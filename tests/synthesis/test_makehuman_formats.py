@@ -60,6 +60,32 @@ def test_mhclo(tmp_path):
         read_mhclo(tmp_path / 'hat.mhclo')
 
 
+def test_files_as_windows_writes_them(tmp_path):
+    (tmp_path / 'deep').mkdir()
+    (tmp_path / 'deep/hat.obj').write_text('\ufeff' + OBJ, encoding='utf-8')
+    (tmp_path / 'deep/hat.mhmat').write_text('\ufeffdiffuseTexture C:\\mine\\hat.png\n', encoding='utf-8')
+    (tmp_path / 'deep/hat.png').write_bytes(b'')
+    text = 'obj_file deep\\hat.obj\nmaterial deep\\hat.mhmat\nverts 0\n5\n5\n6\n7\n'
+    (tmp_path / 'hat.mhclo').write_text(text, encoding='utf-16')
+    proxy = read_mhclo(tmp_path / 'hat.mhclo')
+    assert proxy.refs[:, 0].tolist() == [5, 5, 6, 7] and proxy.texture == tmp_path / 'deep/hat.png'
+
+
+@pytest.mark.parametrize('name, old, new, words', [
+    ('hat.obj', 'f 1 2 3', 'f 1 2 9', 'a corner that is not there'),
+    ('hat.obj', 'f 1 2 3', 'f -3 -2 -1', 'a corner that is not there'),
+    ('hat.obj', '4/4', '4/9', 'a corner that is not there'),
+    ('hat.mhclo', '6', '6 7 8 0.5', "line 4 is malformed: '6 7 8 0.5'"),
+])  # fmt: skip
+def test_broken_proxies_are_one_line(tmp_path, name, old, new, words):
+    texts = {'hat.obj': OBJ, 'hat.mhclo': 'obj_file hat.obj\nverts 0\n5\n6\n7\n8\n'}
+    for file, text in texts.items():
+        (tmp_path / file).write_text(text.replace(old, new) if file == name else text)
+    with pytest.raises(UserError, match=f'{name}: ') as caught:
+        read_mhclo(tmp_path / 'hat.mhclo')
+    assert words in str(caught.value)
+
+
 def test_three_js_proxy(tmp_path):
     document = {
         'metadata': {

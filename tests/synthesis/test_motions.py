@@ -90,6 +90,14 @@ def test_bvh_channels_in_any_order(tmp_path):
     assert np.allclose(bvh.rotations[1, 0], np.eye(3))
 
 
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+def test_bvh_and_mhpose_as_windows_writes_them(tmp_path, encoding):
+    (tmp_path / 'a.bvh').write_text(SMALL, encoding=encoding)
+    assert read_bvh(tmp_path / 'a.bvh').names == ['hips', 'lower back']
+    (tmp_path / 'a.mhpose').write_text('{"unit_poses": {"JawDrop": 1}}', encoding=encoding)
+    assert read_mhpose(tmp_path / 'a.mhpose', {'jawdrop': {'open': 1.0}}) == {'open': 1.0}
+
+
 @pytest.mark.parametrize('old, new, words', [
     ('HIERARCHY', 'HIERACHY', 'line 1: '),
     ('OFFSET 0 1.5 0', 'OFFSET 0 up 0', "line 8: a number is expected, not 'up'"),
@@ -97,6 +105,7 @@ def test_bvh_channels_in_any_order(tmp_path):
     ('MOTION', '', "line 17: 'FRAMES:' is out of place"),
     (' 90 0 90\n', ' 90 0\n', 'line 20: ends too early'),
     ('90 0 90\n', '90 0 90 7\n', 'line 20: there are more numbers'),
+    ('Frames: 2', 'Frames: -2', 'line 19: there are more numbers'),
     ('Frames: 2', 'Frames: nan', 'line 17: a number'),
 ])  # fmt: skip
 def test_broken_bvh_names_file_and_line(tmp_path, old, new, words):
@@ -237,6 +246,9 @@ def test_a_pack_of_the_users_own(tmp_path, skeleton):
     (pack / 'clothes/plain.mhclo').write_text('obj_file cap.obj\nverts 0\n3\n4\n5\n')
     cv2.imwrite(str(pack / 'clothes/cap.png'), np.full((4, 4, 3), 50, np.uint8))
     write_bvh(pack / 'Dance.bvh', skeleton, [{}, {'upperleg01.L': (-50, 0, 0), 'finger1-1.L': (20, 0, 0)}])
+    for name in ('clothes/._cap.mhclo', '._Dance.bvh', '._wow.mhpose'):
+        (pack / name).write_bytes(b'\0\5\26\7Mac OS X')
+    (pack / 'clothes/plain.mhclo').rename(pack / 'clothes/plain.MHCLO')
     (pack / 'wow.mhpose').write_text(json.dumps({'unit_poses': {'JawDrop': 1}}))
 
     sources = bake.Sources()

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import UserError
+from ...utils.file_names import find_file, path_parts
+from ...utils.json_files import read_file
 from ...utils.optional import need
 
 
@@ -43,7 +45,7 @@ def read_obj(path: str | Path) -> Obj:
     vertices, coordinates, faces, corners = [], [], [], []
     groups: dict[str, list[int]] = {}
     group = ''
-    for number, line in enumerate(Path(path).read_text(encoding='utf-8', errors='replace').splitlines(), 1):
+    for number, line in enumerate(_lines(Path(path)), 1):
         words = line.split()
         try:
             if not words:
@@ -71,6 +73,8 @@ def read_obj(path: str | Path) -> Obj:
     if not faces:
         raise UserError(f'{path}: holds no faces; get the file again')
     uv = np.array(coordinates or [[0.0, 0.0]], np.float32)
+    if not 0 <= np.min(faces) <= np.max(faces) < len(vertices) or np.max(corners) >= len(uv):
+        raise UserError(f'{path}: a face names a corner that is not there; get the file again')
     return Obj(
         np.array(vertices),
         np.array(faces, np.int32),
@@ -162,59 +166,79 @@ def read_mhclo(path: Path) -> Proxy:
     Raises:
         UserError: Malformed, or a file that it names is missing.
     """
-    refs, weights, offsets, hidden, obj, material = [], [], [], [], None, None
+    rows, hidden, obj, material = [], set(), None, None
     mode = ''
-    for number, line in enumerate(path.read_text(encoding='utf-8', errors='replace').splitlines(), 1):
+    for number, line in enumerate(_lines(path), 1):
         words = line.split()
         if not words or words[0].startswith('#'):
             continue
         try:
-            if words[0] == 'verts':
-                mode = 'verts'
-            elif words[0] == 'delete_verts':
-                mode = 'delete'
+            if words[0] in ('verts', 'delete_verts'):
+                mode = words[0]
             elif words[0] == 'obj_file':
-                obj = path.parent / ' '.join(words[1:])
+                obj = _beside(path, ' '.join(words[1:]))
             elif words[0] == 'material':
-                material = path.parent / ' '.join(words[1:])
+                material = _beside(path, ' '.join(words[1:]))
             elif mode == 'verts' and re.fullmatch(r'\d+', words[0]):
-                if len(words) == 1:
-                    refs.append([int(words[0])] * 3)
-                    weights.append([1.0, 0.0, 0.0])
-                    offsets.append([0.0, 0.0, 0.0])
-                else:
-                    refs.append([int(w) for w in words[:3]])
-                    weights.append([float(w) for w in words[3:6]])
-                    offsets.append([float(w) for w in words[6:9]] if len(words) >= 9 else [0.0] * 3)
-            elif mode == 'delete':
-                numbers = re.findall(r'\d+|-', line)
-                for i, token in enumerate(numbers):
-                    if token == '-':
-                        hidden.extend(range(int(numbers[i - 1]) + 1, int(numbers[i + 1])))
-                    else:
-                        hidden.append(int(token))
-            else:
-                mode = mode if words[0][0].isdigit() else ''
+                rows.append(_binding(words))
+            elif mode == 'delete_verts':
+                hidden |= _vertex_ranges(line)
+            elif not words[0][0].isdigit():
+                mode = ''
         except (ValueError, IndexError):
             raise UserError(f"{path}: line {number} is malformed: '{line[:60]}'; get the file again") from None
     if obj is None or not obj.is_file():
         raise UserError(f'{obj or path}: the .obj of {path.name} is missing; put it beside the .mhclo')
     mesh = read_obj(obj)
-    if len(mesh.vertices) != len(refs):
-        raise UserError(f'{path}: binds {len(refs)} vertices but {obj.name} has {len(mesh.vertices)}')
+    if len(mesh.vertices) != len(rows):
+        raise UserError(f'{path}: binds {len(rows)} vertices but {obj.name} has {len(mesh.vertices)}')
+    refs, weights, offsets = zip(*rows, strict=True)
     return Proxy(
         np.array(refs, np.int32), np.array(weights, np.float32), np.array(offsets, np.float32), mesh.faces, mesh.uv,
-        np.array(sorted(set(hidden)), np.int32), _texture_of(material),
+        np.array(sorted(hidden), np.int32), _texture_of(material),
     )  # fmt: skip
+
+
+def _binding(words: list[str]) -> tuple[list[int], list[float], list[float]]:
+    """Three base vertices, their weights and an offset: of one vertex, or with or without the offset."""
+    if len(words) == 1:
+        return [int(words[0])] * 3, [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]
+    if len(words) < 6:
+        raise ValueError
+    offset = words[6:9] if len(words) >= 9 else [0.0] * 3
+    return [int(w) for w in words[:3]], [float(w) for w in words[3:6]], [float(w) for w in offset]
+
+
+def _vertex_ranges(line: str) -> set[int]:
+    """Vertices of a line like ``10 - 12 20``."""
+    tokens, found = re.findall(r'\d+|-', line), set()
+    for i, token in enumerate(tokens):
+        if token == '-':
+            found.update(range(int(tokens[i - 1]) + 1, int(tokens[i + 1])))
+        else:
+            found.add(int(token))
+    return found
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines of a text as MakeHuman's tools and others write it: UTF-8 or UTF-16; letters of old encodings are lost."""
+    data = read_file(path)
+    return data.decode(json.detect_encoding(data), errors='replace').removeprefix('\ufeff').splitlines()
+
+
+def _beside(path: Path, name: str) -> Path:
+    """A file that another one names, perhaps with backslashes."""
+    return Path(find_file(str(path.parent), name))
 
 
 def _texture_of(material: Path | None) -> Path | None:
     if material is None or not material.is_file():
         return None
-    for line in material.read_text(encoding='utf-8', errors='replace').splitlines():
+    for line in _lines(material):
         words = line.split(None, 1)
         if len(words) == 2 and words[0] == 'diffuseTexture':
-            for candidate in (material.parent / words[1].strip(), material.parent / Path(words[1].strip()).name):
+            named = _beside(material, words[1].strip())
+            for candidate in (named, material.parent / path_parts(str(named))[-1]):
                 if candidate.is_file():
                     return candidate
     return None

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import UserError
+from ...utils.json_files import decode_text, read_file
 from ..contact import CAPSULES
 from ..skeleton import rotation
 
@@ -51,98 +52,117 @@ def read_bvh(path: str | Path) -> Bvh:
     Raises:
         UserError: Malformed; names the line.
     """
-    words = [(word, number) for number, line in enumerate(_lines(path), 1) for word in line.split()]
-    at = 0
+    words = _Words(path)
+    names, parents, offsets, channels = _read_joints(words)
+    values = _read_frames(words, sum(map(len, channels)))
+    turns = np.tile(np.eye(3), (len(values), len(names), 1, 1))
+    columns = iter(values.T)
+    for joint, kinds in enumerate(channels):
+        for kind in kinds:
+            angles = next(columns)
+            if kind.endswith('rotation'):
+                axis = np.eye(3)['XYZ'.index(kind[0])]
+                for frame, angle in enumerate(angles):
+                    turns[frame, joint] = turns[frame, joint] @ rotation(axis, angle)
+    return Bvh(names, np.array(parents), np.array(offsets), turns)
 
-    def fail(why: str) -> UserError:
-        line = words[min(at, len(words) - 1)][1] if words else 1
-        return UserError(f'{path}: line {line}: {why}; get the file again')
 
-    def take(expected: str | None = None) -> str:
-        nonlocal at
-        if at >= len(words):
-            raise fail('ends too early')
-        word = words[at][0]
+class _Words:
+    """The words of a file one after the other, and complaints that name their lines."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path, self.at = path, 0
+        self.words = [(word, number) for number, line in enumerate(_lines(path), 1) for word in line.split()]
+
+    def fail(self, why: str, back: int = 0) -> UserError:
+        """What is wrong with the word that comes next, or with one so far back."""
+        line = self.words[min(self.at - back, len(self.words) - 1)][1] if self.words else 1
+        return UserError(f'{self.path}: line {line}: {why}; get the file again')
+
+    def left(self) -> int:
+        """How many words are left."""
+        return len(self.words) - self.at
+
+    def take(self, expected: str | None = None) -> str:
+        """The next word, perhaps a certain one in any case."""
+        if not self.left():
+            raise self.fail('ends too early')
+        word = self.words[self.at][0]
         if expected is not None and word.upper() != expected:
-            raise fail(f"'{expected}' is expected, not '{word[:30]}'")
-        at += 1
+            raise self.fail(f"'{expected}' is expected, not '{word[:30]}'")
+        self.at += 1
         return word
 
-    def number(kind: type = float):
-        nonlocal at
-        word = take()
+    def take_until(self, end: str) -> str:
+        """All words before a certain one, or before the end of the file."""
+        taken = []
+        while self.left() and self.words[self.at][0] != end:
+            taken.append(self.take())
+        return ' '.join(taken)
+
+    def number(self, kind: type = float) -> float:
+        """The next word as a finite number."""
+        word = self.take()
         try:
             value = kind(word)
         except ValueError:
             value = np.nan
         if not np.isfinite(value):
-            at -= 1
-            raise fail(f"a number is expected, not '{word[:30]}'")
+            raise self.fail(f"a number is expected, not '{word[:30]}'", 1)
         return value
 
+
+def _read_joints(words: _Words) -> tuple[list[str], list[int], list[list[float]], list[list[str]]]:
+    """Names, parents, offsets and channels of the joints; what is read next is the motion."""
     names, parents, offsets, channels, stack = [], [], [], [], []
-    take('HIERARCHY')
+    words.take('HIERARCHY')
     while True:
-        word = take().upper()
+        word = words.take().upper()
         if word in ('ROOT', 'JOINT'):
-            name = []
-            while at < len(words) and words[at][0] != '{':
-                name.append(take())
-            take('{')
-            names.append(' '.join(name))
+            names.append(words.take_until('{'))
+            words.take('{')
             parents.append(next((j for j in reversed(stack) if j >= 0), -1))
             offsets.append([0.0] * 3)
             channels.append([])
             stack.append(len(names) - 1)
         elif word == 'END':
-            take('SITE')
-            take('{')
+            words.take('SITE')
+            words.take('{')
             stack.append(-1)
         elif word == '}' and stack:
             stack.pop()
         elif word == 'OFFSET' and stack:
-            offset = [number() for _ in range(3)]
+            offset = [words.number() for _ in range(3)]
             if stack[-1] >= 0:
                 offsets[stack[-1]] = offset
         elif word == 'CHANNELS' and stack and stack[-1] >= 0:
-            found = [take().capitalize() for _ in range(number(int))]
+            found = [words.take().capitalize() for _ in range(int(words.number(int)))]
             if any(c[1:] not in ('position', 'rotation') or c[0] not in 'XYZ' for c in found):
-                at -= 1
-                raise fail(f"unknown channel in '{' '.join(found)[:60]}'")
+                raise words.fail(f"unknown channel in '{' '.join(found)[:60]}'", 1)
             channels[stack[-1]] = found
         elif word == 'MOTION' and not stack and names:
-            break
+            return names, parents, offsets, channels
         else:
-            at -= 1
-            raise fail(f"'{word[:30]}' is out of place")
-    take('FRAMES:')
-    frames = number(int)
-    take('FRAME')
-    take('TIME:')
-    number()
-    width = sum(map(len, channels))
-    values = np.array([[number() for _ in range(width)] for _ in range(frames)]).reshape(frames, width)
-    if at != len(words):
-        raise fail(f'there are more numbers than {frames} frames of {width} channels')
-    if not frames:
-        raise fail('there is no frame')
-    turns = np.tile(np.eye(3), (frames, len(names), 1, 1))
-    column = 0
-    for joint, kinds in enumerate(channels):
-        for kind in kinds:
-            if kind.endswith('rotation'):
-                axis = np.eye(3)['XYZ'.index(kind[0])]
-                for frame in range(frames):
-                    turns[frame, joint] = turns[frame, joint] @ rotation(axis, values[frame, column])
-            column += 1
-    return Bvh(names, np.array(parents), np.array(offsets), turns)
+            raise words.fail(f"'{word[:30]}' is out of place", 1)
+
+
+def _read_frames(words: _Words, width: int) -> np.ndarray:
+    """The values of each frame, ``(F, width)``."""
+    words.take('FRAMES:')
+    frames = int(words.number(int))
+    words.take('FRAME')
+    words.take('TIME:')
+    words.number()
+    values = np.array([[words.number() for _ in range(width)] for _ in range(frames)]).reshape(-1, width)
+    if words.left():
+        raise words.fail(f'there are more numbers than {frames} frames of {width} channels')
+    if frames < 1:
+        raise words.fail('there is no frame')
+    return values
 
 
 def _lines(path: str | Path) -> list[str]:
-    try:
-        return Path(path).read_text(encoding='utf-8').splitlines()
-    except UnicodeDecodeError:
-        raise UserError(f'{path}: not a text file; get the file again') from None
+    return decode_text(read_file(path), str(path)).splitlines()
 
 
 def bvh_poses(path: str | Path, bones: tuple[str, ...], apart: float = 12.0) -> list[dict[str, np.ndarray]]:
