@@ -28,6 +28,7 @@ GRID = {
     'seg': ['20cls', '28cls'],
     'depth': ['depth'],
     'normal': ['normal'],
+    'multitask': ['4tasks'],
 }
 
 
