@@ -16,8 +16,10 @@ from typing import Any
 import cv2
 import numpy as np
 from mmengine.logging import print_log
+from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from ..errors import UserError
+from .png_files import is_png, png_is_whole
 from .storage import read_bytes, readable_name
 
 IMAGE_EXTENSIONS = ('.jpg', '.jpeg', '.jfif', '.jpe', '.png', '.webp', '.bmp', '.tif', '.tiff')
@@ -30,6 +32,8 @@ LEFT_OUT = ('.heic', '.heif', '.avif', '.jxl', '.jp2', '.psd', '.dng', '.cr2', '
 _RGB = getattr(cv2, 'IMREAD_COLOR_RGB', 0)
 _REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
             8: cv2.IMREAD_REDUCED_COLOR_8}  # fmt: skip
+_UNREADABLE = (OSError, ValueError, SyntaxError)
+"""What PIL raises of a damaged or huge file."""
 
 
 def decode_image(data: bytes, name: str, reduce: int = 1) -> np.ndarray:
@@ -56,10 +60,10 @@ def decode_image(data: bytes, name: str, reduce: int = 1) -> np.ndarray:
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
     # Asked first: OpenCV 5 reads no floats as colours.
     is_tiff = data[2:4] in (b'*\0', b'\0*')
-    whole = _imdecode(data, cv2.IMREAD_UNCHANGED) if is_tiff else None
+    whole = imdecode(data, cv2.IMREAD_UNCHANGED) if is_tiff else None
     if whole is not None and whole.dtype.kind == 'f':
         raise UserError(f'{name}: holds floating-point numbers, whose white is not known; save it with 8 or 16 bits')
-    image = _imdecode(data, flags)
+    image = imdecode(data, flags)
     if image is None:
         raise UserError(f'{name}: is {_kind(data)}; replace it by a JPEG, PNG, WebP, TIFF or BMP')
     image = image if _RGB else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -68,7 +72,8 @@ def decode_image(data: bytes, name: str, reduce: int = 1) -> np.ndarray:
     return image if orientation == 1 else _upright(image, orientation)
 
 
-def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
+def imdecode(data: bytes, flags: int) -> np.ndarray | None:
+    """What OpenCV makes of an image file; None where it can make nothing of it."""
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
@@ -77,11 +82,9 @@ def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
 
 def _without_alpha(data: bytes, image: np.ndarray) -> np.ndarray:
     """A TIFF's colours, which libtiff has multiplied by their alpha, by another reader if that can."""
-    from PIL import Image, ImageOps
-
     try:
         return np.array(ImageOps.exif_transpose(open_with_pil(data)).convert('RGB'))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except _UNREADABLE:
         return image
 
 
@@ -91,8 +94,6 @@ def open_with_pil(data: bytes) -> Any:
     Raises:
         OSError, SyntaxError, ValueError: PIL does not know it, or it is damaged.
     """
-    from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
-
     kinds: dict[bytes, Any] = {
         b'\xff\xd8\xff': JpegImagePlugin.jpeg_factory,
         b'\x89PNG': PngImagePlugin.PngImageFile,
@@ -123,7 +124,7 @@ def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
 
 def _own_orientation(data: bytes) -> int:
     """EXIF orientation of a WebP or PNG, which only some versions of OpenCV apply; 1 for all else."""
-    has_one = (data[8:12] == b'WEBP' and b'EXIF' in data) or (data[:4] == b'\x89PNG' and b'eXIf' in data)
+    has_one = (data[8:12] == b'WEBP' and b'EXIF' in data) or (is_png(data) and b'eXIf' in data)
     header = upright_size(data) if has_one else None
     return header[1] if header else 1
 
@@ -144,10 +145,9 @@ def upright_size(data: bytes) -> tuple[tuple[int, int], int] | None:
             tags = getattr(image, 'tag_v2', {})  # of a TIFF, whose size PIL gives as stored or upright by its version
             width, height = tags.get(256, image.size[0]), tags.get(257, image.size[1])
             orientation = image.getexif().get(0x0112, 1)
-    except (OSError, ValueError, SyntaxError):
+    except _UNREADABLE:
         return None
-    if orientation not in range(1, 9):
-        orientation = 1
+    orientation = orientation if orientation in range(1, 9) else 1
     return ((width, height) if orientation >= 5 else (height, width)), orientation
 
 
@@ -156,13 +156,13 @@ def pictures_in(data: bytes) -> int:
 
     Smaller copies of the first do not count, nor what phones put behind a photo.
     """
-    several = data[2:4] in (b'*\0', b'\0*', b'+\0', b'\0+') or data[:4] == b'\x89PNG' or data[8:12] == b'WEBP'
+    several = data[2:4] in (b'*\0', b'\0*', b'+\0', b'\0+') or is_png(data) or data[8:12] == b'WEBP'
     if several or (is_jpeg(data) and b'MPF\0' in data[: 1 << 16]):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore')  # of damage
                 return count_pictures(open_with_pil(data))
-        except (OSError, ValueError, SyntaxError, EOFError, KeyError):
+        except (*_UNREADABLE, EOFError, KeyError):
             return 1  # it is the decoder's to say what is wrong
     return 1
 
@@ -218,25 +218,7 @@ def _is_cut_off(data: bytes) -> bool:
     """Whether a JPEG or PNG lacks its end; decoders fill what is missing with grey and say nothing."""
     if is_jpeg(data):
         return b'\xff\xd9' not in data[-64:] and not _has_end(data)
-    return data[:4] == b'\x89PNG' and not png_is_whole(data)
-
-
-def png_is_whole(data: bytes) -> bool:
-    """Whether a PNG's chunks lie inside the file up to its end, and it claims no more pixels than its bytes can hold.
-
-    Decoders take memory for what damaged lengths and sizes claim before they look whether it is there.
-    """
-    width, height = (int.from_bytes(data[i : i + 4], 'big') for i in (16, 20))
-    bits = (data[24:25] or b'\0')[0] * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get((data[25:26] or b'\0')[0], 4)
-    if width * height * bits / 8 > 1040 * len(data):  # deflate packs 1032 to 1 at best
-        return False
-    position = 8
-    while position + 12 <= len(data):
-        kind = data[position + 4 : position + 8]
-        position += 12 + int.from_bytes(data[position : position + 4], 'big')
-        if kind == b'IEND':
-            return True
-    return False
+    return is_png(data) and not png_is_whole(data)
 
 
 # In the pixels of a scan, FF is followed by 0, or by a restart marker.

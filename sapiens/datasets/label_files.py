@@ -27,8 +27,8 @@ import numpy as np
 
 from ..errors import UserError
 from ..structures.geometry import NORMAL_AXES, OUR_AXES, check_axes
-from .image_files import is_jpeg, open_with_pil, png_is_whole
-from .png_files import decode_png
+from .image_files import imdecode, is_jpeg, open_with_pil
+from .png_files import decode_png, is_png, png_is_whole
 
 
 def encode_image(image: np.ndarray, extension: str = '.jpg', quality: int = 95) -> bytes:
@@ -132,7 +132,7 @@ def decode_ids(data: bytes, name: str) -> np.ndarray:
     """
     if is_jpeg(data):
         raise UserError(f'{name}: a JPEG cannot hold label ids (it blurs them); use PNG')
-    if data[:4] == b'\x89PNG' and data[25:26] == b'\x03':
+    if is_png(data) and data[25:26] == b'\x03':
         # OpenCV would turn palette entries into colours; the ids are the indices.
         _check_png(data, name)
         if (ids := decode_png(data)) is not None:
@@ -280,7 +280,7 @@ def read_array(data: bytes, name: str) -> np.ndarray:
 
 
 def _check_png(data: bytes, name: str) -> None:
-    if data[:4] == b'\x89PNG' and not png_is_whole(data):
+    if is_png(data) and not png_is_whole(data):
         raise UserError(f'{name}: not a readable image (cut off or damaged); replace the file')
 
 
@@ -288,15 +288,12 @@ def _decode(data: bytes, name: str) -> np.ndarray:
     if not data:
         raise UserError(f'{name}: the file is empty (0 bytes); replace it')
     _check_png(data, name)
-    if data[:4] == b'\x89PNG' and data[25:26] != b'\x03' and (image := decode_png(data)) is not None:
+    if is_png(data) and data[25:26] != b'\x03' and (image := decode_png(data)) is not None:
         return image if image.ndim == 2 else image[..., ::-1]
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        image = None
+    image = imdecode(data, cv2.IMREAD_UNCHANGED)
     if image is None:
         exr = ' (OpenCV reads EXR only with OPENCV_IO_ENABLE_OPENEXR=1)' if data[:4] == b'v/1\x01' else ''
         raise UserError(f'{name}: not a readable image{exr}; replace the file')
-    if data[:4] == b'\x89PNG' and data[25] == 0 and data[24] < 8 and image.ndim == 2:
+    if is_png(data) and data[25] == 0 and data[24] < 8 and image.ndim == 2:
         return np.floor_divide(image, 255 // (2 ** data[24] - 1))  # numbers of 1, 2 or 4 bits are spread over 8
     return image

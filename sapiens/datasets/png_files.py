@@ -1,5 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""Fast reading of the PNGs that labels come in; what it does not know is left to OpenCV.
+"""PNG files: whether one is whole, and fast reading of those that labels come in; the others are left to OpenCV.
 
 Most of the time that libpng needs for a 4K label goes into unpacking long runs. libdeflate, where it is installed
 (the extra ``[fast]``), unpacks them 6 to 40 times faster, and a row whose pixels are stored as differences to their
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,33 @@ deflate: Any = importlib.import_module('deflate') if importlib.util.find_spec('d
 
 _CHANNELS = {0: 1, 2: 3, 3: 1}
 """Colour type of a PNG (grey, RGB, palette) -> numbers of a pixel."""
+
+
+def is_png(data: bytes) -> bool:
+    """Whether the bytes begin like a PNG."""
+    return data[:4] == b'\x89PNG'
+
+
+def png_is_whole(data: bytes) -> bool:
+    """Whether a PNG's chunks lie inside the file up to its end, and it claims no more pixels than its bytes can hold.
+
+    Decoders take memory for what damaged lengths and sizes claim before they look whether it is there.
+    """
+    width, height = (int.from_bytes(data[i : i + 4], 'big') for i in (16, 20))
+    bits = (data[24:25] or b'\0')[0] * {**_CHANNELS, 4: 2}.get((data[25:26] or b'\0')[0], 4)
+    if width * height * bits / 8 > 1040 * len(data):  # deflate packs 1032 to 1 at best
+        return False
+    return any(kind == b'IEND' for kind, _, _ in _chunks(data))
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Kind of each chunk of a PNG, and where its contents begin and end, which may be behind the end of the file."""
+    position = 8
+    while position + 12 <= len(data):
+        start = position + 8
+        end = start + int.from_bytes(data[position : position + 4], 'big')
+        yield data[position + 4 : start], start, end
+        position = end + 4
 
 
 def decode_png(data: bytes) -> np.ndarray | None:
@@ -55,19 +83,16 @@ def decode_png(data: bytes) -> np.ndarray | None:
 
 def _pixels(data: bytes, color: int) -> bytes | None:
     """The packed pixels of all parts; None if a part is damaged or makes pixels transparent."""
-    view, parts, position = memoryview(data), [], 8
-    while position + 12 <= len(data):
-        end = position + 8 + int.from_bytes(data[position : position + 4], 'big')
-        kind = data[position + 4 : position + 8]
-        if zlib.crc32(view[position + 4 : end]) != int.from_bytes(data[end : end + 4], 'big'):
+    view, parts = memoryview(data), []
+    for kind, start, end in _chunks(data):
+        if zlib.crc32(view[start - 4 : end]) != int.from_bytes(data[end : end + 4], 'big'):
             return None
         if kind == b'IDAT':
-            parts.append(view[position + 8 : end])
+            parts.append(view[start:end])
         elif kind == b'IEND':
             return b''.join(parts)
         elif kind == b'tRNS' and color != 3:
             return None
-        position = end + 4
     return None
 
 
