@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import gc
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -195,13 +196,24 @@ class HumanDataset(BaseDataset):
         """Path of a file named in an annotation, below one of the prefixes."""
         return find_file(self.data_prefix.get(prefix, self.data_root) or '', name)
 
-    def _report(self, used: int, total: int, what: str, dropped: Mapping[str, int], notes: Iterable[str] = ()) -> None:
-        """Log, and keep in `notes`, how many entries of a file are used, and what was dropped or assumed."""
+    def _select(self, found: Iterable[dict[str, Any] | str], what: str, assumed: Iterable[str]) -> list[dict[str, Any]]:
+        """The entries of a file without those that are dropped, which are the reason for that, in words.
+
+        How many were, and what was ``assumed`` while they were read, is logged and kept in `notes`.
+        """
+        entries, dropped = [], Counter[str]()
+        for entry in found:
+            if isinstance(entry, str):
+                dropped[entry] += 1
+            else:
+                entries.append(entry)
         reasons = ', '.join(f'{count} {reason}' for reason, count in dropped.items())
-        self.notes = [f'{used} of {total} {what} used: {reasons}'] if dropped else []
-        self.notes += list(notes)
+        total = len(entries) + dropped.total()
+        self.notes = [f'{len(entries)} of {total} {what} used: {reasons}'] if dropped else []
+        self.notes += assumed
         for note in self.notes:
             print_log(f'{self.describe()}: {note}', logger='current')
+        return entries
 
     def _flip_notes(self) -> Iterator[str]:
         """What images that are mirrored at random would teach wrongly: a left point or part that nobody is right of."""

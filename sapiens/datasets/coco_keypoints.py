@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -62,16 +61,8 @@ class CocoKeypointDataset(HumanDataset):
         file = read_coco(self.ann_file, self.file_vocabulary, self.category)
         if self.bbox_file and self.test_mode:
             return self._detections(file, self.bbox_file)
-        dropped: Counter[str] = Counter()
-        entries = []
-        for person in file.persons:
-            reason = self._why_not(person)
-            if reason:
-                dropped[reason] += 1
-            else:
-                entries.append(self._person(person, file.images[person.image_id]))
-        self._report(len(entries), len(file.persons), 'persons', dropped, file.notes)
-        return entries
+        found = (self._why_not(person) or self._person(person, file.images[person.image_id]) for person in file.persons)
+        return self._select(found, 'persons', file.notes)
 
     def parse_sample(self, info: dict[str, Any]) -> dict[str, Any]:
         """Bring the points into the vocabulary of the samples."""
@@ -108,18 +99,14 @@ class CocoKeypointDataset(HumanDataset):
     def _detections(self, file: CocoFile, path: str) -> list[dict[str, Any]]:
         path = self._resolve('', path) if self.data_root else path
         found = read_coco_boxes(path, file, threshold=self.bbox_score_thr)
-        entries, dropped = [], Counter[str]()
-        for image_id, boxes in found.boxes.items():
-            image = file.images[image_id]
-            for box in boxes:
-                sides = np.concatenate([box[:2], box[2:4] - box[:2]])
-                if problem := box_problem(sides, image.size):
-                    dropped[f'with {problem}'] += 1
-                else:
-                    found_box = {'bbox': as_corners(sides, image.size), 'bbox_score': float(box[4])}
-                    entries.append({**self._image(image), **found_box})
-        self._report(len(entries), len(entries) + dropped.total(), 'boxes', dropped, found.notes)
-        return entries
+        entries = (self._detection(file.images[i], box) for i, boxes in found.boxes.items() for box in boxes)
+        return self._select(entries, 'boxes', found.notes)
+
+    def _detection(self, image: CocoImage, box: np.ndarray) -> dict[str, Any] | str:
+        sides = np.concatenate([box[:2], box[2:4] - box[:2]])
+        if problem := box_problem(sides, image.size):
+            return f'with {problem}'
+        return {**self._image(image), 'bbox': as_corners(sides, image.size), 'bbox_score': float(box[4])}
 
     def _image(self, image: CocoImage) -> dict[str, Any]:
         entry = {'img_path': self._resolve('img', image.file_name), 'img_id': image.id}

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -72,22 +72,20 @@ class HumanManifestDataset(HumanDataset):
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """One entry an image or a person: references only, records are parsed again when a sample is taken."""
-        entries, dropped, total, notes = [], Counter[str](), 0, Notes()
+        notes = Notes()
+        return self._select(self._entries(notes), 'persons', notes)
+
+    def _entries(self, notes: Notes) -> Iterator[dict[str, Any] | str]:
         for entry in self.manifest.entries(parse=self.sample_per == 'person'):
             base = {'img_path': entry['files']['image'], 'img_id': entry['id'], 'record': entry['record'],
                     'label_files': {k: v for k, v in entry['files'].items() if k != 'image'}}  # fmt: skip
             if self.sample_per == 'image':
-                entries.append(base)
+                yield base
                 continue
+            name = readable_name(entry['record'])
             for index in range(len(entry['fields']['persons'])):
-                total += 1
-                reason = self._why_not(entry['fields'], index, readable_name(entry['record']), notes)
-                if reason:
-                    dropped[reason] += 1
-                else:
-                    entries.append({**base, 'person': index, 'ann_id': f'{entry["id"]}/{index}'})
-        self._report(len(entries), total, 'persons', dropped, notes)
-        return entries
+                problem = self._why_not(entry['fields'], index, name, notes)
+                yield problem or {**base, 'person': index, 'ann_id': f'{entry["id"]}/{index}'}
 
     def parse_sample(self, info: dict[str, Any]) -> dict[str, Any]:
         """Add the units and, per person, box and keypoints."""
