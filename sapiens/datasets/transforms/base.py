@@ -54,7 +54,11 @@ class Transform(BaseTransform):
 
 @dataclass(eq=False)
 class SizedTransform(Transform):
-    """A transform whose result has the size of the network's input: its own ``input_size``, else the data set's."""
+    """A transform whose result has the size of the network's input.
+
+    Args:
+        input_size: ``(H, W)``; None takes the data set's.
+    """
 
     input_size: Sequence[int] | None = None
 
@@ -84,17 +88,13 @@ def settle(pipeline: Any, **settings: Any) -> None:
     while hasattr(pipeline, 'transforms'):
         pipeline = pipeline.transforms
     for transform in pipeline:
-        _check_arguments(transform)
+        for field in fields(transform) if is_dataclass(transform) else ():
+            check_argument(type(transform).__name__, field.name, getattr(transform, field.name), str(field.type))
         for name, value in settings.items():
             if value is not None and getattr(transform, name, value) is None:
                 setattr(transform, name, value)
         if hasattr(transform, 'transforms'):
             settle(transform, **settings)
-
-
-def _check_arguments(transform: Any) -> None:
-    for field in fields(transform) if is_dataclass(transform) else ():
-        check_argument(type(transform).__name__, field.name, getattr(transform, field.name), str(field.type))
 
 
 def check_argument(owner: str, name: str, value: Any, kind: str) -> None:

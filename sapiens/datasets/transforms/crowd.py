@@ -32,7 +32,6 @@ class ComposeCrowd(SizedTransform):
     ``instances``, parts and a ``background``.
 
     Args:
-        input_size: ``(H, W)``; None takes the data set's.
         groups: Most renders in a picture.
         empty_prob: Probability of a picture without people.
         whole_prob: Probability that the first render stays in its own surroundings.

@@ -51,7 +51,6 @@ class Resize(SizedTransform):
     """Resize to ``(H, W)``.
 
     Args:
-        input_size: ``(H, W)``; None takes the data set's.
         keep_ratio: Keep the aspect: the result is the largest that fits into ``input_size`` (see `Pad`).
         interpolation: Of the image: ``'linear'``, ``'area'`` (best when shrinking a lot) or ``'cubic'``.
         depth_scale_compensation: See `warp_sample`.
@@ -84,7 +83,6 @@ class Pad(SizedTransform):
     """Pad to at least ``(H, W)``, with the image in the middle or in the upper left corner.
 
     Args:
-        input_size: ``(H, W)``; None takes the data set's.
         center: Whether the image goes to the middle.
         pad_img, pad_part: Values outside.
     """
@@ -110,7 +108,6 @@ class RandomCrop(SizedTransform):
     """Cut out a window of ``(H, W)``, or of the whole side where the image is smaller.
 
     Args:
-        input_size: ``(H, W)``; None takes the data set's.
         max_share: Draw again (up to 10 times) while one part id covers more than this share of the window's labelled
             pixels, so that windows of nothing but background stay rare.
     """
@@ -167,7 +164,6 @@ class RandomAffine(SizedTransform):
     with ``focus_prob``, to a random pixel of a person, else to the image's middle.
 
     Args:
-        input_size: ``(H, W)`` of the result; None takes the data set's.
         scale: Range of the zoom beyond fitting (log-uniform).
         rotate: Largest angle in degrees, and
         rotate_prob: its probability.
@@ -226,7 +222,6 @@ class RandomResizedCrop(SizedTransform):
     """Cut out a window of random area and aspect and resize it (pretraining).
 
     Args:
-        input_size: ``(H, W)``; None takes the data set's.
         area: Range of the window's share of the image.
         aspect: Range of the window's aspect relative to that of the input.
         interpolation: As in `Resize`; shrinking always averages.

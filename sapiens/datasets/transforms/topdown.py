@@ -131,7 +131,6 @@ class TopdownAffine(SizedTransform):
     input's corner pixels, so that flips and heatmaps align without a shift.
 
     Args:
-        input_size: ``(H, W)``; None takes the data set's.
         pad_img: Colour outside the image.
         pad_part: Part id outside the image.
         depth_scale_compensation: See `warp_sample`.
