@@ -20,15 +20,12 @@ from .coco_entries import AREA_OF_BOX
 from .geometry import covered_window, to_original
 
 _MAPS = {
-    'pred_part_map': 'pred_sem_seg',
-    'gt_part_map': 'gt_sem_seg',
-    'pred_depth': 'pred_depth_map',
-    'gt_depth': 'gt_depth_map',
+    'pred_part_map': ('pred_sem_seg', None),
+    'gt_part_map': ('gt_sem_seg', 255),
+    'pred_depth': ('pred_depth_map', None),
+    'gt_depth': ('gt_depth_map', 0),
 }
-
-
-# What labels say where they say nothing.
-_UNKNOWN = {'gt_part_map': 255, 'gt_depth': 0}
+"""Our maps -> their names, and what labels say where they say nothing."""
 
 
 def openmmlab_views(sample: dict[str, Any]) -> dict[str, Any]:
@@ -44,13 +41,11 @@ def openmmlab_views(sample: dict[str, Any]) -> dict[str, Any]:
         the sample's fields allow, and nothing that the sample has already.
     """
     views: dict[str, Any] = {}
-    for ours, theirs in _MAPS.items():
+    for ours, (theirs, unknown) in _MAPS.items():
         if sample.get(ours) is not None:
             tensor = torch.as_tensor(sample[ours])
             tensor = tensor[None] if tensor.ndim == 2 else tensor
-            if ours in _UNKNOWN:
-                tensor = _shown(tensor, sample, _UNKNOWN[ours])
-            views[theirs] = {'data': tensor}
+            views[theirs] = {'data': tensor if unknown is None else _shown(tensor, sample, unknown)}
     if sample.get('pred_keypoints') is not None or sample.get('gt_keypoints') is not None:
         views.update(_persons(sample))
     return {name: value for name, value in views.items() if name not in sample}
