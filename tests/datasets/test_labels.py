@@ -58,7 +58,8 @@ def whole_labels(scene):
     return {f: read[k](Path(scene['label_files'][k]).read_bytes(), k) for f, k in zip(FIELDS, KINDS, strict=True)}
 
 
-def plain_warp(array, matrix, size, flags, value, origin=(0, 0)):
+def plain_warp(array, place, flags, value):
+    matrix, size, _ = place
     border = dict(borderMode=cv2.BORDER_REPLICATE) if value is None else dict(borderValue=value)
     return cv2.warpAffine(array, matrix[:2], size[::-1], flags=flags, **border)
 

@@ -31,11 +31,12 @@ from ...vocabularies import KeypointVocabulary, PartVocabulary, load_vocabulary
 from ..label_files import unit
 
 Sample = dict[str, Any]
+Place = tuple[np.ndarray, tuple[int, int], tuple[int, int]]
+"""Matrix of a warp, ``(H, W)`` of its result, and x, y where an array begins in the map that it is a window of."""
 IGNORE = 255
 """Part id of pixels without a label."""
 MAPS = ('img', 'part_map', 'mask', 'depth', 'normals')
 """Fields of the image's size."""
-_PADDING = {'part_map': IGNORE, 'mask': 0, 'depth': 0, 'normals': 0}
 _DEPTH_STEP = 0.02
 _NORMAL_STEP = 0.25
 # Pixels along a side, and types, that OpenCV warps as they are.
@@ -141,14 +142,14 @@ def warp_map(
         convert: Pixel by pixel from the file's numbers to the field's; what is 0 must stay 0.
         nearest: Take the nearest pixel of every kind, also where a surface could be interpolated.
     """
-    value = _padding(name, pad_img, pad_part)
+    value, place = _padding(name, pad_img, pad_part), (matrix, size, (0, 0))
     if name == 'img':
-        return _warp(array, matrix, size, cv2.INTER_LINEAR, value)
+        return _warp(array, place, cv2.INTER_LINEAR, value)
     if convert is not None and array.dtype not in _WARPED:
         array, convert = convert(array), None
     convert = convert or np.asarray
     if name in ('part_map', 'mask') or nearest or magnification(matrix) < 0.9 or array.size == 0:
-        out = convert(_warp(array, matrix, size, cv2.INTER_NEAREST, value))
+        out = convert(_warp(array, place, cv2.INTER_NEAREST, value))
     else:
         rows, columns = _window(matrix, size, array.shape[:2])
         array = convert(array[rows, columns])
@@ -189,35 +190,26 @@ def _window(matrix: np.ndarray, size: tuple[int, int], shape: Sequence[int]) -> 
 
 
 def _warp_smooth(
-    array: np.ndarray,
-    known: np.ndarray,
-    place: tuple[np.ndarray, tuple[int, int], tuple[int, int]],
-    is_smooth: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    array: np.ndarray, known: np.ndarray, place: Place, is_smooth: Callable[[np.ndarray, np.ndarray], np.ndarray]
 ) -> np.ndarray:
     """Nearest neighbour; bilinear where all pixels around are known and nearly equal.
 
     So a surface does not come out in steps, and no value ever mixes a person with what is behind it.
     """
-    nearest = _warp(array, *place[:2], cv2.INTER_NEAREST, 0, place[2])
+    nearest = _warp(array, place, cv2.INTER_NEAREST, 0)
     kernel = np.ones((3, 3), np.uint8)
     smooth = is_smooth(cv2.erode(array, kernel), cv2.dilate(array, kernel)) & (
         cv2.erode(known.view(np.uint8), kernel) > 0
     )
-    smooth = _warp(smooth.view(np.uint8), *place[:2], cv2.INTER_NEAREST, 0, place[2]) > 0
+    smooth = _warp(smooth.view(np.uint8), place, cv2.INTER_NEAREST, 0) > 0
     # Replicated borders keep the outermost half pixel of a surface clean.
-    linear = _warp(array, *place[:2], cv2.INTER_LINEAR, None, place[2])
+    linear = _warp(array, place, cv2.INTER_LINEAR, None)
     return np.where(smooth[..., None] if array.ndim == 3 else smooth, linear, nearest)
 
 
-def _warp(
-    array: np.ndarray,
-    matrix: np.ndarray,
-    size: tuple[int, int],
-    flags: int,
-    value: Any,
-    origin: tuple[int, int] = (0, 0),
-) -> np.ndarray:
-    """Warp an array; with an origin it is the window of a larger one that begins at ``x, y``."""
+def _warp(array: np.ndarray, place: Place, flags: int, value: Any) -> np.ndarray:
+    """Warp an array; ``value`` is what lies outside, None the border's."""
+    matrix, size, origin = place
     # A view with negative strides costs ten times more inside OpenCV than its copy.
     array = np.ascontiguousarray(array)
     border = dict(borderMode=cv2.BORDER_REPLICATE) if value is None else dict(borderValue=value)
@@ -308,4 +300,4 @@ def as_matrix(matrix: np.ndarray) -> np.ndarray:
 def _padding(name: str, pad_img: int | tuple, pad_part: int) -> Any:
     if name == 'img':
         return (pad_img,) * 3 if isinstance(pad_img, int) else tuple(pad_img)
-    return pad_part if name == 'part_map' else _PADDING[name]
+    return pad_part if name == 'part_map' else 0
