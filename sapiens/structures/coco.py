@@ -164,8 +164,7 @@ def parse_coco(
             if label in labels:
                 notes.add('persons with the same keypoints as another of their image', f'annotation {person.id}')
             labels.add(label)
-    repeated = Counter(person.id for person in file.persons)
-    for identifier, count in repeated.items():
+    for identifier, count in Counter(person.id for person in file.persons).items():
         if count > 1:
             notes.add('annotation ids that are used twice', f'id {identifier}')
     return file
@@ -286,11 +285,9 @@ def _read_person(
         raise UserError(f'{where} belongs to image {annotation["image_id"]}, which is not listed')
     crowd = read_flag(annotation.get('iscrowd'), where)
     valid = {n: read_flag(annotation[f'{n}_valid'], where) for n in WHOLEBODY_FIELDS if f'{n}_valid' in annotation}
-    keypoints = None
-    if order is not None:
-        keypoints = read_keypoints(annotation, order[1], where)
-        if keypoints is not None:
-            keypoints = clean_keypoints(keypoints if order[0] is None else keypoints[order[0]], valid, notes, name)
+    keypoints = None if order is None else read_keypoints(annotation, order[1], where)
+    if order is not None and keypoints is not None:
+        keypoints = clean_keypoints(keypoints if order[0] is None else keypoints[order[0]], valid, notes, name)
     size = file.images[image_id].size
     points = None if keypoints is not None else as_numbers(annotation.get('keypoints') or [])
     # Without a vocabulary any number of points tells where the person is.
