@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..datasets.image_files import has_ending, is_image_name, list_images
-from ..datasets.shard_images import expand_shards
+from ..datasets.shard_index import expand_shards
 from ..datasets.storage import member_name, read_bytes, walk_tar
 from ..errors import UserError
 from ..utils.file_names import find_file

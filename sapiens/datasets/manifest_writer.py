@@ -20,7 +20,7 @@ from ..utils.files import replace_when_done, write_atomic
 from ..vocabularies import load_keypoints, load_parts
 from .label_files import encode_depth, encode_ids, encode_image, encode_normals
 from .manifest import FORMAT, Manifest, parse_record
-from .shard_images import INDEX_NAME
+from .shard_index import INDEX_NAME
 from .storage import list_lines, member_name, read_bytes, readable_name, walk_tar
 
 

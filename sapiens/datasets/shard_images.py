@@ -7,13 +7,9 @@ images, and a killed run resumes at the very sample, also with other numbers of 
 
 from __future__ import annotations
 
-import glob
-import json
 import logging
 import os
 import random
-import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -25,18 +21,15 @@ from rich.progress import track
 
 from ..errors import UserError
 from ..registry import DATASETS
-from ..utils.files import write_atomic
-from ..utils.json_files import as_numbers, parse_json
+from ..utils.json_files import as_numbers
 from ..utils.numbers import check_number
 from .base import HumanDataset
 from .image_files import is_image_name
 from .manifest import label_of
+from .shard_index import INDEX_NAME, expand_shards, folder_of, read_index, write_index
 from .shard_order import ShardOrder, default_lanes, lanes_of_worker
-from .storage import exists, is_remote, open_whole, read_bytes, readable_name, remote, walk_tar
+from .storage import open_whole, readable_name, walk_tar
 from .transforms.base import check_argument
-
-INDEX_NAME = 'shards.json'
-"""Beside shards: how many images each has, in the form of webdataset's ``wids`` index."""
 
 
 @DATASETS.register_module()
@@ -115,7 +108,7 @@ class ShardImageDataset(HumanDataset):
         self.shards = [shard for source in found for shard in source]
         self.source = np.repeat(np.arange(len(found)), [len(source) for source in found])
         known: dict[str, int] = {}
-        for folder in dict.fromkeys(_folder(shard) for shard in self.shards):
+        for folder in dict.fromkeys(map(folder_of, self.shards)):
             known.update(read_index(folder))
         missing = [shard for shard in self.shards if shard not in known]
         whole: dict[str, int] = {}
@@ -232,92 +225,3 @@ class Shard:
         (_, start, _), (_, end, size) = part[0], part[-1]
         self._file.seek(start)
         return start, self._file.read(end + size - start)
-
-
-def read_index(folder: str) -> dict[str, int]:
-    """Images of each shard that the index of a folder knows, by path.
-
-    Raises:
-        UserError: It is no index.
-    """
-    path = f'{folder}/{INDEX_NAME}'
-    if not exists(path):
-        return {}
-    document = parse_json(read_bytes(path), path)
-    try:
-        entries = [(str(e['url']), int(e['nsamples']), e.get('filesize')) for e in document['shardlist']]
-    except (TypeError, KeyError, ValueError) as error:
-        raise UserError(f'{path}: is no index of shards ({error}); delete it, and it is made anew') from None
-    counts = {}
-    for name, count, size in entries:
-        shard = f'{folder}/{name}' if folder else name
-        # A shard that was packed again since is counted again.
-        if is_remote(shard) or (os.path.isfile(shard) and size in (None, os.path.getsize(shard))):
-            counts[shard] = count
-    return counts
-
-
-def write_index(counts: Mapping[str, int]) -> None:
-    """Note the images of shards in the index of their folder; a folder that cannot be written to is left alone.
-
-    Args:
-        counts: Path of a shard -> images.
-    """
-    folders = defaultdict(dict)
-    for shard, count in counts.items():
-        folders[_folder(shard)][shard] = count
-    for folder, new in folders.items():
-        every = sorted({**read_index(folder), **new}.items())
-        entries = [{'url': shard.rpartition('/')[2], 'nsamples': count} for shard, count in every]
-        if not is_remote(folder):
-            for entry in entries:
-                entry['filesize'] = os.path.getsize(f'{folder}/{entry["url"]}' if folder else entry['url'])
-        text = json.dumps({'__kind__': 'wids-shard-index-v1', 'wids_version': 1, 'shardlist': entries}, indent=1)
-        try:
-            if is_remote(folder):
-                system, inner = remote(f'{folder}/{INDEX_NAME}')
-                system.pipe_file(inner, text.encode())
-            else:
-                write_atomic(Path(folder) / INDEX_NAME, text)
-        except OSError as error:
-            print_log(f'{folder}: {INDEX_NAME} could not be written ({error}): shards are counted anew each time',
-                      logger='current')  # fmt: skip
-
-
-def _folder(shard: str) -> str:
-    return shard.rpartition('/')[0]
-
-
-def expand_shards(patterns: Sequence[str], root: str = '') -> list[str]:
-    """Paths of shards from patterns with ``*``, ``?`` and numeric ranges ``{000..127}``, in their order.
-
-    Raises:
-        UserError: A pattern matches no file.
-    """
-    found: list[str] = []
-    for pattern in patterns:
-        whole = f'{root.rstrip("/")}/{pattern}' if is_remote(root) else str(pattern)
-        whole = whole if is_remote(whole) else Path(root, pattern).as_posix()
-        paths = [p for text in _expand_ranges(whole) for p in _match(text)]
-        if not paths:
-            raise UserError(f'{whole}: no shard matches; check the path and data_root')
-        found += paths
-    return found
-
-
-def _match(text: str) -> list[str]:
-    if not glob.has_magic(text):
-        return [text]
-    if is_remote(text):
-        system, inner = remote(text)
-        return sorted(system.unstrip_protocol(path) for path in system.glob(inner))
-    return sorted(glob.glob(text))
-
-
-def _expand_ranges(text: str) -> list[str]:
-    """``'a{08..10}'`` -> ``['a08', 'a09', 'a10']``; several ranges multiply."""
-    found = re.search(r'\{(\d+)\.\.(\d+)\}', text)
-    if not found:
-        return [text]
-    numbers = (f'{n:0{len(found[1])}d}' for n in range(int(found[1]), int(found[2]) + 1))
-    return [whole for n in numbers for whole in _expand_ranges(text[: found.start()] + n + text[found.end() :])]

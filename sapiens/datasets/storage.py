@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -152,8 +153,7 @@ def open_whole(path: str) -> BinaryIO:
         system, inner = remote(path)
         copy = tempfile.TemporaryFile()  # noqa: SIM115
         with system.open(inner, 'rb', cache_type='none') as source:
-            while block := source.read(1 << 23):
-                copy.write(block)
+            shutil.copyfileobj(source, copy, 1 << 23)
         copy.flush()
         return copy
 

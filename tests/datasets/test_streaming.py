@@ -13,6 +13,7 @@ import pytest
 
 from sapiens.datasets import LitdataImageDataset, ShardImageDataset
 from sapiens.datasets.shard_images import Shard
+from sapiens.datasets.shard_index import read_index
 from sapiens.datasets.shard_order import ShardOrder
 from sapiens.datasets.storage import exists, read_bytes
 from sapiens.engine import loaders, sampling
@@ -240,6 +241,13 @@ def test_an_index_is_kept_and_a_shard_that_changed_is_counted_again(tmp_path):
         len(ShardImageDataset(str(tmp_path)))
     with pytest.raises(UserError, match='none is below 1/256'):
         ShardImageDataset(str(tmp_path), {'000.tar': 300, '001.tar': 1})
+
+
+def test_the_index_of_the_current_folder_is_read_where_it_is_written(tmp_path, monkeypatch):
+    write_shards(tmp_path, [5, 6])
+    monkeypatch.chdir(tmp_path)
+    assert len(ShardImageDataset(shards='*.tar')) == 11
+    assert read_index('') == {'000.tar': 5, '001.tar': 6}
 
 
 def test_shards_in_an_object_store(tmp_path, monkeypatch):
