@@ -17,13 +17,9 @@ from scenes import sphere
 
 from sapiens.commands import check_data
 from sapiens.datasets import CocoKeypointDataset, HumanManifestDataset, ManifestWriter, label_files
-from sapiens.datasets.check import (
-    check_dataset,
-    check_keypoints,
-    check_sample,
-    swapped_sides,
-)
+from sapiens.datasets.check import check_dataset, check_sample
 from sapiens.datasets.check_maps import check_depth, check_normals
+from sapiens.datasets.check_persons import check_keypoints, swapped_sides
 from sapiens.errors import run_cli
 from sapiens.structures.coco_entries import read_keypoints
 from sapiens.vocabularies import load_vocabulary
