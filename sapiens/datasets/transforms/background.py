@@ -90,9 +90,9 @@ def put_behind(image: np.ndarray, person: np.ndarray, background: np.ndarray, fe
 
 
 @lru_cache(maxsize=8)
-def photos_of(folder: str) -> tuple[str, ...]:
-    """Files of the photos in a folder."""
-    return list_images(folder)
+def photos_of(folder: str | None) -> tuple[str, ...]:
+    """Files of the photos in a folder; none without one."""
+    return list_images(folder) if folder else ()
 
 
 def random_window(files: Sequence[str], size: Sequence[int], zoom: float = 1.5) -> np.ndarray:

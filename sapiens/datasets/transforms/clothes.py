@@ -54,7 +54,7 @@ class RandomTexture(Transform):
                             'or give it no background')  # fmt: skip
         image, parts = results['img'], results['part_map']
         changed = image.astype(np.float32)
-        photos = photos_of(self.background) if self.background else ()
+        photos = photos_of(self.background)
         counts = np.bincount(parts.ravel(), minlength=256)
         for label, name in enumerate(vocabulary_of(results, 'part_vocabulary').names):
             clothes = bool(_CLOTHES.search(name))

@@ -45,7 +45,7 @@ class RandomOccluder(Transform):
         """Change ``img`` and all labels with the given probability."""
         if np.random.rand() >= self.prob:
             return results
-        photos = photos_of(self.background) if self.background else ()
+        photos = photos_of(self.background)
         for alpha in random_outlines(results['img'].shape[:2], self.pieces, self.size):
             if not self._hides_too_much(results, alpha):
                 results['img'] = paste_piece(results['img'], alpha, photos, self.fabric_prob)
@@ -82,7 +82,7 @@ class RandomDecoy(Transform):
         known = next((results[name] for name in ('mask', 'part_map') if name in results), None)
         if known is None or np.random.rand() >= self.prob:
             return results
-        photos, person = photos_of(self.background) if self.background else (), known > 0
+        photos, person = photos_of(self.background), known > 0
         behind = results['img']
         for alpha in random_outlines(behind.shape[:2], self.pieces, self.size):
             behind = paste_piece(behind, alpha, photos, self.fabric_prob)
