@@ -185,8 +185,8 @@ class ShardImageDataset(HumanDataset):
             told = f'{INDEX_NAME} says {self.counts[number]}: pack it again, or delete {INDEX_NAME}'
             raise UserError(shard.fault or f'{shard.path}: holds {len(shard.members)} images, {told}')
         start, data = self._chunk(number, place // self.chunk)
-        _, offset, size = shard.members[place]
-        return shard.reference(place), data[offset - start : offset - start + size]
+        name, offset, size = shard.members[place]
+        return f'{shard.path}#{name}@{offset}+{size}', data[offset - start : offset - start + size]
 
 
 class Shard:
@@ -213,11 +213,6 @@ class Shard:
     def __del__(self) -> None:
         if hasattr(self, '_file'):
             self._file.close()
-
-    def reference(self, place: int) -> str:
-        """Name of an image for `storage.read_bytes`."""
-        name, offset, size = self.members[place]
-        return f'{self.path}#{name}@{offset}+{size}'
 
     def read(self, first: int, count: int) -> tuple[int, bytes]:
         """Offset and bytes of the part of the file that holds some images."""

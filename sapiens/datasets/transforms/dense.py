@@ -13,6 +13,7 @@ import numpy as np
 from ...errors import UserError
 from ...registry import TRANSFORMS
 from ...structures.geometry import resize_matrix
+from ..label_files import people_of
 from .base import SizedTransform, Transform, accept
 from .fields import IGNORE, Sample, as_matrix, cut_sample, flip_sample, translation, warp_points, warp_sample
 
@@ -205,7 +206,7 @@ class RandomAffine(SizedTransform):
         height, width = results['img_shape']
         people = results.get('mask')
         if people is None and 'part_map' in results:
-            people = (results['part_map'] > 0) & (results['part_map'] != IGNORE)
+            people = people_of(results['part_map'])
         if np.random.rand() < self.focus_prob and people is not None:
             # A coarse grid is enough and spares listing millions of pixels.
             step = max(1, min(height, width) // 64)
