@@ -54,7 +54,7 @@ def check_dataset(dataset: Any, workers: int = 0) -> Iterator[list[Problem]]:
     paths: dict[str, set[str]] = {}
     counts: Counter[str] = Counter()
     options: Any = dict(collate_fn=tuple, worker_init_fn=partial(start_worker, None))
-    checked: ConcatDataset = ConcatDataset(map(_Checked, leaves_of(dataset)))
+    checked: Dataset = ConcatDataset(map(_Checked, leaves_of(dataset)))
     for index, (found, facts) in enumerate(DataLoader(checked, batch_size=None, num_workers=workers, **options)):
         if path := facts.pop('path', ''):
             paths.setdefault(os.path.splitext(path)[0], set()).add(path)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,8 +56,6 @@ class LitdataImageDataset(ShardImageDataset):
         self._stream = None
 
     def _read(self, number: int, place: int) -> tuple[str, bytes]:
-        if self._reader != os.getpid():
-            self._forget()
         if self._stream is None:
             self._stream = need('litdata', 'LitdataImageDataset', extra='streaming').StreamingDataset(self.data_root)
         name = f'{self.shards[number]}#{place}'

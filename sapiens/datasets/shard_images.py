@@ -160,6 +160,8 @@ class ShardImageDataset(HumanDataset):
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """One image, as bytes."""
+        if self._reader != os.getpid():
+            self._forget()
         shard, place = self._locate(int(idx))
         reference, data = self._read(shard, place)
         name = readable_name(reference).rpartition('/')[2]
@@ -178,8 +180,6 @@ class ShardImageDataset(HumanDataset):
 
     def _read(self, number: int, place: int) -> tuple[str, bytes]:
         """Reference and bytes of an image; its chunk is read at once and kept for the next ones."""
-        if self._reader != os.getpid():
-            self._forget()
         shard = self._shard(number)
         if place >= len(shard.members):
             told = f'{INDEX_NAME} says {self.counts[number]}: pack it again, or delete {INDEX_NAME}'

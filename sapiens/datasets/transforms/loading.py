@@ -22,8 +22,8 @@ from .base import Transform
 from .fields import IGNORE, Sample, as_matrix, swap_parts, warp_map, warp_points
 from .topdown import fit_aspect
 
-KINDS = ('parts', 'depth', 'normals', 'mask')
 _FIELD = {'parts': 'part_map', 'depth': 'depth', 'normals': 'normals', 'mask': 'mask'}
+KINDS = tuple(_FIELD)
 
 
 @TRANSFORMS.register_module()
