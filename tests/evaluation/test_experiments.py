@@ -24,7 +24,7 @@ def commands(monkeypatch):
     runs = importlib.import_module('runs')
     noted = []
 
-    def run(command, stdout, stderr, cwd):
+    def run(command, stdout, stderr):
         name, arguments = Path(command[1]).stem, command[2:]
         noted.append([name, *arguments])
         folder = Path(arguments[arguments.index('--work-dir') + 1])

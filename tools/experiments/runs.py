@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from sapiens.errors import UserError
 from sapiens.evaluation import EvaluationReport, Table, print_report, write_reports
 from sapiens.utils.files import write_atomic
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+TOOLS = Path(__file__).resolve().parents[1]
 # Figures for which less is better; of the others more is.
 LESS_IS_BETTER = ('RMSE', 'AbsRel', 'SqRel', 'log10', 'mean', 'median', 'NME', 'EPE')
 
@@ -57,12 +56,10 @@ class Lab:
     Attributes:
         folder: Where each run has its folder.
         gpus: Processes of a run; 0 = one, without a launcher.
-        log: Commands started, in order.
     """
 
     folder: Path
     gpus: int = 0
-    log: list[list[str]] = field(default_factory=list)
 
     def train(self, name: str, config: str, options: list[str], seed: int) -> Path:
         """Train, unless the same command has finished before.
@@ -75,7 +72,7 @@ class Lab:
         """
         target = self.folder / name
         command = ['train', config, '--work-dir', str(target), '--resume', '--seed', str(seed)]
-        self._run(target, 'train', command, options)
+        self._run(target, command, options)
         pointer = target / 'last_checkpoint'
         if not pointer.is_file():
             raise UserError(f'{target}: the run ended without a checkpoint; see {target / "train.log"}')
@@ -86,29 +83,26 @@ class Lab:
         """Figures of a checkpoint by name."""
         target = self.folder / name / 'test'
         command = ['test', config, str(checkpoint), '--out', str(target), '--work-dir', str(target)]
-        self._run(target, 'test', command, options)
+        self._run(target, command, options)
         report = json.loads((target / 'report.json').read_text())
         return {key.split('/')[-1]: value for key, value in report.items() if isinstance(value, (int, float))}
 
-    def _run(self, target: Path, tool: str, command: list[str], options: list[str]) -> None:
+    def _run(self, target: Path, command: list[str], options: list[str]) -> None:
         target.mkdir(parents=True, exist_ok=True)
+        tool = command[0]
         command = [*command, *(['--cfg-options', *options] if options else [])]
         done = target / f'{tool}.finished.json'
         if done.is_file():
             if json.loads(done.read_text()) == command:
                 return
             raise UserError(f'{target}: holds a finished run of another command; choose another --out or delete it')
-        self.log.append(command)
-        script = str(REPOSITORY / 'tools' / f'{command[0]}.py')
-        start = [sys.executable, script, *command[1:]]
+        start = [str(TOOLS / f'{tool}.py'), *command[1:]]
         if self.gpus > 0:
-            script = str(REPOSITORY / 'tools' / f'dist_{command[0]}.sh')
-            positional = 2 if command[0] == 'train' else 3
-            start = ['bash', script, *command[1:positional], str(self.gpus), *command[positional:]]
+            start = [str(TOOLS / 'launch.py'), str(self.gpus), *start, '--launcher', 'pytorch']
         print(f'{target}: {" ".join(command)}', flush=True)
         log = target / f'{tool}.log'
         with open(log, 'ab') as out:
-            code = subprocess.run(start, stdout=out, stderr=subprocess.STDOUT, cwd=os.getcwd()).returncode
+            code = subprocess.run([sys.executable, *start], stdout=out, stderr=subprocess.STDOUT).returncode
         if code:
             last = log.read_text(errors='replace').strip().splitlines()[-1:] or ['']
             raise UserError(f'{target}: {tool}.py ended with code {code} ({last[0][:200]}); see {log}')
