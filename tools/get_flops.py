@@ -38,16 +38,13 @@ def main() -> None:
     with torch.device('meta'):
         model = MODELS.build(config.model)
     shape = tuple(args.shape or model.backbone.img_size)
-    parts = {'backbone': model.backbone}
-    parts |= {f'heads.{task}': head for task, head in model.heads.items()} if hasattr(model, 'heads') else {}
     table = Table(title=f'{args.config} at {shape[0]} x {shape[1]} (H x W), one image')
     for column in ('module', 'parameters', "FLOPs, paper's count", 'FLOPs, true'):
         table.add_column(column, justify='left' if column == 'module' else 'right')
-    flops = count_flops(model, shape)
-    parts |= {name: model.neck for name in ('neck', 'decoder') if name in flops}
-    for name, module in parts.items():
-        table.add_row(name, f'{count_parameters(module) / 1e6:,.1f} M', *_format(flops[name]))
-    table.add_row('whole', f'{count_parameters(model) / 1e6:,.1f} M', *_format(flops['whole']), style='bold')
+    for name, flops in count_flops(model, shape).items():
+        module = model if name == 'whole' else model.get_submodule('neck' if name == 'decoder' else name)
+        millions = f'{count_parameters(module) / 1e6:,.1f} M'
+        table.add_row(name, millions, *_format(flops), style='bold' if name == 'whole' else None)
     console = Console()
     console.print(table)
     console.print(

@@ -85,8 +85,7 @@ class PCK(KeypointMetric):
             ends = labels[self.norm_points]
             size = float(np.linalg.norm(ends[0] - ends[1])) if visible[self.norm_points].all() else 0.0
         error = distance / size if size > 0 and not small else np.full(len(visible), np.nan)
-        finite = np.where(np.isinf(error), 1.0, np.minimum(error, 1.0))
-        badness = float(np.nanmean(finite)) if (visible & ~np.isnan(error)).any() else np.nan
+        badness = float(np.nanmean(np.minimum(error, 1.0))) if (visible & ~np.isnan(error)).any() else np.nan
         return dict(distance=distance, error=error, badness=badness, small=small)
 
     def summarize(self, records: list[dict]) -> EvaluationReport:

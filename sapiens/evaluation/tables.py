@@ -80,7 +80,7 @@ def plain_number(value: object) -> object:
         return value
     if isinstance(value, np.integer):
         return int(value)
-    if isinstance(value, float) or hasattr(value, '__float__'):
+    if hasattr(value, '__float__'):
         return float(value) if math.isfinite(float(value)) else None
     return str(value)
 

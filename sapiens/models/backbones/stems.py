@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -71,14 +72,13 @@ class ConvStem(nn.Module):
     def __init__(self, channels: int, widths: Sequence[int] = (24, 48, 96, 192)) -> None:
         super().__init__()
         self.widths = tuple(widths)
-        inputs = (3, *self.widths[:-1])
         self.stages = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
                 ChannelNorm(after, eps=1e-6),
                 nn.SiLU(inplace=True),
             )
-            for before, after in zip(inputs, self.widths, strict=True)
+            for before, after in pairwise((3, *self.widths))
         )
         self.projection = nn.Conv2d(self.widths[-1], channels, 1)
 

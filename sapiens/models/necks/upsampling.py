@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from mmengine.model import BaseModule
@@ -35,10 +36,9 @@ class UpsamplingNeck(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         self.out_channels, self.upsampling = channels[-1], 2 ** len(channels)
-        widths = (in_channels, *channels)
         self.deconv_layers = nn.ModuleList(
             nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False)
-            for before, after in zip(widths[:-1], widths[1:], strict=True)
+            for before, after in pairwise((in_channels, *channels))
         )
         self.skip_layers = nn.ModuleList(
             nn.Conv2d(skip, after, 1, bias=False) for skip, after in zip(skip_channels[::-1], channels, strict=True)
