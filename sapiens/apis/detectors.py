@@ -13,6 +13,7 @@ A detector is a callable ``Frame -> Detections``. Register your own::
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from ..registry import DETECTORS
 from ..structures.coco_results import read_coco_boxes
 from ..structures.geometry import box_iou
 from ..utils.json_files import as_numbers
+from ..utils.numbers import check_number
 from .sources import Frame
 
 SHORT_NAMES = {
@@ -66,6 +68,12 @@ def make_detections(
     if overlap < 1:
         order = order[suppress(boxes[order], overlap)]
     return Detections(boxes[order], scores[order])
+
+
+def least_score(threshold: float | str, most: float = 1.0) -> float:
+    """The number that a threshold means; with NaN, or 30 for 30 %, a detector would find nobody and say nothing."""
+    check_number("a detector's threshold", float(threshold), 0, most)
+    return float(threshold)
 
 
 def as_boxes(boxes: Any) -> np.ndarray | None:
@@ -190,7 +198,7 @@ class BoxFile:
 
     def __init__(self, path: str | Path, threshold: float | str = 0.3, category: str | int | None = None) -> None:
         self.path, self._missed = path, False
-        self.boxes = read_coco_boxes(path, category=category, threshold=float(threshold))
+        self.boxes = read_coco_boxes(path, category=category, threshold=least_score(threshold, math.inf))
         for note in self.boxes.notes:
             print_log(f'{path}: {note}', logger='current', level=logging.WARNING)
 

@@ -18,7 +18,7 @@ from ..errors import MissingPackageError, UserError
 from ..openmmlab import prepare_toolkit, prepare_torchvision
 from ..registry import DETECTORS
 from ..utils.optional import need
-from .detectors import Detections, make_detections
+from .detectors import Detections, least_score, make_detections
 from .loading import choose_device
 from .sources import Frame
 
@@ -38,7 +38,7 @@ class LibraryDetector:
     """
 
     def __init__(self, model: Any, threshold: float | str, device: str | torch.device) -> None:
-        self.model, self.threshold = model, float(threshold)
+        self.model, self.threshold = model, least_score(threshold)
         self.device = choose_device(device)
         if isinstance(model, torch.nn.Module):
             model.eval().to(self.device)

@@ -98,6 +98,8 @@ def describe(result: ImageResult, task: str, threshold: float = 0.3) -> str:
         ids = np.unique(result.parts.ids)
         return start + (', '.join(result.parts.vocabulary.names[i] for i in ids if i) or 'nobody')
     field = result.depth if task == 'depth' else result.normals
+    if field is not None and not field.valid.any():
+        return start + 'nobody'
     masked = field is not None and field.mask_source != 'none'
     return start + 'valid ' + ('on people' if masked else
                                'everywhere (no part model ran, so the background is not masked)')  # fmt: skip

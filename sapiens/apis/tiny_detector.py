@@ -16,7 +16,8 @@ from ..errors import UserError
 from ..models import PartHead, PersonHead, PoseHead
 from ..registry import DETECTORS
 from ..structures.geometry import box_iou, share_inside
-from .detectors import Detections, make_detections
+from ..utils.numbers import check_number
+from .detectors import Detections, least_score, make_detections
 from .loading import load_model
 from .sources import Frame
 
@@ -67,7 +68,8 @@ class TinyDetector:
         batch_size: int = 8,
         refine: str | Path | None = 'tiny',
     ) -> None:
-        self.threshold, self.levels, self.overlap = float(threshold), int(levels), overlap
+        self.threshold, self.levels, self.overlap = least_score(threshold), int(levels), overlap
+        check_number('levels of the detector', self.levels, 1, whole=True)
         self.batch_size = batch_size
         self.network, self.size, tasks = _load(model, weights, {PersonHead: 'finds persons'})
         self.task = tasks[PersonHead]

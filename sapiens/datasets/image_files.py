@@ -9,7 +9,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -253,10 +253,18 @@ def walk_files(folder: str, above: frozenset[str] = frozenset()) -> Iterator[str
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:  # not allowed (a disk's lost+found), or gone meanwhile
         return
-    yield from (entry.path for entry in entries if entry.is_file() or not os.path.exists(entry.path))
+    yield from (entry.path for entry in entries if _is(entry.is_file) or not os.path.exists(entry.path))
     for entry in entries:
-        if entry.is_dir() and os.path.realpath(entry.path) not in above:
+        if _is(entry.is_dir) and os.path.realpath(entry.path) not in above:
             yield from walk_files(entry.path, above)
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """Whether an entry is of that kind; a link to what may not be looked at is of none."""
+    try:
+        return kind()
+    except OSError:
+        return False
 
 
 def find_images(folder: str | Path) -> tuple[tuple[str, ...], str]:

@@ -183,6 +183,24 @@ def test_wrong_arguments_of_a_detector_are_one_line(spec):
 
 
 @pytest.mark.parametrize(
+    ('spec', 'message'),
+    [
+        ('tiny:nan', "a detector's threshold is nan; give a number of at least 0 and at most 1"),
+        ('tiny:30', "a detector's threshold is 30.0; give a number of at least 0 and at most 1"),
+        ('tiny:0.3,0', 'levels of the detector is 0; give a whole number of at least 1'),
+        ('file:{boxes},nan', "a detector's threshold is nan; give a number of at least 0"),
+    ],
+)
+def test_a_threshold_with_which_nobody_would_be_found_is_refused(tmp_path, spec, message):
+    (tmp_path / 'boxes.json').write_text('{"a.jpg": [[0, 0, 9, 9]]}')
+    with pytest.raises(UserError) as caught:
+        build_detector(spec.format(boxes=tmp_path / 'boxes.json'))
+    assert str(caught.value) == message
+    with pytest.raises(UserError, match="a detector's threshold is 50.0"):
+        LibraryDetector(None, 50, 'cpu')
+
+
+@pytest.mark.parametrize(
     'boxes',
     [
         [[0, 0, 10, 10, 20]] * 4,

@@ -50,3 +50,11 @@ def test_pipes_are_left_out_and_dead_links_are_kept_to_be_named(tree):
     found, note = find_images(tree / 'photos')
     assert [os.path.relpath(path, tree / 'photos') for path in found] == ['gone.jpg', *EXPECTED]
     assert note == ''
+
+
+@pytest.mark.parametrize('name', ['loop', 'loop.jpg'])
+def test_a_link_that_the_system_refuses_to_follow_is_no_end_of_the_search(tree, name):
+    """One to itself, or into a folder of somebody else's, ended the run."""
+    (tree / 'photos' / name).symlink_to(name)
+    found = [os.path.relpath(path, tree / 'photos') for path in find_images(tree / 'photos')[0]]
+    assert sorted(found) == sorted([*EXPECTED, *([name] if name == 'loop.jpg' else [])])

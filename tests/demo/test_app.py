@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from made_photos import photo
 
-from sapiens.apis import Inferencer
+from sapiens.apis import DepthMap, ImageResult, Inferencer
 from sapiens.apis.page import ModelShelf, build_page, describe, run_once
 from sapiens.commands.app import labels_of
 from sapiens.errors import MissingPackageError, UserError
@@ -47,6 +47,11 @@ def test_one_run_gives_picture_sentence_and_files(shelf, tmp_path, task, name, w
     with zipfile.ZipFile(archive) as files:
         assert f'image_{task}.jpg' in files.namelist() and 'image.json' in files.namelist()
     assert [str(path) for path in tmp_path.iterdir()] == [archive]
+
+
+def test_nobody_is_not_said_to_be_everywhere():
+    nothing = DepthMap(np.full((4, 4), np.nan, np.float32), np.zeros((4, 4), bool), 'none')
+    assert describe(ImageResult(np.zeros((4, 4, 3), np.uint8), 'a', depth=nothing), 'depth') == '4 x 4: nobody'
 
 
 @pytest.mark.parametrize(
