@@ -23,6 +23,7 @@ from ..utils.files import replace_when_done
 from .containers import DAMAGE, CheckpointError, Content, explain, open_content
 from .hub import SUFFIXES, origin_of, resolve_weights
 from .layouts import ANCHOR
+from .published import near_names
 from .unpickle import to_plain
 
 # What is added to a layer's input may begin as nothing, as adapters do: a layer that was put in between.
@@ -56,7 +57,8 @@ def check_file(path: Path) -> None:
         if path.parent.is_dir():
             there = [p.name for p in path.parent.iterdir() if p.is_file() or p.is_dir()]  # no link to what is gone
             near = difflib.get_close_matches(path.name, there, n=1)
-        hint = f"; did you mean '{path.parent / near[0]}'?" if near else '; check the path'
+        near = [str(path.parent / name) for name in near] or near_names(str(path), 'model', cutoff=0.8)
+        hint = f"; did you mean '{near[0]}'?" if near else '; check the path'
         raise CheckpointError(f'{path}: no such checkpoint file{hint}')
     if path.stat().st_size == 0:
         raise CheckpointError(f'{path}: the checkpoint is empty (0 bytes); copy or download it again')

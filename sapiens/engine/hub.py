@@ -8,7 +8,6 @@ it stopped, also in a later run: huggingface_hub of today begins anew, and looks
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import re
@@ -22,8 +21,9 @@ from ..errors import UserError
 from ..utils.files import replace_when_done
 from ..utils.optional import need
 from ..utils.shipped import shipped_root
-from .published import SUFFIXES, HubError, Reference, known_files, licence_of, named, parse_reference, published
+from .published import SUFFIXES, HubError, Reference, known_files, licence_of, named, near_names, parse_reference
 from .published import origin_of as origin_of
+from .published import published as published
 
 WEIGHTS_VARIABLE = 'SAPIENS_WEIGHTS'
 # What ships is the first stage: the second has not been trained for long enough to be better.
@@ -144,8 +144,7 @@ class _Download:
         if isinstance(error, errors.RevisionNotFoundError):
             return f"has no revision '{self.revision}'"
         if isinstance(error, errors.RepositoryNotFoundError):
-            names = sorted({i['repository'] for i in published()['files']})
-            near = difflib.get_close_matches(self.repository, names, n=2)
+            near = near_names(self.repository, 'repository', count=2)
             hint = f'did you mean {" or ".join(near)}? ' if near else 'check the name; '
             return f'no such file here, and no such repository on the hub: {hint}a private one needs HF_TOKEN'
         if isinstance(error, errors.HFValidationError):
@@ -161,15 +160,17 @@ class _Download:
         raise HubError(f'{self.reference}: {problem}') from None
 
     def _unreachable(self, error: Exception) -> str:
+        near = near_names(self.repository, 'repository')
+        hint = f'did you mean {near[0]}? ' if near else ''
         if self.hub.constants.HF_HUB_OFFLINE:
             return (
-                f'is not in the cache ({self.cache}), and HF_HUB_OFFLINE forbids to download it; '
+                f'{hint}it is not in the cache ({self.cache}), and HF_HUB_OFFLINE forbids to download it; '
                 'get it once with the network on, or give a file'
             )
         status = getattr(getattr(error, 'response', None), 'status_code', None)
         what = f'answers with error {status}' if status else f'cannot be reached ({type(error).__name__})'
         return (
-            f'no such file here, and the hub ({self.hub.constants.ENDPOINT}) {what}; check the network and run '
+            f'no such file here, and the hub ({self.hub.constants.ENDPOINT}) {what}; {hint}check the network and run '
             'the same command again (a download goes on where it stopped), or give a file'
         )
 

@@ -16,6 +16,8 @@ from .containers import CheckpointError
 SUFFIXES = ('.safetensors', '.pth', '.pt', '.pt2', '.ckpt', '.bin')  # a repository's, the best first
 _REPOSITORY = r'(?P<repository>[\w-][\w.-]*/[\w-][\w.-]*)'
 _NAME = re.compile(rf'(?:hf://)?{_REPOSITORY}(?:@(?P<revision>[\w./-]+))?(?::(?P<file>[^:]+))?')
+# As huggingface_hub's own file system writes it.
+_PATH = re.compile(rf'hf://{_REPOSITORY}(?:@(?P<revision>[\w.-]+))?/(?P<file>[^:]+)')
 _ADDRESS = re.compile(
     rf'https?://[^/]*(?:huggingface\.co|hf\.co)/{_REPOSITORY}'
     r'(?:/(?:resolve|blob|tree)/(?P<revision>[\w.-]+)(?:/(?P<file>[^?]+))?)?/?(?:\?.*)?'
@@ -56,7 +58,7 @@ def parse_reference(text: str) -> Reference | None:
     for item in published()['files']:
         if item.get('model') == text:
             return Reference(item['repository'], None, item['file'] if '/' in item['file'] else None)
-    found = _ADDRESS.fullmatch(text) or _NAME.fullmatch(text)
+    found = _ADDRESS.fullmatch(text) or _PATH.fullmatch(text) or _NAME.fullmatch(text)
     if not found:
         return None
     reference = Reference(**found.groupdict())
@@ -71,6 +73,16 @@ def known_files(repository: str) -> list[str]:
     return [item['file'] for item in published()['files'] if item['repository'] == repository]
 
 
+def near_names(name: str, kind: str, count: int = 1, cutoff: float = 0.6) -> list[str]:
+    """Published names that are like another, the nearest first; none for one that is published itself.
+
+    Args:
+        kind: ``'model'`` or ``'repository'``.
+    """
+    names = sorted({item[kind] for item in published()['files'] if kind in item})
+    return [] if name in names else difflib.get_close_matches(name, names, n=count, cutoff=cutoff)
+
+
 def named(name: str) -> Reference:
     """What a name means on the hub, see `parse_reference`.
 
@@ -79,8 +91,7 @@ def named(name: str) -> Reference:
     """
     reference = parse_reference(name)
     if reference is None:
-        names = [i['model'] for i in published()['files'] if 'model' in i]
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+        near = near_names(name, 'model', cutoff=0.4)
         hint = f"did you mean '{near[0]}'? " if near else ''
         raise HubError(f"'{name}': {hint}give a model ('pose_308_1b') or owner/name[@revision][:file] of the hub")
     return reference

@@ -18,6 +18,7 @@ from warm import start_warm
 
 pytest.importorskip('huggingface_hub')
 
+from sapiens.engine.files import CheckpointError, read_checkpoint
 from sapiens.engine.hub import HubError, Reference, origin_of, parse_reference, published, resolve_weights
 
 ROOT = Path(__file__).parents[2]
@@ -153,6 +154,8 @@ def test_names():
     assert parse_reference('pose_308_0.3b') == Reference('facebook/sapiens-pose-0.3b')
     assert parse_reference('pose_17_1b').file.endswith('sapiens_1b_coco_best_coco_AP_821.pth')
     assert parse_reference('a/b@v1:c/d.pth') == Reference('a/b', 'v1', 'c/d.pth')
+    assert parse_reference('hf://a/b/c/d.pth') == Reference('a/b', None, 'c/d.pth')
+    assert parse_reference('hf://a/b@v1/d.pth') == Reference('a/b', 'v1', 'd.pth')
     address = 'https://huggingface.co/a/b/resolve/main/c.pth?download=true'
     assert parse_reference(address) == Reference('a/b', 'main', 'c.pth')
     for path in (
@@ -170,6 +173,17 @@ def test_names():
     files = published()['files']
     assert len({(i['repository'], i['file']) for i in files}) == len(files)
     assert all(i['licence'] in published()['licences'] for i in files)
+
+
+def test_a_misspelled_name_is_said_without_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="pose_308_1B: no such checkpoint file; did you mean 'pose_308_1b'"):
+        read_checkpoint('pose_308_1B')
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path))
+    monkeypatch.setattr('huggingface_hub.HfApi.model_info', lambda *_, **__: (_ for _ in ()).throw(ConnectionError()))
+    with pytest.raises(HubError, match='did you mean facebook/sapiens-pose-1b.*HF_HUB_OFFLINE'):
+        resolve_weights('facebook/sapiens-pose-1B')
 
 
 def test_the_page_of_weights_lists_what_is_published():
