@@ -54,15 +54,10 @@ def curate(
     for library in ('ray.data', 'pyarrow', 'faiss', 'matplotlib'):  # what comes hours later is missed now
         need(library)
     with only_writer(out):
+        before = ', as the first run has listed them' if (out / 'list' / 'list.json').is_file() else ''
         listed = write_list(source, out / 'list', config.get('part_size', 1_000_000), config.get('block', 1000))
-        # What scores depend on.
-        asked = {
-            name: {key: value for key, value in part.items() if key not in ('reject', 'resources')}
-            for name, part in config['stages'].items()
-        }
-        asked = json.loads(json.dumps(asked, default=str))
-        _same_scores(out / 'scores' / 'stages.json', asked)
-        console.print(f'{source}: {listed["images"]} images in {len(listed["parts"])} parts')
+        _same_scores(out / 'scores' / 'stages.json', config)
+        console.print(f'{source}: {listed["images"]} images in {len(listed["parts"])} parts{before}')
         parts = listed['parts']
         cluster = Cluster(stages, address, num_cpus, store_mb, console)
         try:
@@ -81,6 +76,8 @@ def curate(
         return {'images': listed['images'], **result}
 
 
+DECODING = ('view', 'max_pixels')
+"""What stages see depends on these."""
 _SETTINGS: dict[str, dict[str, type]] = {
     'config': dict(view=int, max_pixels=float, max_failed=float, block_mb=float, part_size=int, block=int),
     'duplicates': dict(search_bits=int, search_cosine=float, neighbours=int, index=str, max_bits=int, min_cosine=float),
@@ -109,17 +106,28 @@ def check_settings(config: Mapping[str, Any]) -> None:
                 raise UserError(f'config: {name} in {place} is {value!r}, and must be at least 1')
 
 
-def _same_scores(path: Path, asked: dict[str, Any]) -> None:
+def _same_scores(path: Path, config: Mapping[str, Any]) -> None:
     """Scores of one folder are all of one config.
 
     Raises:
         UserError: Those that are there are of another.
     """
-    if _changed(path, asked) and path.is_file():
+    asked: dict[str, Any] = {
+        name: {key: value for key, value in part.items() if key not in ('reject', 'resources')}
+        for name, part in config['stages'].items()
+    }
+    asked['decoding'] = {name: config[name] for name in DECODING if name in config}
+    asked = json.loads(json.dumps(asked, default=str))
+    if path.is_file():
         known = json.loads(path.read_text())
-        differ = [name for name in {**known, **asked} if known.get(name) != asked.get(name)] or ['(their order)']
-        raise UserError(f"{path.parent}: holds scores of another config (stage '{differ[0]}' differs in more than its "
-                        'thresholds); give another folder, or delete this one to score again')  # fmt: skip
+        known.setdefault('decoding', asked['decoding'])  # older folders do not say
+        differ = [name for name in {**known, **asked} if known.get(name) != asked.get(name)]
+        if differ or list(known) != list(asked):
+            what = f"stage '{differ[0]}' differs in more than its thresholds" if differ else 'the stages are reordered'
+            if differ == ['decoding']:
+                what = f'{" or ".join(DECODING)} differs'
+            raise UserError(f'{path.parent}: holds scores of another config ({what}); give another folder, or delete '
+                            'this one to score again')  # fmt: skip
     write_atomic(path, json.dumps(asked))
 
 

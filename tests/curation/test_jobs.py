@@ -282,6 +282,26 @@ def test_a_source_that_is_not_there_leaves_no_scores(tmp_path):
     assert not (tmp_path / 'out/scores').exists()
 
 
+def test_scores_of_another_config_are_refused(tmp_path):
+    from sapiens.curation.curate import _same_scores
+
+    path, config = tmp_path / 'scores/stages.json', {**CONFIG, 'view': 640}
+    _same_scores(path, config)
+    size, fussy = config['stages'].items()
+    _same_scores(path, {**config, 'max_failed': 0.5, 'stages': dict([size, ('fussy', dict(type='Fussy'))])})
+    for other, words in (
+        ({**config, 'view': 320}, 'view or max_pixels differs'),
+        ({**config, 'max_pixels': 1e9}, 'view or max_pixels differs'),
+        ({**config, 'stages': dict([fussy, size])}, 'the stages are reordered'),
+        ({**config, 'stages': dict([size])}, "stage 'fussy' differs in more than its thresholds"),
+    ):
+        with pytest.raises(UserError, match=f'holds scores of another config .{words}.; give another folder'):
+            _same_scores(path, other)
+    # A folder of before these were kept goes on.
+    path.write_text(json.dumps({key: part for key, part in json.loads(path.read_text()).items() if key != 'decoding'}))
+    _same_scores(path, {**config, 'view': 320})
+
+
 def test_the_configs_name_stages_and_thresholds_that_exist():
     from sapiens.engine.config import load_config
 
