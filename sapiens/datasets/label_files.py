@@ -32,7 +32,15 @@ from .png_files import decode_png, is_png, png_is_whole
 
 
 def encode_image(image: np.ndarray, extension: str = '.jpg', quality: int = 95) -> bytes:
-    """Encode an ``(H, W, 3)`` uint8 RGB image as JPEG (or PNG by extension)."""
+    """Encode an ``(H, W, 3)`` uint8 RGB image as JPEG (or PNG by extension).
+
+    Raises:
+        UserError: More pixels along a side than the format has room for.
+    """
+    most = {'.jpg': 65500, '.jpeg': 65500, '.webp': 16383}.get(extension)
+    if most and max(image.shape[:2]) > most:
+        raise UserError(f'{image.shape[1]}x{image.shape[0]} pixels do not fit a {extension}, whose sides have at most '
+                        f'{most}; make it smaller')  # fmt: skip
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if extension in ('.jpg', '.jpeg') else []
     return cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 

@@ -13,6 +13,7 @@ from ..datasets.image_files import decode_image
 from ..datasets.label_files import decode_depth, decode_ids, decode_normals
 from ..datasets.manifest import Manifest
 from ..datasets.storage import read_bytes
+from ..errors import UserError
 from ..utils.optional import need
 from ..vocabularies import load_vocabulary
 
@@ -27,7 +28,7 @@ def contact_sheet(folder: str | Path, count: int = 8, height: int = 384, columns
         image = decode_image(read['image'], entry['files']['image'])
         depth = decode_depth(read['depth'], 'depth', manifest.header['depth_scale'])
         known = depth > 0
-        near, far = depth[known].min(), depth[known].max()
+        near, far = (depth[known].min(), depth[known].max()) if known.any() else (0, 1)
         ramp = (255 * (1 - (depth - near) / max(far - near, 1e-6))).clip(0, 255).astype(np.uint8)
         colored = cv2.applyColorMap(ramp, cv2.COLORMAP_INFERNO)[..., ::-1] * known[..., None].astype(np.uint8)
         normals = decode_normals(read['normals'], 'normals')
@@ -54,14 +55,22 @@ def collect(folder: str | Path, most: int = 5000) -> dict:
     Args:
         folder: A rendered manifest folder.
         most: Samples to look at.
+
+    Raises:
+        UserError: The set has not what renders have.
     """
     manifest = Manifest(folder)
+    if lacking := [what for what in ('keypoints', 'parts') if not manifest.header.get(what)]:
+        raise UserError(f'{folder}: has no {" and no ".join(lacking)}; this is for sets of `sapiens render`')
     points = load_vocabulary(manifest.header['keypoints']).num_keypoints
     out: dict = {name: Counter() for name in ('persons', 'poses', 'framings', 'light', 'rejected')}
     out.update({name: [] for name in ('scale', 'skin_tone', 'age', 'gender')})
     out.update(samples=0, visibility=np.zeros((points, 3), np.int64), pixels=np.zeros(256, np.int64))
     for entry, _ in zip(manifest.entries(), range(most), strict=False):
         fields = entry['fields']
+        if lacking := sorted({'parts', 'depth', 'normals'} - entry['files'].keys()):
+            raise UserError(f'{folder}: sample {entry["id"]} has no {" and no ".join(lacking)}; this is for sets of '
+                            '`sapiens render`')  # fmt: skip
         out['samples'] += 1
         out['persons'][len(fields['persons'])] += 1
         out['framings'][fields.get('framing', '?')] += 1

@@ -101,6 +101,12 @@ def test_bad_label_files_are_named(function, data, message):
         function(data, 'f.png')
 
 
+@pytest.mark.parametrize(('extension', 'side'), [('.jpg', 65501), ('.webp', 16384)])
+def test_an_image_that_no_file_can_hold_is_refused(extension, side):
+    with pytest.raises(UserError, match=f'1x{side} pixels do not fit a {extension}'):
+        lf.encode_image(np.zeros((side, 1, 3), np.uint8), extension)
+
+
 def test_depth_that_does_not_fit_is_refused():
     with pytest.raises(UserError, match='larger depth_scale'):
         lf.encode_depth(np.array([[70.0]]))

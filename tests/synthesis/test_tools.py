@@ -11,14 +11,16 @@ import pytest
 
 pytest.importorskip('numba')
 
+from sapiens.datasets import ManifestWriter
 from sapiens.synthesis.job import Job, run
 from sapiens.synthesis.report import collect, contact_sheet
 from sapiens.synthesis.scene import Recipe
 
+RECIPE = Recipe(size=(96, 72), persons=(2, 2), samples=1, lights=6, framings=('full',))
+
 
 def test_report_counts_what_is_there(tmp_path):
-    recipe = Recipe(size=(96, 72), persons=(2, 2), samples=1, lights=6, framings=('full',))
-    run([Job(str(tmp_path), 3, 1, 0, recipe, 'fixture')], 1, lambda *_: None)
+    run([Job(str(tmp_path), 3, 1, 0, RECIPE, 'fixture')], 1, lambda *_: None)
     stats = collect(tmp_path)
     people = sum(k * v for k, v in stats['persons'].items())
     assert stats['samples'] == 3 and sum(stats['poses'].values()) == people
@@ -41,6 +43,31 @@ def test_viewer_draws_every_view(run_script, tmp_path):
 def test_report_of_nothing_is_one_line(run_script, tmp_path):
     done = run_script('tools/synthesis/report.py', tmp_path, '--out', tmp_path / 'r')
     assert done.code == 1 and 'manifest.json' in done.err and len(done.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    'script, blocked', [('report', 'sheet.jpg'), ('report', 'statistics.png'), ('inspect', 'all.png')]
+)
+def test_a_picture_that_cannot_be_written_is_not_announced(run_script, tmp_path, script, blocked):
+    (tmp_path / 'out' / blocked).mkdir(parents=True)
+    run([Job(str(tmp_path / 'set'), 1, 1, 0, RECIPE, 'fixture')], 1, lambda *_: None)
+    arguments = [tmp_path / 'set'] if script == 'report' else ['--assets', 'fixture']
+    done = run_script(f'tools/synthesis/{script}.py', *arguments, '--out', tmp_path / 'out')
+    assert done.code == 1 and blocked in done.err and len(done.err.strip().splitlines()) == 1 and not done.out
+
+
+def test_what_is_no_set_of_renders_is_one_line(run_script, tmp_path):
+    blank, nothing = np.zeros((8, 9, 3), np.uint8), np.zeros((8, 9), np.uint8)
+    with ManifestWriter(tmp_path / 'a', keypoints='coco17') as writer:
+        writer.write('x', blank)
+    with ManifestWriter(tmp_path / 'b', keypoints='coco17', parts='parts28') as writer:
+        writer.write('x', blank, parts=nothing)
+    for name, words in (('a', 'a: has no parts; this is for'), ('b', 'sample x has no depth and no normals; this is')):
+        done = run_script('tools/synthesis/report.py', tmp_path / name, '--out', tmp_path / 'r')
+        assert done.code == 1 and words in done.err and len(done.err.strip().splitlines()) == 1
+    with ManifestWriter(tmp_path / 'c', keypoints='coco17', parts='parts28') as writer:
+        writer.write('x', blank, parts=nothing, depth=nothing, normals=blank.astype(np.float32))
+    assert contact_sheet(tmp_path / 'c', 1, 8).shape[0] == 8  # nobody on it
 
 
 def test_what_reads_the_lights_is_missed_before_anything_is_downloaded(run_script, tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ import numpy as np
 
 from sapiens.commands.options import new_parser
 from sapiens.errors import run_cli
+from sapiens.utils.files import write_atomic
 
 
 def bare_body(assets: str, mouth: float, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -56,18 +57,18 @@ def main() -> None:
     parser.add_argument('--open-mouth', type='amount', default=0.0, help='0 to 1')
     parser.add_argument('--seed', type='number', default=0, help='which fixture person')
     args = parser.parse_args()
+    from sapiens.datasets.label_files import encode_image
     from sapiens.synthesis.inspection import VIEWS, draw_view
 
     body = bare_body(args.assets, args.open_mouth, args.seed)
     out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
     pictures = [draw_view(view, *body) for view in VIEWS]
     for view, picture in zip(VIEWS, pictures, strict=True):
-        cv2.imwrite(str(out / f'{view.name}.png'), picture[..., ::-1])
+        write_atomic(out / f'{view.name}.png', encode_image(picture, '.png'))
     pictures += [np.zeros_like(pictures[0])] * (-len(pictures) % 4)
     small = [cv2.resize(p, (450, 450), interpolation=cv2.INTER_AREA) for p in pictures]
     rows = [np.concatenate(small[i : i + 4], 1) for i in range(0, len(small), 4)]
-    cv2.imwrite(str(out / 'all.png'), np.concatenate(rows)[..., ::-1])
+    write_atomic(out / 'all.png', encode_image(np.concatenate(rows), '.png'))
     print(f'{out}: {len(VIEWS)} views and all.png')
 
 

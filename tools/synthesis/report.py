@@ -15,10 +15,9 @@ sys.path = [p for p in sys.path if Path(p or '.').resolve() != Path(__file__).re
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
-import cv2
-
 from sapiens.commands.options import new_parser
 from sapiens.errors import UserError, run_cli
+from sapiens.utils.files import write_atomic
 
 
 def main() -> None:
@@ -29,16 +28,16 @@ def main() -> None:
     parser.add_argument('--samples', type='count', default=8, help='samples on the sheet')
     parser.add_argument('--height', type='count', default=384, help='height of a sample on the sheet, pixels')
     args = parser.parse_args()
+    from sapiens.datasets.label_files import encode_image
     from sapiens.synthesis.report import collect, contact_sheet, plot
 
     stats = collect(args.folder)
     if not stats['samples']:
         raise UserError(f'{args.folder}: holds no finished sample; run render.py first')
     out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
     sheet = contact_sheet(args.folder, args.samples, args.height)
-    cv2.imwrite(str(out / 'sheet.jpg'), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
-    cv2.imwrite(str(out / 'statistics.png'), plot(stats)[..., ::-1])
+    write_atomic(out / 'sheet.jpg', encode_image(sheet, '.jpg', 85))
+    write_atomic(out / 'statistics.png', encode_image(plot(stats), '.png'))
     print(f'{out}: sheet.jpg and statistics.png of {stats["samples"]} samples')
 
 

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from sapiens.errors import UserError, run_cli
+from sapiens.utils.files import write_atomic
 
 
 def view(environment, rng: np.random.Generator, size: tuple[int, int], yaw: float) -> np.ndarray:
@@ -48,17 +49,16 @@ def main() -> None:
     parser.add_argument('--views', type=int, default=8, help='of each panorama')
     parser.add_argument('--seed', type=int, default=0, help='of lenses and exposures')
     args = parser.parse_args()
-    import cv2
     from rich.progress import track
 
     from sapiens.datasets.image_files import find_files
+    from sapiens.datasets.label_files import encode_image
     from sapiens.synthesis.environment import read_environment
 
     files = find_files(args.hdris, ('.hdr',))
     if not files:
         raise UserError(f'{args.hdris}: has no .hdr file')
     out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(args.seed)
     for file in track(files, description='panoramas', disable=not sys.stderr.isatty()):
         environment = read_environment(str(file))
@@ -66,7 +66,7 @@ def main() -> None:
             # One view in four stands upright.
             size = (288, 384) if i % 4 else (384, 288)
             picture = view(environment, rng, size, 360 * (i + rng.uniform()) / args.views)
-            cv2.imwrite(str(out / f'{file.stem}_{i}.jpg'), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+            write_atomic(out / f'{file.stem}_{i}.jpg', encode_image(picture, '.jpg', 88))
     print(f'{out}: {len(files) * args.views} pictures')
 
 
