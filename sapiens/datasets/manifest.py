@@ -94,6 +94,9 @@ class Manifest:
         return part
 
     def _from_lines(self, path: Path) -> Iterator[dict[str, Any]]:
+        if not path.exists() and (self.folder / 'records').is_dir():
+            raise UserError(f'{path}: not there yet: what fills the folder is at work or was killed; let it end, or '
+                            'give its command again')  # fmt: skip
         for reference, line in list_lines(path):
             name = readable_name(reference)
             fields = parse_record(line, name)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 
 from ..errors import UserError
@@ -167,31 +168,27 @@ def check(labels: Labels, camera: Camera, image: np.ndarray) -> None:
         raise InvalidSample('normals look away from the viewer')
     if ((labels.parts > 0) != person).any() or labels.parts.max() >= load_vocabulary(PARTS).num_classes:
         raise InvalidSample('parts and people disagree')
-    height, width = camera.size
-    for i, someone in enumerate(labels.persons, 1):
-        keypoints = np.asarray(someone['keypoints'])
-        v = keypoints[:, 2]
-        if not np.isfinite(keypoints).all() or not np.isin(v, (0, 1, 2)).all():
-            raise InvalidSample('a keypoint is not finite')
-        inside = (
-            (keypoints[:, 0] >= 0)
-            & (keypoints[:, 0] <= width - 1)
-            & (keypoints[:, 1] >= 0)
-            & (keypoints[:, 1] <= height - 1)
-        )
-        if (~inside & (v > 0)).any():
-            raise InvalidSample('a labelled keypoint is outside of the picture')
-        x, y, w, h = someone['bbox']
-        mask = labels.instances == i
-        if not mask[y : y + h, x : x + w].any() or mask.sum() != someone['area']:
-            raise InvalidSample('a box misses its person')
-        # Visible points lie on their person, give or take a pixel.
-        near = np.zeros_like(mask)
-        for dy in (-1, 0, 1):
-            for dx in (-1, 0, 1):
-                near |= np.roll(mask, (dy, dx), (0, 1))
-        seen = np.rint(keypoints[v == 2, :2]).astype(int)
-        if len(seen) and not near[seen[:, 1], seen[:, 0]].all():
-            raise InvalidSample('a visible keypoint is not on its person')
+    for number, someone in enumerate(labels.persons, 1):
+        _check_person(someone, labels.instances == number)
     if max(int((np.asarray(p['keypoints'])[:, 2] == 2).sum()) for p in labels.persons) < 4:
         raise InvalidSample('almost no keypoint is visible')
+
+
+def _check_person(someone: dict, mask: np.ndarray) -> None:
+    """Test that box and keypoints of somebody agree with the mask ``(H, W)``."""
+    keypoints = np.asarray(someone['keypoints'])
+    xy, v = keypoints[:, :2], keypoints[:, 2]
+    if not np.isfinite(keypoints).all() or not np.isin(v, (0, 1, 2)).all():
+        raise InvalidSample('a keypoint is not finite')
+    height, width = mask.shape
+    inside = ((xy >= 0) & (xy <= [width - 1, height - 1])).all(1)
+    if (~inside & (v > 0)).any():
+        raise InvalidSample('a labelled keypoint is outside of the picture')
+    x, y, w, h = someone['bbox']
+    if not mask[y : y + h, x : x + w].any() or mask.sum() != someone['area']:
+        raise InvalidSample('a box misses its person')
+    # Visible points lie on their person, give or take a pixel.
+    near = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8))
+    column, row = np.rint(xy[v == 2]).astype(int).T
+    if not near[row, column].all():
+        raise InvalidSample('a visible keypoint is not on its person')

@@ -107,6 +107,15 @@ def test_an_image_that_no_file_can_hold_is_refused(extension, side):
         lf.encode_image(np.zeros((side, 1, 3), np.uint8), extension)
 
 
+def test_a_folder_whose_writer_was_killed_says_so(tmp_path):
+    writer = w.ManifestWriter(tmp_path)
+    writer.write('a', np.zeros((8, 9, 3), np.uint8))
+    with pytest.raises(UserError, match='manifest.jsonl: not there yet: .* give its command again'):
+        list(m.Manifest(tmp_path).entries())
+    w.ManifestWriter(tmp_path).close()
+    assert [entry['id'] for entry in m.Manifest(tmp_path).entries()] == ['a']
+
+
 def test_depth_that_does_not_fit_is_refused():
     with pytest.raises(UserError, match='larger depth_scale'):
         lf.encode_depth(np.array([[70.0]]))
