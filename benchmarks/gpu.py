@@ -120,12 +120,12 @@ def table(facts: dict[str, str], rows: list[dict[str, Any]], peak: float | None)
 def main() -> None:
     """Run jobs until time is up."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--minutes', type=float, default=25.0, help='begin nothing that would end later; 25')
+    parser.add_argument('--minutes', type=float, default=25.0, help='begin nothing that would end later; default: 25')
     parser.add_argument('--device', choices=('cuda', 'cpu'), default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--sizes', nargs='+', choices=('tiny', *SIZES), help='default: 0.3b to 2b')
     parser.add_argument('--tasks', nargs='+', choices=TASKS, default=TASKS)
     parser.add_argument('--batch-size', type=int, help='default: by size and mode, up to 64')
-    parser.add_argument('--seconds', type=float, default=3.0, help='that one row is measured; 3')
+    parser.add_argument('--seconds', type=float, default=3.0, help='that one row is measured; default: 3')
     parser.add_argument('--out', type=Path, default=Path('outputs/gpu'), help='folder of results.md and results.json')
     args = parser.parse_args()
     if args.device == 'cuda' and not torch.cuda.is_available():

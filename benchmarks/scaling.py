@@ -67,8 +67,8 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--machine', choices=tuple(MACHINES), default='H100')
-    parser.add_argument('--mfu', type=float, default=0.45, help='share of the dense peak; 0.45')
-    parser.add_argument('--batch-size', type=int, default=32, help='images on each GPU; 32')
+    parser.add_argument('--mfu', type=float, default=0.45, help='share of the dense peak; default: 0.45')
+    parser.add_argument('--batch-size', type=int, default=32, help='images on each GPU; default: 32')
     parser.add_argument('--results', type=Path, help='results.json of benchmarks/gpu.py instead of --mfu')
     args = parser.parse_args()
     peak, inside, between = MACHINES[args.machine]

@@ -62,8 +62,15 @@ def test_help_says_every_default(monkeypatch, name):
     with pytest.raises(SystemExit):
         importlib.import_module(f'sapiens.commands.{name.replace("-", "_")}').main()
     for action in parsers[0]._actions:
-        if action.option_strings and action.nargs != 0 and action.default not in (None, [], {}, '==SUPPRESS=='):
+        if action.option_strings and action.nargs != 0 and action.default not in (None, '', [], {}, '==SUPPRESS=='):
             assert 'default' in parsers[0]._get_formatter()._expand_help(action), action.option_strings
+
+
+def test_help_says_no_default_that_is_nothing(capsys):
+    parser = new_parser('')
+    parser.add_argument('--suffix', default='', help='after the name')
+    parser.print_help()
+    assert 'default' not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('options', [[], ['--model', 'tiny']])

@@ -74,7 +74,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('results', help='pose: COCO result file; others: folder of maps')
     parser.add_argument('--ann-file', required=True, help='COCO-style annotations (pose) or a manifest')
     parser.add_argument('--task', required=True, choices=('pose', 'seg', 'depth', 'normal'))
-    parser.add_argument('--vocabulary', help='of the predictions; default coco17 / parts28')
+    parser.add_argument('--vocabulary', help='of the predictions; default: coco17 / parts28')
     parser.add_argument('--gt-vocabulary', help='of the annotations, when it is another one')
     parser.add_argument('--category', metavar='NAME', help='pose: the category that is a person (name or id)')
     parser.add_argument('--points', choices=('all', 'common'), default='all', help='common: the 114 shared points')

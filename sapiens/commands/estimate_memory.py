@@ -54,7 +54,9 @@ def main() -> None:
         '--shape', type='count', nargs=2, metavar=('H', 'W'), help="input size; the config's by default"
     )
     parser.add_argument('--fsdp', type='count', default=1, metavar='N', help='GPUs that share the states of training')
-    parser.add_argument('--gpu-memory', type='amount', default=80.0, metavar='GB', help='for the largest batch; 80')
+    parser.add_argument(
+        '--gpu-memory', type='amount', default=80.0, metavar='GB', help='of the GPU, for the largest batch; default: 80'
+    )
     parser.add_argument('--layers', action='store_true', help='what each layer leaves for the backward pass')
     args = parser.parse_args()
     if (args.config is None) == (not args.grid):

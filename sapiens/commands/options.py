@@ -30,7 +30,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ''
         told = not action.option_strings or action.nargs == 0 or 'default' in text
-        told = told or action.default in (None, [], {}, argparse.SUPPRESS)
+        told = told or action.default in (None, '', [], {}, argparse.SUPPRESS)
         return text if told else f'{text}; default: %(default)s'.removeprefix('; ')
 
 
@@ -121,7 +121,13 @@ def build_dataset(args: argparse.Namespace) -> Any:
 def add_inference_options(parser: argparse.ArgumentParser) -> None:
     """Options of models, persons and devices; `sapiens.apis.cli.build_inferencer` reads them."""
     models = parser.add_argument_group('models')
-    models.add_argument('--model', action='append', default=[], metavar='NAME', help='e.g. pose_308, seg_28_1b, depth')
+    models.add_argument(
+        '--model',
+        action='append',
+        default=[],
+        metavar='NAME',
+        help='e.g. pose_308, seg_28_1b, depth; default: tiny, which ships',
+    )
     models.add_argument('--config', action='append', default=[], help='config instead of a name')
     models.add_argument(
         '--checkpoint', action='append', default=[], help='weights, one for each --model or --config, in their order'

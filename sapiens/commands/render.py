@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument('--out', required=True, help='folder to fill')
     parser.add_argument('--num', type='count', required=True, help='number of pictures, train and val together')
     parser.add_argument('--size', default='1024x768', help='HEIGHTxWIDTH in pixels')
-    parser.add_argument('--framing', help='of full, upper and face, with commas; default all')
+    parser.add_argument('--framing', help='of full, upper and face, with commas; default: all')
     parser.add_argument('--persons', help='number of people, e.g. 1 or 1-4 (default)')
     parser.add_argument('--seed', type='number', default=0)
     parser.add_argument('--workers', type='count', default=1, help='processes')
@@ -116,17 +116,19 @@ def main() -> None:
     parser.add_argument('--preset', choices=('thuman-like', 'hi4d-like'), help="evaluation sets in the paper's manner")
     parser.add_argument('--backgrounds', help='folder of pictures without people to stand behind')
     parser.add_argument('--hdris', help='folder of equirectangular .hdr pictures for light and sharp backgrounds')
-    parser.add_argument('--samples', type='number', default=0, help='supersampling along each side; default 2')
-    parser.add_argument('--lights', type='number', default=0, help='lights drawn from the environment; default by size')
+    parser.add_argument('--samples', type='number', default=0, help='supersampling along each side; default: 2')
+    parser.add_argument(
+        '--lights', type='number', default=0, help='lights drawn from the environment; default: by size'
+    )
     parser.add_argument(
         '--renderer', choices=('numba', 'mitsuba', 'mitsuba-scalar', 'mitsuba-llvm'), default='numba',
         help='numba, or path tracing: slower, with bounced light (mitsuba picks one of its two variants)',
     )  # fmt: skip
-    parser.add_argument('--spp', type=int, help='paths a pixel of mitsuba; default 32')
+    parser.add_argument('--spp', type=int, help='paths a pixel of mitsuba; default: 32')
     parser.add_argument('--normal-bits', type=int, choices=(8, 16), default=8)
     parser.add_argument('--no-sensor', action='store_true', help='no blur, noise, JPEG or white balance')
     for effect, strength in (('white-balance', 0.5), ('blur', 0.4), ('noise', 0.5), ('jpeg', 0.5)):
-        parser.add_argument(f'--{effect}', type=float, default=strength, help=f'strength, default {strength}')
+        parser.add_argument(f'--{effect}', type=float, default=strength, help=f'strength; default: {strength}')
     parser.add_argument(
         '--shard-size', type='number', default=0, metavar='N', help='also pack tar shards of N into OUT/SPLIT-shards'
     )

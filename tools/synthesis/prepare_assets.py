@@ -125,7 +125,7 @@ def main() -> None:
     """Fetch, unpack, bake, clean up."""
     parser = new_parser(__doc__)
     parser.add_argument('--out', default='data/assets', help='where the baked assets go')
-    parser.add_argument('--downloads', help='where packages are kept; default OUT/downloads')
+    parser.add_argument('--downloads', help='where packages are kept; default: OUT/downloads')
     parser.add_argument(
         '--assets-dir',
         help='a MakeHuman-format pack of your own (.mhclo with .obj and .mhmat, .bvh, .mhpose), used beside the rest',
