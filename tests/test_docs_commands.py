@@ -71,6 +71,13 @@ def test_python_in_the_readme_imports_what_there_is():
                 assert hasattr(importlib.import_module(module), name.strip())
 
 
+def test_every_walk_of_the_architecture_page_registers_what_it_adds():
+    walks = (ROOT / 'docs/architecture.md').read_text().split('\n### ')[1:]
+    assert len(walks) == 4
+    for walk in walks:
+        assert '.register_module()`' in walk, walk.partition('\n')[0]
+
+
 def test_files_that_the_architecture_page_names_exist():
     page = (ROOT / 'docs/architecture.md').read_text()
     names = {name for name in re.findall(r'`([\w/]+\.py)`', page) if not Path(name).name.startswith('my_')}
