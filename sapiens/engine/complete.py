@@ -16,6 +16,7 @@ from mmengine.utils import get_object_from_string
 from torch import nn
 
 from ..datasets.base import leaves_of
+from ..datasets.transforms.base import Transform
 from ..errors import UserError, arguments_of
 from ..registry import DATASETS, METRICS, MODELS, Registry
 from ..vocabularies import describe, load_vocabulary, vocabulary_difference
@@ -242,6 +243,16 @@ def check_agreement(model: nn.Module, dataset: Any, metrics: list | None = None)
         UserError: They differ; the message names both.
     """
     heads = getattr(model, 'heads', {})
+    size = getattr(getattr(model, 'backbone', None), 'img_size', None)
+    size = tuple(size) if isinstance(size, (tuple, list)) else ()
+    for leaf in leaves_of(dataset):
+        for part in getattr(getattr(leaf, 'pipeline', None), 'transforms', None) or ():
+            own = getattr(part, 'input_size', None) if isinstance(part, Transform) else None
+            if own is not None and tuple(own) == size[::-1] != size:
+                raise UserError(
+                    f'{type(part).__name__} gives inputs of {size[::-1]} (H, W), the model takes {size}: width and '
+                    'height are exchanged; input_size is (H, W), but for TopdownAffine(use_udp=True), or leave it out'
+                )
     for task, head in heads.items() if isinstance(heads, nn.ModuleDict) else ():
         own = getattr(head, 'vocabulary', None)
         codec = getattr(head, 'codec', None)

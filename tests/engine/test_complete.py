@@ -3,14 +3,16 @@
 
 import copy
 import json
+from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
 
 from sapiens.engine import SapiensRunner, load_config, start
-from sapiens.engine.complete import complete_config
+from sapiens.engine.complete import check_agreement, complete_config
 from sapiens.engine.start import choose_start
 from sapiens.errors import UserError
+from sapiens.registry import TRANSFORMS
 from sapiens.vocabularies import load_vocabulary, parse_vocabulary, vocabulary_difference
 
 
@@ -250,3 +252,20 @@ def test_published_sizes_name_their_encoder():
         assert config.load_from == f'facebook/sapiens-pretrain-{config.model.backbone.arch}'
         named += 1
     assert named > 25
+
+
+@pytest.mark.parametrize('name', ['TopdownAffine', 'Resize', 'LoadImage'])
+def test_inputs_that_lie_on_their_side_are_told(name):
+    """mmpose's sizes are (W, H): pose said something of deconv_channels, parts were learnt from turned pictures."""
+    model = SimpleNamespace(backbone=SimpleNamespace(img_size=(128, 96)), heads={})
+
+    def data(*size):
+        transform = TRANSFORMS.build(dict(type=name, input_size=size))
+        return SimpleNamespace(pipeline=SimpleNamespace(transforms=[transform]))
+
+    check_agreement(model, data(128, 96))
+    check_agreement(model, data(64, 64))
+    with pytest.raises(
+        UserError, match=rf'{name} gives inputs of \(96, 128\) \(H, W\), the model takes \(128, 96\): width'
+    ):
+        check_agreement(model, data(96, 128))
