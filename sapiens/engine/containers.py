@@ -19,7 +19,6 @@ import io
 import json
 import math
 import os
-import pickle
 import re
 import struct
 import zipfile
@@ -42,9 +41,6 @@ _SAFETENSORS = {
 }  # fmt: skip
 _EXPORT_DTYPES = ('', 'Byte', 'Char', 'Short', 'Int', 'Long', 'Half', 'Float', 'Double', '', 'ComplexFloat',
                   'ComplexDouble', 'Bool', 'BFloat16')  # fmt: skip
-# What a damaged file makes of the code that reads it.
-DAMAGE = (EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError, OverflowError,
-          MemoryError, struct.error, zipfile.BadZipFile, pickle.UnpicklingError)  # fmt: skip
 
 
 class CheckpointError(UserError):
@@ -113,7 +109,7 @@ def open_content(file: BinaryIO) -> Content:
         file: The file, open for reading; it must stay open for `Content.fill`.
 
     Raises:
-        Exception: One of `DAMAGE`, for `explain`: not a container of weights, damaged, or it asks to run code.
+        Exception: One of `sapiens.engine.files.DAMAGE`: not a container of weights, damaged, or it asks to run code.
     """
     content, head = Content(file), file.read(512)
     file.seek(0)
@@ -126,19 +122,6 @@ def open_content(file: BinaryIO) -> Content:
     else:
         raise CheckpointError(_no_container(head, Path(file.name).suffix))
     return content
-
-
-def explain(error: Exception) -> str:
-    """What to say of a file that was not read."""
-    if isinstance(error, CheckpointError):
-        return str(error)
-    if isinstance(error, pickle.UnpicklingError) and re.search('calls|refers|encodes|holds', str(error)):
-        return (
-            f'refused, since loading it could run code (it {error}); '
-            'get a safetensors file or a plain state dict of these weights'
-        )
-    reason = ' '.join(str(error).split())[:120] or type(error).__name__
-    return f'damaged or truncated checkpoint ({reason}); copy or download it again'
 
 
 def _no_container(head: bytes, suffix: str) -> str:

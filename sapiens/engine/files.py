@@ -8,7 +8,10 @@ import glob
 import json
 import math
 import os
+import pickle
 import re
+import struct
+import zipfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..models.backbones.low_rank import is_adapter
 from ..utils.files import replace_when_done
-from .containers import DAMAGE, CheckpointError, Content, explain, open_content
+from .containers import CheckpointError, Content, open_content
 from .hub import SUFFIXES, origin_of, resolve_weights
 from .layouts import ANCHOR
 from .published import near_names
@@ -28,6 +31,9 @@ from .unpickle import to_plain
 
 # What is added to a layer's input may begin as nothing, as adapters do: a layer that was put in between.
 _ADDS = re.compile(r'(attn\.proj|ffn\.layers\.1)\.weight$')
+# What a damaged file makes of the code that reads it.
+DAMAGE = (EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError, OverflowError,
+          MemoryError, struct.error, zipfile.BadZipFile, pickle.UnpicklingError)  # fmt: skip
 # Where the programs of the field keep the weights in what they save.
 _STATE_KEYS = (
     'state_dict',
@@ -62,6 +68,19 @@ def check_file(path: Path) -> None:
         raise CheckpointError(f'{path}: no such checkpoint file{hint}')
     if path.stat().st_size == 0:
         raise CheckpointError(f'{path}: the checkpoint is empty (0 bytes); copy or download it again')
+
+
+def explain(error: Exception) -> str:
+    """What to say of a file that was not read."""
+    if isinstance(error, CheckpointError):
+        return str(error)
+    if isinstance(error, pickle.UnpicklingError) and re.search('calls|refers|encodes|holds', str(error)):
+        return (
+            f'refused, since loading it could run code (it {error}); '
+            'get a safetensors file or a plain state dict of these weights'
+        )
+    reason = ' '.join(str(error).split())[:120] or type(error).__name__
+    return f'damaged or truncated checkpoint ({reason}); copy or download it again'
 
 
 @contextmanager
