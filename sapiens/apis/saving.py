@@ -184,6 +184,8 @@ def save_all(
 ) -> Iterator[tuple[ImageResult, list[Path]]]:
     """Save results in threads while the next ones are predicted; several images also get one ``results_coco.json``.
 
+    Nothing runs until it is looped over: ``for result, files in save_all(model('photos/'), 'out')``.
+
     Args:
         results: Of `Inferencer`; a long source may be given, few results are held.
         image_ids: See `coco_results`; also the path of a COCO annotation file.
