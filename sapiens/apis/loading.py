@@ -43,6 +43,8 @@ MODEL_NAMES = {
     'mae': ('pretrain', 'mae'),
     'all': ('multitask', '4tasks'),
 }
+ALL_HEADS = {'pose': 308, 'seg': 28, 'depth': 1, 'normal': 3}
+"""Outputs of each head of ``'all'``."""
 
 
 @dataclass
@@ -111,7 +113,7 @@ def find_config(name: str | Path, layout: Layout | None = None) -> Path:
     size = found.group(2) or (layout.arch if layout else None)
     if size is None:
         what = 'its weights have the widths of no shipped config' if layout else 'say its size too'
-        raise UserError(f"model '{text}': {what}; give the config (config='my_config.py') or e.g. '{text}_1b'")
+        raise UserError(f"model '{text}': {what}; give the config (config= or --config) or e.g. '{text}_1b'")
     return CONFIGS / folder / f'sapiens_{size}_{suffix}.py'
 
 
@@ -129,8 +131,10 @@ def name_of_layout(layout: Layout, source: str) -> str:
         name = task if heads[0] in (('depth', 1), ('normal', 3)) else f'{task}_{count}'
         if name in MODEL_NAMES:
             return name
+    if layout.heads == ALL_HEADS:
+        return 'all'
     what = f'several heads ({layout})' if len(heads) > 1 else 'no head' if not heads else f'the head {layout}'
-    raise UserError(f"{source}: has {what}, of which no shipped config is made; give its config (config='...')")
+    raise UserError(f'{source}: has {what}, of which no shipped config is made; give its config (config= or --config)')
 
 
 def find_weights(name: str, config: Path) -> Path:
@@ -157,8 +161,8 @@ def find_weights(name: str, config: Path) -> Path:
             problem = str(error)
     raise UserError(
         f"model '{name}': there is no {config.stem}.safetensors or .pth in "
-        f"{' or '.join(map(str, weight_folders()[:-2]))}, and {problem}; give weights='FILE' (published Sapiens "
-        f'checkpoints load as they are) or train it: sapiens train {config.stem}'
+        f'{" or ".join(map(str, weight_folders()[:-2]))}, and {problem}; give weights= or --checkpoint FILE (published '
+        f'Sapiens checkpoints load as they are) or train it: sapiens train {config.stem}'
     ) from None
 
 
@@ -212,9 +216,9 @@ def load_model(
         model, weights = None, model
     if weights is None:
         if model is None and config is None:
-            raise UserError("say which model: a name ('pose_308'), weights='FILE', or both")
+            raise UserError("say which model: a name ('pose_308'), weights= or --checkpoint FILE, or both")
         if isinstance(config, Config):
-            raise UserError("a Config object needs weights='FILE'")
+            raise UserError('a Config object needs weights=FILE')
         path = Path(config) if config is not None else find_config(str(model), _size_of_weights(str(model)))
         weights = find_weights(str(model or config), path)
         config = path
@@ -246,7 +250,7 @@ def load_model(
         if not guessed:
             raise
         raise UserError(f'{str(error).partition(";")[0]}; it is no {Path(str(config)).stem}, which it looks like: give '
-                        "its config (config='...')") from None  # fmt: skip
+                        "its config (config= or --config)") from None  # fmt: skip
     del state
     network.load_state_dict(fitted, strict=True, assign=True)
     empty = [name for name, t in chain(network.named_parameters(), network.named_buffers()) if t.is_meta]

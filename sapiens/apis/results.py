@@ -29,7 +29,10 @@ class _Short:
         for item in fields(cast(Any, self)):
             value = getattr(self, item.name)
             if isinstance(value, np.ndarray):
-                value = value.round(1).tolist() if value.size <= 4 else f'{value.dtype} {value.shape}'
+                if value.size > 4:
+                    value = f'{value.dtype} {value.shape}'
+                else:  # as Python's numbers: float32 has no 38.1
+                    value = np.array(value.tolist()).round(1).tolist()
             elif isinstance(value, dict):
                 value = {key: getattr(entry, 'shape', entry) for key, entry in value.items()}
             elif item.name == 'vocabulary':

@@ -16,6 +16,7 @@ from sapiens.engine.adapters import to_published
 from sapiens.engine.config import load_config
 from sapiens.engine.convert import convert_checkpoint
 from sapiens.engine.files import save_weights
+from sapiens.engine.hub import weights_at_hand
 from sapiens.engine.state import describe_model
 from sapiens.registry import MODELS
 
@@ -149,3 +150,11 @@ def test_weights_by_name_are_of_the_size_that_they_were_trained_at(tmp_path):
         assert tuple(predictor.input_size) == tuple(predictor.model.backbone.img_size) == expected
     predictor = Inferencer(str(find_config('seg_28_tiny')), tmp_path / 'own.safetensors', device='cpu').predictors[0]
     assert tuple(predictor.input_size) == (256, 192), 'a config that is given says the size'
+
+
+def test_a_converted_copy_of_what_ships_needs_no_name(tmp_path):
+    """Four heads on one encoder are `all` of its size."""
+    copy = tmp_path / 'mine.safetensors'
+    convert_checkpoint(weights_at_hand('sapiens_tiny_4tasks'), copy)
+    loaded = load_model(weights=copy)
+    assert list(loaded.network.heads) == ['pose', 'seg', 'depth', 'normal']

@@ -199,6 +199,8 @@ def test_short_words_about_results(every, photos):
         assert 20 < len(repr(thing)) < 1600 and 'array' not in repr(thing), repr(thing)
     assert repr(result.depth) == 'DepthMap(data=float32 (200, 150), valid=bool (200, 150), mask_source=parts)'
     assert repr(result).startswith('ImageResult(image=uint8 (200, 150, 3), name=3, path=')
+    result.boxes = np.array([[38.1, 2, 90.25, 120]], np.float32)
+    assert 'boxes=[[38.1, 2.0, 90.2, 120.0]], box_scores=' in repr(result)
     (features,) = every.extract(photos / '3.png')
     assert len(repr(features)) < 200
     (frame,) = open_frames(photos / '3.png')
