@@ -73,7 +73,7 @@ def test_files_as_windows_writes_them(tmp_path):
 
 @pytest.mark.parametrize('name, old, new, words', [
     ('hat.obj', 'f 1 2 3', 'f 1 2 9', 'a corner that is not there'),
-    ('hat.obj', 'f 1 2 3', 'f -3 -2 -1', 'a corner that is not there'),
+    ('hat.obj', 'f 1 2 3', 'f -9 -2 -1', 'a corner that is not there'),
     ('hat.obj', '4/4', '4/9', 'a corner that is not there'),
     ('hat.mhclo', '6', '6 7 8 0.5', "line 4 is malformed: '6 7 8 0.5'"),
 ])  # fmt: skip

@@ -51,11 +51,11 @@ def main() -> None:
     args = parser.parse_args()
     from rich.progress import track
 
-    from sapiens.datasets.image_files import find_files
+    from sapiens.datasets.image_files import has_ending
     from sapiens.datasets.label_files import encode_image
     from sapiens.synthesis.environment import read_environment
 
-    files = find_files(args.hdris, ('.hdr',))
+    files = sorted(path for path in Path(args.hdris).glob('*') if has_ending(path.name, ('.hdr',)))
     if not files:
         raise UserError(f'{args.hdris}: has no .hdr file')
     out = Path(args.out)
