@@ -213,9 +213,14 @@ def _load(optim_wrapper: Any, state: dict) -> None:
     # Another schedule than that of the learning rate may have changed any of them, one of momentum the betas.
     names = ['fused', 'foreach', 'initial_lr', *(() if kept - {'initial_lr'} else _OF_CONFIG)]
     ways = [{key: group[key] for key in names if key in group} for group in optim_wrapper.param_groups]
+    # Without a schedule of the config, the rate is the config's, or what a hook makes of it at each step.
+    rates = [None if 'initial_lr' in group else group['lr'] for group in optim_wrapper.param_groups]
     optim_wrapper.load_state_dict(state)
-    for group, way in zip(optim_wrapper.param_groups, ways, strict=True):
+    for group, way, rate in zip(optim_wrapper.param_groups, ways, rates, strict=True):
         group.update(way)
+        if rate is not None:
+            group['lr'] = rate
+            group.pop('initial_lr', None)
 
 
 def _check_names(current: list[str], groups: list[dict], names: list[str] | None) -> None:

@@ -254,6 +254,17 @@ def test_a_continued_run_takes_the_course_that_the_config_has_now(toy_config, tr
     assert [actual[i] for i in steps] == pytest.approx([expected[i] for i in steps])
 
 
+@pytest.mark.parametrize('before', ['schedules', 'no schedules'])
+def test_a_rate_without_schedules_is_that_of_the_config(toy_config, train, before):
+    schedules, toy_config.param_scheduler = toy_config.param_scheduler, []
+    if before == 'schedules':
+        toy_config.param_scheduler = schedules
+    train(toy_config, 'run', crash_at=8)
+    toy_config.merge_from_dict(dict(param_scheduler=[], optim_wrapper=dict(optimizer=dict(lr=3e-3))))
+    rates, _ = learning_rates(toy_config, train, 'run', resume=True)
+    assert [rates[i] for i in range(6, 12)] == pytest.approx([3e-3] * 6)
+
+
 def test_the_same_course_is_no_other_and_says_nothing_of_keys(toy_config, train, tmp_path):
     toy_config.param_scheduler = [dict(type='OneCycleLR', eta_max=1e-3, total_steps=12, by_epoch=False)]
     train(toy_config, 'run', crash_at=8)
