@@ -186,7 +186,9 @@ def set_whole_optimizer(optim_wrapper: Any, model: nn.Module, state: Any, names:
     settings = from_main_process({k: v for k, v in own.items() if k != 'state'})
     if from_main_process(bool(own['state'])):
         named = {current[number]: value for number, value in own['state'].items()}
-        groups = [{**group, 'params': [current[i] for i in group['params']]} for group in settings['param_groups']]
+        # The settings are as they were built, for `_load` to choose from.
+        groups = [{**built, 'params': [current[i] for i in group['params']]}
+                  for built, group in zip(optimizer.param_groups, settings['param_groups'], strict=True)]  # fmt: skip
         _distributed().set_optimizer_state_dict(
             model, optimizer, {'state': named, 'param_groups': groups}, options=_options(broadcast_from_rank0=True)
         )

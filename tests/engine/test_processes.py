@@ -130,6 +130,15 @@ def test_one_process_reads_for_all(tmp_path, options):
         for name, value in one.get(part, {}).items():
             torch.testing.assert_close(other[part][name], value, rtol=1e-4, atol=1e-6)
     assert ('ema_state_dict' in one) == (not options)
+    # What the config has now holds in all processes, as it does in one.
+    (tmp_path / 'c').mkdir()
+    (tmp_path / 'c' / 'iter_2.pth').write_bytes((tmp_path / 'a' / 'iter_2.pth').read_bytes())
+    changes = ['optim_wrapper.optimizer.lr=3e-3', 'optim_wrapper.optimizer.weight_decay=0.3']
+    output = train_together(2, config, *options, *common, tmp_path / 'c', '--resume', '--cfg-options', *changes)
+    assert 'its schedules are not those of the checkpoint' in output
+    groups = torch.load(tmp_path / 'c' / 'iter_4.pth', weights_only=True)['optimizer']['param_groups']
+    assert {group['weight_decay'] for group in groups} == {0.0, 0.3}
+    assert max(group['initial_lr'] for group in groups) == pytest.approx(3e-3)
 
 
 @pytest.mark.parametrize(('number', 'processes'), [(signal.SIGTERM, 2), (signal.SIGUSR1, 1)])
