@@ -88,7 +88,8 @@ def encode_normals(normals: np.ndarray, bits: int = 8) -> bytes:
 def encode_npz(data: np.ndarray | None = None, **members: np.ndarray) -> bytes:
     """Encode arrays as a compressed .npz; a label (lossless depth or normals) is its one member ``data``."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **(members if data is None else {'data': data}))
+    arrays: dict[str, Any] = dict(members) if data is None else {'data': data}
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 

@@ -135,7 +135,7 @@ class PartIoU(HumanMetric):
         """Figures over all images."""
         count = self.vocabulary.num_classes
         per_image = np.zeros((len(records), count, 3), np.int64)
-        confusion = np.zeros(count * (count + 1), np.int64)
+        confusion: np.ndarray = np.zeros(count * (count + 1), np.int64)
         for i, record in enumerate(records):
             one = np.zeros_like(confusion)
             one[record['where']] = record['pixels']
