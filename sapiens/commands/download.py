@@ -24,9 +24,10 @@ def main() -> None:
     if not args.names and not args.list:
         raise UserError('say what to download: a model of `sapiens download --list`, or owner/name of the hub')
     from ..engine import hub
+    from ..engine.published import published
 
     if args.list:
-        for item in hub.published()['files']:
+        for item in published()['files']:
             print(f'{item.get("model") or "-":<14} {item["repository"]:<34} {item["licence"]}')
     # A name that is none is said before anything is fetched.
     for reference in [hub.named(name) for name in args.names]:

@@ -220,11 +220,11 @@ class HumanDataset(BaseDataset):
         flips = (part for part in self.pipeline.transforms if type(part).__name__ == 'RandomFlip')
         if not any(getattr(part, 'prob', 0) for part in flips):
             return
-        for name in (self.keypoint_vocabulary, self.part_vocabulary):
-            if name is not None and (alone := without_twin(load_vocabulary(name))):
+        for vocabulary in map(load_vocabulary, filter(None, (self.keypoint_vocabulary, self.part_vocabulary))):
+            if alone := without_twin(vocabulary):
                 some = ', '.join(alone[:3]) + (', ...' if len(alone) > 3 else '')
-                yield (f"RandomFlip mirrors images, but in vocabulary '{load_vocabulary(name).name}' {some} keep their "
-                       'names then; if they have a side, give each a "swap" there')  # fmt: skip
+                yield (f"RandomFlip mirrors images, but in vocabulary '{vocabulary.name}' {some} keep their names "
+                       'then; if they have a side, give each a "swap" there')  # fmt: skip
 
     def full_init(self) -> None:
         """Read the annotations, once; what transforms have to say about a data set without backgrounds is logged."""

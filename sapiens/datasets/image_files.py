@@ -33,7 +33,7 @@ _RGB = getattr(cv2, 'IMREAD_COLOR_RGB', 0)
 _REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
             8: cv2.IMREAD_REDUCED_COLOR_8}  # fmt: skip
 _UNREADABLE = (OSError, ValueError, SyntaxError)
-"""What PIL raises of a damaged or huge file."""
+"""What PIL raises of a damaged file, or one of another kind."""
 
 
 def decode_image(data: bytes, name: str, reduce: int = 1) -> np.ndarray:

@@ -108,8 +108,8 @@ def read_label(kind: str, data: bytes, name: str) -> np.ndarray:
     """
     if kind in ('parts', 'instances'):
         return decode_ids(data, name)
-    if kind != 'normals' and is_jpeg(data):
-        raise UserError(f'{name}: a JPEG cannot hold a {kind} label (it blurs every edge); use PNG')
+    if kind != 'normals':
+        refuse_jpeg(kind, data, name)
     raw = read_array(data, name)
     if kind == 'depth':
         if raw.ndim == 3 and 1 in (raw.shape[0], raw.shape[-1]):
@@ -128,6 +128,12 @@ def read_label(kind: str, data: bytes, name: str) -> np.ndarray:
         if raw.dtype.kind not in 'uf':
             raise UserError(f'{name}: normals are {raw.dtype}; save them as floats, or as unsigned bytes')
     return raw
+
+
+def refuse_jpeg(kind: str, data: bytes, name: str) -> None:
+    """Raise a `UserError` for a label whose edges mean something in a file that blurs them."""
+    if is_jpeg(data):
+        raise UserError(f'{name}: a JPEG cannot hold a {kind} label (it blurs every edge); use PNG')
 
 
 def decode_ids(data: bytes, name: str) -> np.ndarray:

@@ -26,7 +26,7 @@ from ..vocabularies import KeypointVocabulary, PartVocabulary
 from ..vocabularies.names import name_key
 from .containers import CheckpointError
 from .layouts import Layout, dense_task, noted, noted_vocabulary, plain_names, recognise, task_of_name
-from .state import describe_model
+from .state import shapeless_facts
 
 
 def to_ours(
@@ -88,7 +88,7 @@ def check_facts(model: nn.Module, state: Mapping[str, torch.Tensor], meta: Mappi
     Raises:
         CheckpointError: Another one; expected and found are named.
     """
-    own = describe_model(model)
+    own = shapeless_facts(model)
     number = noted(meta, 'num_heads')
     if None not in (number, own.get('num_heads')) and number != own['num_heads']:
         raise CheckpointError(

@@ -242,17 +242,8 @@ def check_agreement(model: nn.Module, dataset: Any, metrics: list | None = None)
     Raises:
         UserError: They differ; the message names both.
     """
+    _check_sides(model, dataset)
     heads = getattr(model, 'heads', {})
-    size = getattr(getattr(model, 'backbone', None), 'img_size', None)
-    size = tuple(size) if isinstance(size, (tuple, list)) else ()
-    for leaf in leaves_of(dataset):
-        for part in getattr(getattr(leaf, 'pipeline', None), 'transforms', None) or ():
-            own = getattr(part, 'input_size', None) if isinstance(part, Transform) else None
-            if own is not None and tuple(own) == size[::-1] != size:
-                raise UserError(
-                    f'{type(part).__name__} gives inputs of {size[::-1]} (H, W), the model takes {size}: width and '
-                    'height are exchanged; input_size is (H, W), but for TopdownAffine(use_udp=True), or leave it out'
-                )
     for task, head in heads.items() if isinstance(heads, nn.ModuleDict) else ():
         own = getattr(head, 'vocabulary', None)
         codec = getattr(head, 'codec', None)
@@ -273,6 +264,20 @@ def check_agreement(model: nn.Module, dataset: Any, metrics: list | None = None)
             other: Any = getattr(metric, 'vocabulary', None)
             if own is not None and getattr(other, 'kind', None) == own.kind and vocabulary_difference(other, own):
                 _disagree(f'{type(metric).__name__} scores', other, f'the head {task}', own)
+
+
+def _check_sides(model: nn.Module, dataset: Any) -> None:
+    """Raise a `UserError` where one of our transforms makes inputs whose width and height are the model's exchanged."""
+    size = getattr(getattr(model, 'backbone', None), 'img_size', None)
+    size = tuple(size) if isinstance(size, (tuple, list)) else ()
+    pipelines = (getattr(leaf, 'pipeline', None) for leaf in leaves_of(dataset))
+    for part in (part for pipeline in pipelines for part in getattr(pipeline, 'transforms', None) or ()):
+        own = getattr(part, 'input_size', None) if isinstance(part, Transform) else None
+        if own is not None and tuple(own) == size[::-1] != size:
+            raise UserError(
+                f'{type(part).__name__} gives inputs of {size[::-1]} (H, W), the model takes {size}: width and '
+                'height are exchanged; input_size is (H, W), but for TopdownAffine(use_udp=True), or leave it out'
+            )
 
 
 def _disagree(who: str, vocabulary: Any, whom: str, other: Any) -> None:

@@ -199,12 +199,13 @@ def find_state_dict(content: Any) -> dict[str, torch.Tensor]:
         inner = find_state_dict(content.get(key))
         if inner:
             return inner
-    own = _tensors(content)
-    inside = {key: _tensors(value) for key, value in content.items() if isinstance(value, Mapping) and not own}
+    if own := _tensors(content):
+        return own
+    inside = {key: _tensors(value) for key, value in content.items() if isinstance(value, Mapping)}
     found = {key: state for key, state in inside.items() if any(name.endswith(ANCHOR) for name in state)}
     if len(found) > 1:
         raise CheckpointError(f'holds several models, under {" and ".join(map(repr, found))}; save the one you want')
-    return next(iter(found.values()), own)
+    return next(iter(found.values()), {})
 
 
 def _tensors(content: Mapping) -> dict[str, torch.Tensor]:

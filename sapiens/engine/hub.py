@@ -23,7 +23,6 @@ from ..utils.optional import need
 from ..utils.shipped import shipped_root
 from .published import SUFFIXES, HubError, Reference, known_files, licence_of, named, near_names, parse_reference
 from .published import origin_of as origin_of
-from .published import published as published
 
 WEIGHTS_VARIABLE = 'SAPIENS_WEIGHTS'
 # What ships is the first stage: the second has not been trained for long enough to be better.

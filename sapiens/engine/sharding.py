@@ -213,16 +213,15 @@ def _load(optim_wrapper: Any, state: dict) -> None:
     """Load a state, but for how a step is computed, which is this machine's and the config's matter."""
     kept = {key for group in state['param_groups'] for key in group if key.startswith('initial_')}
     # Another schedule than that of the learning rate may have changed any of them, one of momentum the betas.
-    names = ['fused', 'foreach', 'initial_lr', *(() if kept - {'initial_lr'} else _OF_CONFIG)]
-    ways = [{key: group[key] for key in names if key in group} for group in optim_wrapper.param_groups]
+    names = {'fused', 'foreach', *(() if kept - {'initial_lr'} else _OF_CONFIG)}
     # Without a schedule of the config, the rate is the config's, or what a hook makes of it at each step.
-    rates = [None if 'initial_lr' in group else group['lr'] for group in optim_wrapper.param_groups]
+    rates = ['initial_lr' if 'initial_lr' in group else 'lr' for group in optim_wrapper.param_groups]
+    ways = [{key: group[key] for key in {*names, rate} & group.keys()}
+            for group, rate in zip(optim_wrapper.param_groups, rates, strict=True)]  # fmt: skip
     optim_wrapper.load_state_dict(state)
-    for group, way, rate in zip(optim_wrapper.param_groups, ways, rates, strict=True):
+    for group, way in zip(optim_wrapper.param_groups, ways, strict=True):
+        group.pop('initial_lr', None)
         group.update(way)
-        if rate is not None:
-            group['lr'] = rate
-            group.pop('initial_lr', None)
 
 
 def _check_names(current: list[str], groups: list[dict], names: list[str] | None) -> None:

@@ -46,13 +46,12 @@ def vocabularies_of(model: nn.Module) -> dict[str, KeypointVocabulary | PartVoca
     return {v.kind: v for v in found if isinstance(v, (KeypointVocabulary, PartVocabulary))}
 
 
-def describe_model(model: nn.Module) -> dict:
-    """What the shapes of a model do not tell: patch padding, grid, image size, attention heads, vocabularies, ...
+def shapeless_facts(model: nn.Module) -> dict[str, Any]:
+    """What the shapes of a model do not tell, but for its vocabularies.
 
     Returns:
-        ``patch_padding``, ``patch_grid``, ``img_size``, ``num_heads`` and ``with_cls_token`` of the first encoder,
-        ``normalisation`` as ``{'mean': RGB, 'std': RGB}``, and ``vocabularies`` as ``{'keypoints': document, 'parts':
-        document}``; what a model lacks is left out.
+        ``patch_padding``, ``patch_grid``, ``img_size``, ``patch_size``, ``num_heads`` and ``with_cls_token`` of the
+        first encoder, and ``normalisation`` as ``{'mean': RGB, 'std': RGB}``; what a model lacks is left out.
     """
     facts: dict[str, Any] = {}
     for encoder in list(find_encoders(model).values())[:1]:
@@ -61,8 +60,17 @@ def describe_model(model: nn.Module) -> dict:
             facts[name] = getattr(encoder, name, None)
         facts['with_cls_token'] = getattr(encoder, 'cls_token', None) is not None
     facts['normalisation'] = getattr(getattr(model, 'data_preprocessor', None), 'normalisation', None)
-    facts['vocabularies'] = {kind: describe_vocabulary(v) for kind, v in vocabularies_of(model).items()} or None
     return to_plain({key: value for key, value in facts.items() if value is not None})
+
+
+def describe_model(model: nn.Module) -> dict:
+    """What the shapes of a model do not tell, for its checkpoints.
+
+    Returns:
+        `shapeless_facts` and ``vocabularies`` as ``{'keypoints': document, 'parts': document}``, where there are some.
+    """
+    documents = {kind: describe_vocabulary(v) for kind, v in vocabularies_of(model).items()}
+    return {**shapeless_facts(model), **({'vocabularies': to_plain(documents)} if documents else {})}
 
 
 def message_hub_state(hub: MessageHub) -> dict:

@@ -19,7 +19,8 @@ from warm import start_warm
 pytest.importorskip('huggingface_hub')
 
 from sapiens.engine.files import CheckpointError, read_checkpoint
-from sapiens.engine.hub import HubError, Reference, origin_of, parse_reference, published, resolve_weights
+from sapiens.engine.hub import HubError, Reference, origin_of, parse_reference, resolve_weights
+from sapiens.engine.published import published
 
 ROOT = Path(__file__).parents[2]
 COMMITS = {'main': '1' * 40, 'v1': '2' * 40}

@@ -18,8 +18,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from sapiens.commands.options import new_parser
-from sapiens.datasets.image_files import decode_image, is_jpeg, list_images, upright_size
-from sapiens.datasets.label_files import decode_depth, decode_ids, decode_normals
+from sapiens.datasets.image_files import decode_image, list_images, upright_size
+from sapiens.datasets.label_files import decode_depth, decode_ids, decode_normals, refuse_jpeg
 from sapiens.datasets.manifest import FORMAT, LABELS
 from sapiens.datasets.manifest_writer import encode_label
 from sapiens.datasets.storage import read_bytes
@@ -242,8 +242,7 @@ def check_axes(files: Iterable[tuple[Path, Path | None]], axes: str, rgb: bool) 
 def read_mask(path: str | Path) -> np.ndarray:
     """``(H, W)`` bool; of an image with transparency its alpha, else any channel that is not 0."""
     data = read_bytes(str(path))
-    if is_jpeg(data):
-        raise UserError(f'{path}: a JPEG cannot hold a mask label (it blurs every edge); use PNG')
+    refuse_jpeg('mask', data, str(path))
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise UserError(f'{path}: not a readable image')

@@ -95,7 +95,10 @@ class SapiensViT(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         widths = resolve_arch(arch)
-        self.embed_dims, self.num_layers, self.num_heads, hidden = (widths[name] for name in ARCHS['tiny'])
+        self.embed_dims, self.num_layers, self.num_heads = (
+            widths[name] for name in ('embed_dims', 'num_layers', 'num_heads')
+        )
+        hidden = widths['feedforward_channels']
         self.img_size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         self.patch_size, self.with_cp = patch_size, int(with_cp)
         self.frozen_layers, rank = (frozen_layers, 0) if tune is None else self._parse_tune(tune)
