@@ -220,7 +220,8 @@ class HumanDataset(BaseDataset):
         flips = (part for part in self.pipeline.transforms if type(part).__name__ == 'RandomFlip')
         if not any(getattr(part, 'prob', 0) for part in flips):
             return
-        for vocabulary in map(load_vocabulary, filter(None, (self.keypoint_vocabulary, self.part_vocabulary))):
+        names = (self.keypoint_vocabulary, self.part_vocabulary)
+        for vocabulary in [load_vocabulary(name) for name in names if name is not None]:
             if alone := without_twin(vocabulary):
                 some = ', '.join(alone[:3]) + (', ...' if len(alone) > 3 else '')
                 yield (f"RandomFlip mirrors images, but in vocabulary '{vocabulary.name}' {some} keep their names "
