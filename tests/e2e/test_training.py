@@ -33,10 +33,10 @@ def pictures(work_dir):
 
 
 def test_pose133_learns_one_real_photo(tmp_path):
-    """160 steps on COCO 785 put 95 % of its visible whole-body points within 5 % of the box."""
+    """200 steps on COCO 785 put 95 % of its visible whole-body points within 5 % of the box."""
     _, result = train('pose_785', tmp_path)
     assert result['pose/PCK@0.05'] >= 0.95
-    assert (tmp_path / 'iter_160.pth').is_file()
+    assert (tmp_path / 'iter_200.pth').is_file()
     assert pictures(tmp_path)[0] is not None
 
 
@@ -49,9 +49,9 @@ def test_mae_beats_the_mean_of_each_patch_on_real_photos(tmp_path):
     assert pictures(tmp_path)[0] is not None
 
 
-def test_four_tasks_overfit_eight_made_samples(tmp_path):
+def test_four_tasks_overfit_four_made_samples(tmp_path):
     """Every loss falls by more than 90 % and the predictions agree with the labels."""
-    people = write_people(tmp_path / 'people', count=8)
+    people = write_people(tmp_path / 'people', count=4)
     options = [f'{split}_dataloader.dataset.data_root={people}' for split in ('train', 'val')]
     rows, result = train('overfit_4tasks', tmp_path / 'run', *options)
     for name in ('pose.loss_kpt', 'seg.loss_ce', 'depth.loss_silog', 'normal.loss_l1', 'normal.loss_cosine'):

@@ -6,7 +6,7 @@ train_dataloader = dict(batch_size=8, num_workers=0, persistent_workers=False, d
 val_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=photos)
 test_dataloader = val_dataloader
 model = dict(backbone=dict(img_size=input_size))
-iterations = 150
+iterations = 100
 train_cfg = dict(max_iters=iterations, val_interval=iterations)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = [

@@ -24,13 +24,16 @@ test_dataloader = val_dataloader
 val_evaluator = dict(_delete_=True, type='PCK', vocabulary='wholebody133', thresholds=(0.05,))
 test_evaluator = val_evaluator
 model = dict(
-    backbone=dict(img_size=input_size),
+    backbone=dict(
+        img_size=input_size,
+        arch=dict(_delete_=True, embed_dims=128, num_layers=4, num_heads=4, feedforward_channels=512),
+    ),
     test_cfg=dict(flip_test=False),  # one photo, never seen mirrored
 )
-iterations = 160
+iterations = 200
 train_cfg = dict(max_iters=iterations, val_interval=iterations)
 # Nothing to preserve in an encoder that starts from random weights: all layers learn alike.
-optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=1.0), optimizer=dict(lr=1e-3))
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=1.0), optimizer=dict(lr=1.5e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=20),
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=20),
