@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from sapiens.engine import checkpoint
 from sapiens.engine.adapters import to_ours, to_published
 from sapiens.engine.checkpoint import CheckpointError, fit_state_dict, load_model_weights, read_checkpoint
 from sapiens.engine.convert import build_on_meta, convert_checkpoint
@@ -49,7 +50,9 @@ def matching_config(name):
 
 
 @pytest.mark.parametrize('name', [n for n in LAYOUTS if 'face19' not in n])
-def test_every_published_layout_covers_the_model_of_its_config(name):
+def test_every_published_layout_covers_the_model_of_its_config(name, monkeypatch):
+    # Up to two billion zeros would be read one by one; test_files looks for NaN.
+    monkeypatch.setattr(checkpoint, 'check_finite', lambda state, source: None)
     state = published_state(name)
     model = build_on_meta(ROOT / matching_config(name))
     fitted, report = fit_state_dict(model, state, source=f'{name}.pth')
