@@ -178,6 +178,19 @@ class CrashNotes:
         self.path.unlink()
 
 
+def load_models(config: Mapping[str, Any]) -> None:
+    """Load the models of all stages once, one after the other: one process downloads, and what is missing is known.
+
+    Left to the processes that score, all would download, and a missing library would be told in Ray's many lines.
+
+    Raises:
+        UserError: A model that cannot be had, or a library that is not installed.
+    """
+    stages = build_stages(config)
+    while stages:
+        stages.pop(0).load()
+
+
 def run_scoring(config: Mapping[str, Any], cluster: Cluster, out: Path, parts: list[int]) -> None:
     """Score all parts that are not done.
 
@@ -192,6 +205,7 @@ def run_scoring(config: Mapping[str, Any], cluster: Cluster, out: Path, parts: l
     missing = [part for part, done in done_of.items() if not done.is_file()]
     if not missing:
         return
+    cluster.run(load_models, [(dict(config),)])
     with progress('score', sum(parts[part] for part in missing), console=cluster.console) as advance:
         for part in missing:
             with _counting(out / 'scores' / f'{part:05d}', parts[part], advance):

@@ -17,7 +17,7 @@ import pytest
 
 from sapiens.curation.duplicates import choose, embedding_pairs, hash_pairs
 from sapiens.curation.packing import RECORD, decide_part, finish_part, pack_shard, reasons_of
-from sapiens.curation.scoring import Worker, read_batch
+from sapiens.curation.scoring import Worker, read_batch, run_scoring
 from sapiens.curation.sources import find_images_of, read_image, write_list
 from sapiens.curation.stage import Stage, build_stages
 from sapiens.datasets.image_files import decode_image
@@ -90,6 +90,24 @@ def test_sources_give_the_same_images(crawl, tmp_path):
     for source, words in (('none.tar', 'no such shard'), ('crawl/0/0.jpg', 'is no folder, .txt, .tar or .parquet')):
         with pytest.raises(UserError, match=words):
             list(find_images_of(str(tmp_path / source)))
+
+
+@CURATION_STAGES.register_module()
+class Unready(Fussy):
+    """A library of its model is not installed."""
+
+    def load(self):
+        raise MissingPackageError('the model needs such and such')
+
+
+def test_a_model_that_cannot_be_had_is_known_before_anything_is_scored(tmp_path):
+    def run(function, calls):
+        return [function(*arguments) for arguments in calls]
+
+    config = {'stages': {'size': CONFIG['stages']['size'], 'unready': dict(type='Unready')}}
+    with pytest.raises(MissingPackageError, match='such and such'):
+        run_scoring(config, types.SimpleNamespace(run=run), tmp_path, [8])
+    assert not list(tmp_path.iterdir())
 
 
 @needs('pyarrow')
