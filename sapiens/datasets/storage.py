@@ -94,11 +94,14 @@ def walk_tar(path: str, file: BinaryIO | None = None) -> Iterator[tuple[str, int
     end = 0
     try:
         with reading(path, 'shard', _ROOT), tarfile.open(path, 'r:', file) as tar:
-            while (member := tar.next()) is not None:
+            # Asked for the next member of an archive without any, Python 3.10 seeks before its start.
+            member = tar.next() if tar.firstmember else None
+            while member is not None:
                 tar.members.clear()  # they would be kept, half a kilobyte each
                 end = max(end, member.offset_data + member.size)
                 if member.isreg():
                     yield member.name, member.offset_data, member.size
+                member = tar.next()
             tar.fileobj.seek(tar.offset)
             rest = tar.fileobj.read(512)
             size = os.path.getsize(path) if file is None else file.seek(0, os.SEEK_END)
