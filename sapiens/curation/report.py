@@ -124,6 +124,7 @@ def _bars(path: Path, counts: Counter, ylabel: str, xlabel: str = '', flat: bool
         keys = range(max(counts, default=0) + 1)
         axes.bar(keys, [counts[k] for k in keys], color='#4c9f70')
         axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.locator_params(axis='x' if flat else 'both', integer=True)  # counts
     figure.savefig(path, dpi=110)
     return f'![{ylabel}]({path.name})'
 
