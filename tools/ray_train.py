@@ -56,11 +56,11 @@ def train_here(settings: dict[str, Any]) -> None:
     import ray
 
     from sapiens.commands.train import main
-    from sapiens.engine.hooks.preemption import Preempted, stop_asked
+    from sapiens.engine.hooks.preemption import Preempted, PreemptionHook
 
     def listen() -> None:
         ray.get(settings['stop'].wait.remote())
-        stop_asked.set()
+        PreemptionHook.asked = True
 
     threading.Thread(target=listen, daemon=True).start()
     with contextlib.suppress(Preempted):  # Ray would start it again; the command ends with the code
@@ -101,10 +101,11 @@ def main() -> None:
     start_ray(args.address, **({} if args.address else dict(include_dashboard=False)))
     gpus = ray.cluster_resources().get('GPU', 0) >= least
     stop = ray.remote(StopRequest).options(num_cpus=0, max_concurrency=most + 1).remote()
-    stopped = threading.Event()
+    stopped = False
 
     def on_signal(number: int, frame: Any) -> None:
-        stopped.set()
+        nonlocal stopped
+        stopped = True
         signal.signal(number, signal.SIG_DFL)  # who asks twice does not want to wait
         stop.ask.remote()
 
@@ -125,7 +126,7 @@ def main() -> None:
     )
     with plain_errors():
         trainer.fit()
-    if stopped.is_set():
+    if stopped:
         raise SystemExit(EXIT_REQUEUE)
 
 

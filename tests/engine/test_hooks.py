@@ -3,7 +3,9 @@
 
 import copy
 import json
+import os
 import signal
+import sys
 import types
 from pathlib import Path
 
@@ -124,6 +126,32 @@ def test_signals_mean_what_they_did_before_a_training_that_failed(toy_config, tm
 
 def test_one_signal_may_be_a_word():
     assert PreemptionHook('SIGUSR1').signals == PreemptionHook(['SIGUSR1']).signals == [signal.SIGUSR1]
+
+
+@pytest.mark.timeout(60)
+def test_a_signal_within_the_handler_of_another_waits_for_nothing():
+    """A launcher passes on what the scheduler sends to all: on each line of the handler a second one comes."""
+    seen = []
+
+    def again(frame, event, _):
+        if event == 'line' and len(seen) < 100:
+            seen.append(frame.f_code.co_name)
+            sys.settrace(None)
+            signal.raise_signal(signal.SIGUSR1)
+            sys.settrace(again)
+        return again
+
+    hook, before = PreemptionHook('SIGUSR1'), sys.gettrace()
+    hook.before_train(None)
+    try:
+        sys.settrace(again)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        sys.settrace(before)
+        assert '_ask' in seen and PreemptionHook.asked
+    finally:
+        sys.settrace(before)
+        hook.after_train(None)
+    assert not PreemptionHook.asked
 
 
 def test_too_many_unreadable_samples_stop_the_run(toy_config, tmp_path):

@@ -20,8 +20,6 @@ from .checkpoint import SafeCheckpointHook, at_update
 
 # sysexits.h EX_TEMPFAIL, "try again later": no signal (128 + n), no Python or shell error uses it.
 EXIT_REQUEUE = os.EX_TEMPFAIL if hasattr(os, 'EX_TEMPFAIL') else 75
-stop_asked = threading.Event()
-"""Set by signals, or from any thread by launchers that have none; the `PreemptionHook` obeys and clears it."""
 
 
 class Preempted(SystemExit):
@@ -44,6 +42,8 @@ class PreemptionHook(Hook):
     """
 
     priority = 'LOWEST'
+    asked = False
+    """``PreemptionHook.asked = True`` asks this process to stop; from a thread, too, where there are no signals."""
 
     def __init__(self, signals: str | Sequence[str] = ('SIGTERM', 'SIGUSR1'), interval: int = 1) -> None:
         names = (signals,) if isinstance(signals, str) else signals
@@ -55,11 +55,17 @@ class PreemptionHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Listen."""
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, lambda *_: stop_asked.set()) for number in self.signals}
+            self._before = {number: signal.signal(number, self._ask) for number in self.signals}
+
+    @staticmethod
+    def _ask(*_: Any) -> None:
+        # Takes no lock, as threading.Event does: launchers pass on what schedulers send to all, and a second signal
+        # that interrupts this would wait for the first one's lock for ever.
+        PreemptionHook.asked = True
 
     def after_train(self, runner: Any) -> None:
         """Let the signals mean what they meant before; again does nothing."""
-        stop_asked.clear()
+        PreemptionHook.asked = False
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
@@ -74,12 +80,12 @@ class PreemptionHook(Hook):
             path = checkpoints[0].save(runner, runner.epoch, runner.iter + 1, f'iter_{runner.iter + 1}.pth')
             checkpoints[0].settle(runner, must=True)
             runner.logger.warning(f'Saved {path}; continue with --resume. Exit code {EXIT_REQUEUE}')
-        stop_asked.clear()
+        PreemptionHook.asked = False
         raise Preempted
 
     def _agreed(self) -> bool:
         if get_world_size() == 1:
-            return stop_asked.is_set()
-        flag = torch.tensor(float(stop_asked.is_set()), device=get_device())
+            return self.asked
+        flag = torch.tensor(float(self.asked), device=get_device())
         all_reduce(flag)
         return bool(flag > 0)
