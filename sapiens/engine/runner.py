@@ -184,6 +184,12 @@ class SapiensRunner(CheckpointRunner):
                 if isinstance(hook, PreemptionHook):
                     hook.after_train(self)
 
+    def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
+        """None leaves any of them out; mmengine takes it for its own alone, not for a ``budget``, say."""
+        its_own = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+        hooks = {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in its_own}
+        super().register_default_hooks(hooks)
+
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """``by_epoch`` chooses our loops; a ``type`` chooses any."""
         if isinstance(loop, dict) and 'type' not in loop:

@@ -124,6 +124,13 @@ def test_signals_mean_what_they_did_before_a_training_that_failed(toy_config, tm
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == before
 
 
+def test_none_leaves_a_default_hook_out_whoever_brought_it(toy_config, tmp_path):
+    toy_config.default_hooks.budget = None
+    toy_config.default_hooks.timer = None
+    names = {type(hook).__name__ for hook in build(toy_config, tmp_path).hooks}
+    assert not names & {'TimeBudgetHook', 'IterTimerHook'} and 'LoggerHook' in names
+
+
 def test_one_signal_may_be_a_word():
     assert PreemptionHook('SIGUSR1').signals == PreemptionHook(['SIGUSR1']).signals == [signal.SIGUSR1]
 
