@@ -15,6 +15,9 @@ from .detectors import Detections
 from .results import ImageResult
 from .sources import Frame
 
+SURE = 0.25
+"""Score from which a box may begin a track. That it is a person the detector has said: scores of ours are near 0.5,
+where those of others are near 1."""
 SEVERAL = 'several persons in a frame are not smoothed without a tracker; add --track'
 
 
@@ -30,11 +33,12 @@ class Tracker:
         if importlib.util.find_spec('trackers') is not None:
             from trackers import ByteTrackTracker
 
-            self._update = ByteTrackTracker().update
+            self._update = ByteTrackTracker(track_activation_threshold=SURE, high_conf_det_threshold=SURE).update
         elif importlib.util.find_spec('supervision') is not None and importlib.util.find_spec('supervision.tracker'):
             from supervision import ByteTrack
 
-            self._update = ByteTrack().update_with_detections
+            # It begins tracks from 0.1 above.
+            self._update = ByteTrack(track_activation_threshold=SURE - 0.1).update_with_detections
         else:
             raise MissingPackageError(
                 "tracking needs ByteTrack: pip install 'sapiens-toolkit[demo]', or trackers, or with numpy 1 "

@@ -9,6 +9,7 @@ import sys
 import unicodedata
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -382,10 +383,11 @@ def people(shift):
 @pytest.mark.skipif(
     not any(map(importlib.util.find_spec, ('trackers', 'supervision'))), reason='neither trackers nor supervision'
 )
-def test_ids_stay_with_persons_though_the_detector_changes_their_order():
+@pytest.mark.parametrize('score', [0.9, 0.5, 0.3])  # ours are near 0.5, and the least is 0.3
+def test_ids_stay_with_persons_though_the_detector_changes_their_order(score):
     def detect(frame):
         order = [0, 1] if frame.index % 2 else [1, 0]
-        return Detections(people(frame.index)[order], np.array([0.9, 0.9], np.float32))
+        return Detections(people(frame.index)[order], np.full(2, score, np.float32))
 
     track = Tracker(detect)
     left = []
@@ -393,6 +395,19 @@ def test_ids_stay_with_persons_though_the_detector_changes_their_order():
         found = track(Frame(np.zeros((90, 160, 3), np.uint8), 'f', index=i))
         left += [int(found.ids[j]) for j in range(len(found.boxes)) if found.boxes[j, 0] < 60 and found.ids[j] >= 0]
     assert len(left) >= 15 and len(set(left)) == 1
+
+
+@pytest.mark.parametrize(
+    'name, library, own', [('trackers', 'ByteTrackTracker', 0.0), ('supervision', 'ByteTrack', 0.1)]
+)
+def test_a_box_of_the_least_score_that_detectors_give_begins_a_track(monkeypatch, name, library, own):
+    given = {}
+    tracker = SimpleNamespace(update=None, update_with_detections=None)
+    stand_in = SimpleNamespace(**{library: lambda **options: given.update(options) or tracker})
+    monkeypatch.setitem(sys.modules, name, stand_in)
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda asked: asked.partition('.')[0] == name or None)
+    Tracker(None)
+    assert all(value + own <= 0.3 for value in given.values()) and 'track_activation_threshold' in given
 
 
 def test_tracking_says_what_to_install(monkeypatch):
