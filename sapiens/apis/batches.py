@@ -20,7 +20,7 @@ from .predictor import Crop, Predictor
 from .sources import Frame
 
 
-@dataclass
+@dataclass(eq=False)
 class PendingImage:
     """An image whose crops are under way.
 

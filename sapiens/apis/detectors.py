@@ -42,7 +42,7 @@ SHORT_NAMES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Detections:
     """Boxes ``(N, 4)`` float32 ``x1, y1, x2, y2`` and scores ``(N,)`` float32; ids ``(N,)`` int64 where tracked."""
 

@@ -47,7 +47,7 @@ ALL_HEADS = {'pose': 308, 'seg': 28, 'depth': 1, 'normal': 3}
 """Outputs of each head of ``'all'``."""
 
 
-@dataclass
+@dataclass(eq=False)
 class LoadedModel:
     """A network with what it was made from.
 

@@ -35,7 +35,7 @@ _ARRAYS = {
 }
 
 
-@dataclass
+@dataclass(eq=False)
 class Crop:
     """One input of a network, and after `Predictor.run` what it says.
 

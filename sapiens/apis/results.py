@@ -2,7 +2,7 @@
 """What inference returns: typed objects in the frame and resolution of the original image.
 
 Coordinates are pixels with the centre of the first pixel at (0, 0), x to the right, y down; boxes are
-``x1, y1, x2, y2``.
+``x1, y1, x2, y2``. A result equals itself alone: arrays have no single answer to ``==``.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _index(name: str, vocabulary: KeypointVocabulary | PartVocabulary, kind: str
     return vocabulary.names.index(name)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class PersonKeypoints(_Short):
     """Keypoints of one person.
 
@@ -77,7 +77,7 @@ class PersonKeypoints(_Short):
         return {name: self[name] for name in self.vocabulary.names}
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class KeypointSet(_Short):
     """Keypoints of all N persons of an image.
 
@@ -123,7 +123,7 @@ class KeypointSet(_Short):
         return KeypointSet(xy, scores, self.boxes, self.box_scores, self.instance_ids, target)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class PartMap(_Short):
     """Body parts.
 
@@ -146,7 +146,7 @@ class PartMap(_Short):
         return self.ids == _index(name, self.vocabulary, 'part')
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class DepthMap(_Short):
     """Relative depth.
 
@@ -179,7 +179,7 @@ class DepthMap(_Short):
         return depth_to_normals(self.data, self.valid, relief, self.mask_source)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class NormalMap(_Short):
     """Surface normals.
 
@@ -244,7 +244,7 @@ def depth_to_normals(
     return NormalMap(normals, valid, mask_source)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Features(_Short):
     """Features of the encoder for one image.
 
@@ -258,7 +258,7 @@ class Features(_Short):
     cls: np.ndarray | None = None
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class ImageResult(_Short):
     """Everything about one image.
 

@@ -24,7 +24,7 @@ from .files import find_files
 from .video import is_video, read_video
 
 
-@dataclass
+@dataclass(eq=False)
 class Frame:
     """One image of a source.
 

@@ -11,7 +11,18 @@ import torch
 from made_photos import photo
 from PIL import Image
 
-from sapiens.apis import Detections, Frame, Inferencer, depth_to_normals
+from sapiens.apis import (
+    DepthMap,
+    Detections,
+    Features,
+    Frame,
+    ImageResult,
+    Inferencer,
+    LoadedModel,
+    NormalMap,
+    PartMap,
+    depth_to_normals,
+)
 from sapiens.errors import UserError
 
 TWO = np.array([[5, 5, 60, 110], [30, 10, 88, 118]], np.float32)
@@ -518,3 +529,15 @@ def test_half_precision_stays_close(make_model):
 def test_frames_can_be_given_ready_made(pose):
     (result,) = pose(Frame(photo(), 'mine', time=1.5))
     assert result.name == 'mine' and result.time == 1.5
+
+
+def test_results_can_be_looked_for_in_lists_and_put_into_sets(pose, photos):
+    (first, *_), others = list(pose(photos)), list(pose(photos))
+    assert first != others[0] and first not in others and first in [*others, first]
+    for one, other in ((first, others[0]), (first.keypoints, others[0].keypoints), (first.keypoints[0], others[0])):
+        assert one == one and one != other and len({one, other}) == 2
+
+
+@pytest.mark.parametrize('kind', [ImageResult, Detections, Frame, Features, PartMap, DepthMap, NormalMap, LoadedModel])
+def test_what_holds_arrays_equals_itself_alone(kind):
+    assert kind.__eq__ is object.__eq__ and kind.__hash__ is object.__hash__
