@@ -44,7 +44,7 @@ def main() -> int:
     from ..apis.export import export
     from ..deploy.export import SUFFIXES
 
-    format = args.format or {v: k for k, v in SUFFIXES.items()}.get(Path(args.out).suffix)
+    format = args.format or {v: k for k, v in SUFFIXES.items()}.get(Path(args.out).suffix.lower())
     if format is None:
         raise UserError(f'{args.out}: say --format, or end the name in one of {", ".join(SUFFIXES.values())}')
     choices = (args.dtype, args.task and tuple(args.task), args.calibration, args.check, args.licence)

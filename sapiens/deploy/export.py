@@ -57,7 +57,7 @@ def export_model(
         UserError: The model cannot be exported, the suffix is not the format's, or a package is missing.
     """
     path = Path(path)
-    if path.suffix != SUFFIXES[format]:
+    if path.suffix.lower() != SUFFIXES[format]:
         raise UserError(f'{path}: files of the format {format} end in {SUFFIXES[format]}')
     graph = DeployGraph(model, tasks, decode=format != 'coreml')  # which computes indices in floating point
     if format == 'tensorrt':

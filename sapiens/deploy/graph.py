@@ -48,6 +48,9 @@ class DeployGraph(nn.Module):
         self.decode = decode
         if not isinstance(model, HumanEstimator) or not model.heads:
             raise UserError('an encoder without heads cannot be exported; give a model of a task')
+        if next(model.backbone.parameters(), None) is None:
+            raise UserError(f'{getattr(model, "source", "the model")}: is exported already; give the checkpoint '
+                            'that it is of')  # fmt: skip
         self.model = model.eval()
         heads = {name: head for name, head in model.heads.items() if not getattr(head, 'makes_boxes', False)}
         wrong = [task for task in tasks or () if task not in heads]

@@ -13,6 +13,8 @@ from .graph import DeployGraph, trace
 
 OPSET = 20
 """What TensorRT, OpenVINO and NNCF of today read; Gelu and both norms are one node each."""
+OPSET_OF_BFLOAT16 = 22
+"""The first whose convolutions may be of bfloat16."""
 LARGEST = 1.8e9
 """Bytes of weights in one file: the format ends at 2 GB; more lie in a second file beside it."""
 
@@ -29,8 +31,8 @@ def write(
     need('onnx', 'exporting', extra='export')
     need('onnxscript', 'exporting', extra='export')
     program = torch.onnx.export(
-        trace(graph), dynamo=True, opset_version=OPSET, input_names=['images'], output_names=graph.output_names,
-        verbose=False,
+        trace(graph), dynamo=True, opset_version=OPSET_OF_BFLOAT16 if dtype == 'bfloat16' else OPSET,
+        input_names=['images'], output_names=graph.output_names, verbose=False,
     )  # fmt: skip
     program.model.metadata_props[KEY] = text
     large = sum(p.nbytes for p in graph.parameters()) > LARGEST

@@ -23,7 +23,7 @@ from .sessions import SESSIONS, Session
 
 def is_exported(path: str | Path | None) -> bool:
     """Whether a name is that of a file that a runner here opens."""
-    return path is not None and Path(str(path)).suffix in SESSIONS
+    return path is not None and Path(str(path)).suffix.lower() in SESSIONS
 
 
 def open_exported(path: str | Path) -> tuple[ExportedEstimator, Config]:
@@ -41,7 +41,7 @@ def open_exported(path: str | Path) -> tuple[ExportedEstimator, Config]:
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f'{path}: no such file; check the path')
-    session = SESSIONS[path.suffix](path)
+    session = SESSIONS[path.suffix.lower()](path)
     facts = file_facts.loads(session.metadata(), str(path))
     dataset = dict(pipeline=facts['pipeline'] or None, input_size=tuple(facts['input']['size']))
     with file_facts.damage(str(path)):
@@ -68,9 +68,24 @@ class _KeepBytes(HumanDataPreprocessor):
 class _Size(nn.Module):
     """In the place of the encoder: what is asked about it."""
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int, int], source: str) -> None:
         super().__init__()
-        self.img_size = size
+        self.img_size, self.source = size, source
+
+    def forward(self, inputs: torch.Tensor) -> None:
+        """It cannot.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError(f'{self.source}: an exported file gives the results of its tasks and no features; take the '
+                        'checkpoint that it is of')  # fmt: skip
+
+    @property
+    def num_layers(self) -> int:
+        """What asks for layers asks for features."""
+        self.forward(torch.empty(0))
+        return 0
 
 
 class ExportedEstimator(HumanEstimator):
@@ -88,7 +103,7 @@ class ExportedEstimator(HumanEstimator):
         preprocessor = _KeepBytes(**facts['normalised_inside'])
         BaseModel.__init__(self, preprocessor)
         self.session, self.facts, self.source = session, facts, source
-        self.backbone, self.neck = _Size(tuple(facts['input']['size'])), None
+        self.backbone, self.neck = _Size(tuple(facts['input']['size']), source), None
         self.test_cfg = dict(flip_test=facts['flip_test'], closer_look=facts.get('closer_look'))
         self.heads = nn.ModuleDict()
         for task, entry in facts['tasks'].items():

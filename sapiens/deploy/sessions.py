@@ -32,6 +32,7 @@ class Session(ABC):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._chosen: tuple[Any, ...] = ()
         self._one_run = threading.Lock()  # for libraries that run one batch at a time
 
     @abstractmethod
@@ -42,8 +43,13 @@ class Session(ABC):
     def channels(self) -> dict[str, int]:
         """Outputs by name, with the size of their second axis."""
 
-    def prepare(self, device: torch.device, dtype: torch.dtype) -> None:  # noqa: B027 (not all have a choice)
+    def prepare(self, device: torch.device, dtype: torch.dtype) -> None:
         """Choose where and in which precision to compute, before the first run, if there is a choice."""
+        self._chosen = device, dtype
+
+    def __reduce__(self) -> tuple:
+        # No library's session can be copied or sent to another process: there, the file is opened again.
+        return _open_again, (type(self), self.path.absolute(), self._chosen)
 
     @abstractmethod
     def run(self, images: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -76,6 +82,7 @@ class OnnxSession(Session):
 
     def prepare(self, device: torch.device, dtype: torch.dtype) -> None:
         """See `Session`; the precision is that of the file."""
+        super().prepare(device, dtype)
         if device.type == 'cuda' and 'CUDAExecutionProvider' in self.library.get_available_providers():
             self._session = self._open(['CUDAExecutionProvider', 'CPUExecutionProvider'])
 
@@ -111,6 +118,7 @@ class OpenVinoSession(Session):
 
     def prepare(self, device: torch.device, dtype: torch.dtype) -> None:
         """See `Session`; by itself OpenVINO would take bf16 wherever there is any."""
+        super().prepare(device, dtype)
         self.dtype = dtype
 
     def run(self, images: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -164,6 +172,13 @@ class ExecuTorchSession(Session):
         return {name: np.concatenate([one[self._names.index(name)] for one in found]) for name in names}
 
 
+def _open_again(kind: type[Session], path: Path, chosen: tuple[Any, ...]) -> Session:
+    session = kind(path)
+    if chosen:
+        session.prepare(*chosen)
+    return session
+
+
 def _threads() -> str:
     """What the user allows, at the outermost level of OpenMP's list; empty for all."""
     return os.environ.get('OMP_NUM_THREADS', '').partition(',')[0]
@@ -176,7 +191,9 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except Exception as error:  # the libraries' errors have no class in common
         line = next((line for line in str(error).splitlines()[::-1] if line.strip()), type(error).__name__)
-        message = f'{path}: {type(error).__name__}: {line.strip()[:200]}; export it again with sapiens export'
+        # onnxruntime's own word for an operator or precision that it cannot compute, as bfloat16 on CPUs.
+        mend = 'in float32, since what runs it here lacks that' if type(error).__name__ == 'NotImplemented' else 'again'
+        message = f'{path}: {type(error).__name__}: {line.strip()[:200]}; export it {mend} with sapiens export'
         raise UserError(message) from None
 
 

@@ -1,6 +1,9 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Files of ONNX and OpenVINO against the model that they were made of, and broken ones. The extras are optional."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +100,47 @@ def test_openvino(files, tmp_path, dtype):
             Inferencer(tmp_path / f'{name}.xml')
     with pytest.raises(UserError, match='not in bfloat16'):
         export_model(graph.model, dict(pipeline=None), path, 'openvino', 'bfloat16')
+
+
+def test_what_an_exported_file_cannot_do_is_said(files, tmp_path):
+    model = Inferencer(files[1])
+    image = np.zeros((20, 30, 3), np.uint8)
+    with pytest.raises(UserError, match='small.onnx: an exported file .* no features'):
+        next(model.extract(image, color='rgb'))
+    with pytest.raises(UserError, match='small.onnx: an exported file .* no features'):
+        model.predictors[0].model.extract_feat(torch.zeros(1, 3, 64, 48))
+    with pytest.raises(UserError, match='small.onnx: is exported already'):
+        export_model(model.predictors[0].model, dict(pipeline=None), tmp_path / 'again.onnx')
+
+
+def test_a_suffix_in_capitals_is_the_same_format(files, tmp_path):
+    path = tmp_path / 'SMALL.ONNX'
+    path.write_bytes(files[1].read_bytes())
+    assert Inferencer(path).tasks == Inferencer(files[1]).tasks
+
+
+def test_an_inferencer_of_a_file_goes_to_other_processes(files):
+    model, image = Inferencer(files[1], dtype='float32'), np.full((20, 30, 3), 90, np.uint8)
+    expected = model.predict(image, color='rgb')
+    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        found = other.predict(image, color='rgb')
+        np.testing.assert_array_equal(found.keypoints.xy, expected.keypoints.xy)
+        assert other.predictors[0].model.session._chosen == model.predictors[0].model.session._chosen
+
+
+def test_a_bfloat16_file_is_valid_and_says_where_it_does_not_run(files, tmp_path):
+    import onnx
+
+    graph, path = files[0], tmp_path / 'half.onnx'
+    try:
+        export_model(graph.model, dict(pipeline=None), path, dtype='bfloat16')
+    finally:
+        graph.model.set_precision(torch.float32)
+    onnx.checker.check_model(str(path), full_check=True)
+    try:
+        open_exported(path)  # once onnxruntime can
+    except UserError as error:
+        assert 'export it in float32' in str(error)
 
 
 def test_int8_needs_photographs(files, tmp_path):
