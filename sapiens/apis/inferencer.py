@@ -17,6 +17,7 @@ from ..engine.precision import choose_precision
 from ..errors import UserError
 from ..structures import HumanDataSample
 from ..utils.numbers import check_number
+from ..utils.surroundings import out_of_surroundings
 from .assemble import assemble
 from .background import read_ahead
 from .batches import MaskFolder, PendingImage, given_mask, run_in_batches
@@ -201,6 +202,7 @@ class Inferencer:
         if not count and not failures:
             raise UserError(f'{source}: gave no image')
 
+    @out_of_surroundings()
     def _prepare(
         self, frame: Frame, tasks: tuple[str, ...], masks: Any, detect: Callable
     ) -> tuple[PendingImage, list[list[Crop]]]:

@@ -29,6 +29,7 @@ from ..errors import UserError
 from ..models.backbones import ARCHS
 from ..registry import MODELS
 from ..utils.shipped import find_config_file, shipped_configs, shipped_root
+from ..utils.surroundings import out_of_surroundings
 
 CONFIGS = shipped_root() / 'configs'
 # Short names of models: what they predict -> (folder, suffix) of their configs.
@@ -187,6 +188,7 @@ def build_without_memory(config: Config) -> nn.Module:
         return MODELS.build(config.model)
 
 
+@out_of_surroundings()
 def load_model(
     model: str | Path | Config | None = None,
     weights: str | Path | None = None,

@@ -17,6 +17,7 @@ from ..errors import UserError
 from ..registry import TRANSFORMS
 from ..structures import HumanDataSample
 from ..structures.geometry import covered_window
+from ..utils.surroundings import out_of_surroundings
 from .loading import LoadedModel, test_dataset
 from .results import Features
 from .sources import Frame
@@ -146,6 +147,7 @@ class Predictor:
             region = (columns.start, rows.start, columns.stop, rows.stop)
         return Crop(packed['inputs'], sample, region, tuple(tasks or self.tasks), person)
 
+    @out_of_surroundings()
     @torch.inference_mode()
     def run(self, crops: Sequence[Crop]) -> None:
         """Fill in the predictions of crops as one batch. Maps are made for the region that a crop covers alone."""
@@ -171,6 +173,7 @@ class Predictor:
         inputs = self.model.data_preprocessor({'inputs': list(images)}, False)['inputs']
         return inputs if inputs.dtype == torch.uint8 else inputs.to(self.dtype)  # exported files take bytes
 
+    @out_of_surroundings()
     @torch.inference_mode()
     def predict_tensor(
         self,
@@ -197,6 +200,7 @@ class Predictor:
         """
         return self.predict_batch([image], [box], tasks)[0]
 
+    @out_of_surroundings()
     def predict_batch(
         self, images: Sequence[np.ndarray], boxes: Sequence[Any] | None = None, tasks: Sequence[str] | None = None
     ) -> list[dict[str, np.ndarray]]:
@@ -212,6 +216,7 @@ class Predictor:
         known = [{name: _array(s.get(field)) for field, name in _ARRAYS.items() if field in s} for s in samples]
         return [{**arrays, **own_maps(sample)} for arrays, sample in zip(known, samples, strict=True)]
 
+    @out_of_surroundings()
     @torch.inference_mode()
     def features(self, frames: Sequence[Frame], layers: Sequence[int], cls: bool, pooled: bool) -> list[Features]:
         """Features of whole images; see `Inferencer.extract`."""
