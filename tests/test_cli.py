@@ -14,7 +14,7 @@ import sapiens
 from sapiens import cli
 from sapiens.apis.cli import chosen_models
 from sapiens.commands.convert import LAYOUTS
-from sapiens.commands.options import add_inference_options, new_parser
+from sapiens.commands.options import add_inference_options, new_parser, parse_value
 from sapiens.engine.convert import TARGETS
 
 ROOT = Path(__file__).parents[1]
@@ -170,3 +170,22 @@ def test_download_lists_what_is_published_and_names_the_nearest(monkeypatch, cap
     for arguments, message in (([wrong], near), (['pose_308_1b', wrong], near), ([], 'say what to download')):
         code, _, err = call(monkeypatch, capsys, 'download', *arguments)
         assert code == 1 and message in err and err.count('\n') == 1
+
+
+@pytest.mark.parametrize(
+    ('text', 'value'),
+    [
+        *((text, text) for text in ('my photos/a  b', 'photos (1)/x', '2024_11_27', "it's", 'lora:8', '')),
+        *(("'a, b'", 'a, b'), ("['a b,c', d]", ['a b,c', 'd']), ('1, 2', [1, 2]), ('"[1,2]"', [1, 2]), ('[]', [])),
+        *(('[(1,2),[a, b],c]', [(1, 2), ['a', 'b'], 'c']), ('[1,2],[3,4]', [[1, 2], [3, 4]]), ('(64,48)', (64, 48))),
+        *(('1e-3', 0.001), ('-1', -1), ('False', False), ('None', None)),
+    ],
+)
+def test_paths_stay_as_they_are_in_options_of_a_config(text, value):
+    assert parse_value(text) == value and type(parse_value(text)) is type(value)
+
+
+@pytest.mark.parametrize('text', ["{'a': 1}", '[1,(2,3]', "['a,b]"])
+def test_options_of_a_config_that_are_no_plain_values_are_refused(text):
+    with pytest.raises(ValueError):
+        parse_value(text)

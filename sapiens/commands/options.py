@@ -49,19 +49,62 @@ def _amount(text: str) -> float:
 
 
 class OptionsAction(argparse.Action):
-    """``--cfg-options a.b=1 c=[1,2]``: mmengine's syntax, with one line for what does not parse."""
+    """``--cfg-options a.b=1 c=[1,2]``: mmengine's syntax, but what is a path or another text stays as it is."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         """Collect ``key=value`` pairs."""
-        from mmengine.config import DictAction
+        options = dict(getattr(namespace, self.dest, None) or {})
+        for pair in values:
+            key, is_one, value = pair.partition('=')
+            if not is_one:
+                parser.error(f"{option_string}: '{pair}' is not of the form key=value")
+            try:
+                options[key] = parse_value(value)
+            except ValueError:
+                parser.error(f'{option_string}: {pair}: give numbers, names, [lists] and (tuples); no dicts')
+        setattr(namespace, self.dest, options)
 
-        for value in values:
-            if '=' not in value:
-                parser.error(f"{option_string}: '{value}' is not of the form key=value")
-        try:
-            DictAction(self.option_strings, self.dest)(parser, namespace, values, option_string)
-        except RecursionError:  # its answer to what is a list of something else than plain values
-            parser.error(f'{option_string}: {" ".join(values)}: give numbers, names, [lists] and (tuples); no dicts')
+
+def parse_value(text: str) -> Any:
+    """What the text of an option means: a number, True, False, None, ``[a,b]``, ``a,b``, ``(a,b)`` or the text itself.
+
+    ``'a,b'`` in quotes of its own is text too, and so is ``2024_11_27``, which Python takes for a number.
+
+    Raises:
+        ValueError: A dict, or brackets that do not match.
+    """
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in '\'"' and text[0] not in text[1:-1]:
+        return parse_value(text[1:-1]) if text[1:2] in ('[', '(') else text[1:-1]
+    if text.startswith('{'):
+        raise ValueError(text)
+    parts = _split_at_commas(text)
+    if len(parts) > 1:
+        return [parse_value(part) for part in parts if part.strip()]
+    if text[:1] + text[-1:] in ('[]', '()'):
+        inner = [parse_value(part) for part in _split_at_commas(text[1:-1]) if part.strip()]
+        return tuple(inner) if text[0] == '(' else inner
+    if '_' not in text:
+        for number in (int, float):
+            with contextlib.suppress(ValueError):
+                return number(text)
+    return {'true': True, 'false': False, 'None': None}.get(text if text == 'None' else text.lower(), text)
+
+
+def _split_at_commas(text: str) -> list[str]:
+    """The parts between commas that no bracket and no quotes hold."""
+    parts, quote, depth = [''], '', 0
+    for character in text:
+        if character in '\'"' and quote in ('', character) and (quote or not parts[-1].strip(' [(')):
+            quote = '' if quote else character
+        depth += 0 if quote else (character in '[(') - (character in '])')
+        if character == ',' and not quote and not depth:
+            parts.append('')
+        else:
+            parts[-1] += character
+    if ',' in text and (depth or quote):
+        raise ValueError(text)
+    return parts
 
 
 def add_config_options(
