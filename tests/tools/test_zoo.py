@@ -3,6 +3,9 @@
 
 import importlib.util
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,9 +27,91 @@ def tool(name):
     return module
 
 
-@pytest.mark.parametrize('script', sorted((ROOT / 'tools/zoo').glob('*.sh')), ids=lambda p: p.stem)
-def test_scripts_parse(script):
-    subprocess.run(['bash', '-n', script], check=True)
+SCRIPTS = sorted(path for path in (ROOT / 'tools/zoo').glob('*.sh') if path.stem != 'stage')
+NEEDS_BASH = pytest.mark.skipif(shutil.which('bash') is None or shutil.which('timeout') is None, reason='needs bash')
+
+
+@pytest.fixture
+def call(tmp_path):
+    """Start a script in a folder of its own, with a stand-in for python that notes its arguments, one a line."""
+    (tmp_path / 'py').write_text(
+        '#!/bin/bash\nprintf "%s\\n" "$@" >> "$LOG"\n[ "$1" != -c ] || echo 2\n'
+        'while [ "${1:---work-dir}" != --work-dir ]; do shift; done\n'
+        '[ $# = 0 ] || { mkdir -p "$2"; echo "$2/a.pth" > "$2/last_checkpoint"; }\n'
+        'if grep -q synthesis/render.py "$LOG"; then eval "$RENDER"; fi\n'
+    )
+    (tmp_path / 'py').chmod(0o755)
+    folder = tmp_path / 'her folder'
+    folder.mkdir()
+    base = dict(os.environ, PYTHON='../py', LOG=str(tmp_path / 'log'), RENDER=':', ASSETS='fixture', WORKERS='1')
+
+    def start(script, *arguments, **env):
+        command = [os.path.relpath(ROOT / 'tools/zoo' / f'{script}.sh', folder), *map(str, arguments)]
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(command, cwd=folder, env={**base, **env}, start_new_session=True, **pipes)
+
+    start.log, start.folder = tmp_path / 'log', folder
+    return start
+
+
+@NEEDS_BASH
+@pytest.mark.parametrize(
+    ('script', 'name'),
+    [(script, 'BACKGROUNDS') for script in ('render', 'pretrain', 'train', 'detector')]
+    + [('render', 'HDRIS'), ('evaluate', 'EXCLUDE'), *[('train', name) for name in ('PEOPLE', 'IMAGES', 'FRAMES')]],
+)
+def test_a_folder_that_is_missing_stops_before_anything_runs(call, script, name):
+    done = call(script, *(['w', '.', '.'] if script == 'evaluate' else [1]), **{name: 'no where'})
+    assert f'error: {name}={call.folder}/no where: no such file or folder' in done.communicate()[1]
+    assert done.returncode == 1 and not call.log.exists()
+
+
+@NEEDS_BASH
+@pytest.mark.parametrize('script', SCRIPTS, ids=lambda p: p.stem)
+def test_a_script_says_how_to_use_it_from_any_folder(call, script):
+    done = call(script.stem, '--help')
+    text = ''.join(done.communicate())
+    assert done.returncode == 2 and 'Usage: ' in text and f'tools/zoo/{script.name}' in text
+    assert 'set -' not in text and not call.log.exists()
+
+
+@NEEDS_BASH
+def test_paths_are_those_of_the_caller_and_a_budget_may_be_small(call):
+    from sapiens.commands.options import parse_value
+
+    (call.folder / 'no people').mkdir()
+    done = call('train', '0.6', ZOO='my zoo', WORK='my work', BACKGROUNDS='no people')
+    assert (done.communicate()[1], done.returncode) == ('', 0)
+    given = call.log.read_text().splitlines()
+    assert given.count('tools/train.py') == 3 == given.count('default_hooks.budget.minutes=0.2')
+    paths = {
+        'train_dataloader.dataset.data_root': 'my zoo/train/',
+        'train_dataloader.dataset.background': 'no people',
+        'val_dataloader.dataset.data_root': 'my zoo/val/',
+        'load_from': 'my work/sapiens_tiny_4tasks_128x96/a.pth',
+    }
+    for key, value in paths.items():
+        assert f'{key}={call.folder}/{value}' in given
+        assert parse_value(f'{call.folder}/{value}') == f'{call.folder}/{value}'
+    assert f'{call.folder}/my work/sapiens_tiny_4tasks.safetensors' in given
+    again = call('train', '2', ZOO='my zoo', WORK='my work')
+    assert again.communicate()[0].count('trained before; remove it to train again') == 3
+
+
+@NEEDS_BASH
+def test_rendering_that_fails_is_no_success(call):
+    done = call('render', RENDER='exit 3')
+    done.communicate()
+    assert done.returncode == 3 and call.log.read_text().count('synthesis/render.py') == 1
+
+
+@NEEDS_BASH
+def test_ctrl_c_ends_rendering(call):
+    running = call('render', RENDER='echo started; exec sleep 60')
+    assert running.stdout.readline() == 'started\n'
+    os.killpg(running.pid, signal.SIGINT)
+    assert running.wait(20) != 0 and call.log.read_text().count('synthesis/render.py') == 1
+    running.communicate()
 
 
 def write_set(zoo, name, count):

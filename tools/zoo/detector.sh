@@ -5,13 +5,14 @@
 # PYTHON (python), ZOO (data/zoo), WORK (work_dirs/zoo), for a GPU BATCH and WORKERS, and FROM (the model whose first layers it
 # begins with) may be set.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
-PYTHON=${PYTHON:-python} ZOO=${ZOO:-data/zoo} WORK=${WORK:-work_dirs/zoo} CONFIG=configs/detection/sapiens_tiny_persons.py
-[ -d "${BACKGROUNDS:-}" ] || { sed -n 2,3p "$0"; exit 2; }
+. "$(dirname "$0")/stage.sh"
+outputs ZOO WORK
+inputs BACKGROUNDS
+names FROM
+ZOO=${ZOO:-data/zoo} WORK=${WORK:-work_dirs/zoo} CONFIG=configs/detection/sapiens_tiny_persons.py
+[ -d "${BACKGROUNDS:-}" ] || usage
 PHOTOS=$([ ! -e "$ZOO/people/manifest.jsonl" ] || echo 1)
-MINUTES=$((${1:-60} / (1 + PHOTOS))) DATA=train_dataloader.dataset RUNS=$WORK/persons
-
-. tools/zoo/stage.sh
+MINUTES=$(share "${1:-60}" $((1 + PHOTOS))) DATA=train_dataloader.dataset RUNS=$WORK/persons
 
 stage "$RUNS/renders" "$CONFIG" "$MINUTES" $DATA load_from="${FROM:-tiny}" "load_skip=['neck.','heads.']" ${PHOTOS:+default_hooks.budget.final=0.8}
 LAST=renders

@@ -5,20 +5,25 @@
 # without people, to stand in front of), HDRIS (a folder of equirectangular .hdr pictures: polyhaven.com has them, CC0)
 # and SCALE (1; 0.01 makes hundredths of the sets) may be set.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
-PYTHON=${PYTHON:-python} ZOO=${ZOO:-data/zoo} WORKERS=${WORKERS:-$(OMP_NUM_THREADS= nproc)} ASSETS=${ASSETS:-data/assets}
-END=$(($(date +%s) + ${1:-100000} * 60))
-export OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+. "$(dirname "$0")/stage.sh"
+outputs ZOO
+inputs BACKGROUNDS HDRIS
+[ "${ASSETS:-}" = fixture ] || outputs ASSETS
+MINUTES=$(share "${1:-100000}" 1)
+ZOO=${ZOO:-data/zoo} WORKERS=${WORKERS:-$(OMP_NUM_THREADS= nproc)} ASSETS=${ASSETS:-data/assets}
+END=$(($(date +%s) + $(LC_ALL=C awk "BEGIN { print int($MINUTES * 60) }")))
+export NUMBA_NUM_THREADS=1
 
 render() { # NAME NUMBER OPTIONS...
-    local name=$1 left=$((END - $(date +%s))) number
-    number=$($PYTHON -c "print(max(2, round($2 * ${SCALE:-1})))")
+    local name=$1 left=$((END - $(date +%s))) number status=0
+    number=$("$PYTHON" -c "print(max(2, round($2 * ${SCALE:-1})))")
     shift 2
     [ "$left" -gt 0 ] || return 0
-    # The signal lets the writer list what it has.
-    timeout "$left" "$PYTHON" tools/synthesis/render.py --out "$ZOO/renders/$name" --num "$number" \
-        --size 256x192 --workers "$WORKERS" --assets "$ASSETS" "$@" || true
-    "$PYTHON" tools/zoo/list_sets.py "$ZOO"
+    # The signal lets the writer list what it has. In the background Ctrl-C would not reach it.
+    timeout --foreground "$left" "$PYTHON" tools/synthesis/render.py --out "$ZOO/renders/$name" --num "$number" \
+        --size 256x192 --workers "$WORKERS" --assets "$ASSETS" "$@" || status=$?
+    "$PYTHON" tools/zoo/list_sets.py "$ZOO" || [ "$status" != 0 ]
+    case $status in 0 | 124) ;; *) exit "$status" ;; esac # 124: the time is over
 }
 
 [ "$ASSETS" = fixture ] || [ -e "$ASSETS/manifest.json" ] || "$PYTHON" tools/synthesis/prepare_assets.py --out "$ASSETS"
