@@ -22,10 +22,13 @@ def main() -> None:
 
 def explain(found: str) -> str:
     """One line for a package `sapiens` that is not ours, with the distribution that brought it."""
-    from importlib.metadata import packages_distributions, version
+    from importlib.metadata import distributions
 
-    others = {name for name in packages_distributions().get('sapiens', ()) if name != 'sapiens-toolkit'}
-    named = ', '.join(f'{name} {version(name)}' for name in sorted(others))
+    others = {}
+    for one in distributions():  # packages_distributions() knows fewer on Python 3.10
+        if any(file.parts[0] == 'sapiens' for file in one.files or ()) and one.metadata['Name'] != 'sapiens-toolkit':
+            others[one.metadata['Name']] = one.version
+    named = ', '.join(f'{name} {others[name]}' for name in sorted(others))
     mend = f'pip uninstall {" ".join(sorted(others))}' if others else 'move it off the path (PYTHONPATH, this folder)'
     return (
         f"Python finds another package 'sapiens' than this toolkit's: {named + ', ' if named else ''}{found}; {mend} "
