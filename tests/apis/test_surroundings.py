@@ -1,15 +1,32 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Inside a program that has switched something on in torch: the same results."""
 
+from contextlib import contextmanager
+
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from sapiens.apis import Inferencer, load_model
+from sapiens.utils.shipped import shipped_root
 from sapiens.utils.surroundings import out_of_surroundings
 
-IMAGE = np.random.default_rng(0).integers(0, 255, (96, 80, 3), np.uint8)
+IMAGE = np.ascontiguousarray(cv2.imread(str(shipped_root() / 'demo' / 'images' / 'astronaut.jpg'))[..., ::-1])
+
+
+@contextmanager
+def default(dtype):
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 SURROUNDINGS = {
+    'float16 by default': lambda: default(torch.float16),
+    'float64 by default': lambda: default(torch.float64),
     'autocast': lambda: torch.autocast('cpu', torch.bfloat16),
     'a default device': lambda: torch.device('meta'),
     'inference mode': torch.inference_mode,
@@ -25,10 +42,11 @@ def plain():
 
 def ways(model):
     """Keypoints, normals and features by each way that a network is run: files and generators, arrays, features."""
-    given = model.predict(iter([IMAGE]), color='rgb', detect=[[5, 5, 70, 90]])
+    given = model.predict(iter([IMAGE]), color='rgb', detect=[[40, 20, 460, 500]])
     found = model.predict(iter([IMAGE]), color='rgb', detect='tiny')  # in the caller's thread
-    arrays = model.predictors[0].predict(IMAGE, [5, 5, 70, 90])
+    arrays = model.predictors[0].predict(IMAGE, [40, 20, 460, 500])
     features = next(model.extract(IMAGE, color='rgb')).layers[-1]
+    assert len(found.boxes)
     return given.keypoints.xy, given.normals.data, found.boxes, arrays['keypoints'], arrays['depth'], features
 
 

@@ -93,7 +93,7 @@ class PersonHead(DeconvHead):
     def _boxes(logs: torch.Tensor, xs: torch.Tensor, ys: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
         """``(..., N, 4)`` logarithms of distances at ``N`` pixels -> boxes as shares of the input."""
         distances = 0.15 * logs.clamp(max=4).exp()  # a person is about a third of the input's size
-        centre = torch.stack([(xs + 0.5) / size[1], (ys + 0.5) / size[0]], -1)
+        centre = torch.stack([(xs.float() + 0.5) / size[1], (ys.float() + 0.5) / size[0]], -1)
         return torch.cat([centre - distances[..., :2], centre + distances[..., 2:]], -1)
 
     def detect(self, output: torch.Tensor, threshold: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
