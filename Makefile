@@ -31,6 +31,7 @@ lint: env
 
 # The models that ship, from nothing: hours, may be interrupted. BACKGROUNDS: a folder of photographs without people.
 zoo: env
+	@test -d "$${BACKGROUNDS:-}" || { echo "error: BACKGROUNDS=$$BACKGROUNDS is no folder" >&2; exit 2; }
 	PYTHON=$(BIN)/python tools/zoo/render.sh
 	PYTHON=$(BIN)/python tools/zoo/train.sh
 	PYTHON=$(BIN)/python tools/zoo/detector.sh

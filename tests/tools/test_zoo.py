@@ -4,6 +4,7 @@
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -96,6 +97,22 @@ def test_paths_are_those_of_the_caller_and_a_budget_may_be_small(call):
     assert f'{call.folder}/my work/sapiens_tiny_4tasks.safetensors' in given
     again = call('train', '2', ZOO='my zoo', WORK='my work')
     assert again.communicate()[0].count('trained before; remove it to train again') == 3
+
+
+@NEEDS_BASH
+def test_the_command_that_is_printed_can_be_copied(call):
+    out, _ = call('pretrain', '1', WORK='my work').communicate()
+    assert shlex.split(out)[0] == f'FROM={call.folder}/my work/tiny_mae/a.pth'
+
+
+@pytest.mark.skipif(shutil.which('make') is None, reason='needs make')
+@pytest.mark.parametrize('folder', [None, 'no where'])
+def test_all_of_it_asks_for_its_photographs_at_once(tmp_path, folder):
+    env = {key: value for key, value in os.environ.items() if key != 'BACKGROUNDS'}
+    command = ['make', 'zoo', '-o', 'env', f'BIN={tmp_path}', *([f'BACKGROUNDS={folder}'] if folder else [])]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 2 and f'error: BACKGROUNDS={folder or ""} is no folder' in done.stderr
+    assert 'render.sh' not in done.stdout
 
 
 @NEEDS_BASH

@@ -11,4 +11,4 @@ ZOO=${ZOO:-data/zoo} WORK=${WORK:-work_dirs/zoo}
 "$PYTHON" tools/train.py configs/pretrain/sapiens_tiny_zoo_mae.py --resume --precision probe --work-dir "$WORK/${SIZE}_mae" \
     --cfg-options default_hooks.budget.minutes="$MINUTES" model.backbone.arch="$SIZE" \
     train_dataloader.dataset.data_root="$ZOO/train/" ${BACKGROUNDS:+train_dataloader.dataset.background="$BACKGROUNDS"}
-echo "FROM=$(cat "$WORK/${SIZE}_mae/last_checkpoint") tools/zoo/train.sh 240 $SIZE"
+printf 'FROM=%q tools/zoo/train.sh 240 %s\n' "$(cat "$WORK/${SIZE}_mae/last_checkpoint")" "$SIZE"
