@@ -134,7 +134,7 @@ def name_of_layout(layout: Layout, source: str) -> str:
             return name
     if layout.heads == ALL_HEADS:
         return 'all'
-    what = f'several heads ({layout})' if len(heads) > 1 else 'no head' if not heads else f'the head {layout}'
+    what = 'no head' if not heads else f'{len(heads)} heads ({layout})' if len(heads) > 1 else f'one head ({layout})'
     raise UserError(f'{source}: has {what}, of which no shipped config is made; give its config (config= or --config)')
 
 

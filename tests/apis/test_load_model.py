@@ -1,6 +1,7 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Models as people build them: from published files, in several threads, while files change."""
 
+import re
 import threading
 
 import numpy as np
@@ -10,7 +11,7 @@ from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from sapiens.apis import Inferencer
-from sapiens.apis.loading import build_without_memory, find_config, load_model
+from sapiens.apis.loading import build_without_memory, find_config, load_model, name_of_layout
 from sapiens.apis.saving import describe_result
 from sapiens.engine.adapters import to_published
 from sapiens.engine.config import load_config
@@ -18,6 +19,7 @@ from sapiens.engine.convert import convert_checkpoint
 from sapiens.engine.files import save_weights
 from sapiens.engine.hub import weights_at_hand
 from sapiens.engine.state import describe_model
+from sapiens.errors import UserError
 from sapiens.registry import MODELS
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
@@ -158,3 +160,19 @@ def test_a_converted_copy_of_what_ships_needs_no_name(tmp_path):
     convert_checkpoint(weights_at_hand('sapiens_tiny_4tasks'), copy)
     loaded = load_model(weights=copy)
     assert list(loaded.network.heads) == ['pose', 'seg', 'depth', 'normal']
+
+
+@pytest.mark.parametrize(
+    ('heads', 'what'), [({}, 'no head'), ({'pose': 8}, 'one head ('), ({'pose': 8, 'seg': 3}, '2 heads (')]
+)
+def test_weights_of_no_shipped_config_say_what_they_hold(heads, what):
+    class Made:
+        cls_token = False
+
+        def __str__(self):
+            return 'encoder tiny'
+
+    layout = Made()
+    layout.heads = heads
+    with pytest.raises(UserError, match=f'^mine.pth: has {re.escape(what)}.*give its config'):
+        name_of_layout(layout, 'mine.pth')
