@@ -63,7 +63,7 @@ def build_jobs(args: argparse.Namespace) -> list:
     """One job for each split."""
     from ..synthesis.job import SPLITS, Job
     from ..synthesis.own_pictures import background_files, panorama_files
-    from ..synthesis.scene import FRAMINGS, PRESETS, Recipe, with_options
+    from ..synthesis.scene import FRAMINGS, PRESETS, Recipe
     from ..synthesis.sensor import Sensor
 
     if not 0 <= args.val_fraction < 1:
@@ -88,7 +88,7 @@ def build_jobs(args: argparse.Namespace) -> list:
         Sensor(*(4 * [0.0])) if args.no_sensor else Sensor(args.white_balance, args.blur, args.noise, args.jpeg)
     )
     changes['renderer'], changes['spp'] = pick_renderer(args.renderer, args.spp)
-    recipe = with_options(Recipe(), size=parse_size(args.size), samples=args.samples, lights=args.lights, **changes)
+    recipe = Recipe(size=parse_size(args.size), samples=args.samples, lights=args.lights, **changes)
     val = max(round(args.num * args.val_fraction), 1) if args.val_fraction else 0
     numbers = {'train': args.num - val, 'val': val} if val else {'': args.num}
     if val and args.num < 2:

@@ -125,27 +125,23 @@ def pose_actor(actor: Actor, pose: Pose, turn: float, place: np.ndarray, clearan
     """
     transforms = transforms_of(actor, pose, contact.turned(pose, turn))
     posed = [skin(layer.vertices, layer.bones, layer.weights, transforms) for layer in actor.layers]
-    lowest = min(
-        float(points[np.unique(layer.faces)][:, 1].min()) for points, layer in zip(posed, actor.layers, strict=True)
-    )
+    both = list(zip(posed, actor.layers, strict=True))
+    lowest = min(float(points[np.unique(layer.faces)][:, 1].min()) for points, layer in both)
     move = np.array([place[0], clearance - lowest, place[1]])
     transforms[:, :, 3] += move
     starts = np.cumsum([0] + [len(p) for p in posed])
     looks = np.cumsum([0] + [len(layer.materials) for layer in actor.layers])
-    points = np.concatenate(posed) + move.astype(np.float32)
+    faces = [layer.faces + s for layer, s in zip(actor.layers, starts, strict=False)]
+    material = [layer.material + s for layer, s in zip(actor.layers, looks, strict=False)]
     mesh = Mesh(
-        vertices=points,
-        faces=np.concatenate([layer.faces + s for layer, s in zip(actor.layers, starts, strict=False)]).astype(
-            np.int32
-        ),
+        vertices=np.concatenate(posed) + move.astype(np.float32),
+        faces=np.concatenate(faces).astype(np.int32),
         uv=np.concatenate([layer.uv for layer in actor.layers]),
-        material=np.concatenate([layer.material + s for layer, s in zip(actor.layers, looks, strict=False)]).astype(
-            np.int32
-        ),
+        material=np.concatenate(material).astype(np.int32),
         part=np.concatenate([layer.part for layer in actor.layers]),
         zone=np.concatenate([layer.zone for layer in actor.layers]),
         materials=[m for layer in actor.layers for m in layer.materials],
-        normals=np.concatenate([vertex_normals(p, layer.faces) for p, layer in zip(posed, actor.layers, strict=True)]),
+        normals=np.concatenate([vertex_normals(points, layer.faces) for points, layer in both]),
     )
     keypoints = skin(actor.keypoints, actor.keypoint_bones, actor.keypoint_weights, transforms)
     return Figure(

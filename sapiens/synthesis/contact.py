@@ -28,6 +28,7 @@ _JOINED = {
         ('head', f'upperarm.{s}'), ('chest', f'upperleg.{s}'), (f'upperleg.{s}', f'foot.{s}'),
     )
 } | {frozenset(p) for p in (('pelvis', 'chest'), ('chest', 'head'), ('upperleg.L', 'upperleg.R'))}  # fmt: skip
+_MAY_TOUCH = np.array([[a[0] == b[0] or frozenset((a[0], b[0])) in _JOINED for b in CAPSULES] for a in CAPSULES])
 
 
 def joints(skeleton: Skeleton, transforms: np.ndarray) -> np.ndarray:
@@ -68,10 +69,7 @@ def self_collision(skeleton: Skeleton, transforms: np.ndarray) -> float:
     """Deepest overlap, metres, of two capsules of one body that are not joined; 0 or less = none."""
     a, b, r = capsules(skeleton, transforms)
     depth = r[:, None] + r[None] - segment_distances(a, b, a, b)
-    for i in range(len(CAPSULES)):
-        for j in range(i + 1):
-            if i == j or frozenset((CAPSULES[i][0], CAPSULES[j][0])) in _JOINED:
-                depth[i, j] = depth[j, i] = -1
+    depth[_MAY_TOUCH] = -1
     return float(depth.max())
 
 
@@ -100,8 +98,7 @@ def settle_feet(skeleton: Skeleton, pose: Pose) -> Pose:
         return pose
     angles = {k: np.array(v, np.float64) for k, v in pose.angles.items()}
     pitch = np.degrees(np.arctan2(pose.tilt[2, 1], pose.tilt[1, 1]))
-    flat = pose.family not in ('walking', 'running')
-
+    flat = pose.family != 'walking'
     rotations = bone_rotations(skeleton, pose)
 
     def build(sides: tuple[str, ...]) -> np.ndarray:
@@ -137,22 +134,20 @@ def balanced(skeleton: Skeleton, transforms: np.ndarray, slack: float = 0.09) ->
     return _above(centre_of_mass(skeleton, at), soles[soles[:, 1] < soles[:, 1].min() + 0.14], slack)
 
 
+_MASSES: tuple[tuple[str, str, float], ...] = (
+    ('root', 'spine01', 0.5), ('head', 'head', 0.08),
+    *[(f'{a}.{s}', f'{b}.{s}', share) for s in SIDES for a, b, share in (
+        ('upperarm01', 'lowerarm01', 0.027), ('lowerarm01', 'wrist', 0.023), ('upperleg01', 'lowerleg01', 0.10),
+        ('lowerleg01', 'foot', 0.06))],
+)  # fmt: skip
+"""Joints between which a part of the body lies, and its share of the mass."""
+
+
 def centre_of_mass(skeleton: Skeleton, at: np.ndarray) -> np.ndarray:
     """Centre of mass ``(3,)``; ``at`` are the joints, see `joints`."""
-
-    def middle(first: str, second: str) -> np.ndarray:
-        return (at[skeleton.index[first]] + at[skeleton.index[second]]) / 2
-
-    mass = 0.5 * middle('root', 'spine01') + 0.08 * at[skeleton.index['head']]
-    for s in SIDES:
-        mass = (
-            mass
-            + 0.027 * middle(f'upperarm01.{s}', f'lowerarm01.{s}')
-            + 0.023 * middle(f'lowerarm01.{s}', f'wrist.{s}')
-        )
-        mass = (
-            mass + 0.10 * middle(f'upperleg01.{s}', f'lowerleg01.{s}') + 0.06 * middle(f'lowerleg01.{s}', f'foot.{s}')
-        )
+    mass = np.zeros(3)
+    for first, second, share in _MASSES:
+        mass += share * ((at[skeleton.index[first]] + at[skeleton.index[second]]) / 2)
     return mass
 
 

@@ -127,7 +127,6 @@ def sample_lights(environment: Environment, count: int, rng: np.random.Generator
     solid = (np.sin(polar) * (np.pi / height) * (2 * np.pi / width)).astype(np.float64)[:, None]
     weight = ((radiance @ LUMA) + 1e-4 * float(radiance.mean() + 1e-6)) * solid
     # Along a serpentine through the rows neighbours stay neighbours, so that the strata are compact.
-    weight = weight.copy()
     order = np.arange(height * width).reshape(height, width)
     order[1::2] = order[1::2, ::-1]
     order = order.ravel()

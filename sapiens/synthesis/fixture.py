@@ -103,10 +103,8 @@ class _Builder:
 
     def __init__(self, skeleton: Skeleton, scale: float) -> None:
         self.skeleton, self.scale = skeleton, scale
-        self.vertices, self.faces, self.uv, self.bone = [], [], [], []
-        self.material, self.part, self.zone, self.materials = [], [], [], []
+        self.pieces, self.materials, self.count = [], [], 0
         self.ids = {name: i for i, name in enumerate(load_vocabulary(PARTS).names)}
-        self.count = 0
 
     def look(self, material: Material) -> int:
         self.materials.append(material)
@@ -118,13 +116,9 @@ class _Builder:
         axes = np.asarray(axes, np.float64)
         if np.linalg.det(axes) < 0:
             axes = axes * [[-1], [1], [1]]
-        self.vertices.append(points @ axes + centre)
-        self.faces.append(faces + self.count)
-        self.uv.append(uv)
-        self.bone.append(np.full(len(points), self.skeleton.index[bone]))
-        self.material.append(np.full(len(faces), material))
-        self.part.append(np.full(len(faces), self.ids[part]))
-        self.zone.append(np.full(len(faces), ZONE[zone or zone_of_bone(bone)]))
+        of_face = (np.full(len(faces), v) for v in (material, self.ids[part], ZONE[zone or zone_of_bone(bone)]))
+        bones = np.full(len(points), self.skeleton.index[bone])
+        self.pieces.append((points @ axes + centre, bones, faces + self.count, uv, *of_face))
         self.count += len(points)
 
     def limb(self, a, b, radii, bone: str, part: str, material: int, zone: str = '', detail: int = 6) -> None:
@@ -139,18 +133,12 @@ class _Builder:
                        bone, part, material, zone, detail)  # fmt: skip
 
     def layer(self) -> Layer:
-        bone = np.concatenate(self.bone).astype(np.int16)
+        vertices, bones, faces, uv, material, part, zone = map(np.concatenate, zip(*self.pieces, strict=True))
         return Layer(
-            vertices=np.concatenate(self.vertices).astype(np.float32),
-            bones=bone[:, None],
-            weights=np.ones((len(bone), 1), np.float32),
-            faces=np.concatenate(self.faces).astype(np.int32),
-            uv=np.concatenate(self.uv).astype(np.float32),
-            material=np.concatenate(self.material).astype(np.int32),
-            part=np.concatenate(self.part).astype(np.uint8),
-            zone=np.concatenate(self.zone).astype(np.uint8),
-            materials=self.materials,
-        )
+            vertices.astype(np.float32), bones.astype(np.int16)[:, None], np.ones((len(bones), 1), np.float32),
+            faces.astype(np.int32), uv.astype(np.float32), material.astype(np.int32), part.astype(np.uint8),
+            zone.astype(np.uint8), self.materials,
+        )  # fmt: skip
 
 
 def cloth_texture(rng: np.random.Generator, side: int = 64) -> np.ndarray:
@@ -180,10 +168,8 @@ def build(rng: np.random.Generator) -> Actor:
     skin = b.look(Material.plain(tone, skin=True, gloss=0.12))
     lip = b.look(Material.plain(tone * [0.85, 0.58, 0.58], skin=True, gloss=0.2))
     hair = b.look(Material.plain(rng.uniform(0.1, 1) * np.array([200, 160, 110]) * rng.uniform(0.3, 1), gloss=0.2))
-    white, tooth = (
-        b.look(Material.plain((235, 235, 230), gloss=0.5)),
-        b.look(Material.plain((238, 232, 218), gloss=0.4)),
-    )
+    white = b.look(Material.plain((235, 235, 230), gloss=0.5))
+    tooth = b.look(Material.plain((238, 232, 218), gloss=0.4))
     iris = b.look(Material.plain(rng.uniform(20, 150, 3), gloss=0.5))
     black = b.look(Material.plain((8, 8, 10), gloss=0.5))
     tongue = b.look(Material.plain((190, 80, 85), gloss=0.3))
@@ -193,8 +179,7 @@ def build(rng: np.random.Generator) -> Actor:
     sleeve, leg = rng.choice(['none', 'short', 'long'], p=[0.2, 0.4, 0.4]), rng.choice(['short', 'long'], p=[0.4, 0.6])
     shod, socks, bare = rng.random() < 0.8, rng.random() < 0.6, rng.random() < 0.06
 
-    def head_of(name: str) -> np.ndarray:
-        return skeleton.head(name)
+    at = skeleton.head
 
     def dress(bone: str, garment: str | None) -> tuple[str, int, float]:
         if garment == 'upper' and not bare:
@@ -203,25 +188,25 @@ def build(rng: np.random.Generator) -> Actor:
             return 'Lower_Clothing', lower, 1.12
         return part_of_zone(zone_of_bone(bone)), skin, 1.0
 
-    def trunk(y0: float, y1: float, radii: tuple, bone: str, garment: str) -> None:
+    def limb(start, end, radii: tuple, bone: str, garment: str | None, detail: int = 6) -> None:
         part, material, grow = dress(bone, garment)
-        b.limb((0, y0 * scale, 0), (0, y1 * scale, 0), np.array(radii) * girth * grow, bone, part, material, detail=8)
+        b.limb(start, end, np.array(radii) * girth * grow, bone, part, material, detail=detail)
 
-    trunk(0.88, 1.02, (0.155, 0.105), 'root', 'lower')
-    trunk(1.02, 1.22, (0.138, 0.10), 'spine04', 'upper')
-    trunk(1.20, 1.40, (0.165, 0.115), 'spine02', 'upper')
-    b.limb(head_of('neck01'), head_of('head'), (0.05 * scale, 0.052 * scale), 'neck02', 'Face_Neck', skin)
+    for low, high, radii, bone, garment in (
+        (0.88, 1.02, (0.155, 0.105), 'root', 'lower'),
+        (1.02, 1.22, (0.138, 0.10), 'spine04', 'upper'),
+        (1.20, 1.40, (0.165, 0.115), 'spine02', 'upper'),
+    ):
+        limb((0, low * scale, 0), (0, high * scale, 0), radii, bone, garment, 8)
+    b.limb(at('neck01'), at('head'), (0.05 * scale, 0.052 * scale), 'neck02', 'Face_Neck', skin)
     for s in SIDES:
         side = {'L': 'Left_', 'R': 'Right_'}[s]
-        part, material, grow = dress(f'upperarm01.{s}', 'upper' if sleeve != 'none' else None)
-        b.limb(head_of(f'clavicle.{s}'), head_of(f'upperarm01.{s}'), (0.055 * girth, 0.06 * girth), f'clavicle.{s}',
+        shoulder, elbow, wrist, knuckle = (at(f'{n}.{s}') for n in ('upperarm01', 'lowerarm01', 'wrist', 'finger3-1'))
+        hip, knee, ankle, toe = (at(f'{n}.{s}') for n in ('upperleg01', 'lowerleg01', 'foot', 'toe1-1'))
+        b.limb(at(f'clavicle.{s}'), shoulder, (0.055 * girth, 0.06 * girth), f'clavicle.{s}',
                *dress(f'clavicle.{s}', 'upper')[:2])  # fmt: skip
-        b.limb(head_of(f'upperarm01.{s}'), head_of(f'lowerarm01.{s}'), np.array([0.046, 0.048]) * girth * grow,
-               f'upperarm01.{s}', part, material)  # fmt: skip
-        part, material, grow = dress(f'lowerarm01.{s}', 'upper' if sleeve == 'long' else None)
-        b.limb(head_of(f'lowerarm01.{s}'), head_of(f'wrist.{s}'), np.array([0.037, 0.037]) * girth * grow,
-               f'lowerarm01.{s}', part, material)  # fmt: skip
-        wrist, knuckle = head_of(f'wrist.{s}'), head_of(f'finger3-1.{s}')
+        limb(shoulder, elbow, (0.046, 0.048), f'upperarm01.{s}', 'upper' if sleeve != 'none' else None)
+        limb(elbow, wrist, (0.037, 0.037), f'lowerarm01.{s}', 'upper' if sleeve == 'long' else None)
         along = (knuckle - wrist) / np.linalg.norm(knuckle - wrist)
         radial = np.array([0, 0, 1.0]) - along * along[2]
         radial /= np.linalg.norm(radial)
@@ -233,17 +218,11 @@ def build(rng: np.random.Generator) -> Actor:
                 i = skeleton.index[f'finger{finger}-{joint}.{s}']
                 b.limb(skeleton.heads[i], skeleton.tails[i], (0.0095 * scale, 0.0095 * scale), skeleton.names[i],
                        f'{side}Hand', skin, detail=4)  # fmt: skip
-        part, material, grow = dress(f'upperleg01.{s}', 'lower')
-        b.limb(head_of(f'upperleg01.{s}'), head_of(f'lowerleg01.{s}'), np.array([0.078, 0.08]) * girth * grow,
-               f'upperleg01.{s}', part, material, detail=8)  # fmt: skip
-        part, material, grow = dress(f'lowerleg01.{s}', 'lower' if leg == 'long' else None)
-        b.limb(head_of(f'lowerleg01.{s}'), head_of(f'foot.{s}'), np.array([0.052, 0.055]) * girth * grow,
-               f'lowerleg01.{s}', part, material)  # fmt: skip
-        ankle, toe = head_of(f'foot.{s}'), head_of(f'toe1-1.{s}')
+        limb(hip, knee, (0.078, 0.08), f'upperleg01.{s}', 'lower', 8)
+        limb(knee, ankle, (0.052, 0.055), f'lowerleg01.{s}', 'lower' if leg == 'long' else None)
         if socks:
-            b.ellipsoid(
-                ankle + [0, 0.02, 0], np.diag([0.042, 0.075, 0.045]) * scale, f'lowerleg02.{s}', f'{side}Sock', sock
-            )
+            axes = np.diag([0.042, 0.075, 0.045]) * scale
+            b.ellipsoid(ankle + [0, 0.02, 0], axes, f'lowerleg02.{s}', f'{side}Sock', sock)
         part, material = (f'{side}Shoe', shoe) if shod else (f'{side}Sock', sock) if socks else (f'{side}Foot', skin)
         middle = (ankle * [1, 0, 1] + toe * [1, 0, 1]) / 2 + np.array([0, 0.04, 0.02]) * scale
         b.ellipsoid(middle, np.diag([0.045, 0.042, 0.125]) * scale, f'foot.{s}', part, material, detail=8)

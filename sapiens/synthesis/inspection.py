@@ -81,7 +81,10 @@ def draw_view(
     normals = interpolate(vertex_normals(points, faces), faces, face_id, bary)
     light = rotation.T @ np.array([-0.4, -0.6, -0.7])
     picture = np.repeat((np.clip(normals @ light, 0, 1) * 150 + 35 * (face_id >= 0))[..., None], 3, -1).astype(np.uint8)
-    picture = np.ascontiguousarray(picture)
+
+    def write(text: str, x: int, y: int, size: float, color: tuple[int, int, int]) -> None:
+        cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, color, 1, cv2.LINE_AA)
+
     for i, name in enumerate(vocabulary.names):
         if group[i] not in view.groups or not any(w in name for w in view.words):
             continue
@@ -94,15 +97,6 @@ def draw_view(
             color = tuple(int(c) for c in vocabulary.colors[i])
             cv2.circle(picture, (int(x), int(y)), 4, (255, 70, 60), -1)
             cv2.circle(picture, (int(x), int(y)), 2, color, -1)
-            cv2.putText(
-                picture,
-                str(i),
-                (int(x) + 5, int(y) - 4),
-                cv2.FONT_HERSHEY_SIMPLEX,
-                0.4,
-                (110, 255, 110),
-                1,
-                cv2.LINE_AA,
-            )
-    cv2.putText(picture, view.name, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 255, 255), 1, cv2.LINE_AA)
+            write(str(i), int(x) + 5, int(y) - 4, 0.4, (110, 255, 110))
+    write(view.name, 8, 20, 0.6, (255, 255, 255))
     return picture

@@ -67,12 +67,8 @@ def run(jobs: list[Job], workers: int, progress: Callable[[Job, int, Counter], N
         (job, i) for job, writer in zip(jobs, writers, strict=True) for i in range(job.num) if name(i) not in writer
     ]
     try:
-        if workers <= 1:
-            for job, index in todo:
-                progress(job, index, _work(job, index))
-        else:
-            for job, index, rejected in _parallel(todo, workers):
-                progress(job, index, rejected)
+        for job, index, rejected in _results(todo, workers):
+            progress(job, index, rejected)
     except BrokenProcessPool:
         raise UserError('a worker was killed (out of memory?); run the same command again to go on') from None
     finally:
@@ -136,7 +132,10 @@ def _work(job: Job, index: int) -> Counter:
     return sample.rejected
 
 
-def _parallel(todo: list[tuple[Job, int]], workers: int) -> Iterator[tuple[Job, int, Counter]]:
+def _results(todo: list[tuple[Job, int]], workers: int) -> Iterator[tuple[Job, int, Counter]]:
+    if workers <= 1:
+        yield from ((job, index, _work(job, index)) for job, index in todo)
+        return
     context = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         queue = iter(todo)

@@ -14,22 +14,19 @@ from .skeleton import rotation
 Angles = dict[str, np.ndarray]
 
 
-def _jitter(angles: Angles, rng: np.random.Generator, strength: float = 1.0) -> None:
-    spread = {
-        'spine': 6,
-        'neck': 11,
-        'shoulder': 8,
-        'elbow': 9,
-        'forearm': 18,
-        'wrist': 11,
-        'hip': 4,
-        'knee': 4,
-        'ankle': 3,
-    }
-    for joint, values in angles.items():
-        if joint.startswith('fingers'):
-            continue
-        angles[joint] = values + rng.normal(0, spread[joint.split('.')[0]] * strength, np.shape(values))
+_JITTER = {'spine': 3, 'neck': 5.5, 'shoulder': 4, 'elbow': 4.5, 'forearm': 9, 'wrist': 5.5, 'hip': 2, 'knee': 2,
+           'ankle': 1.5}  # fmt: skip
+"""How far the angles of a joint stray from what a family drew, degrees."""
+_CURLS = {
+    'relaxed': (15, 20, 26, 30, 33, 2), 'open': (2, 3, 2, 3, 4, 11), 'fist': (52, 82, 86, 86, 84, 0),
+    'point': (42, 3, 78, 82, 82, 2), 'pinch': (38, 52, 30, 22, 18, 4),
+}  # fmt: skip
+
+
+def _put(angles: Angles, side: str, **joints) -> None:
+    """Set joints of one side, each to an angle or to several."""
+    for joint, values in joints.items():
+        angles[f'{joint}.{side}'] = np.atleast_1d(values)
 
 
 def _fingers(rng: np.random.Generator) -> np.ndarray:
@@ -37,16 +34,8 @@ def _fingers(rng: np.random.Generator) -> np.ndarray:
     kind = rng.choice(
         ['relaxed', 'open', 'fist', 'point', 'pinch', 'count', 'random'], p=[0.3, 0.2, 0.12, 0.1, 0.08, 0.08, 0.12]
     )
-    if kind == 'relaxed':
-        base = np.array([15.0, 20, 26, 30, 33, 2])
-    elif kind == 'open':
-        base = np.array([2.0, 3, 2, 3, 4, 11])
-    elif kind == 'fist':
-        base = np.array([52.0, 82, 86, 86, 84, 0])
-    elif kind == 'point':
-        base = np.array([42.0, 3, 78, 82, 82, 2])
-    elif kind == 'pinch':
-        base = np.array([38.0, 52, 30, 22, 18, 4])
+    if kind in _CURLS:
+        base = np.array(_CURLS[kind])
     elif kind == 'count':
         base = np.where(rng.random(6) < 0.5, 4.0, 82.0)
         base[0], base[5] = rng.choice([5.0, 50.0]), 6
@@ -76,20 +65,16 @@ def _arm(angles: Angles, side: str, kind: str, rng: np.random.Generator) -> None
         'carry': ((u(5, 25), u(40, 90), u(-10, 15)), u(75, 110), u(10, 70)),
         'random': ((u(5, 150), u(-30, 115), u(-60, 60)), u(0, 130), u(10, 160)),
     }[kind]
-    angles[f'shoulder.{side}'] = np.array(shoulder)
-    angles[f'elbow.{side}'] = np.array([elbow])
-    angles[f'forearm.{side}'] = np.array([forearm])
+    _put(angles, side, shoulder=shoulder, elbow=elbow, forearm=forearm)
 
 
 def _arms(angles: Angles, rng: np.random.Generator) -> None:
-    if rng.random() < 0.25:  # both do the same
-        state = rng.bit_generator.state
-        for side in SIDES:
+    same = rng.random() < 0.25  # both do the same
+    state = rng.bit_generator.state
+    for side in SIDES:
+        if same:
             rng.bit_generator.state = state
-            _arm(angles, side, 'any', rng)
-    else:
-        for side in SIDES:
-            _arm(angles, side, 'any', rng)
+        _arm(angles, side, 'any', rng)
 
 
 def _look(angles: Angles, rng: np.random.Generator) -> None:
@@ -101,8 +86,8 @@ def standing(rng: np.random.Generator) -> Pose:
     angles = neutral()
     shift, width = rng.normal(0, 6), abs(rng.normal(5, 5))
     for side, sign in (('L', 1), ('R', -1)):
-        angles[f'hip.{side}'] = np.array([rng.normal(4, 5), width - sign * shift * 0.5, rng.uniform(0, 18)])
-        angles[f'knee.{side}'] = np.array([abs(rng.normal(4, 7))])
+        hip = rng.normal(4, 5), width - sign * shift * 0.5, rng.uniform(0, 18)
+        _put(angles, side, hip=hip, knee=abs(rng.normal(4, 7)))
     angles['spine'] = np.array([rng.normal(3, 6), shift * 0.8, rng.normal(0, 9)])
     _arms(angles, rng)
     _look(angles, rng)
@@ -117,11 +102,10 @@ def walking(rng: np.random.Generator) -> Pose:
     for side, sign in (('L', lead), ('R', -lead)):
         swing = np.sin(phase) * sign
         lift = max(np.cos(phase) * sign, 0)
-        angles[f'hip.{side}'] = np.array([4 + 24 * speed * swing + 14 * speed * lift, 2, 4])
-        angles[f'knee.{side}'] = np.array([6 + 38 * speed * lift + 16 * speed * max(-swing, 0)])
-        angles[f'ankle.{side}'] = np.array([-12 * speed * max(-swing, 0) + 4])
-        angles[f'shoulder.{side}'] = np.array([10 + 26 * speed * abs(swing), 90 if swing < 0 else -35, 0])
-        angles[f'elbow.{side}'] = np.array([15 + 38 * max(speed - 0.5, 0) + 12 * rng.random()])
+        hip, ankle = (4 + 24 * speed * swing + 14 * speed * lift, 2, 4), -12 * speed * max(-swing, 0) + 4
+        _put(angles, side, hip=hip, knee=6 + 38 * speed * lift + 16 * speed * max(-swing, 0), ankle=ankle)
+        shoulder = 10 + 26 * speed * abs(swing), 90 if swing < 0 else -35, 0
+        _put(angles, side, shoulder=shoulder, elbow=15 + 38 * max(speed - 0.5, 0) + 12 * rng.random())
     angles['spine'] = np.array([3 + 9 * max(speed - 0.7, 0), 0, 7 * speed * np.sin(phase) * -lead])
     _look(angles, rng)
     if rng.random() < 0.3:
@@ -134,16 +118,14 @@ def sitting(rng: np.random.Generator) -> Pose:
     angles = neutral()
     lean = rng.uniform(-12, 32)
     for side in SIDES:
-        angles[f'hip.{side}'] = np.array([rng.uniform(78, 98), rng.uniform(2, 20), rng.uniform(-5, 15)])
-        angles[f'knee.{side}'] = np.array([rng.uniform(55, 105)])
-        angles[f'ankle.{side}'] = np.array([rng.uniform(-10, 10)])
+        hip = rng.uniform(78, 98), rng.uniform(2, 20), rng.uniform(-5, 15)
+        _put(angles, side, hip=hip, knee=rng.uniform(55, 105), ankle=rng.uniform(-10, 10))
     angles['spine'] = np.array([max(lean, -10) * 0.8 + 10, rng.normal(0, 5), rng.normal(0, 10)])
     kind = rng.choice(['lap', 'any'])
     for side in SIDES:
         if kind == 'lap':
-            angles[f'shoulder.{side}'] = np.array([rng.uniform(20, 38), rng.uniform(55, 90), rng.uniform(0, 25)])
-            angles[f'elbow.{side}'] = np.array([rng.uniform(40, 75)])
-            angles[f'forearm.{side}'] = np.array([rng.uniform(100, 150)])
+            shoulder = rng.uniform(20, 38), rng.uniform(55, 90), rng.uniform(0, 25)
+            _put(angles, side, shoulder=shoulder, elbow=rng.uniform(40, 75), forearm=rng.uniform(100, 150))
         else:
             _arm(angles, side, 'any', rng)
     _look(angles, rng)
@@ -157,25 +139,15 @@ def floor_sitting(rng: np.random.Generator) -> Pose:
     back = rng.uniform(10, 22) if kind == 'drawn' else rng.uniform(0, 18)
     for side in SIDES:
         if kind == 'stretched':  # thighs level with the floor
-            hip, knee, foot = (
-                (90 - back, rng.uniform(2, 22), rng.uniform(0, 20)),
-                rng.uniform(0, 8),
-                rng.uniform(-25, 5),
-            )
+            hip = 90 - back, rng.uniform(2, 22), rng.uniform(0, 20)
+            _put(angles, side, hip=hip, knee=rng.uniform(0, 8), ankle=rng.uniform(-25, 5))
         elif kind == 'crossed':
-            hip, knee, foot = (
-                (88 - back, rng.uniform(36, 47), rng.uniform(30, 42)),
-                rng.uniform(108, 125),
-                rng.uniform(-20, 0),
-            )
+            hip = 88 - back, rng.uniform(36, 47), rng.uniform(30, 42)
+            _put(angles, side, hip=hip, knee=rng.uniform(108, 125), ankle=rng.uniform(-20, 0))
         else:  # thighs rise as much as shins fall, so that feet and buttocks are level
             rise = rng.uniform(28, 26 + back)
-            hip, knee, foot = (90 + rise - back, rng.uniform(2, 14), rng.uniform(-3, 8)), 2 * rise, -rise / 2
-        angles[f'hip.{side}'], angles[f'knee.{side}'], angles[f'ankle.{side}'] = (
-            np.array(hip),
-            np.array([knee]),
-            np.array([foot]),
-        )
+            hip = 90 + rise - back, rng.uniform(2, 14), rng.uniform(-3, 8)
+            _put(angles, side, hip=hip, knee=2 * rise, ankle=-rise / 2)
         _arm(angles, side, rng.choice(['hang', 'front', 'carry', 'chest', 'any']), rng)
     angles['spine'] = np.array([rng.uniform(8, 34), rng.normal(0, 5), rng.normal(0, 9)])
     _look(angles, rng)
@@ -187,9 +159,8 @@ def crouching(rng: np.random.Generator) -> Pose:
     angles = neutral()
     depth = rng.uniform(0.45, 1.0)
     for side in SIDES:
-        angles[f'hip.{side}'] = np.array([112 * depth + rng.normal(0, 4), rng.uniform(4, 26), rng.uniform(0, 22)])
-        angles[f'knee.{side}'] = np.array([128 * depth + rng.normal(0, 4)])
-        angles[f'ankle.{side}'] = np.array([rng.uniform(8, 22)])
+        hip = 112 * depth + rng.normal(0, 4), rng.uniform(4, 26), rng.uniform(0, 22)
+        _put(angles, side, hip=hip, knee=128 * depth + rng.normal(0, 4), ankle=rng.uniform(8, 22))
         _arm(angles, side, rng.choice(['front', 'hang', 'chest', 'any'], p=[0.4, 0.2, 0.15, 0.25]), rng)
     angles['spine'] = np.array([rng.uniform(12, 48) * depth, rng.normal(0, 5), rng.normal(0, 9)])
     _look(angles, rng)
@@ -202,10 +173,10 @@ def bending(rng: np.random.Generator) -> Pose:
     angles = neutral()
     bend = rng.uniform(30, 85)
     for side in SIDES:
-        angles[f'hip.{side}'] = np.array([bend * 0.75, rng.uniform(2, 14), rng.uniform(0, 12)])
-        angles[f'knee.{side}'] = np.array([abs(rng.normal(10, 10))])
-        angles[f'shoulder.{side}'] = np.array([rng.uniform(40, 100), rng.uniform(70, 105), rng.uniform(-10, 10)])
-        angles[f'elbow.{side}'] = np.array([rng.uniform(0, 50)])
+        hip = bend * 0.75, rng.uniform(2, 14), rng.uniform(0, 12)
+        _put(angles, side, hip=hip, knee=abs(rng.normal(10, 10)))
+        shoulder = rng.uniform(40, 100), rng.uniform(70, 105), rng.uniform(-10, 10)
+        _put(angles, side, shoulder=shoulder, elbow=rng.uniform(0, 50))
     angles['spine'] = np.array([rng.uniform(15, 50), rng.normal(0, 8), rng.normal(0, 12)])
     _look(angles, rng)
     angles['neck'][0] -= 15
@@ -218,12 +189,12 @@ def reaching(rng: np.random.Generator) -> Pose:
     side = rng.choice(SIDES)
     step = rng.uniform(-20, 34)
     for s, sign in (('L', 1), ('R', -1)):
-        angles[f'hip.{s}'] = np.array([sign * step * 0.6 + 8, rng.uniform(3, 14), rng.uniform(0, 14)])
-        angles[f'knee.{s}'] = np.array([max(sign * step, 0) + 6])
+        hip = sign * step * 0.6 + 8, rng.uniform(3, 14), rng.uniform(0, 14)
+        _put(angles, s, hip=hip, knee=max(sign * step, 0) + 6)
     for s in SIDES:
         if s == side or rng.random() < 0.35:
-            angles[f'shoulder.{s}'] = np.array([rng.uniform(60, 165), rng.uniform(-10, 110), rng.uniform(-40, 40)])
-            angles[f'elbow.{s}'] = np.array([rng.uniform(0, 30)])
+            shoulder = rng.uniform(60, 165), rng.uniform(-10, 110), rng.uniform(-40, 40)
+            _put(angles, s, shoulder=shoulder, elbow=rng.uniform(0, 30))
         else:
             _arm(angles, s, 'any', rng)
     turn = 1 if side == 'R' else -1
@@ -236,20 +207,16 @@ def kneeling(rng: np.random.Generator) -> Pose:
     """On one or both knees."""
     angles = neutral()
     one = rng.random() < 0.5
-    lean = (
-        rng.uniform(0, 8) if one else rng.uniform(6, 32)
-    )  # of the thighs, back, which keeps the weight over the shins
+    # Of the thighs, back, which keeps the weight over the shins.
+    lean = rng.uniform(0, 8) if one else rng.uniform(6, 32)
     side = rng.choice(SIDES)
     for s in SIDES:
         if one and s == side:
-            hip, knee, foot = (rng.uniform(80, 98), rng.uniform(2, 18), rng.uniform(0, 14)), rng.uniform(82, 100), 0.0
+            hip = rng.uniform(80, 98), rng.uniform(2, 18), rng.uniform(0, 14)
+            _put(angles, s, hip=hip, knee=rng.uniform(82, 100), ankle=0)
         else:
-            hip, knee, foot = (lean + rng.uniform(-8, 6), rng.uniform(2, 14), 0), 90 + lean, -38.0
-        angles[f'hip.{s}'], angles[f'knee.{s}'], angles[f'ankle.{s}'] = (
-            np.array(hip),
-            np.array([knee]),
-            np.array([foot]),
-        )
+            hip = lean + rng.uniform(-8, 6), rng.uniform(2, 14), 0
+            _put(angles, s, hip=hip, knee=90 + lean, ankle=-38)
     angles['spine'] = np.array([rng.uniform(0, 28), rng.normal(0, 5), rng.normal(0, 10)])
     _arms(angles, rng)
     _look(angles, rng)
@@ -262,27 +229,25 @@ def lying(rng: np.random.Generator) -> Pose:
     kind = rng.choice(['back', 'belly', 'side'])
     for side in SIDES:
         if kind == 'side':
-            angles[f'hip.{side}'] = np.array([rng.uniform(10, 75), rng.uniform(-2, 6), rng.uniform(-5, 8)])
-            angles[f'knee.{side}'] = np.array([rng.uniform(15, 95)])
-            angles[f'shoulder.{side}'] = np.array([rng.uniform(30, 95), rng.uniform(70, 110), rng.uniform(-20, 20)])
+            _put(angles, side, hip=(rng.uniform(10, 75), rng.uniform(-2, 6), rng.uniform(-5, 8)))
+            _put(angles, side, knee=rng.uniform(15, 95))
+            shoulder = rng.uniform(30, 95), rng.uniform(70, 110), rng.uniform(-20, 20)
         else:
             bent = kind == 'back' and rng.random() < 0.3
-            angles[f'hip.{side}'] = np.array(
-                [rng.uniform(40, 60) if bent else rng.uniform(-2, 5), rng.uniform(2, 22), rng.uniform(0, 25)]
-            )
-            angles[f'knee.{side}'] = np.array([rng.uniform(80, 110) if bent else rng.uniform(0, 12)])
-            angles[f'shoulder.{side}'] = np.array([rng.uniform(10, 150), rng.uniform(-3, 8), rng.uniform(-20, 20)])
-        angles[f'ankle.{side}'] = np.array([rng.uniform(-40, -10)])
-        angles[f'elbow.{side}'] = np.array([rng.uniform(5, 95)])
+            lift = rng.uniform(40, 60) if bent else rng.uniform(-2, 5)
+            _put(angles, side, hip=(lift, rng.uniform(2, 22), rng.uniform(0, 25)))
+            _put(angles, side, knee=rng.uniform(80, 110) if bent else rng.uniform(0, 12))
+            shoulder = rng.uniform(10, 150), rng.uniform(-3, 8), rng.uniform(-20, 20)
+        _put(angles, side, shoulder=shoulder, ankle=rng.uniform(-40, -10), elbow=rng.uniform(5, 95))
         if kind == 'belly':  # arms flat beside or above the head, a shin may be up
-            angles[f'knee.{side}'] = np.array([rng.uniform(0, 100) if rng.random() < 0.4 else rng.uniform(0, 10)])
-            angles[f'shoulder.{side}'][1:] = rng.uniform(-6, 5), rng.uniform(40, 70)
-            angles[f'elbow.{side}'] = np.array([rng.uniform(2, 16)])
+            _put(angles, side, knee=rng.uniform(0, 100) if rng.random() < 0.4 else rng.uniform(0, 10))
+            flat = shoulder[0], rng.uniform(-6, 5), rng.uniform(40, 70)
+            _put(angles, side, shoulder=flat, elbow=rng.uniform(2, 16))
     angles['spine'] = np.array([rng.uniform(-4, 8), rng.normal(0, 6), rng.normal(0, 8)])
     angles['neck'] = np.array([rng.uniform(-5, 12), rng.normal(0, 8), rng.normal(0, 25)])
-    tilt = rotation((1, 0, 0), {'back': -90, 'belly': 90, 'side': -90}[kind])
+    tilt = rotation((1, 0, 0), 90 if kind == 'belly' else -90)
     if kind == 'side':
-        tilt = rotation((0, 0, 1), rng.choice([-90, 90])) @ rotation((1, 0, 0), 0)
+        tilt = rotation((0, 0, 1), rng.choice([-90, 90]))
     return Pose(angles, tilt, f'lying_{kind}', 'body')
 
 
@@ -290,9 +255,8 @@ def jumping(rng: np.random.Generator) -> Pose:
     """In the air, or on one leg in a dance or a kick."""
     angles = neutral()
     for side in SIDES:
-        angles[f'hip.{side}'] = np.array([rng.uniform(-15, 85), rng.uniform(-5, 40), rng.uniform(-10, 30)])
-        angles[f'knee.{side}'] = np.array([rng.uniform(0, 105)])
-        angles[f'ankle.{side}'] = np.array([rng.uniform(-40, 5)])
+        hip = rng.uniform(-15, 85), rng.uniform(-5, 40), rng.uniform(-10, 30)
+        _put(angles, side, hip=hip, knee=rng.uniform(0, 105), ankle=rng.uniform(-40, 5))
         _arm(angles, side, rng.choice(['up', 'side', 'front', 'random']), rng)
     angles['spine'] = np.array([rng.uniform(-12, 25), rng.normal(0, 10), rng.normal(0, 14)])
     _look(angles, rng)
@@ -332,7 +296,10 @@ def draw(rng: np.random.Generator, family: str, library: tuple[ImportedPose, ...
         pose = draw_imported(rng, library)
     else:
         pose = FAMILIES[family][0](rng)
-        _jitter(pose.angles, rng, 0.5)
+        for joint, values in pose.angles.items():
+            spread = _JITTER.get(joint.split('.')[0])
+            if spread:  # fingers follow
+                pose.angles[joint] = values + rng.normal(0, spread, np.shape(values))
     for side in SIDES:
         pose.angles[f'fingers.{side}'] = _fingers(rng)
     return pose.clipped()

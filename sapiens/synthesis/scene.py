@@ -346,8 +346,3 @@ def _defocus(radiance: np.ndarray, coverage: np.ndarray, sigma: float) -> np.nda
     blurred = cv2.GaussianBlur(radiance * weight, (0, 0), sigma) / cv2.GaussianBlur(weight, (0, 0), sigma)[..., None]
     alpha = coverage[..., None]
     return radiance * alpha + blurred * (1 - alpha)
-
-
-def with_options(recipe: Recipe, **options) -> Recipe:
-    """The recipe with some fields replaced."""
-    return replace(recipe, **options)

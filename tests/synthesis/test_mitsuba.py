@@ -2,6 +2,7 @@
 """The path tracer draws the same scene as the rasterizer that makes the labels."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -21,7 +22,7 @@ from sapiens.synthesis.job import Job, run
 from sapiens.synthesis.mesh import Material, Mesh, join
 from sapiens.synthesis.posing import Pose, neutral
 from sapiens.synthesis.rasterizer import rasterize
-from sapiens.synthesis.scene import Recipe, draw_sample, with_options
+from sapiens.synthesis.scene import Recipe, draw_sample
 from sapiens.synthesis.shading import render_radiance
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,7 +130,7 @@ def test_skin_closely_under_a_hole_is_seen(renderer):
 def test_same_seed_same_picture_and_same_labels_as_numba(renderer):
     recipe = Recipe(size=(96, 72), persons=(1, 1), samples=1, lights=6, renderer=renderer, spp=4)
     first, again = (draw_sample(FixtureAssets(), recipe, 5, 1) for _ in range(2))
-    other = draw_sample(FixtureAssets(), with_options(recipe, renderer='numba', spp=0), 5, 1)
+    other = draw_sample(FixtureAssets(), replace(recipe, renderer='numba', spp=0), 5, 1)
     assert (first.image == again.image).all()
     assert (first.labels.parts == other.labels.parts).all() and (first.labels.depth == other.labels.depth).all()
     assert not (first.image == other.image).all()
@@ -140,7 +141,7 @@ def test_folders_refuse_another_renderer(renderer, tmp_path):
     run([Job(str(tmp_path), 1, 1, 0, recipe, 'fixture')], 1, lambda *_: None)
     for changed in (dict(renderer='numba'), dict(spp=4)):
         with pytest.raises(UserError, match=next(iter(changed))):
-            run([Job(str(tmp_path), 1, 1, 0, with_options(recipe, **changed), 'fixture')], 1, lambda *_: None)
+            run([Job(str(tmp_path), 1, 1, 0, replace(recipe, **changed), 'fixture')], 1, lambda *_: None)
 
 
 def test_llvm_is_chosen_by_version(monkeypatch, tmp_path):

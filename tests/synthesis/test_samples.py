@@ -1,6 +1,8 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
 """Samples of the fixture people: labels agree with each other, and seed and index decide everything."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ pytest.importorskip('numba')
 
 from sapiens.synthesis.fixture_assets import FixtureAssets
 from sapiens.synthesis.labels import InvalidSample, check
-from sapiens.synthesis.scene import PRESETS, Recipe, draw_sample, with_options
+from sapiens.synthesis.scene import PRESETS, Recipe, draw_sample
 from sapiens.synthesis.sensor import Sensor
 from sapiens.vocabularies import convert_keypoints, load_vocabulary
 
@@ -23,7 +25,7 @@ def samples():
 
 def front(framing):
     """Somebody who stands and looks at us."""
-    recipe = with_options(RECIPE, framings=(framing,), persons=(1, 1), families=('standing',), size=(256, 192))
+    recipe = replace(RECIPE, framings=(framing,), persons=(1, 1), families=('standing',), size=(256, 192))
     for index in range(40):
         sample = draw_sample(FixtureAssets(), recipe, 9, index)
         k = sample.labels.persons[0]['keypoints']
@@ -48,7 +50,7 @@ def test_depth_and_keypoints_agree_with_the_camera(samples):
 
 
 def test_normals_match_the_gradient_of_depth():
-    recipe = with_options(RECIPE, size=(384, 288), framings=('upper',), persons=(1, 1))
+    recipe = replace(RECIPE, size=(384, 288), framings=('upper',), persons=(1, 1))
     sample = draw_sample(FixtureAssets(), recipe, 3, 1)
     z, k = sample.labels.depth.astype(np.float64), sample.camera.intrinsics
     rows, columns = np.mgrid[: z.shape[0], : z.shape[1]]
@@ -135,15 +137,15 @@ def test_seed_and_index_decide_everything():
 
 
 def test_sensor_changes_the_picture_but_no_label():
-    still = draw_sample(FixtureAssets(), with_options(RECIPE, sensor=Sensor(0, 0, 0, 0)), 5, 2)
-    noisy = draw_sample(FixtureAssets(), with_options(RECIPE, sensor=Sensor(1, 1, 2, 1)), 5, 2)
+    still = draw_sample(FixtureAssets(), replace(RECIPE, sensor=Sensor(0, 0, 0, 0)), 5, 2)
+    noisy = draw_sample(FixtureAssets(), replace(RECIPE, sensor=Sensor(1, 1, 2, 1)), 5, 2)
     assert (still.labels.parts == noisy.labels.parts).all()
     assert not (still.image == noisy.image).all()
 
 
 def test_presets():
     for name, options in PRESETS.items():
-        sample = draw_sample(FixtureAssets(), with_options(RECIPE, size=(160, 120), **options), 1, 0)
+        sample = draw_sample(FixtureAssets(), replace(RECIPE, size=(160, 120), **options), 1, 0)
         assert len(sample.labels.persons) <= {'thuman-like': 1, 'hi4d-like': 2}[name]
 
 
@@ -162,7 +164,7 @@ def test_check_refuses_broken_labels(damage, message):
 
 def test_an_iris_is_never_seen_from_behind():
     clock = ('3', 'midpoint_1', '12', 'midpoint_4', '9', 'midpoint_3', '6', 'midpoint_2')
-    recipe = with_options(RECIPE, size=(96, 72), persons=(1, 4))
+    recipe = replace(RECIPE, size=(96, 72), persons=(1, 4))
     seen = 0
     for index in (2, 3, 11, 14, 15):  # somebody in profile, whose far eye is less than a pixel under the skin
         for person in draw_sample(FixtureAssets(), recipe, 2, index).labels.persons:
