@@ -11,6 +11,8 @@ import numpy as np
 
 from .rasterizer import rasterize_parallel
 
+FAR = 60.0
+"""How far the floor reaches, metres."""
 SRGB_TO_LINEAR = (((np.arange(256) / 255 + 0.055) / 1.055) ** 2.4).astype(np.float32)
 SRGB_TO_LINEAR[:11] = np.arange(11) / 255 / 12.92
 

@@ -15,18 +15,14 @@ import numpy as np
 
 from .camera import Camera
 from .environment import Environment, Lights
-from .ground import SRGB_TO_LINEAR, Ground
+from .ground import FAR, SRGB_TO_LINEAR, Ground
 from .lens import defocus, spread
 from .mesh import Scene
 from .mitsuba_variants import load
 from .rasterizer import rasterize
 
-FAR = 60.0
-"""How far the floor reaches, metres."""
 BOUNCES = 4
 """Longest path, in segments."""
-
-
 SCALE = 100.0
 """Mitsuba gets centimetres around the middle of the scene: its rays start off a surface by more than rounding needs
 where coordinates are small numbers, and would jump over skin that is closely under a hole."""
@@ -48,25 +44,17 @@ def render_radiance(
     spp: int = 32,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Render linear radiance; takes what `shading.render_radiance` takes.
+    """Render linear radiance; takes and returns what `shading.render_radiance` does.
+
+    Not used are ``lights`` (the environment itself is sampled), ``shadow_resolution`` (shadows are traced) and ``rest``
+    (there is no procedural relief).
 
     Args:
-        scene: The people and things.
         camera: Where from; pixels must be square.
-        environment: The light, and what is seen behind.
-        lights: Not used: the environment itself is sampled.
-        ground: The floor.
-        backdrop: ``(H, W, 3)`` linear picture to stand behind the people in place of environment and ground.
         samples: Supersampling along each side of the coverage where there is no backdrop.
-        shadow_resolution: Not used: shadows are traced.
-        rest: Not used: there is no procedural relief.
-        blur: Radius in pixels to which the lens spreads a far point when the people are in focus; a backdrop stays.
         renderer: Key of `VARIANTS`.
         spp: Paths a pixel.
         seed: Same seed = same picture.
-
-    Returns:
-        ``(H, W, 3)`` float32 linear RGB and ``(H, W)`` float32 coverage by people and things, 0 to 1.
     """
     mi = load(renderer)
     middle = (scene.vertices.min(0) + scene.vertices.max(0)) / 2

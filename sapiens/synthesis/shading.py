@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numba
 import numpy as np
 
 from .camera import Camera
-from .environment import Environment, Lights
-from .ground import SRGB_TO_LINEAR, Ground, contact_shade
+from .environment import LUMA, Environment, Lights
+from .ground import FAR, SRGB_TO_LINEAR, Ground, contact_shade
 from .lens import defocus, spread
 from .mesh import Scene
-from .rasterizer import rasterize, rasterize_parallel
+from .rasterizer import rasterize
+from .shadows import light_share, shadow_maps
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -32,38 +31,6 @@ def _noise(x, y, z):
                 value = ((h ^ (h >> 16)) & 0xFFFF) / 32767.5 - 1.0
                 weight = (fx if dx else 1 - fx) * (fy if dy else 1 - fy) * (fz if dz else 1 - fz)
                 total += value * weight
-    return total
-
-
-@numba.njit(cache=True, fastmath=True)
-def _lit(px, py, pz, nx, ny, nz, light, frames, maps, center, scale, bias):
-    """Whether light number ``light`` reaches a point: 2x2 filtered shadow map."""
-    resolution = maps.shape[1]
-    qx, qy, qz = px - center[0] + nx * bias, py - center[1] + ny * bias, pz - center[2] + nz * bias
-    u = (
-        (qx * frames[light, 0, 0] + qy * frames[light, 0, 1] + qz * frames[light, 0, 2]) * scale
-        + resolution * 0.5
-        - 0.5
-    )
-    v = (
-        (qx * frames[light, 1, 0] + qy * frames[light, 1, 1] + qz * frames[light, 1, 2]) * scale
-        + resolution * 0.5
-        - 0.5
-    )
-    d = -(qx * frames[light, 2, 0] + qy * frames[light, 2, 1] + qz * frames[light, 2, 2]) - bias
-    iu, iv = int(np.floor(u)), int(np.floor(v))
-    if iu < 0 or iv < 0 or iu >= resolution - 1 or iv >= resolution - 1:
-        return 1.0
-    fu, fv = u - iu, v - iv
-    total = 0.0
-    if d <= maps[light, iv, iu]:
-        total += (1 - fu) * (1 - fv)
-    if d <= maps[light, iv, iu + 1]:
-        total += fu * (1 - fv)
-    if d <= maps[light, iv + 1, iu]:
-        total += (1 - fu) * fv
-    if d <= maps[light, iv + 1, iu + 1]:
-        total += fu * fv
     return total
 
 
@@ -140,7 +107,7 @@ def _shade(face_id, bary, faces, vertices, normals, rest, uv, material, texels, 
                 cosine = nx * lx + ny * ly + nz * lz
                 if cosine <= -wrap_r:
                     continue
-                lit = _lit(px, py, pz, nx, ny, nz, light, frames, maps, center, scale, bias)
+                lit = light_share(px, py, pz, nx, ny, nz, light, frames, maps, center, scale, bias)
                 if lit <= 0:
                     continue
                 dr += lit * light_rgb[light, 0] * max(cosine + wrap_r, 0.0) / (1 + wrap_r)
@@ -175,77 +142,11 @@ def _shadow_of_ground(hit, points, light_dir, light_rgb, frames, maps, center, s
             for light in range(light_dir.shape[0]):
                 if light_dir[light, 1] <= 0:
                     continue
-                s = _lit(px, py, pz, 0.0, 1.0, 0.0, light, frames, maps, center, scale, bias) * light_dir[light, 1]
+                s = light_share(px, py, pz, 0.0, 1.0, 0.0, light, frames, maps, center, scale, bias)
+                s *= light_dir[light, 1]
                 out[y, x, 0] += s * light_rgb[light, 0]
                 out[y, x, 1] += s * light_rgb[light, 1]
                 out[y, x, 2] += s * light_rgb[light, 2]
-
-
-@numba.njit(cache=True, fastmath=True)
-def _project(points, matrix, shift, out):
-    """BLAS takes many times as long for products with three columns."""
-    for i in range(points.shape[0]):
-        x, y, z = points[i, 0], points[i, 1], points[i, 2]
-        out[i, 0] = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] * z + shift
-        out[i, 1] = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] * z + shift
-        out[i, 2] = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2] * z
-
-
-@dataclass
-class ShadowMaps:
-    """Depth of the scene seen from each light."""
-
-    frames: np.ndarray
-    maps: np.ndarray
-    center: np.ndarray
-    scale: float
-    bias: float
-
-
-def opaque(scene: Scene) -> np.ndarray:
-    """Faces that cast shadows, ``(F,)`` bool: all but those whose middle is a hole of a cut-out texture."""
-    out = np.ones(len(scene.faces), np.bool_)
-    _find_holes(scene.uv, scene.material, scene.texels, scene.table, out)
-    return out
-
-
-@numba.njit(cache=True)
-def _find_holes(uv, material, texels, table, out):
-    for f in range(len(out)):
-        m = material[f]
-        if table[m, 3] != 0:
-            u = (uv[f, 0, 0] + uv[f, 1, 0] + uv[f, 2, 0]) / 3
-            v = (uv[f, 0, 1] + uv[f, 1, 1] + uv[f, 2, 1]) / 3
-            column = min(int((u - np.floor(u)) * table[m, 1]), table[m, 1] - 1)
-            row = min(int((1 - (v - np.floor(v))) * table[m, 2]), table[m, 2] - 1)
-            out[f] = texels[table[m, 0] + row * table[m, 1] + column, 3] >= 128
-
-
-def shadow_maps(scene: Scene, lights: Lights, resolution: int = 256) -> ShadowMaps:
-    """Render the scene's depth along each light.
-
-    Args:
-        scene: What casts shadows.
-        lights: L parallel lights.
-        resolution: Side of each map in pixels.
-    """
-    low, high = scene.vertices.min(0), scene.vertices.max(0)
-    center = ((low + high) / 2).astype(np.float32)
-    radius = float(np.linalg.norm(high - low)) / 2 + 0.02
-    scale = resolution * 0.49 / radius
-    frames = np.empty((len(lights.direction), 3, 3), np.float32)
-    maps = np.empty((len(frames), resolution, resolution), np.float32)
-    centred = (scene.vertices - center) * np.float32(scale)
-    points = np.empty_like(centred)
-    skip = ~opaque(scene)
-    for i, d in enumerate(lights.direction):
-        side = np.cross(d, [1.0, 0, 0] if abs(d[1]) > 0.9 else [0, 1.0, 0])
-        side /= np.linalg.norm(side)
-        frames[i] = side, np.cross(d, side), d
-        # Pixel x, pixel y and distance at once.
-        _project(centred, frames[i] * np.array([[1], [1], [-1 / scale]], np.float32), resolution * 0.5 - 0.5, points)
-        maps[i] = rasterize_parallel(points, scene.faces, skip, resolution)
-    return ShadowMaps(frames, maps, center, scale, bias=1.2 / scale)
 
 
 def render_radiance(
@@ -283,9 +184,7 @@ def render_radiance(
     depth, face_id, bary = rasterize(
         points, scene.faces, fine.intrinsics, fine.size, scene.uv, scene.material, scene.texels, scene.table
     )
-    shadows = shadow_maps(scene, lights, shadow_resolution)
-    common = (lights.direction, lights.irradiance, shadows.frames, shadows.maps, shadows.center,
-              np.float32(shadows.scale), np.float32(shadows.bias))  # fmt: skip
+    common = (lights.direction, lights.irradiance, *shadow_maps(scene, lights, shadow_resolution))
     out = np.zeros((height, width, 3), np.float32)
     covered = face_id >= 0
     if backdrop is None:  # smooth enough to need no supersampling
@@ -296,25 +195,11 @@ def render_radiance(
     behind = cv2.resize(backdrop, (width, height), interpolation=cv2.INTER_LINEAR)
     out[~covered] = behind[~covered]
     eye = fine.position.astype(np.float32)
-    _shade(
-        face_id,
-        bary,
-        scene.faces,
-        scene.vertices,
-        scene.normals,
-        scene.vertices if rest is None else rest,
-        scene.uv,
-        scene.material,
-        scene.texels,
-        scene.table,
-        scene.looks,
-        SRGB_TO_LINEAR,
-        eye,
-        np.float32(1 / fine.intrinsics[0, 0]),
-        *common,
-        out,
-    )
-    size = (camera.size[1], camera.size[0])
+    rest = scene.vertices if rest is None else rest
+    _shade(face_id, bary, scene.faces, scene.vertices, scene.normals, rest, scene.uv, scene.material, scene.texels,
+           scene.table, scene.looks, SRGB_TO_LINEAR, eye, np.float32(1 / fine.intrinsics[0, 0]), *common,
+           out)  # fmt: skip
+    size = camera.size[::-1]
     coverage = cv2.resize(covered.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     return cv2.resize(out, size, interpolation=cv2.INTER_AREA), coverage
 
@@ -331,22 +216,18 @@ def _background(
     down = (rays[..., 1] < -1e-3) & ~covered & (drop > 0)
     with np.errstate(divide='ignore'):
         distance = np.where(down, -drop / rays[..., 1], 0)
-    down &= distance < 60
+    down &= distance < FAR
     points = (camera.position + rays * distance[..., None]).astype(np.float32)
     # Between the short and the long side of a slanting pixel: all of the long one would blur.
     footprint = distance / camera.intrinsics[0, 0] / np.sqrt(np.maximum(-rays[..., 1], 0.02))
     albedo = ground.albedo(points, footprint.astype(np.float32), down)
     light = np.zeros_like(sky)
     _shadow_of_ground(down, points, *common, light)
-    haze = np.clip(distance / 60, 0, 1)[..., None] ** 2
+    haze = np.clip(distance / FAR, 0, 1)[..., None] ** 2
     light *= contact_shade(points, scene.vertices, scene.faces, ground.height, common[3].shape[1])[..., None]
     floor = albedo * light / np.pi * (1 - haze) + sky * haze
-    return defocus(
-        np.where(down[..., None], floor, sky).astype(np.float32),
-        ~covered,
-        spread(np.where(down, distance, 0), focus, blur),
-        blur,
-    )
+    picture = np.where(down[..., None], floor, sky).astype(np.float32)
+    return defocus(picture, ~covered, spread(np.where(down, distance, 0), focus, blur), blur)
 
 
 def expose(radiance: np.ndarray, coverage: np.ndarray, brightness: float, contrast: float = 1.0) -> np.ndarray:
@@ -358,7 +239,7 @@ def expose(radiance: np.ndarray, coverage: np.ndarray, brightness: float, contra
         brightness: Linear value, 0 to 1, that the people's median shall have.
         contrast: Exponent around the middle.
     """
-    luma = radiance @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+    luma = radiance @ LUMA
     on = coverage > 0.5
     people = luma[on] if on.any() else luma
     # People decide, but neither a face above dark clothes nor a white world behind may burn out altogether.

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip('numba')
 
-from sapiens.synthesis import floors, shading
+from sapiens.synthesis import floors, shadows
 from sapiens.synthesis.environment import procedural_sky, sample_lights
 from sapiens.synthesis.ground import contact_shade
 from sapiens.synthesis.lens import defocus, disc, spread
@@ -102,9 +102,9 @@ def test_holes_cast_no_shadow():
     for cutout, expected in ((True, [True, True, False, False]), (False, [True] * 4)):
         mesh = Mesh(points, faces, uv, np.zeros(4, np.int32), np.zeros(4, np.uint8), [Material(texture, cutout=cutout)])
         scene = join([mesh], [1])
-        assert shading.opaque(scene).tolist() == expected
+        assert shadows.opaque(scene).tolist() == expected
     lights = sample_lights(procedural_sky(np.random.default_rng(0)), 4, np.random.default_rng(0))
-    assert np.isfinite(shading.shadow_maps(scene, lights, 64).maps).any()
+    assert np.isfinite(shadows.shadow_maps(scene, lights, 64).maps).any()
 
 
 def test_seats_are_textured_and_of_dull_colours():
