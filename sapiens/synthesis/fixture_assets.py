@@ -13,7 +13,7 @@ from .ground import Ground
 
 
 class FixtureAssets:
-    """Everything by code; see `scene.Assets`."""
+    """Everything by code; see `library.Assets`."""
 
     name = 'fixture'
     poses = ()

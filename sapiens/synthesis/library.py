@@ -5,9 +5,31 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
+
+import numpy as np
 
 from ..errors import UserError
-from .scene import Assets
+from .actor import Actor
+from .environment import Environment
+from .ground import Ground
+from .imported import ImportedPose
+
+
+class Assets(Protocol):
+    """Where people, light and floors come from."""
+
+    name: str
+    poses: tuple[ImportedPose, ...]
+
+    def actor(self, rng: np.random.Generator) -> Actor:
+        """A random person."""
+
+    def environment(self, rng: np.random.Generator) -> Environment:
+        """Random light."""
+
+    def ground(self, rng: np.random.Generator) -> Ground:
+        """A random floor."""
 
 
 @lru_cache(maxsize=2)

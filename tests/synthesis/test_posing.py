@@ -10,8 +10,8 @@ pytest.importorskip('numba')
 
 from sapiens.synthesis import contact, fixture, poses
 from sapiens.synthesis.actor import pose_actor, surface_points, transforms_of
+from sapiens.synthesis.crowd import pose_for
 from sapiens.synthesis.posing import Pose, bone_rotations, neutral, within_limits
-from sapiens.synthesis.scene import Recipe, _pose_for
 from sapiens.synthesis.skeleton import rotation, skin
 
 
@@ -154,7 +154,7 @@ def test_who_is_on_the_ground_rests_on_it(family):
     for seed in range(3):
         rng = np.random.default_rng(seed)
         actor = fixture.build(rng)
-        pose = _pose_for(actor, Recipe(families=(family,)), rng, rejected)
+        pose = pose_for(actor, (family,), (), rng, rejected)
         figure = pose_actor(actor, pose, 0, np.zeros(2))
         transforms = transforms_of(actor, pose, pose.tilt)
         mass = contact.centre_of_mass(actor.skeleton, contact.joints(actor.skeleton, transforms))

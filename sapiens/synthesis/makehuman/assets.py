@@ -38,7 +38,7 @@ FLOORS = {
 
 
 class MakeHumanAssets:
-    """See `scene.Assets`.
+    """See `library.Assets`.
 
     Args:
         folder: What ``prepare_assets.py`` made.
