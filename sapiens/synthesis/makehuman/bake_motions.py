@@ -11,7 +11,7 @@ from ...datasets.image_files import find_files
 from ...errors import UserError
 from ..imported import ImportedPose
 from ..skeleton import Skeleton
-from .bake import Sources
+from .bake import Sources, load_arrays
 from .motions import bvh_poses, converted_poses, load_face_units, read_mhpose
 
 FILE = 'motions.npz'
@@ -84,8 +84,7 @@ def load_motions(path: Path, bodies: list[Skeleton]) -> tuple[tuple[ImportedPose
     """
     if not path.is_file():
         return (), ()
-    with np.load(path, allow_pickle=False) as file:
-        data = {k: file[k] for k in file.files}
+    data = load_arrays(path)
     poses, expressions = [], []
     for key in sorted(data):
         kind, name, field = key.split('/')

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..skeleton import Skeleton
 from ..zones import ZONE, zone_of_bone
-from .bake import PHENOTYPES
+from .bake import PHENOTYPES, load_arrays
 
 _AXES = {
     'gender': (('female', 0.0), ('male', 1.0)),
@@ -33,9 +33,7 @@ class BaseBody:
     """
 
     def __init__(self, path: Path) -> None:
-        with np.load(path, allow_pickle=False) as file:
-            data = {name: file[name] for name in file.files}
-        self.data = data
+        self.data = data = load_arrays(path)
         self.template = data['template'].astype(np.float64)
         self.bone_names = tuple(str(n) for n in data['bones'])
         self.bone_zones = np.array([ZONE[zone_of_bone(b)] for b in self.bone_names], np.uint8)
@@ -50,6 +48,10 @@ class BaseBody:
         ]
         self._whole: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         self.word_axis = {w: axis for axis, words in PHENOTYPES.items() for w in words}
+
+    def zones_of(self, bones: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Zone ``(N,)`` of the bone with the largest of the ``weights`` (N, K) of each vertex."""
+        return self.bone_zones[bones[np.arange(len(bones)), np.argmax(weights, 1)]]
 
     def add(self, points: np.ndarray, target: int, weight: float) -> None:
         """Add a shape target, in place, decimetres."""

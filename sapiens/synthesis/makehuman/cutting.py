@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .bake import strongest
+from ..rasterizer import vertex_normals
 
 
 @dataclass
@@ -30,6 +30,11 @@ class Cut:
     corners: np.ndarray
     sources: np.ndarray
     mix: np.ndarray
+
+    @property
+    def shares(self) -> np.ndarray:
+        """``(N, 2)`` shares of both ``sources``."""
+        return np.stack([1 - self.mix, self.mix], 1)
 
     def spread(self, uv: np.ndarray) -> np.ndarray:
         """Corner values ``(F_old, 3, C)`` of the new triangles, ``(F, 3, C)`` float32."""
@@ -107,6 +112,11 @@ def subdivide(faces: np.ndarray, uv: np.ndarray, count: int) -> tuple[np.ndarray
     return new.astype(np.int32), corners.astype(np.float32), edges, np.tile(np.arange(len(faces)), 4)
 
 
+def refined(points: np.ndarray, faces: np.ndarray, edges: np.ndarray, most: float = 0.12) -> np.ndarray:
+    """Vertices ``(V, 3)`` of a mesh and, behind them, the `rounded_middles` ``(M, 3)`` of edges."""
+    return np.concatenate([points, rounded_middles(points, vertex_normals(points, faces), edges, most)])
+
+
 def rounded_middles(points: np.ndarray, normals: np.ndarray, edges: np.ndarray, most: float = 0.12) -> np.ndarray:
     """Middles ``(M, 3)`` of edges on the curved surface that the normals at their ends tell of (cubic, as in PN
     triangles), at most ``most`` of the edge's length off its straight middle.
@@ -118,16 +128,3 @@ def rounded_middles(points: np.ndarray, normals: np.ndarray, edges: np.ndarray, 
     limit = most * np.linalg.norm(d, axis=1, keepdims=True)
     size = np.linalg.norm(bulge, axis=1, keepdims=True)
     return (a + b) / 2 + bulge * np.minimum(1, limit / np.maximum(size, 1e-12))
-
-
-def mixed_skin(
-    bones: np.ndarray, weights: np.ndarray, sources: np.ndarray, mix: np.ndarray, bone_count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Skinning ``(N, 4)`` of vertices on edges, from that of the edges' ends ``(V, 4)``."""
-    dense = np.zeros((len(sources), bone_count), np.float32)
-    rows = np.arange(len(sources))
-    for end, share in ((0, 1 - mix), (1, mix)):
-        for k in range(bones.shape[1]):
-            v = sources[:, end]
-            dense[rows, bones[v, k]] += (share * weights[v, k]).astype(np.float32)
-    return strongest(dense)

@@ -14,24 +14,6 @@ def bind(refs: np.ndarray, weights: np.ndarray, offsets: np.ndarray, points: np.
     return (points[refs] * weights[..., None]).sum(1) + offsets * (0.1 * scale)
 
 
-def bound_skin(
-    refs: np.ndarray, weights: np.ndarray, skin_bones: np.ndarray, skin_weights: np.ndarray, bone_count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Skinning of a bound mesh: the mix of its base vertices' weights, the four strongest."""
-    dense = np.zeros((len(refs), bone_count), np.float32)
-    rows = np.arange(len(refs))
-    share = np.clip(weights, 0, None)
-    share = share / np.maximum(share.sum(1, keepdims=True), 1e-6)
-    for corner in range(3):
-        for k in range(skin_bones.shape[1]):
-            np.add.at(
-                dense, (rows, skin_bones[refs[:, corner], k]), share[:, corner] * skin_weights[refs[:, corner], k]
-            )
-    from .bake import strongest
-
-    return strongest(dense)
-
-
 def components(faces: np.ndarray, count: int) -> np.ndarray:
     """Number of the connected piece that each vertex of a mesh belongs to, ``(count,)``."""
     label = np.arange(count)

@@ -14,8 +14,9 @@ from .body import BaseBody
 from .cloth import Fit, drape, fold_depth, hanging, random_fit, smoothstep
 from .colors import cloth_color, second_color, weave
 from .cover import push_out
-from .cutting import between, cut, mixed_skin
+from .cutting import between, cut
 from .nearest import nearest
+from .skinning import mixed_skin
 from .suit import Suit, make_suit
 
 
@@ -237,7 +238,7 @@ def _finish(
     c = cut(s.faces[near], wear)
     faces, uv = c.faces[c.inside], c.spread(s.uv[near])[c.inside]
     used, faces = np.unique(faces, return_inverse=True)
-    bones, weights = mixed_skin(s.bones, s.weights, c.sources, c.mix, int(s.bones.max()) + 1)
+    bones, weights = mixed_skin(s.bones, s.weights, c.sources, c.shares, int(s.bones.max()) + 1)
     return Garment(
         kind,
         np.concatenate([points, between(points, c.sources, c.mix)])[used],

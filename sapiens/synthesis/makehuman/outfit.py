@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..rasterizer import vertex_normals
-from .bake import strongest
 from .body import BaseBody, triangulate
-from .cloth import Fit, FoldFrame, fold_depth, fold_frame, smoothstep
+from .cloth import Fit, FoldFrame, fold_depth, smoothstep
 from .cover import cover_depth, free_space, push_out
-from .cutting import between, rounded_middles, subdivide
+from .cutting import refined, subdivide
 from .dressing import bind, components
 from .nearest import nearest, nearest_and_distance
-from .suit import skirt_weights
+from .skinning import dense_skin, strongest
+from .suit import frame_of, skirt_weights, with_middles
 
 FINE = 3200
 """Outfits with more faces than this are not refined."""
@@ -70,10 +70,7 @@ class Outfit:
             rng: Source of randomness.
         """
         rough = bind(self.refs, self.weights, self.offsets, points, scale)
-        if len(self.edges):
-            rough = np.concatenate(
-                [rough, rounded_middles(rough, vertex_normals(rough, self.coarse), self.edges, most=0.06)]
-            )
+        rough = refined(rough, self.coarse, self.edges, most=0.06)
         free = smoothstep(self.hem, 0.0, 0.06)
         height = fit.loose * free + fold_depth(self.frame, fit, rng) * (0.2 + 0.8 * free)
         room = 0.3 * self.frame.room
@@ -87,22 +84,17 @@ def make_outfit(body: BaseBody, proxy: dict[str, np.ndarray], refine: bool) -> O
     template = body.template * 0.1
     coarse, uv, origin = triangulate(proxy['faces'], proxy['uv'], np.arange(len(proxy['faces'])))
     rough = bind(proxy['refs'], proxy['weights'], proxy['offsets'], template, 1.0)
-    faces, edges, points = coarse, np.zeros((0, 2), np.int32), rough
+    faces, edges = coarse, np.zeros((0, 2), np.int32)
     if refine and len(proxy['faces']) < FINE:
         faces, uv, edges, parents = subdivide(coarse, uv, len(rough))
         origin = origin[parents]
-        points = np.concatenate([rough, rounded_middles(rough, vertex_normals(rough, coarse), edges, most=0.06)])
-    dense = np.zeros((len(rough), len(body.bone_names)), np.float32)
-    np.put_along_axis(dense, proxy['bones'].astype(np.int64), proxy['skin'], 1)
-    dense = np.concatenate([dense, between(dense, edges, np.full(len(edges), 0.5, np.float32))])
+    points = refined(rough, coarse, edges, most=0.06)
+    dense = with_middles(dense_skin(proxy['bones'], proxy['skin'], len(body.bone_names)), edges)
     skirts = _skirt_vertices(body, points, faces)
     if skirts.any():
         dense[skirts] = skirt_weights(body, points[skirts])
     bones, skin = strongest(dense)
-    arms = np.array([b.startswith(('upperarm', 'lowerarm', 'wrist')) for b in body.bone_names])
-    room = free_space(rough, coarse)
-    room = np.concatenate([room, room[edges].min(1)])
-    frame = fold_frame(points, dense[:, arms].sum(1), room, body.skeleton(template))
+    frame = frame_of(body, points, dense, free_space(rough, coarse), edges)
     body_faces = body.data['faces/body']
     body_normals = vertex_normals(template, body.triangles('body')[0])
     known = np.zeros(13380, bool)

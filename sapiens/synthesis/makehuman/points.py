@@ -17,9 +17,9 @@ from ...errors import UserError
 from ...vocabularies import load_vocabulary
 from ..actor import KEYPOINTS
 from ..skeleton import Skeleton
-from .bake import strongest
 from .body import BaseBody
 from .dressing import IRIS, PUPIL, ring_on_eye
+from .skinning import strongest
 
 TABLE = Path(__file__).parents[1] / 'data' / 'keypoints_makehuman.json'
 

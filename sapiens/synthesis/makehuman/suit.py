@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..rasterizer import vertex_normals
 from ..zones import ZONE
-from .bake import strongest
 from .body import BaseBody
 from .cloth import FoldFrame, fold_frame, neighbours, smoothstep
 from .cover import free_space
-from .cutting import between, rounded_middles, subdivide
+from .cutting import refined, subdivide
 from .nearest import nearest
+from .skinning import dense_skin, strongest
 
 
 @dataclass
@@ -50,14 +49,11 @@ class Suit:
 
     def positions(self, points: np.ndarray) -> np.ndarray:
         """Vertices ``(N, 3)`` on a shaped body ``points`` (V, 3)."""
-        rough = points[self.ids]
-        normals = vertex_normals(rough, self.coarse)
-        return np.concatenate([rough, rounded_middles(rough, normals, self.edges)])
+        return refined(points[self.ids], self.coarse, self.edges)
 
     def spread(self, values: np.ndarray) -> np.ndarray:
         """Values ``(V, ...)`` of the base mesh at the suit's vertices, ``(N, ...)``."""
-        mine = values[self.ids]
-        return np.concatenate([mine, between(mine, self.edges, np.full(len(self.edges), 0.5))])
+        return with_middles(values[self.ids], self.edges)
 
 
 def make_suit(body: BaseBody, group: str) -> Suit:
@@ -71,21 +67,37 @@ def make_suit(body: BaseBody, group: str) -> Suit:
     uv = np.stack([rest[..., 0] * 0.9 + rest[..., 2] * 0.35 + 0.5, rest[..., 1] * 0.9 + 0.5], -1).astype(np.float32)
     fine, uv, edges, _ = subdivide(coarse, uv, len(ids))
     rough = points[ids]
-    template = np.concatenate([rough, rounded_middles(rough, vertex_normals(rough, coarse), edges)])
-    dense = np.zeros((len(ids), len(body.bone_names)), np.float32)
-    np.put_along_axis(dense, body.skin_bones[ids].astype(np.int64), body.skin_weights[ids], 1)
-    dense = np.concatenate([dense, between(dense, edges, np.full(len(edges), 0.5, np.float32))])
+    template = refined(rough, coarse, edges)
     if group == 'helper-skirt':
         dense = skirt_weights(body, template)
+    else:
+        dense = with_middles(dense_skin(body.skin_bones[ids], body.skin_weights[ids], len(body.bone_names)), edges)
     bones, weights = strongest(dense)
     zone = body.bone_zones[np.argmax(dense, 1)]
     zone[zone == ZONE['head']] = ZONE['neck']
-    arms = np.array([b.startswith(('upperarm', 'lowerarm', 'wrist')) for b in body.bone_names])
-    room = free_space(rough, coarse)
-    room = np.concatenate([room, room[edges].min(1)])
-    frame = fold_frame(template, dense[:, arms].sum(1), room, body.skeleton(points))
+    frame = frame_of(body, template, dense, free_space(rough, coarse), edges)
     return Suit(ids, edges, coarse, fine, uv, bones, weights, zone, frame, neighbours(fine, len(template)), template,
                 nearest(points[:13380], template))  # fmt: skip
+
+
+def with_middles(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Values ``(V, ...)`` and, behind them, their means ``(M, ...)`` over edges."""
+    return np.concatenate([values, values[edges].mean(1)])
+
+
+def frame_of(body: BaseBody, template: np.ndarray, dense: np.ndarray, room: np.ndarray, edges: np.ndarray) -> FoldFrame:
+    """Where folds go on a refined garment.
+
+    Args:
+        body: The base mesh.
+        template: ``(N, 3)`` vertices on the unshaped body, metres.
+        dense: ``(N, B)`` weights of the bones.
+        room: Free space in front of the vertices before refinement, see `free_space`.
+        edges: ``(M, 2)`` on whose middles the others lie.
+    """
+    arms = np.array([b.startswith(('upperarm', 'lowerarm', 'wrist')) for b in body.bone_names])
+    room = np.concatenate([room, room[edges].min(1)])
+    return fold_frame(template, dense[:, arms].sum(1), room, body.skeleton(body.template * 0.1))
 
 
 def skirt_weights(body: BaseBody, template: np.ndarray) -> np.ndarray:
@@ -98,8 +110,7 @@ def skirt_weights(body: BaseBody, template: np.ndarray) -> np.ndarray:
     points = body.template * 0.1
     tights = np.unique(body.data['faces/helper-tights'])
     twin = tights[nearest(template, points[tights])]
-    out = np.zeros((len(template), len(body.bone_names)), np.float32)
-    np.put_along_axis(out, body.skin_bones[twin].astype(np.int64), body.skin_weights[twin], 1)
+    out = dense_skin(body.skin_bones[twin], body.skin_weights[twin], len(body.bone_names))
     width = body.skeleton(points).head('upperleg01.L')[0] * 1.1
     left = smoothstep(template[:, 0], -width, width)
     for part in ('upperleg', 'lowerleg'):

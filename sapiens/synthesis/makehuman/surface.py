@@ -11,8 +11,9 @@ from ..zones import ZONE, part_of_zone, zone_of_bone
 from .body import BaseBody
 from .cloth import neighbours, smoothed, smoothstep
 from .cover import RIM, SINK
-from .cutting import between, cut, mixed_skin
+from .cutting import between, cut
 from .garments import below_neck, limb_progress
+from .skinning import dense_skin, mixed_skin
 
 _NEIGHBOURS = (('Torso', 'Upper_Arm'), ('Upper_Arm', 'Lower_Arm'), ('Lower_Arm', 'Hand'), ('Torso', 'Upper_Leg'),
                ('Upper_Leg', 'Lower_Leg'), ('Lower_Leg', 'Foot'))  # fmt: skip
@@ -50,7 +51,7 @@ class Surface:
         faces = np.where(c.faces >= count, c.faces + len(self.sources), c.faces)
         rest, old = ~chosen, np.flatnonzero(chosen)[c.origin]
         bone_count = int(self.bones.max()) + 1
-        bones, weights = mixed_skin(self.bones[:count], self.weights[:count], c.sources, c.mix, bone_count)
+        bones, weights = mixed_skin(self.bones[:count], self.weights[:count], c.sources, c.shares, bone_count)
         surface = Surface(
             np.concatenate([self.faces[rest], faces]).astype(np.int32),
             np.concatenate([self.uv[rest], c.spread(self.uv[chosen])]),
@@ -91,8 +92,7 @@ def make_surface(body: BaseBody, face_part: np.ndarray, face_zone: np.ndarray, p
     surface.part[side > 0], surface.part[side < 0] = parts['Torso'], parts['Face_Neck']
     count = len(points)
     names = [part_of_zone(zone_of_bone(b)) for b in body.bone_names]
-    dense = np.zeros((count, len(names)), np.float32)
-    np.put_along_axis(dense, body.skin_bones.astype(np.int64), body.skin_weights, 1)
+    dense = dense_skin(body.skin_bones, body.skin_weights, len(names))
     for a, b in _NEIGHBOURS:
         for word in ('Left_', 'Right_'):
             pair = [parts[n if n == 'Torso' else word + n] for n in (a, b)]
