@@ -38,7 +38,7 @@ def bare_body(assets: str, mouth: float, seed: int) -> tuple[np.ndarray, np.ndar
     skeleton = body.skeleton(shape * 0.1)
     body.add(shape, body.targets['action/jawOpen'], mouth)
     points = shape * 0.1
-    eyes = {s: library._eye(points, s) for s in 'LR'}
+    eyes = {s: library.eye(points, s) for s in 'LR'}
     keypoints = library.placer.place(points, skeleton, eyes)
     vertices, faces, count = [points], [body.triangles('body')[0]], len(points)
     for eye in eyes.values():

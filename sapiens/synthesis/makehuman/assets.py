@@ -6,7 +6,6 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ...vocabularies import load_vocabulary
@@ -21,15 +20,14 @@ from . import colors, dressing, skin
 from .bake import load_arrays, verify
 from .bake_motions import FILE as MOTIONS
 from .bake_motions import load_motions
-from .body import BaseBody, expression, face_sliders, random_face, triangulate
+from .body import SKIN, BaseBody, expression, face_sliders, random_face
 from .cloth import random_fit, smoothstep
 from .cover import push_out
 from .garments import Garment, helper_garments
-from .nearest import nearest, nearest_and_distance
-from .outfit import Outfit, make_outfit
+from .nearest import nearest_and_distance
 from .points import KeypointPlacer, load_table
-from .skinning import mixed_skin
 from .surface import bare, make_surface, press_in, put_socks
+from .wardrobe import Wardrobe
 
 FLOORS = {
     'grass': ((82, 92, 60), (98, 100, 68), (70, 82, 54), (116, 108, 80)),
@@ -53,11 +51,7 @@ class MakeHumanAssets:
         # Two sets of assets must not be mixed in one folder of samples: the recipe there has this name.
         self.name = f'makehuman-{verify(path)[:8]}'
         self.body = BaseBody(path / 'body.npz')
-        self.wardrobe, self.light = load_arrays(path / 'wardrobe.npz'), load_arrays(path / 'light.npz')
-        self.textures = load_arrays(path / 'textures.npz') | load_arrays(path / 'floors.npz')
-        self.kinds: dict[str, list[str]] = {}
-        for key in sorted({k.rsplit('/', 1)[0] for k in self.wardrobe}):
-            self.kinds.setdefault(key.split('/')[0], []).append(key.split('/')[1])
+        self.wardrobe, self.light = Wardrobe(path, self.body), load_arrays(path / 'light.npz')
         self.parts = {n: i for i, n in enumerate(load_vocabulary(PARTS).names)}
         self.placer = KeypointPlacer(self.body, load_table())
         self.sliders = face_sliders(self.body)
@@ -79,7 +73,7 @@ class MakeHumanAssets:
         if rng.random() < 0.5:
             return procedural_floor(rng)
         name = sorted(FLOORS)[int(rng.integers(len(FLOORS)))]
-        return photo_floor(self.texture(f'floors/{name}')[..., 0], FLOORS[name], rng)
+        return photo_floor(self.wardrobe.texture(f'floors/{name}')[..., 0], FLOORS[name], rng)
 
     def actor(self, rng: np.random.Generator) -> Actor:
         """A random person."""
@@ -93,13 +87,13 @@ class MakeHumanAssets:
             actions = {name: weight * rng.uniform(0.5, 1.0) for name, weight in chosen.items()}
         self.body.add_all(shape, {self.body.targets[f'action/{name}']: weight for name, weight in actions.items()})
         points = shape * 0.1
-        eyes = {s: self._eye(points, s) for s in 'LR'}
-        layers = self._layers(points, skeleton, eyes, traits, race, rng)
+        eyes = {s: self.eye(points, s) for s in 'LR'}
+        layers, tone = self._layers(points, skeleton, eyes, traits, race, rng)
         keypoints = self.placer.place(points, skeleton, eyes)
-        height = float(points[:13380, 1].max() - points[:13380, 1].min())
+        height = float(points[:SKIN, 1].max() - points[:SKIN, 1].min())
         info = {k: round(float(v), 3) for k, v in {**traits, **race, 'height_m': height}.items()}
-        info['skin_tone'] = self._tone
-        return Actor(skeleton, layers, keypoints, self.placer.bones, self.placer.weights, {'assets': self.name, **info})
+        info = {'assets': self.name, **info, 'skin_tone': round(tone, 1)}
+        return Actor(skeleton, layers, keypoints, self.placer.bones, self.placer.weights, info)
 
     # --- who ---
 
@@ -124,9 +118,8 @@ class MakeHumanAssets:
         """Part of each face of the body, from bones, the lip mask and the way the jaw moves."""
         faces = self.body.data['faces/body']
         self.body_zone = dressing.face_zones(self.vertex_zone, faces)
-        part = np.array([self.parts[part_of_zone(z)] if z not in ('none', 'hat') else 0 for z in ZONES], np.uint8)[
-            self.body_zone
-        ]
+        part = np.array([self.parts[part_of_zone(z)] if z not in ('none', 'hat') else 0 for z in ZONES], np.uint8)
+        part = part[self.body_zone]
         opened = np.zeros_like(self.body.template)
         self.body.add(opened, self.body.targets['action/jawOpen'], 1.0)
         drop = -opened[faces, 1].mean(1)
@@ -138,52 +131,17 @@ class MakeHumanAssets:
         self.skin_faces = self.body.triangles('body')[0]
         self.surface = make_surface(self.body, part, self.body_zone, self.parts)
 
-    @lru_cache(maxsize=64)  # noqa: B019 (one object a process)
-    def texture(self, key: str) -> np.ndarray:
-        """A texture ``(h, w, 4)`` uint8 RGBA; treat as read-only."""
-        image = np.atleast_3d(cv2.imdecode(self.textures[key], cv2.IMREAD_UNCHANGED))
-        codes = {1: cv2.COLOR_GRAY2RGBA, 3: cv2.COLOR_BGR2RGBA, 4: cv2.COLOR_BGRA2RGBA}
-        return cv2.cvtColor(image, codes[image.shape[2]])
-
-    @lru_cache(maxsize=128)  # noqa: B019
-    def _bound(self, key: str) -> dict[str, np.ndarray]:
-        w = {f: self.wardrobe[f'{key}/{f}'] for f in ('refs', 'weights', 'offsets', 'faces', 'uv', 'hidden')}
-        body, share = self.body, np.clip(w['weights'], 0, None)
-        share = share / np.maximum(share.sum(1, keepdims=True), 1e-6)
-        w['bones'], w['skin'] = mixed_skin(body.skin_bones, body.skin_weights, w['refs'], share, len(body.bone_names))
-        w['zone'] = body.zones_of(w['bones'], w['skin'])
-        return w
-
-    @lru_cache(maxsize=16)  # noqa: B019
-    def _places(self, key: str) -> np.ndarray:
-        w = self._bound(key)
-        faces, uv, _ = triangulate(w['faces'], w['uv'], np.arange(len(w['faces'])))
-        template = dressing.bind(w['refs'], w['weights'], w['offsets'], self.body.template * 0.1, 1.0)
-        return dressing.texel_places(faces, uv, template, self.texture(key).shape[:2])
-
-    def _eye(self, points: np.ndarray, side: str) -> tuple[np.ndarray, float]:
+    def eye(self, points: np.ndarray, side: str) -> tuple[np.ndarray, float]:
+        """Centre and radius of an eyeball on a body's ``points`` (V, 3), metres; ``side`` is L or R."""
         ball = points[self.body.data[f'group/helper-{side.lower()}-eye']]
-        centre = (ball.min(0) + ball.max(0)) / 2
-        return centre, float(np.ptp(ball[:, :2], axis=0).mean() / 2)
+        return (ball.min(0) + ball.max(0)) / 2, float(np.ptp(ball[:, :2], axis=0).mean() / 2)
 
-    def _layer(self, key: str, points: np.ndarray, scale: float, part: np.ndarray | int, zone: np.ndarray | int,
-               material: Material) -> Layer:  # fmt: skip
-        w = self._bound(key)
-        faces, uv, origin = triangulate(w['faces'], w['uv'], np.arange(len(w['faces'])))
-        vertices = dressing.bind(w['refs'], w['weights'], w['offsets'], points, scale)
-        spread = [np.broadcast_to(v, (len(w['faces']),))[origin].astype(np.uint8) for v in (part, zone)]
-        return Layer(vertices.astype(np.float32), w['bones'], w['skin'], faces, uv, np.zeros(len(faces), np.int32),
-                     spread[0], spread[1], [material])  # fmt: skip
-
-    @lru_cache(maxsize=32)  # noqa: B019
-    def _outfit(self, key: str) -> Outfit:
-        return make_outfit(self.body, self._bound(key), refine=not key.startswith('clothes/shoes'))
-
-    def _layers(self, points, skeleton, eyes, traits, race, rng) -> list[Layer]:
+    def _layers(self, points, skeleton, eyes, traits, race, rng) -> tuple[list[Layer], float]:
+        """Body first, then clothes and hair; and the brightness of the skin, 0 to 255."""
         # How far inside of the borders of what is worn each vertex lies, metres.
         depth = np.full(len(points), -1.0)
         thick = np.zeros(len(points))
-        scale = float(np.clip(np.ptp(points[:13380, 1]) / 1.66, 0.6, 1.15))
+        scale = float(np.clip(np.ptp(points[:SKIN, 1]) / 1.66, 0.6, 1.15))
         waist = float(skeleton.head('spine05')[1] + 0.1 * scale)
         female = traits['gender'] < 0.5
         normals = vertex_normals(points, self.skin_faces)
@@ -193,23 +151,22 @@ class MakeHumanAssets:
         head = self._head(points, scale, eyes, female, race, traits, tone, rng)
         for layer in head:  # long hair lies on clothes
             if (layer.zone == ZONE['hair']).all():
-                _lay_over(layer, points[:13380], normals, thick)
-        body = self._skin_layer(points, normals, depth, scale, skin_key, tone, shod, female, rng)
-        return [body, *clothes, *shoes, *head]
+                _lay_over(layer, points[:SKIN], normals, thick)
+        texture = self.wardrobe.texture(skin_key)
+        texture = skin.toned(texture, tone, self._reddened(texture.shape[:2]), female, rng)
+        body = self._skin_layer(points, normals, depth, scale, texture, shod, rng)
+        return [body, *clothes, *shoes, *head], float(np.median(texture[::8, ::8, :3].mean(-1)))
 
     def _skin(self, traits: dict, race: dict, rng: np.random.Generator) -> tuple[str, np.ndarray]:
         age = 'young' if traits['age'] < 0.74 else 'middleage' if traits['age'] < 0.88 else 'old'
         dark = rng.random() < race['african'] * 1.1
         sex = 'female' if traits['gender'] < 0.5 else 'male'
         kind = f'skins/{age}_{"darkskinned" if dark else "lightskinned"}_{sex}_diffuse'
-        keys = [k for k in sorted(self.textures) if k.startswith(kind)]
+        keys = [k for k in sorted(self.wardrobe.textures) if k.startswith(kind)]
         return keys[int(rng.integers(len(keys)))], skin.skin_color(dark, rng)
 
-    def _skin_layer(self, points, normals, depth, scale, key, tone, shod, female, rng) -> Layer:
+    def _skin_layer(self, points, normals, depth, scale, texture, shod, rng) -> Layer:
         surface = self.surface
-        texture = self.texture(key)
-        texture = skin.toned(texture, tone, self._reddened(texture.shape[:2]), female, rng)
-        self._tone = round(float(np.median(texture[::8, ::8, :3].mean(-1))), 1)
         materials = [Material(texture, skin=True, gloss=0.09, shininess=12, bump=0.05)]
         look = np.zeros(len(surface.faces), np.int32)
         if rng.random() < (0.5 if shod else 0.15):
@@ -223,42 +180,31 @@ class MakeHumanAssets:
 
     @lru_cache(maxsize=4)  # noqa: B019
     def _reddened(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        eyes = {side: self._eye(self.body.template * 0.1, side)[0] for side in 'LR'}
+        eyes = {side: self.eye(self.body.template * 0.1, side)[0] for side in 'LR'}
         return skin.reddened(self.body, self.body_zone, eyes, size)
-
-    @lru_cache(maxsize=16)  # noqa: B019
-    def _hair(self, name: str) -> np.ndarray:
-        """Strands of a hair, see `colors.strands`."""
-        return colors.strands(self.texture(f'hair/{name}'))
 
     def _clothes(self, points, normals, scale, waist, female, depth, thick, rng) -> list[Layer]:
         upper, lower = self.parts['Upper_Clothing'], self.parts['Lower_Clothing']
         if rng.random() < 0.45:
             worn = helper_garments(self.body, points, female, rng)
             for garment in worn:
-                depth[:13380] = np.maximum(depth[:13380], garment.depth)
-                thick[:13380] = np.maximum(thick[:13380], garment.thick)
+                depth[:SKIN] = np.maximum(depth[:SKIN], garment.depth)
+                thick[:SKIN] = np.maximum(thick[:SKIN], garment.thick)
             return [_garment_layer(g, {'upper': upper, 'lower': lower}[g.kind]) for g in worn]
-        outfits = [k for k in self.kinds['clothes'] if not k.startswith(('shoes', 'fedora', 'hat'))]
+        outfits = [k for k in self.wardrobe.kinds['clothes'] if not k.startswith(('shoes', 'fedora', 'hat'))]
         liked = [k for k in outfits if k.startswith('female' if female else 'male')]
         names = liked if liked and rng.random() < 0.85 else outfits
         key = f'clothes/{names[int(rng.integers(len(names)))]}'
-        w, outfit, shape = self._bound(key), self._outfit(key), rng.spawn(1)[0]
+        w, outfit, shape = self.wardrobe.proxy(key), self.wardrobe.outfit(key), rng.spawn(1)[0]
         fit = random_fit(shape, 0.003)
         fit.loose *= 0.5  # their makers gave them some already
-        vertices = dressing.bind(w['refs'], w['weights'], w['offsets'], points, scale)
-        below = dressing.split_outfit(w['faces'], w['zone'], vertices, waist)
-        look = dict(cutout=True, gloss=0.03, bump=0.10)
-        # A top and a bottom of colours of their own.
-        pair = ((~below, 'upper'), (below, 'lower'))
-        materials = [
-            Material(
-                colors.recolour(self.texture(key), kind, rng, w['uv'][mine].reshape(-1, 2), self._places(key)), **look
-            )
-            for mine, kind in pair
-        ]
-        depth[:13380] = np.maximum(depth[:13380], outfit.depth - 1.5 * fit.loose * smoothstep(outfit.depth, 0, 0.06))
-        thick[:13380] = np.where(outfit.depth > 0, fit.loose + fit.folds + 0.015, 0.0) * scale
+        below = dressing.split_outfit(w['faces'], w['zone'], self.wardrobe.vertices(key, points, scale), waist)
+        texture, places, materials = self.wardrobe.texture(key), self.wardrobe.places(key), []
+        for mine, kind in ((~below, 'upper'), (below, 'lower')):  # a top and a bottom of colours of their own
+            recoloured = colors.recolour(texture, kind, rng, w['uv'][mine].reshape(-1, 2), places)
+            materials.append(Material(recoloured, cutout=True, gloss=0.03, bump=0.10))
+        depth[:SKIN] = np.maximum(depth[:SKIN], outfit.depth - 1.5 * fit.loose * smoothstep(outfit.depth, 0, 0.06))
+        thick[:SKIN] = np.where(outfit.depth > 0, fit.loose + fit.folds + 0.015, 0.0) * scale
         below = below[outfit.origin]
         return [Layer(
             outfit.dress(points, normals, scale, fit, shape).astype(np.float32), outfit.bones, outfit.skin,
@@ -267,80 +213,63 @@ class MakeHumanAssets:
         )]  # fmt: skip
 
     def _shoes(self, points, scale, depth, rng) -> tuple[list[Layer], bool]:
-        names = [k for k in self.kinds['clothes'] if k.startswith('shoes')]
+        names = [k for k in self.wardrobe.kinds['clothes'] if k.startswith('shoes')]
         if not names or rng.random() < 0.14:
             return [], False
         key = f'clothes/{names[int(rng.integers(len(names)))]}'
-        w = self._bound(key)
+        w = self.wardrobe.proxy(key)
         # Trousers go over shoes: a shaft is pressed in under them, and deep under them not drawn.
-        under = depth[self._shoe_twins(key)]
+        under = depth[self.wardrobe.skin_below(key)]
         depth[w['hidden']] = 1.0  # nothing of a foot is drawn
-        left = dressing.bind(w['refs'], w['weights'], w['offsets'], points, scale)[w['faces'], 0].mean(1) > 0
+        left = self.wardrobe.vertices(key, points, scale)[w['faces'], 0].mean(1) > 0
         part = np.where(left, self.parts['Left_Shoe'], self.parts['Right_Shoe'])
         zone = np.where(left, ZONE['foot.L'], ZONE['foot.R'])
-        texture = colors.recolour(self.texture(key), 'shoe', rng)
-        layer = self._layer(key, points, scale, part, zone, Material(texture, gloss=0.12, shininess=30))
+        look = Material(colors.recolour(self.wardrobe.texture(key), 'shoe', rng), gloss=0.12, shininess=30)
+        layer = self.wardrobe.layer(key, points, scale, part, zone, look)
         layer.vertices = press_in(layer.vertices, vertex_normals(layer.vertices, layer.faces), under, scale)
         layer.keep(~(under > 0.03 * scale)[layer.faces].all(1))
         return [layer], True
 
-    @lru_cache(maxsize=8)  # noqa: B019
-    def _shoe_twins(self, key: str) -> np.ndarray:
-        w, template = self._bound(key), self.body.template * 0.1
-        return nearest(dressing.bind(w['refs'], w['weights'], w['offsets'], template, 1.0), template[:13380])
-
     def _head(self, points, scale, eyes, female, race, traits, tone, rng) -> list[Layer]:
-        face, head = self.parts['Face_Neck'], ZONE['head']
+        face, head, wardrobe = self.parts['Face_Neck'], ZONE['head'], self.wardrobe
         dark = race['african'] + race['asian'] > rng.random() or tone.mean() < 125
         color = colors.hair_color(dark, traits['age'], rng)
-        layers = []
         texture = dressing.iris_texture(colors.eye_color(dark, rng), rng)
-        for side in 'LR':
-            layers.append(self._eye_layer(eyes[side], side, texture))
-        teeth = self.kinds['teeth'][int(rng.integers(len(self.kinds['teeth'])))]
-        w = self._bound(f'teeth/{teeth}')
+        layers = [self._eye_layer(eyes[side], side, texture) for side in 'LR']
+        teeth = wardrobe.draw('teeth', rng)
+        w = wardrobe.proxy(teeth)
         lower = w['refs'][w['faces'][:, 0], 0] < 15060
-        layers.append(
-            self._layer(
-                f'teeth/{teeth}',
-                points,
-                scale,
-                np.where(lower, self.parts['Lower_Teeth'], self.parts['Upper_Teeth']),
-                head,
-                Material(self.texture(f'teeth/{teeth}'), gloss=0.3, shininess=40),
-            )
-        )
-        layers.append(self._layer('tongue/tongue01', points, 1.0, self.parts['Tongue'], head,
-                                  Material(self.texture('tongue/tongue01'), gloss=0.25, shininess=30)))  # fmt: skip
+        part = np.where(lower, self.parts['Lower_Teeth'], self.parts['Upper_Teeth'])
+        look = Material(wardrobe.texture(teeth), gloss=0.3, shininess=40)
+        layers.append(wardrobe.layer(teeth, points, scale, part, head, look))
+        look = Material(wardrobe.texture('tongue/tongue01'), gloss=0.25, shininess=30)
+        layers.append(wardrobe.layer('tongue/tongue01', points, 1.0, self.parts['Tongue'], head, look))
         for kind, shade in (('eyebrows', 0.8), ('eyelashes', 0.25)):
-            name = self.kinds[kind][int(rng.integers(len(self.kinds[kind])))]
-            picture = colors.tint(self.texture(f'{kind}/{name}'), color * shade, 0.85)
-            layers.append(
-                self._layer(f'{kind}/{name}', points, scale, face, head, Material(picture, cutout=True, gloss=0.0))
-            )
+            key = wardrobe.draw(kind, rng)
+            picture = colors.tint(wardrobe.texture(key), color * shade, 0.85)
+            look = Material(picture, cutout=True, gloss=0.0)
+            layers.append(wardrobe.layer(key, points, scale, face, head, look))
         hat = rng.random() < 0.06
         bald = rng.random() < (0.02 if female else 0.1)
         if not bald:
-            short = [k for k in self.kinds['hair'] if k.startswith(('short', 'afro'))]
-            long = [k for k in self.kinds['hair'] if not k.startswith(('short', 'afro'))]
+            short = [k for k in wardrobe.kinds['hair'] if k.startswith(('short', 'afro'))]
+            long = [k for k in wardrobe.kinds['hair'] if k not in short]
             pool = long if (female and rng.random() < 0.75) or rng.random() < 0.06 else short
             if hat:
                 pool = [k for k in short if k.startswith('short')] or short
-            name = pool[int(rng.integers(len(pool)))]
-            picture = colors.tint(self._hair(name), color, 1.0, contrast=0.9)
+            key = f'hair/{pool[int(rng.integers(len(pool)))]}'
+            picture = colors.tint(wardrobe.hair(key), color, 1.0, contrast=0.9)
             look = Material(picture, cutout=True, gloss=0.07, shininess=14, bump=0.25, fibre=True)
-            layer = self._layer(f'hair/{name}', points, scale, self.parts['Hair'], ZONE['hair'], look)
+            layer = wardrobe.layer(key, points, scale, self.parts['Hair'], ZONE['hair'], look)
             if hat:  # what is under the hat is pressed flat: not drawn
                 brim = points[self.body.data['group/helper-l-eye'], 1].max() + 0.025 * scale
-                below = layer.vertices[layer.faces, 1].max(1) < brim
-                layer.keep(below)
+                layer.keep(layer.vertices[layer.faces, 1].max(1) < brim)
             layers.append(layer)
-        hats = [k for k in self.kinds['clothes'] if k.startswith(('fedora', 'hat'))]
+        hats = [k for k in wardrobe.kinds['clothes'] if k.startswith(('fedora', 'hat'))]
         if hat and hats:
-            name = hats[int(rng.integers(len(hats)))]
-            picture = colors.recolour(self.texture(f'clothes/{name}'), 'upper', rng)
-            layers.append(self._layer(f'clothes/{name}', points, scale * 1.02, self.parts['Apparel'], ZONE['hat'],
-                                      Material(picture, gloss=0.02, bump=0.05)))  # fmt: skip
+            key = f'clothes/{hats[int(rng.integers(len(hats)))]}'
+            look = Material(colors.recolour(wardrobe.texture(key), 'upper', rng), gloss=0.02, bump=0.05)
+            layers.append(wardrobe.layer(key, points, scale * 1.02, self.parts['Apparel'], ZONE['hat'], look))
         return layers
 
     def _eye_layer(self, eye: tuple[np.ndarray, float], side: str, texture: np.ndarray) -> Layer:

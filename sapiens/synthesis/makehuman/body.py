@@ -12,6 +12,8 @@ from ..skeleton import Skeleton
 from ..zones import ZONE, zone_of_bone
 from .bake import PHENOTYPES, load_arrays
 
+SKIN = 13380
+"""The first so many vertices of the base mesh are the skin; helpers for clothes, eyes and so on follow."""
 _AXES = {
     'gender': (('female', 0.0), ('male', 1.0)),
     'age': (('baby', 0.0), ('child', 1 / 3), ('young', 2 / 3), ('old', 1.0)),

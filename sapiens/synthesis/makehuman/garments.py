@@ -10,7 +10,7 @@ import numpy as np
 
 from ..rasterizer import vertex_normals
 from ..zones import ZONE
-from .body import BaseBody
+from .body import SKIN, BaseBody
 from .cloth import Fit, drape, fold_depth, hanging, random_fit, smoothstep
 from .colors import cloth_color, second_color, weave
 from .cover import push_out
@@ -90,7 +90,7 @@ def below_neck(points: np.ndarray, base: np.ndarray, scale: float = 1.0) -> np.n
 def helper_garments(body: BaseBody, points: np.ndarray, female: bool, rng: np.random.Generator) -> list[Garment]:
     """A top and a bottom of random cut, fit, colour and pattern; men go without a top now and then."""
     shape = rng.spawn(1)[0]  # a stream of its own: how cloth hangs does not change who wears it
-    scale = float(np.ptp(points[:13380, 1]) / 1.66)
+    scale = float(np.ptp(points[:SKIN, 1]) / 1.66)
     skeleton = body.skeleton(points)
     tights = _Dresser(suit(body, 'helper-tights'), points, scale)
     arms = np.isin(tights.suit.zone, [ZONE[f'{n}.{s}'] for n in ('upperarm', 'lowerarm', 'hand') for s in 'LR'])
@@ -203,11 +203,11 @@ def _skirt(
     wear = base[:, 1] - low
     height = (fit.loose + 2 * fold_depth(s.frame, fit, rng, wear > -0.06)) * down + 0.004
     out = out + normals * np.minimum(height * scale, 0.35 * s.frame.room * scale + 0.004)[:, None]
-    y = points[:13380, 1]
+    y = points[:SKIN, 1]
     legs = np.isin(tights.suit.zone[tights.suit.skin_twin],
                    [ZONE['pelvis'], *(ZONE[f'{n}.{c}'] for n in ('upperleg', 'lowerleg') for c in 'LR')])  # fmt: skip
     depth = np.where(legs, np.minimum(y - low - 0.12 * scale, high - 0.02 - y), -1.0)
-    return _finish('lower', s, out, wear, texture, depth, np.zeros(13380))
+    return _finish('lower', s, out, wear, texture, depth, np.zeros(SKIN))
 
 
 def _narrow(points: np.ndarray, body: np.ndarray, share: float) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..rasterizer import vertex_normals
-from .body import BaseBody, triangulate
+from .body import SKIN, BaseBody, triangulate
 from .cloth import Fit, FoldFrame, fold_depth, smoothstep
 from .cover import cover_depth, free_space, push_out
 from .cutting import refined, subdivide
@@ -97,10 +97,10 @@ def make_outfit(body: BaseBody, proxy: dict[str, np.ndarray], refine: bool) -> O
     frame = frame_of(body, points, dense, free_space(rough, coarse), edges)
     body_faces = body.data['faces/body']
     body_normals = vertex_normals(template, body.triangles('body')[0])
-    known = np.zeros(13380, bool)
-    known[proxy['hidden'][proxy['hidden'] < 13380]] = True
-    depth = cover_depth(template[:13380], body_normals[:13380], body_faces, rough, coarse, known)
-    twin = nearest(points, template[:13380])
+    known = np.zeros(SKIN, bool)
+    known[proxy['hidden'][proxy['hidden'] < SKIN]] = True
+    depth = cover_depth(template[:SKIN], body_normals[:SKIN], body_faces, rough, coarse, known)
+    twin = nearest(points, template[:SKIN])
     height = ((points - template[twin]) * body_normals[twin]).sum(1)
     near = np.abs(height) < 0.03
     ends = border(faces)

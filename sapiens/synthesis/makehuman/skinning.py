@@ -23,7 +23,7 @@ def dense_skin(bones: np.ndarray, weights: np.ndarray, bone_count: int) -> np.nd
 def mixed_skin(
     bones: np.ndarray, weights: np.ndarray, sources: np.ndarray, shares: np.ndarray, bone_count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Skinning ``(N, 4)`` of vertices between others: rows of ``bones``, ``weights`` (V, 4), ``sources``, ``shares`` (N, K)."""
+    """Skinning ``(N, 4)`` of vertices that lie between the ``sources`` (N, K), with shares, of ``bones`` (V, 4)."""
     dense = np.zeros((len(sources), bone_count), np.float32)
     rows = np.arange(len(sources))
     for v, share in zip(sources.T, shares.T, strict=True):

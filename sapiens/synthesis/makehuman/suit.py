@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..zones import ZONE
-from .body import BaseBody
+from .body import SKIN, BaseBody
 from .cloth import FoldFrame, fold_frame, neighbours, smoothstep
 from .cover import free_space
 from .cutting import refined, subdivide
@@ -77,7 +77,7 @@ def make_suit(body: BaseBody, group: str) -> Suit:
     zone[zone == ZONE['head']] = ZONE['neck']
     frame = frame_of(body, template, dense, free_space(rough, coarse), edges)
     return Suit(ids, edges, coarse, fine, uv, bones, weights, zone, frame, neighbours(fine, len(template)), template,
-                nearest(points[:13380], template))  # fmt: skip
+                nearest(points[:SKIN], template))  # fmt: skip
 
 
 def with_middles(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
