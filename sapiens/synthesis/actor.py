@@ -18,6 +18,8 @@ from .zones import ZONE, depth_tolerance, zones_showing
 
 KEYPOINTS = 'keypoints308'
 PARTS = 'parts28'
+CLOCK = ('3', 'midpoint_1', '12', 'midpoint_4', '9', 'midpoint_3', '6', 'midpoint_2')
+"""Ends of the names of the points around an iris and a pupil, anticlockwise."""
 
 
 @dataclass

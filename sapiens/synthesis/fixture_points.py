@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..vocabularies import load_vocabulary
-from .actor import KEYPOINTS
+from .actor import CLOCK, KEYPOINTS
 from .skeleton import Skeleton
 
 HEAD = np.array([0.0, 1.60, 0.01])
@@ -72,18 +72,8 @@ def face_points(gap: float) -> dict[str, np.ndarray]:
         for thing, radius, z in (('iris', 0.0058, 0.0985), ('pupil', 0.0024, 0.101)):
             centre = np.array([sign * 0.031, 1.615, z])
             out[f'{s}_center_of_{thing}'] = centre + [0, 0, 0.0015]
-            clock = {
-                '3': 0,
-                'midpoint_1': 45,
-                '12': 90,
-                'midpoint_4': 135,
-                '9': 180,
-                'midpoint_3': 225,
-                '6': 270,
-                'midpoint_2': 315,
-            }
-            for name, degrees in clock.items():
-                a = np.radians(degrees)
+            for eighth, name in enumerate(CLOCK):
+                a = np.radians(45 * eighth)
                 out[f'{s}_border_of_{thing}_{name}'] = centre + radius * np.array([np.cos(a), np.sin(a), 0])
     mouth = 1.545
     for s, x in (('l', 1), ('r', -1)):

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..vocabularies import load_vocabulary
-from .actor import KEYPOINTS, PARTS, Figure, keypoint_rules
+from .actor import CLOCK, KEYPOINTS, PARTS, Figure, keypoint_rules
 from .camera import TO_LABEL_AXES, Camera
 from .mesh import Scene
 from .rasterizer import interpolate, rasterize
@@ -133,10 +133,9 @@ def visible_keypoints(
 def _eyes() -> list[tuple[np.ndarray, np.ndarray]]:
     """Of each eye the border of the iris, anticlockwise from 3 o'clock, and all points of iris and pupil."""
     names = load_vocabulary(KEYPOINTS).names
-    clock = ('3', 'midpoint_1', '12', 'midpoint_4', '9', 'midpoint_3', '6', 'midpoint_2')
     out = []
     for side in 'lr':
-        ring = np.array([names.index(f'{side}_border_of_iris_{place}') for place in clock])
+        ring = np.array([names.index(f'{side}_border_of_iris_{place}') for place in CLOCK])
         points = [
             i for i, n in enumerate(names) if n.startswith(f'{side}_') and n.split('_of_')[-1][:4] in ('iris', 'pupi')
         ]

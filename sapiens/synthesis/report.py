@@ -40,9 +40,8 @@ def contact_sheet(folder: str | Path, count: int = 8, height: int = 384, columns
                     color = tuple(int(c) for c in points.colors[k]) if v == 2 else (110, 110, 110)
                     cv2.circle(drawn, (round(x), round(y)), max(image.shape[0] // 400, 1), color, -1, cv2.LINE_AA)
         row = np.concatenate([image, colored, lit, parts.colors[decode_ids(read['parts'], 'parts')], drawn], 1)
-        tiles.append(
-            cv2.resize(row, (round(row.shape[1] * height / row.shape[0]), height), interpolation=cv2.INTER_AREA)
-        )
+        size = round(row.shape[1] * height / row.shape[0]), height
+        tiles.append(cv2.resize(row, size, interpolation=cv2.INTER_AREA))
     width = max(t.shape[1] for t in tiles)
     tiles = [np.pad(t, ((0, 0), (0, width - t.shape[1]), (0, 0))) for t in tiles]
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
@@ -84,9 +83,8 @@ def collect(folder: str | Path, most: int = 5000) -> dict:
             for name in ('skin_tone', 'age', 'gender'):
                 if name in person.get('traits', {}):
                     out[name].append(person['traits'][name])
-        out['pixels'] += np.bincount(
-            decode_ids(read_bytes(entry['files']['parts']), entry['files']['parts']).ravel(), minlength=256
-        )
+        file = entry['files']['parts']
+        out['pixels'] += np.bincount(decode_ids(read_bytes(file), file).ravel(), minlength=256)
     return out
 
 

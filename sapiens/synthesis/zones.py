@@ -12,6 +12,12 @@ ZONES = (
 
 ZONE = {name: i for i, name in enumerate(ZONES)}
 
+
+def both_sides(*names: str) -> list[int]:
+    """Ids of the zones of limbs, left and right."""
+    return [ZONE[f'{name}.{side}'] for name in names for side in 'LR']
+
+
 _PREFIXES = (
     ('upperarm', 'upperarm'), ('lowerarm', 'lowerarm'), ('wrist', 'hand'), ('metacarpal', 'hand'), ('finger', 'hand'),
     ('upperleg', 'upperleg'), ('lowerleg', 'lowerleg'), ('foot', 'foot'), ('toe', 'foot'),

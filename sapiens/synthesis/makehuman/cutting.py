@@ -106,9 +106,8 @@ def subdivide(faces: np.ndarray, uv: np.ndarray, count: int) -> tuple[np.ndarray
     new = np.concatenate([np.stack(t, 1) for t in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))])
     ua, ub, uc = uv[:, 0], uv[:, 1], uv[:, 2]
     uab, ubc, uca = (ua + ub) / 2, (ub + uc) / 2, (uc + ua) / 2
-    corners = np.concatenate(
-        [np.stack(t, 1) for t in ((ua, uab, uca), (uab, ub, ubc), (uca, ubc, uc), (uab, ubc, uca))]
-    )
+    each = ((ua, uab, uca), (uab, ub, ubc), (uca, ubc, uc), (uab, ubc, uca))
+    corners = np.concatenate([np.stack(t, 1) for t in each])
     return new.astype(np.int32), corners.astype(np.float32), edges, np.tile(np.arange(len(faces)), 4)
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..rasterizer import interpolate, rasterize
-from ..zones import ZONE
+from ..zones import ZONE, both_sides
 
 
 def bind(refs: np.ndarray, weights: np.ndarray, offsets: np.ndarray, points: np.ndarray, scale: float) -> np.ndarray:
@@ -32,12 +32,6 @@ def face_zones(vertex_zone: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Zone of each face: that of most of its corners (the first wins a tie)."""
     z = vertex_zone[faces]
     return np.where(z[:, 1] == z[:, 2], z[:, 1], z[:, 0]).astype(np.uint8)
-
-
-_LEGS = [ZONE[f'{n}.{s}'] for n in ('upperleg', 'lowerleg', 'foot') for s in 'LR']
-_ARMS_CHEST = [ZONE[n] for n in ('chest', 'neck', 'head')] + [
-    ZONE[f'{n}.{s}'] for n in ('upperarm', 'lowerarm', 'hand') for s in 'LR'
-]
 
 
 def texel_values(faces: np.ndarray, uv: np.ndarray, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -86,7 +80,9 @@ def split_outfit(faces: np.ndarray, vertex_zone: np.ndarray, points: np.ndarray,
     for number in np.unique(piece[faces[:, 0]]):
         mine = piece[faces[:, 0]] == number
         zones = vertex_zone[np.unique(faces[mine])]
-        legs, top = np.isin(zones, _LEGS).mean(), np.isin(zones, _ARMS_CHEST).mean()
+        legs = np.isin(zones, both_sides('upperleg', 'lowerleg', 'foot')).mean()
+        trunk = [ZONE[n] for n in ('chest', 'neck', 'head')]
+        top = np.isin(zones, trunk + both_sides('upperarm', 'lowerarm', 'hand')).mean()
         if legs > 0.25 and top > 0.25:  # one piece
             lower[mine] = points[faces[mine], 1].mean(1) < waist
         elif legs > top:

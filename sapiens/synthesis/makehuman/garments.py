@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..rasterizer import vertex_normals
-from ..zones import ZONE
+from ..zones import ZONE, both_sides
 from .body import SKIN, BaseBody
 from .cloth import Fit, drape, fold_depth, hanging, random_fit, smoothstep
 from .colors import cloth_color, second_color, weave
@@ -68,9 +68,8 @@ def limb_progress(body: BaseBody) -> dict[str, np.ndarray]:
             for i, (a, b) in enumerate(zip(joints, joints[1:], strict=False)):
                 d = b - a
                 t = (points - a) @ d / (d @ d)
-                value[mine] = np.where(
-                    (t > 0)[mine], np.maximum(value[mine], i * 0.5 + np.minimum(t[mine], 1.6) * 0.5), value[mine]
-                )
+                mine_here = mine & (t > 0)
+                value[mine_here] = np.maximum(value, i * 0.5 + np.minimum(t, 1.6) * 0.5)[mine_here]
         out[name] = value
     return out
 
@@ -93,8 +92,8 @@ def helper_garments(body: BaseBody, points: np.ndarray, female: bool, rng: np.ra
     scale = float(np.ptp(points[:SKIN, 1]) / 1.66)
     skeleton = body.skeleton(points)
     tights = _Dresser(suit(body, 'helper-tights'), points, scale)
-    arms = np.isin(tights.suit.zone, [ZONE[f'{n}.{s}'] for n in ('upperarm', 'lowerarm', 'hand') for s in 'LR'])
-    legs = np.isin(tights.suit.zone, [ZONE[f'{n}.{s}'] for n in ('upperleg', 'lowerleg', 'foot') for s in 'LR'])
+    arms = np.isin(tights.suit.zone, both_sides('upperarm', 'lowerarm', 'hand'))
+    legs = np.isin(tights.suit.zone, both_sides('upperleg', 'lowerleg', 'foot'))
     arm, leg = (tights.suit.spread(limb_progress(body)[k]) for k in ('arm', 'leg'))
     y = tights.base[:, 1]
     waist = skeleton.head('spine05')[1] + rng.uniform(0.0, 0.05)
@@ -106,15 +105,11 @@ def helper_garments(body: BaseBody, points: np.ndarray, female: bool, rng: np.ra
         wear = np.where(arms, 0.3 * (sleeve - arm), np.minimum(y - hem, neck))
         fit = random_fit(shape, rng.uniform(0.004, 0.014))
         top = ('upper', wear, np.where(arms, 0.02 + 0.3 * arm, neck), fit, _cloth('upper', rng))
-    length = float(
-        rng.choice([rng.uniform(0.22, 0.48), rng.uniform(0.6, 0.85), rng.uniform(0.9, 0.97)], p=[0.35, 0.1, 0.55])
-    )
+    lengths = [rng.uniform(0.22, 0.48), rng.uniform(0.6, 0.85), rng.uniform(0.9, 0.97)]
+    length = float(rng.choice(lengths, p=[0.35, 0.1, 0.55]))
     if female and rng.random() < 0.35:
-        low = np.interp(
-            max(length, 0.36),
-            [0, 0.5, 1],
-            [skeleton.head('upperleg01.L')[1], skeleton.head('lowerleg01.L')[1], skeleton.head('foot.L')[1]],
-        )
+        joints = [skeleton.head(f'{bone}.L')[1] for bone in ('upperleg01', 'lowerleg01', 'foot')]
+        low = np.interp(max(length, 0.36), [0, 0.5, 1], joints)
         fit = random_fit(shape, rng.uniform(0.0, 0.01) + 0.004)
         high = points[suit(body, 'helper-skirt').ids, 1].max()
         out = [tights.wear(*top, shape, over=high - y)] if top else []
@@ -167,9 +162,8 @@ class _Dresser:
         hold = (wear < -0.06) | (fitted < 0.015)
         points = drape(self.base, self.normals, floor, s.links, hold, rounds)
         # Cloth lies on shoulders and hangs from them.
-        free = (
-            smoothstep(fitted, 0.0, 0.07) * (1 - 0.4 * s.frame.share) * (1 - smoothstep(self.normals[:, 1], 0.1, 0.7))
-        )
+        steep = 1 - smoothstep(self.normals[:, 1], 0.1, 0.7)
+        free = smoothstep(fitted, 0.0, 0.07) * (1 - 0.4 * s.frame.share) * steep
         height = fit.loose * free + fold_depth(s.frame, fit, rng, wear > -0.03) * (0.25 + 0.75 * free)
         if over is not None:
             height *= 1 - 0.9 * smoothstep(over, -0.04, 0.0)
@@ -204,8 +198,8 @@ def _skirt(
     height = (fit.loose + 2 * fold_depth(s.frame, fit, rng, wear > -0.06)) * down + 0.004
     out = out + normals * np.minimum(height * scale, 0.35 * s.frame.room * scale + 0.004)[:, None]
     y = points[:SKIN, 1]
-    legs = np.isin(tights.suit.zone[tights.suit.skin_twin],
-                   [ZONE['pelvis'], *(ZONE[f'{n}.{c}'] for n in ('upperleg', 'lowerleg') for c in 'LR')])  # fmt: skip
+    below = [ZONE['pelvis'], *both_sides('upperleg', 'lowerleg')]
+    legs = np.isin(tights.suit.zone[tights.suit.skin_twin], below)
     depth = np.where(legs, np.minimum(y - low - 0.12 * scale, high - 0.02 - y), -1.0)
     return _finish('lower', s, out, wear, texture, depth, np.zeros(SKIN))
 
@@ -239,18 +233,11 @@ def _finish(
     faces, uv = c.faces[c.inside], c.spread(s.uv[near])[c.inside]
     used, faces = np.unique(faces, return_inverse=True)
     bones, weights = mixed_skin(s.bones, s.weights, c.sources, c.shares, int(s.bones.max()) + 1)
-    return Garment(
-        kind,
-        np.concatenate([points, between(points, c.sources, c.mix)])[used],
-        np.concatenate([s.bones, bones])[used],
-        np.concatenate([s.weights, weights])[used],
-        faces.reshape(-1, 3).astype(np.int32),
-        uv,
-        np.concatenate([s.zone, s.zone[c.sources[:, 0]]])[used],
-        texture,
-        depth,
-        thick,
-    )
+    news = between(points, c.sources, c.mix), bones, weights, s.zone[c.sources[:, 0]]
+    pairs = zip((points, s.bones, s.weights, s.zone), news, strict=True)
+    points, bones, weights, zone = (np.concatenate(pair)[used] for pair in pairs)
+    faces = faces.reshape(-1, 3).astype(np.int32)
+    return Garment(kind, points, bones, weights, faces, uv, zone, texture, depth, thick)
 
 
 def _cloth(kind: str, rng: np.random.Generator) -> np.ndarray:

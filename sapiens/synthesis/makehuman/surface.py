@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..zones import ZONE, part_of_zone, zone_of_bone
+from ..zones import ZONE, both_sides, part_of_zone, zone_of_bone
 from .body import BaseBody
 from .cloth import neighbours, smoothed, smoothstep
 from .cover import RIM, SINK
@@ -82,9 +82,8 @@ def make_surface(body: BaseBody, face_part: np.ndarray, face_zone: np.ndarray, p
     surface = Surface(faces, uv, face_part[origin].copy(), face_zone[origin].copy(), np.zeros((0, 2), np.int32),
                       np.zeros(0), body.skin_bones, body.skin_weights)  # fmt: skip
     points = body.template * 0.1
-    trunk = np.isin(surface.zone, [ZONE['neck'], ZONE['chest']]) & np.isin(
-        surface.part, [parts['Face_Neck'], parts['Torso']]
-    )
+    trunk = np.isin(surface.zone, [ZONE['neck'], ZONE['chest']])
+    trunk &= np.isin(surface.part, [parts['Face_Neck'], parts['Torso']])
     # The neck ends on a smooth surface, not where bone weights do.
     links = neighbours(body.data['faces/body'], len(points))  # quads: their diagonals would bend the lines
     value = smoothed(below_neck(points, body.skeleton(points).head('neck01')), links, 30)
@@ -121,7 +120,7 @@ def put_socks(surface: Surface, body: BaseBody, top: float, parts: dict[str, int
     Returns:
         The new surface and which of its triangles are socks.
     """
-    legs = [ZONE[f'{n}.{s}'] for n in ('lowerleg', 'foot') for s in 'LR']
+    legs = both_sides('lowerleg', 'foot')
     value = limb_progress(body)['leg'] - top
     count = len(value)
     chosen = np.isin(surface.zone, legs) & (surface.faces < count).all(1)
