@@ -98,9 +98,8 @@ def hash_pairs(ids: np.ndarray, hashes: np.ndarray, mirrors: np.ndarray, bits: i
     found = []
     for turned in (unique, mirrors[first]):
         for start in range(0, len(unique), 100_000):
-            ends, distances, near = index.range_search(
-                turned[start : start + 100_000].view(np.uint8).reshape(-1, 8), bits + 1
-            )
+            asked = turned[start : start + 100_000].view(np.uint8).reshape(-1, 8)
+            ends, distances, near = index.range_search(asked, bits + 1)
             here = np.repeat(np.arange(len(ends) - 1), np.diff(ends.astype(np.int64))) + start
             found.append((here, near, distances))
     a, b, distance = (np.concatenate(column) for column in zip(*found, strict=True))

@@ -89,9 +89,8 @@ class ZeroShot:
         siglip = 'siglip' in self.network.config.model_type  # trained on sentences padded to 64
         longest = min(64, self.network.config.text_config.max_position_embeddings)
         padding = dict(padding='max_length', max_length=longest) if siglip else dict(padding=True)
-        self.words = self.processor.tokenizer(sentences, truncation=True, return_tensors='pt', **padding).to(
-            self.device
-        )
+        words = self.processor.tokenizer(sentences, truncation=True, return_tensors='pt', **padding)
+        self.words = words.to(self.device)
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,5 +1,5 @@
 # Copyright (c) The Sapiens toolkit authors. Licensed under Apache-2.0.
-"""A set of images with known answers, made from renders of people and photos without any, and how filters do on it."""
+"""A set of images with known answers, made from renders of people and photos without any."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from ..datasets.manifest import Manifest
 from ..datasets.storage import read_bytes
 from ..errors import UserError
 from ..utils.files import write_atomic
-from ..utils.json_files import read_json
 from .stage import need
 
 SHARES = dict(
@@ -130,8 +129,7 @@ def _jpeg(image: np.ndarray, rng: np.random.Generator) -> bytes:
 
 def _words(rng: np.random.Generator, size: int) -> np.ndarray:
     """A line of text as a mask ``(h, w)`` of 0 to 255."""
-    image_of, fonts = need('PIL.Image'), need('PIL.ImageFont')
-    draw_on = need('PIL.ImageDraw')
+    image_of, fonts, draw_on = need('PIL.Image'), need('PIL.ImageFont'), need('PIL.ImageDraw')
     text, font = str(rng.choice(WORDS)), fonts.load_default(size)
     left, top, right, bottom = (int(v) for v in font.getbbox(text))
     canvas = image_of.new('L', (right - left + 4, bottom - top + 4))
@@ -171,9 +169,8 @@ def _watermark(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         zoom = 0.8 * width / line.shape[1]
         line = cv2.resize(line, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_LINEAR)[:height]
         y = int(rng.integers(height // 4, max(height // 4 + 1, height * 3 // 4 - line.shape[0])))
-        mask[y : y + line.shape[0], width // 10 : width // 10 + line.shape[1]] = line[
-            : height - y, : width - width // 10
-        ]
+        left = width // 10
+        mask[y : y + line.shape[0], left : left + line.shape[1]] = line[: height - y, : width - left]
     else:
         step = (line.shape[0] + int(rng.integers(50, 120)), line.shape[1] + int(rng.integers(30, 90)))
         for row, y in enumerate(range(0, height - line.shape[0], step[0])):
@@ -287,54 +284,3 @@ def _break(data: bytes, number: int) -> bytes:
         data[: len(data) // 3], b'', b'<!DOCTYPE html><html><body>404 Not Found</body></html>', data[:2] + data[300:],
         b'GIF89a' + data[6:],
     ][number % 5]  # fmt: skip
-
-
-FILTERS: dict[str, tuple[set[str], set[str], set[str]]] = {
-    'readable': ({'broken'}, {'unreadable'}, set()),
-    'size and sharpness': ({'poor'}, {'too small', 'blurred'}, {'drawing'}),
-    'somebody there': ({'nobody'}, {'no person'}, {'small', 'drawing', 'poor'}),
-    'large enough': ({'small'}, {'person too small', 'no person'}, {'nobody', 'drawing', 'poor'}),
-    'text': ({'text'}, {'text'}, {'watermark'}),
-    'watermark': ({'watermark'}, {'watermark'}, {'text'}),
-    'art': ({'drawing'}, {'art'}, set()),
-    'duplicates': ({'copy'}, {'duplicate'}, set()),
-}
-"""Filter -> the kinds that it is for, the reasons that it gives, and the kinds where those are no mistake either."""
-
-
-def score_filters(folder: Path, out: Path) -> list[list[Any]]:
-    """How filters did on a made set.
-
-    Args:
-        folder: Of `make_set`.
-        out: Of the curation of its images.
-
-    Returns:
-        Rows of: filter, images of its kind, precision, recall, good images that it drops, images of its kind that are
-        dropped for whatever reason. Precision and the rest count every reason that an image has, not the first alone.
-
-    Raises:
-        UserError: No set there, or no decisions.
-    """
-    truth = read_json(folder / 'truth.json', 'made set')
-    if not list((out / 'decisions').glob('*.parquet')):
-        raise UserError(f'{out}: holds no decisions; curate {folder / "images"} into it first')
-    rows = []
-    for row in need('pyarrow.parquet').read_table(out / 'decisions').to_pylist():
-        reasons = {*row['reasons'], *([row['reason']] if row['reason'] else [])}
-        rows.append((truth[Path(row['name']).name]['kind'], reasons))
-    table = []
-    for name, (kinds, given, excused) in FILTERS.items():
-        own = [reasons for kind, reasons in rows if kind in kinds]
-        hits = sum(bool(reasons & given) for reasons in own)
-        wrong = sum(bool(reasons & given) for kind, reasons in rows if kind not in kinds | excused)
-        good = sum(bool(reasons & given) for kind, reasons in rows if kind == 'good')
-        dropped = sum(bool(reasons) for reasons in own)
-        if hits + wrong:
-            precision, recall = hits / (hits + wrong), hits / len(own)
-            table.append([name, len(own), precision, recall, good, dropped / len(own)])
-    kept = [kind for kind, reasons in rows if not reasons]
-    good = sum(kind == 'good' for kind, _ in rows)
-    table.append(['all together: what is kept', len(kept), kept.count('good') / max(len(kept), 1),
-                  kept.count('good') / good, good - kept.count('good'), None])  # fmt: skip
-    return table

@@ -150,9 +150,8 @@ def run_packing(config: Mapping[str, Any], cluster: Cluster, out: Path, parts: l
     passing, value = map(np.concatenate, zip(*decided, strict=True))
     table = need('pyarrow.parquet').read_table(out / 'pairs.parquet')
     pairs = {name: table[name].to_numpy() for name in table.column_names}
-    original = choose(
-        sum(parts), passing, value, pairs, duplicates.get('max_bits', 4), duplicates.get('min_cosine', 0.95)
-    )
+    bits, cosine = duplicates.get('max_bits', 4), duplicates.get('min_cosine', 0.95)
+    original = choose(sum(parts), passing, value, pairs, bits, cosine)
     slices = np.split(original, np.cumsum(parts)[:-1])
     kept = cluster.run(finish_part, [(out, part, s) for part, s in enumerate(slices)])
     shards = [-(-count // settings.get('samples', 1000)) for count in kept]

@@ -55,9 +55,7 @@ def write_report(stages: list[Stage], source: str, out: Path, parts: list[int], 
     write_atomic(out / 'failed.txt', ''.join(f'{name}\t{" ".join(error.split())}\n' for name, error in failed))
     total, folder = sum(parts), out / 'report'
     with replace_when_done(folder, folder=True, sync=False) as temporary:
-        rows = [
-            [r, f'{n:,}', f'{n / total:.1%}', f'{also[r]:,}' if r != KEPT else ''] for r, n in reasons.most_common()
-        ]
+        rows = [[r, f'{n:,}', f'{n / total:.1%}', f'{also[r]:,}' * (r != KEPT)] for r, n in reasons.most_common()]
         page = [
             '# Curation',
             f'{total:,} images of `{source}`: {reasons[KEPT]:,} kept ({reasons[KEPT] / total:.1%}).',

@@ -77,10 +77,8 @@ def _from_parquet(path: str) -> Iterator[tuple[str, str]]:
             for value in file.read_row_group(group, columns=[name])[name].to_pylist():
                 yield str(value), find_file(str(Path(path).parent), str(value))
     else:
-        raise UserError(
-            f'{path}: has neither paths ({", ".join(PATHS)}) nor bytes ({", ".join(BYTES)}); its columns are '
-            f'{", ".join(columns)}'
-        )
+        raise UserError(f'{path}: has neither paths ({", ".join(PATHS)}) nor bytes ({", ".join(BYTES)}); its columns '
+                        f'are {", ".join(columns)}')  # fmt: skip
 
 
 _READERS = {'.tar': _from_tar, '.parquet': _from_parquet}

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from sapiens.curation.made_set import SHARES, make_set, score_filters
+from sapiens.curation.filter_scores import score_filters
+from sapiens.curation.made_set import SHARES, make_set
 from sapiens.datasets.manifest_writer import ManifestWriter
 from sapiens.errors import UserError
 

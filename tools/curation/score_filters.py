@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from sapiens.commands.options import new_parser
-from sapiens.curation.made_set import score_filters
+from sapiens.curation.filter_scores import score_filters
 from sapiens.errors import run_cli
 
 
@@ -23,10 +23,8 @@ def main() -> None:
     print('| filter | images of its kind | precision | recall | good images it drops | of its kind dropped at all |')
     print('|---|---|---|---|---|---|')
     for name, count, precision, recall, good, dropped in score_filters(args.set, args.out):
-        print(
-            f'| {name} | {count} | {precision:.3f} | {recall:.3f} | {good} | '
-            + ('|' if dropped is None else f'{dropped:.3f} |')
-        )
+        share = '' if dropped is None else f'{dropped:.3f} '
+        print(f'| {name} | {count} | {precision:.3f} | {recall:.3f} | {good} | {share}|')
 
 
 if __name__ == '__main__':
