@@ -31,9 +31,7 @@ def _put(angles: Angles, side: str, **joints) -> None:
 
 def _fingers(rng: np.random.Generator) -> np.ndarray:
     """Curls of a hand that does something: relaxed, open, fist, pointing, pinching, counting, or at random."""
-    kind = rng.choice(
-        ['relaxed', 'open', 'fist', 'point', 'pinch', 'count', 'random'], p=[0.3, 0.2, 0.12, 0.1, 0.08, 0.08, 0.12]
-    )
+    kind = rng.choice([*_CURLS, 'count', 'random'], p=[0.3, 0.2, 0.12, 0.1, 0.08, 0.08, 0.12])
     if kind in _CURLS:
         base = np.array(_CURLS[kind])
     elif kind == 'count':
@@ -77,8 +75,8 @@ def _arms(angles: Angles, rng: np.random.Generator) -> None:
         _arm(angles, side, 'any', rng)
 
 
-def _look(angles: Angles, rng: np.random.Generator) -> None:
-    angles['neck'] = np.array([rng.normal(2, 13), rng.normal(0, 9), rng.normal(0, 24)])
+def _look(angles: Angles, rng: np.random.Generator, up: float = 0) -> None:
+    angles['neck'] = np.array([rng.normal(2, 13) - up, rng.normal(0, 9), rng.normal(0, 24)])
 
 
 def standing(rng: np.random.Generator) -> Pose:
@@ -100,8 +98,7 @@ def walking(rng: np.random.Generator) -> Pose:
     phase, speed = rng.uniform(0, 2 * np.pi), rng.uniform(0.4, 1.6)
     lead = rng.choice([-1, 1])
     for side, sign in (('L', lead), ('R', -lead)):
-        swing = np.sin(phase) * sign
-        lift = max(np.cos(phase) * sign, 0)
+        swing, lift = np.sin(phase) * sign, max(np.cos(phase) * sign, 0)
         hip, ankle = (4 + 24 * speed * swing + 14 * speed * lift, 2, 4), -12 * speed * max(-swing, 0) + 4
         _put(angles, side, hip=hip, knee=6 + 38 * speed * lift + 16 * speed * max(-swing, 0), ankle=ankle)
         shoulder = 10 + 26 * speed * abs(swing), 90 if swing < 0 else -35, 0
@@ -163,8 +160,7 @@ def crouching(rng: np.random.Generator) -> Pose:
         _put(angles, side, hip=hip, knee=128 * depth + rng.normal(0, 4), ankle=rng.uniform(8, 22))
         _arm(angles, side, rng.choice(['front', 'hang', 'chest', 'any'], p=[0.4, 0.2, 0.15, 0.25]), rng)
     angles['spine'] = np.array([rng.uniform(12, 48) * depth, rng.normal(0, 5), rng.normal(0, 9)])
-    _look(angles, rng)
-    angles['neck'][0] -= 12
+    _look(angles, rng, 12)
     return Pose(angles, rotation((1, 0, 0), 26 * depth), 'crouching')
 
 
@@ -178,8 +174,7 @@ def bending(rng: np.random.Generator) -> Pose:
         shoulder = rng.uniform(40, 100), rng.uniform(70, 105), rng.uniform(-10, 10)
         _put(angles, side, shoulder=shoulder, elbow=rng.uniform(0, 50))
     angles['spine'] = np.array([rng.uniform(15, 50), rng.normal(0, 8), rng.normal(0, 12)])
-    _look(angles, rng)
-    angles['neck'][0] -= 15
+    _look(angles, rng, 15)
     return Pose(angles, rotation((1, 0, 0), bend * 0.75), 'bending')
 
 
@@ -229,20 +224,20 @@ def lying(rng: np.random.Generator) -> Pose:
     kind = rng.choice(['back', 'belly', 'side'])
     for side in SIDES:
         if kind == 'side':
-            _put(angles, side, hip=(rng.uniform(10, 75), rng.uniform(-2, 6), rng.uniform(-5, 8)))
-            _put(angles, side, knee=rng.uniform(15, 95))
+            hip, knee = (rng.uniform(10, 75), rng.uniform(-2, 6), rng.uniform(-5, 8)), rng.uniform(15, 95)
             shoulder = rng.uniform(30, 95), rng.uniform(70, 110), rng.uniform(-20, 20)
         else:
             bent = kind == 'back' and rng.random() < 0.3
             lift = rng.uniform(40, 60) if bent else rng.uniform(-2, 5)
-            _put(angles, side, hip=(lift, rng.uniform(2, 22), rng.uniform(0, 25)))
-            _put(angles, side, knee=rng.uniform(80, 110) if bent else rng.uniform(0, 12))
+            hip = lift, rng.uniform(2, 22), rng.uniform(0, 25)
+            knee = rng.uniform(80, 110) if bent else rng.uniform(0, 12)
             shoulder = rng.uniform(10, 150), rng.uniform(-3, 8), rng.uniform(-20, 20)
-        _put(angles, side, shoulder=shoulder, ankle=rng.uniform(-40, -10), elbow=rng.uniform(5, 95))
+        ankle, elbow = rng.uniform(-40, -10), rng.uniform(5, 95)
         if kind == 'belly':  # arms flat beside or above the head, a shin may be up
-            _put(angles, side, knee=rng.uniform(0, 100) if rng.random() < 0.4 else rng.uniform(0, 10))
-            flat = shoulder[0], rng.uniform(-6, 5), rng.uniform(40, 70)
-            _put(angles, side, shoulder=flat, elbow=rng.uniform(2, 16))
+            knee = rng.uniform(0, 100) if rng.random() < 0.4 else rng.uniform(0, 10)
+            shoulder = shoulder[0], rng.uniform(-6, 5), rng.uniform(40, 70)
+            elbow = rng.uniform(2, 16)
+        _put(angles, side, hip=hip, knee=knee, shoulder=shoulder, ankle=ankle, elbow=elbow)
     angles['spine'] = np.array([rng.uniform(-4, 8), rng.normal(0, 6), rng.normal(0, 8)])
     angles['neck'] = np.array([rng.uniform(-5, 12), rng.normal(0, 8), rng.normal(0, 25)])
     tilt = rotation((1, 0, 0), 90 if kind == 'belly' else -90)
@@ -297,9 +292,8 @@ def draw(rng: np.random.Generator, family: str, library: tuple[ImportedPose, ...
     else:
         pose = FAMILIES[family][0](rng)
         for joint, values in pose.angles.items():
-            spread = _JITTER.get(joint.split('.')[0])
-            if spread:  # fingers follow
-                pose.angles[joint] = values + rng.normal(0, spread, np.shape(values))
+            if not joint.startswith('fingers'):  # they follow
+                pose.angles[joint] = values + rng.normal(0, _JITTER[joint.split('.')[0]], np.shape(values))
     for side in SIDES:
         pose.angles[f'fingers.{side}'] = _fingers(rng)
     return pose.clipped()

