@@ -100,7 +100,6 @@ def crowd(
             if all(contact.overlap(figure.capsules, other.capsules) < 0.01 for other in figures):
                 break
         else:
-            rejected['people overlap'] += 1
             raise InvalidSample('people overlap')
         if pose.support == 'seat':
             things.append(_seat(figure, heading, rng))

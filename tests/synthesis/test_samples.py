@@ -8,6 +8,8 @@ import pytest
 
 pytest.importorskip('numba')
 
+from sapiens.errors import UserError
+from sapiens.synthesis import contact
 from sapiens.synthesis.fixture_assets import FixtureAssets
 from sapiens.synthesis.labels import InvalidSample, check
 from sapiens.synthesis.scene import PRESETS, Recipe, draw_sample
@@ -175,3 +177,9 @@ def test_an_iris_is_never_seen_from_behind():
                     assert (x * np.roll(y, -1) - y * np.roll(x, -1)).sum() < 0
                     seen += 1
     assert seen > 2
+
+
+def test_a_draw_that_is_thrown_away_counts_once(monkeypatch):
+    monkeypatch.setattr(contact, 'overlap', lambda *_: 1.0)
+    with pytest.raises(UserError, match=r"failed 2 times .*'people overlap': 2\b"):
+        draw_sample(FixtureAssets(), replace(RECIPE, persons=(2, 2)), 1, 0, attempts=2)
