@@ -52,7 +52,7 @@ def test_mhclo(tmp_path):
     proxy = read_mhclo(tmp_path / 'hat.mhclo')
     assert proxy.refs[1].tolist() == [1, 2, 3] and proxy.hidden.tolist() == [10, 11, 12, 20]
     body = np.random.default_rng(0).normal(size=(30, 3))
-    points = dressing.bind(proxy.refs, proxy.weights, proxy.offsets, body, 1.0)
+    points = dressing.bind(vars(proxy), body, 1.0)
     assert np.allclose(points[0], body[5])
     assert np.allclose(points[1], 0.2 * body[1] + 0.3 * body[2] + 0.5 * body[3] + [0.001, 0.002, 0.003], atol=1e-6)
     (tmp_path / 'hat.obj').unlink()

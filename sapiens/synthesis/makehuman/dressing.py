@@ -9,9 +9,9 @@ from ..rasterizer import interpolate, rasterize
 from ..zones import ZONE, both_sides
 
 
-def bind(refs: np.ndarray, weights: np.ndarray, offsets: np.ndarray, points: np.ndarray, scale: float) -> np.ndarray:
-    """Vertices of a bound mesh on a body: ``points`` (V, 3) and the result in metres."""
-    return (points[refs] * weights[..., None]).sum(1) + offsets * (0.1 * scale)
+def bind(proxy: dict[str, np.ndarray], points: np.ndarray, scale: float) -> np.ndarray:
+    """Vertices of a bound mesh (see `formats.Proxy`) on a body: ``points`` (V, 3) and the result in metres."""
+    return (points[proxy['refs']] * proxy['weights'][..., None]).sum(1) + proxy['offsets'] * (0.1 * scale)
 
 
 def components(faces: np.ndarray, count: int) -> np.ndarray:

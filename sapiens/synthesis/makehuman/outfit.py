@@ -26,7 +26,7 @@ class Outfit:
     """A bound mesh and what it covers; made once.
 
     Attributes:
-        refs, weights, offsets: Binding of the first vertices, see `formats.Proxy`.
+        proxy: How the first vertices are bound, see `Wardrobe.proxy`.
         edges: ``(M, 2)`` the others lie on the middles of these edges.
         coarse: ``(G, 3)`` triangles before refinement.
         faces, uv: Triangles over all N vertices.
@@ -40,9 +40,7 @@ class Outfit:
         depth: ``(13380,)`` how far inside of the borders each vertex of the skin lies, metres.
     """
 
-    refs: np.ndarray
-    weights: np.ndarray
-    offsets: np.ndarray
+    proxy: dict[str, np.ndarray]
     edges: np.ndarray
     coarse: np.ndarray
     faces: np.ndarray
@@ -69,8 +67,7 @@ class Outfit:
             fit: How the outfit sits; `Fit.ease` counts from the skin.
             rng: Source of randomness.
         """
-        rough = bind(self.refs, self.weights, self.offsets, points, scale)
-        rough = refined(rough, self.coarse, self.edges, most=0.06)
+        rough = refined(bind(self.proxy, points, scale), self.coarse, self.edges, most=0.06)
         free = smoothstep(self.hem, 0.0, 0.06)
         height = fit.loose * free + fold_depth(self.frame, fit, rng) * (0.2 + 0.8 * free)
         room = 0.3 * self.frame.room
@@ -83,7 +80,7 @@ def make_outfit(body: BaseBody, proxy: dict[str, np.ndarray], refine: bool) -> O
     """Prepare a proxy of the wardrobe, whose skinning is known; takes part of a second."""
     template = body.template * 0.1
     coarse, uv, origin = triangulate(proxy['faces'], proxy['uv'], np.arange(len(proxy['faces'])))
-    rough = bind(proxy['refs'], proxy['weights'], proxy['offsets'], template, 1.0)
+    rough = bind(proxy, template, 1.0)
     faces, edges = coarse, np.zeros((0, 2), np.int32)
     if refine and len(proxy['faces']) < FINE:
         faces, uv, edges, parents = subdivide(coarse, uv, len(rough))
@@ -105,8 +102,8 @@ def make_outfit(body: BaseBody, proxy: dict[str, np.ndarray], refine: bool) -> O
     near = np.abs(height) < 0.03
     ends = border(faces)
     hem = nearest_and_distance(points, points[ends])[1] if len(ends) else np.full(len(points), 1e3)
-    return Outfit(proxy['refs'], proxy['weights'], proxy['offsets'], edges, coarse, faces, uv, origin, bones, skin,
-                  body.bone_zones[np.argmax(dense, 1)], frame, hem, twin, near, depth)  # fmt: skip
+    zone = body.bone_zones[np.argmax(dense, 1)]
+    return Outfit(proxy, edges, coarse, faces, uv, origin, bones, skin, zone, frame, hem, twin, near, depth)
 
 
 def border(faces: np.ndarray) -> np.ndarray:

@@ -67,8 +67,7 @@ class Wardrobe:
 
     def vertices(self, key: str, points: np.ndarray, scale: float) -> np.ndarray:
         """Vertices of a mesh on a body, see `dressing.bind`."""
-        w = self.proxy(key)
-        return dressing.bind(w['refs'], w['weights'], w['offsets'], points, scale)
+        return dressing.bind(self.proxy(key), points, scale)
 
     @lru_cache(maxsize=16)  # noqa: B019
     def places(self, key: str) -> np.ndarray:
