@@ -124,7 +124,11 @@ def test_rendering_that_fails_is_no_success(call):
 
 @NEEDS_BASH
 def test_ctrl_c_ends_rendering(call):
-    running = call('render', RENDER='echo started; exec sleep 60')
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell lets what it starts in the background ignore it
+    try:
+        running = call('render', RENDER='echo started; exec sleep 60')
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert running.stdout.readline() == 'started\n'
     os.killpg(running.pid, signal.SIGINT)
     assert running.wait(20) != 0 and call.log.read_text().count('synthesis/render.py') == 1
