@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -72,20 +72,12 @@ class _Size(nn.Module):
         super().__init__()
         self.img_size, self.source = size, source
 
-    def forward(self, inputs: torch.Tensor) -> None:
-        """It cannot.
-
-        Raises:
-            UserError: Always.
-        """
+    def _no_features(self, *_: Any) -> NoReturn:
         raise UserError(f'{self.source}: an exported file gives the results of its tasks and no features; take the '
                         'checkpoint that it is of')  # fmt: skip
 
-    @property
-    def num_layers(self) -> int:
-        """What asks for layers asks for features."""
-        self.forward(torch.empty(0))
-        return 0
+    forward = _no_features
+    num_layers = property(_no_features)  # what asks for layers asks for features
 
 
 class ExportedEstimator(HumanEstimator):

@@ -77,12 +77,12 @@ def split_outfit(faces: np.ndarray, vertex_zone: np.ndarray, points: np.ndarray,
     """
     piece = components(faces, len(vertex_zone))
     lower = np.zeros(len(faces), bool)
+    leg_zones = both_sides('upperleg', 'lowerleg', 'foot')
+    top_zones = [ZONE[n] for n in ('chest', 'neck', 'head')] + both_sides('upperarm', 'lowerarm', 'hand')
     for number in np.unique(piece[faces[:, 0]]):
         mine = piece[faces[:, 0]] == number
         zones = vertex_zone[np.unique(faces[mine])]
-        legs = np.isin(zones, both_sides('upperleg', 'lowerleg', 'foot')).mean()
-        trunk = [ZONE[n] for n in ('chest', 'neck', 'head')]
-        top = np.isin(zones, trunk + both_sides('upperarm', 'lowerarm', 'hand')).mean()
+        legs, top = np.isin(zones, leg_zones).mean(), np.isin(zones, top_zones).mean()
         if legs > 0.25 and top > 0.25:  # one piece
             lower[mine] = points[faces[mine], 1].mean(1) < waist
         elif legs > top:
